@@ -1,0 +1,13 @@
+from dataclasses import replace
+
+from config.base import SOLO_ZOO, Config, Published
+
+
+class SOLOv2Light448R50(Config):
+    """SOLOv2 light, ResNet-50, short side 448."""
+
+    number = 1
+    published = (Published(33.7, SOLO_ZOO, "convert/solo2paddle.py"),)
+    data = replace(Config.data, short_side=448, long_side=768)
+    mask_feat_head = replace(Config.mask_feat_head, out_channels=128)
+    head = replace(Config.head, channels=256, stacked_convs=2)

@@ -1,0 +1,14 @@
+from dataclasses import replace
+
+from config.base import SOLO_ZOO, Config, Published
+
+
+class SOLOv2Light512DCNR50(Config):
+    """SOLOv2 light with deformable convolutions (v1), ResNet-50, short side 512."""
+
+    number = 5
+    published = (Published(36.4, SOLO_ZOO, "convert/solo2paddle.py"),)
+    data = replace(Config.data, short_side=512, long_side=852)
+    backbone = replace(Config.backbone, deform_version=1, deform_stages=(2, 3, 4))
+    mask_feat_head = replace(Config.mask_feat_head, out_channels=128)
+    head = replace(Config.head, channels=256, stacked_convs=3, deform_version=1)

@@ -1,0 +1,16 @@
+from dataclasses import replace
+
+from config.base import PPDET_0_5_ZOO, Published
+from config.solov2_light_512_dcn_r50_fpn_8gpu_3x import SOLOv2Light512DCNR50
+
+
+class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
+    """SOLOv2 light with deformable convolutions (v2), ResNet-50-vd, short side 512, of PaddleDetection 0.5."""
+
+    number = 2
+    published = (
+        Published(38.8, PPDET_0_5_ZOO.format("solov2_light_r50_vd_fpn_dcn_512_3x"), "convert/ppdet2paddle.py"),
+    )
+    data = replace(SOLOv2Light512DCNR50.data, resize_by="factor")
+    backbone = replace(SOLOv2Light512DCNR50.backbone, variant="d", norm="sync", deform_version=2)
+    head = replace(SOLOv2Light512DCNR50.head, deform_version=2)

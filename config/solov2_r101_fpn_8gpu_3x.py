@@ -1,0 +1,11 @@
+from dataclasses import replace
+
+from config.base import SOLO_ZOO, Config, Published
+
+
+class SOLOv2R101(Config):
+    """SOLOv2, ResNet-101."""
+
+    number = 7
+    published = (Published(39.1, SOLO_ZOO, "convert/solo2paddle.py"),)
+    backbone = replace(Config.backbone, depth=101)

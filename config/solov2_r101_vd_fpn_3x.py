@@ -1,0 +1,15 @@
+from dataclasses import replace
+
+from config.base import PPDET_ZOO, Published
+from config.solov2_r101_dcn_fpn_8gpu_3x import SOLOv2R101DCN
+
+
+class SOLOv2R101vd(SOLOv2R101DCN):
+    """SOLOv2 with deformable convolutions (v2) everywhere, ResNet-101-vd, of PaddleDetection 2.x."""
+
+    number = 10
+    published = (Published(42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py"),)
+    data = replace(SOLOv2R101DCN.data, normalize_first=True)
+    backbone = replace(SOLOv2R101DCN.backbone, variant="d")
+    mask_feat_head = replace(SOLOv2R101DCN.mask_feat_head, deform_bias=True)
+    head = replace(SOLOv2R101DCN.head, deform_bias=True)

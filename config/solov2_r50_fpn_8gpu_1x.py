@@ -1,0 +1,12 @@
+from config.base import PPDET_ZOO, SOLO_ZOO, Published
+from config.solov2_r50_fpn_8gpu_3x import SOLOv2R50
+
+
+class SOLOv2R50Short(SOLOv2R50):
+    """SOLOv2, ResNet-50, 12 epochs."""
+
+    number = 6
+    published = (
+        Published(34.8, SOLO_ZOO, "convert/solo2paddle.py"),
+        Published(35.5, PPDET_ZOO.format("solov2_r50_fpn_1x_coco"), "convert/ppdet2paddle.py"),
+    )

@@ -1,0 +1,12 @@
+from config.base import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Config, Published
+
+
+class SOLOv2R50(Config):
+    """SOLOv2, ResNet-50, 36 epochs."""
+
+    number = 0
+    published = (
+        Published(37.5, SOLO_ZOO, "convert/solo2paddle.py"),
+        Published(38.0, PPDET_ZOO.format("solov2_r50_fpn_3x_coco"), "convert/ppdet2paddle.py"),
+        Published(38.0, PPDET_0_5_ZOO.format("solov2_r50_fpn_3x"), "convert/ppdet2paddle.py"),
+    )

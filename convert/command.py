@@ -1,0 +1,120 @@
+"""The command line that the scripts of this folder share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from config import load_config, registry
+from config.base import PROJECT, BackboneConfig, Config
+from config.errors import InputError
+from convert.conversion import Arrays, NameTable, Shapes, backbone_shapes, fill, network_shapes
+from convert.reader import read_checkpoint, sha256_of
+from tools.checkpoint import Checkpoint, ClassList, save_checkpoint
+from tools.cli import Parser
+from tools.predictor import Predictor, read_class_list
+
+Fit = tuple[dict, NameTable]  # our weights, and the table that gave them
+
+
+def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str) -> int:
+    """Convert a checkpoint of a whole network to the config whose shapes it has."""
+    parser = Parser(docstring)
+    _add_file_options(parser)
+    parser.add_argument("--config", metavar="N", help="number or name of the config (default: the only one that fits)")
+    parser.add_argument("--classes", metavar="FILE", help="class names, one a line (default: the config's, COCO's 80)")
+    parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print what it finds")
+    args = parser.parse_args()
+    foreign = read_checkpoint(args.checkpoint)
+    if args.config is not None:
+        candidates = [load_config(args.config)]
+    else:
+        candidates = [kind() for kind in registry().values() if any(p.convert == script for p in kind.published)]
+    classes = read_class_list(args.classes or candidates[0].classes_file)
+    _check_class_count(args, foreign, tables, classes)
+    configs = {str(config.number): config.replace(num_classes=len(classes)) for config in candidates}
+    wanted = {number: network_shapes(config) for number, config in configs.items()}
+    number, (weights, table) = _only_fit(args.checkpoint, foreign, tables, wanted, what="config")
+    config = configs[number]
+    output = Path(args.output or config.model_path("test_cfg"))
+    source = _source(args.checkpoint, table)
+    save_checkpoint(output, Checkpoint(weights, classes, config.name, table.overrides, source))
+    print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
+    if args.verify:
+        _verify(config, output, args.verify)
+    return 0
+
+
+def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Sequence[BackboneConfig]) -> int:
+    """Convert an ImageNet classifier to the one of some backbones whose shapes it has; its classifier is left out."""
+    parser = Parser(docstring)
+    _add_file_options(parser)
+    args = parser.parse_args()
+    wanted = {_backbone_name(backbone): backbone_shapes(backbone) for backbone in backbones}
+    name, (weights, table) = _only_fit(
+        args.checkpoint, read_checkpoint(args.checkpoint), tables, wanted, what="backbone"
+    )
+    output = Path(args.output or PROJECT / "weights" / f"{name}.pdparams")
+    no_classes = ClassList(names=(), ids=())
+    save_checkpoint(output, Checkpoint(weights, no_classes, config_name="", source=_source(args.checkpoint, table)))
+    print(f"wrote {output}: backbone {name}, from {table.program}")
+    return 0
+
+
+def _add_file_options(parser: Parser) -> None:
+    parser.add_argument("checkpoint", metavar="FILE", help="the published checkpoint")
+    parser.add_argument("--output", metavar="FILE", help="where to write (default: a name in weights/)")
+
+
+def _only_fit(
+    path: str, foreign: Arrays, tables: Sequence[NameTable], wanted: Mapping[str, Shapes], *, what: str
+) -> tuple[str, Fit]:
+    """The one network that a file fills, by its name in `wanted`. Raises InputError for none and for several."""
+    fits: dict[str, Fit] = {}
+    problems: dict[str, str] = {}
+    for name, shapes in wanted.items():
+        try:
+            fits[name] = fill(shapes, foreign, tables)
+        except InputError as error:
+            problems[name] = str(error)
+    if len(fits) == 1:
+        return next(iter(fits.items()))
+    if fits:
+        raise InputError(f"{path} fits {what}s {' and '.join(fits)}; choose one with --config")
+    nearest = min(problems, key=lambda name: len(problems[name]))
+    raise InputError(
+        f"{path} does not fit {what} {nearest}: {problems[nearest]}; nothing was written. Take the checkpoint of "
+        f"{what} {nearest}, or the script and {what} that this one belongs to"
+    )
+
+
+def _check_class_count(args, foreign: Arrays, tables: Sequence[NameTable], classes: ClassList) -> None:
+    for table in tables:
+        bias = table.rename(foreign).get("head.cate_pred.bias")
+        if bias is not None and len(bias[1]) != len(classes):
+            listed = args.classes or "COCO's list"
+            raise InputError(
+                f"{args.checkpoint} has {len(bias[1])} classes and {listed} has {len(classes)}; "
+                "give a text with the names of its classes, one a line, with --classes FILE"
+            )
+
+
+def _source(path: str, table: NameTable) -> dict[str, str]:
+    return {"file": Path(path).name, "sha256": sha256_of(path), "program": table.program}
+
+
+def _backbone_name(config: BackboneConfig) -> str:
+    return f"resnet{config.depth}{'_vd' if config.variant == 'd' else ''}_imagenet"
+
+
+def _verify(config: Config, weights: Path, image: str) -> None:
+    predictor = Predictor(config, weights)
+    found = predictor(image)
+    print(f"{image}: {len(found)} instances of score {predictor.score} or more")
+    for class_id, score, box in zip(found.classes, found.scores, found.boxes.tolist()):
+        print(f"  {found.class_names[class_id]} {score:.3f} at {tuple(box)}")
+
+
+def plain_resnets(*depths: int, variant: str) -> list[BackboneConfig]:
+    return [replace(BackboneConfig(), depth=depth, variant=variant) for depth in depths]

@@ -1,0 +1,165 @@
+"""Tables of names: what other programs call the parameters of our networks."""
+
+from __future__ import annotations
+
+from convert.conversion import NameTable
+from model.backbone.resnet import STAGE_BLOCKS
+
+# The names of torchvision's ResNet, which mmdet kept.
+_TORCH_BACKBONE = (
+    (r"^backbone\.conv1\.", "backbone.stem.0.conv."),
+    (r"^backbone\.bn1\.", "backbone.stem.0.norm."),
+    *((rf"^backbone\.layer{index + 1}\.", f"backbone.stages.{index}.") for index in range(4)),
+    (r"\.downsample\.0\.", ".shortcut.projection.conv."),
+    (r"\.downsample\.1\.", ".shortcut.projection.norm."),
+    (r"^(backbone\.stages\..*)\.conv(\d)\.conv_offset\.", r"\1.conv\2.conv.offset."),
+    (r"^(backbone\.stages\..*)\.conv(\d)_offset\.", r"\1.conv\2.conv.offset."),  # of older files
+    (r"^(backbone\.stages\..*)\.conv(\d)\.weight$", r"\1.conv\2.conv.weight"),
+    (r"^(backbone\.stages\..*)\.bn(\d)\.", r"\1.conv\2.norm."),
+    (r"\.running_mean$", "._mean"),
+    (r"\.running_var$", "._variance"),
+)
+_TORCH_COUNTER = r"\.num_batches_tracked$"
+
+SOLO = NameTable(
+    program="the original SOLO",
+    renames=(
+        *_TORCH_BACKBONE,
+        (r"^neck\.lateral_convs\.(\d)\.conv\.", r"neck.lateral_convs.\1."),
+        (r"^neck\.fpn_convs\.(\d)\.conv\.", r"neck.output_convs.\1."),
+        (r"^mask_feat_head\.convs_all_levels\.(\d)\.conv(\d)\.", r"mask_feat_head.levels.\1.\2."),
+        (r"^mask_feat_head\.conv_pred\.0\.", "mask_feat_head.pred."),
+        (r"^bbox_head\.solo_(cate|kernel)\.", r"head.\1_pred."),
+        (r"^bbox_head\.", "head."),
+        (r"\.conv\.conv_offset\.", ".conv.offset."),
+        (r"\.gn\.", ".norm."),
+    ),
+    ignored=(_TORCH_COUNTER,),
+)
+
+OPENFIREWORK = NameTable(
+    program="OpenFirework's pytorch_solov2",
+    renames=(
+        (r"^fpn\.(\w+)_convs\.(\d)\.", r"neck.\1_convs.\2.conv."),
+        (r"^(bbox_head\.\w+_convs\.\d|mask_feat_head\.convs_all_levels\.\d\.conv\d)\.0\.", r"\1.conv."),
+        (r"^(bbox_head\.\w+_convs\.\d|mask_feat_head\.convs_all_levels\.\d\.conv\d)\.1\.", r"\1.gn."),
+        (r"^mask_feat_head\.conv_pred\.0\.", "mask_feat_head.conv_pred.0.conv."),
+        (r"^mask_feat_head\.conv_pred\.1\.", "mask_feat_head.conv_pred.0.gn."),
+        *SOLO.renames,
+    ),
+    ignored=SOLO.ignored,
+)
+
+TORCHVISION = NameTable(
+    program="torchvision", renames=((r"^", "backbone."), *_TORCH_BACKBONE), ignored=(_TORCH_COUNTER, r"^fc\.")
+)
+
+# Paddle's programs: res4c is the third block of the third stage; in ResNet-101 it is called res4b2.
+_PADDLE_BLOCKS = (
+    *((rf"^res{stage}b(\d+)[._]", rf"backbone.stages.{stage - 2}.\1.") for stage in range(2, 6)),
+    *(
+        (rf"^res{stage}{letter}[._]", f"backbone.stages.{stage - 2}.{index}.")
+        for stage in range(2, 6)
+        for index, letter in enumerate("abcdef")
+    ),
+    *((rf"\.branch2{letter}\.", f".conv{index}.") for index, letter in enumerate("abc", start=1)),
+    (r"\.(branch1|short)\.", ".shortcut.projection."),
+)
+_PADDLE_NECK = (
+    *((rf"^fpn_inner_res{level + 2}_sum(_lateral)?\.", f"neck.lateral_convs.{level}.") for level in range(4)),
+    *((rf"^fpn_res{level + 2}_sum\.", f"neck.output_convs.{level}.") for level in range(4)),
+)
+_PPDET_2_BACKBONE = (
+    (r"^conv1\.conv1\.", "backbone.stem.0."),
+    *((rf"^conv1\.conv1_{index + 1}\.", f"backbone.stem.{index}.") for index in range(3)),
+    (r"^res\d\.", ""),
+    (r"\.short\.conv\.(conv|norm)\.", r".short.\1."),  # behind a pooling layer, in variant d
+    *_PADDLE_BLOCKS,
+    (r"^(backbone\..*)\.conv_offset\.", r"\1.conv.offset."),
+)
+
+PPDET_2 = NameTable(
+    program="PaddleDetection 2.x",
+    renames=(
+        (r"^(backbone|neck)\.", ""),
+        *_PPDET_2_BACKBONE,
+        *_PADDLE_NECK,
+        (r"^mask_head\.conv_pre_feat\d\.mask_feat_head\.convs_all_levels\.", "mask_feat_head.levels."),
+        (r"^mask_feat_head\.levels\.(\d)\.conv(\d)\.", r"mask_feat_head.levels.\1.\2."),
+        (r"^mask_head\.mask_feat_head\.conv_pred\.0\.", "mask_feat_head.pred."),
+        (r"^solov2_head\.bbox_head\.solo_(cate|kernel)\.", r"head.\1_pred."),
+        (r"^solov2_head\.bbox_head\.", "head."),
+        (r"\.conv\.conv_dcn\.", ".conv."),
+        (r"\.conv\.conv_offset\.", ".conv.offset."),
+    ),
+    ignored=(r"^solov2_head\.solo_(cate|kernel)\.", r"^mask_head\.conv_pred\."),  # second names of the same tensors
+    overrides=("data.normalize_first=true", "data.resize_by=size"),
+)
+
+_STATIC_LEAVES = (
+    (r"_conv_offset\.w_0$", ".conv.offset.weight"),
+    (r"_conv_offset\.b_0$", ".conv.offset.bias"),
+    (r"_weights$", ".conv.weight"),
+    (r"_scale$", ".norm.weight"),
+    (r"_offset$", ".norm.bias"),
+    (r"_(mean|variance)$", r".norm._\1"),
+    (r"_w$", ".weight"),
+    (r"_b$", ".bias"),
+)
+_STATIC_BACKBONE = (
+    *_STATIC_LEAVES,
+    (r"^bn(\d)", r"res\1"),
+    (r"^(bn_)?conv1\.", "backbone.stem.0."),
+    *((rf"^(bnv|conv)1_{index + 1}\.", f"backbone.stem.{index}.") for index in range(3)),
+    *_PADDLE_BLOCKS,
+)
+
+PPDET_0_5 = NameTable(
+    program="PaddleDetection 0.5",
+    renames=(
+        *_STATIC_BACKBONE,
+        *_PADDLE_NECK,
+        (r"^mask_feat_head\.convs_all_levels\.(\d)\.conv(\d)\.", r"mask_feat_head.levels.\1.\2."),
+        (r"^mask_feat_head\.conv_pred\.0\.", "mask_feat_head.pred."),
+        (r"^bbox_head\.solo_(cate|kernel)\.", r"head.\1_pred."),
+        (r"^bbox_head\.", "head."),
+        (r"\.gn\.norm\.", ".norm."),
+    ),
+    overrides=("data.normalize_first=false", "data.resize_by=factor"),
+)
+
+_FIRST_BLOCKS = tuple(sum(STAGE_BLOCKS[50][:stage]) for stage in range(4))
+_CLAS_LAYERS = (
+    *((rf"\.conv{index}\.", f".conv{index + 1}.") for index in (2, 1, 0)),
+    (r"\.short\.", ".shortcut.projection."),
+    (r"\._?conv\.weight$", ".conv.weight"),
+    (r"\.(bn|_batch_norm)\.", ".norm."),
+)
+
+# ResNet50_vd_ssld has been published by three generations of PaddleClas and, as a backbone, by PaddleDetection.
+SSLD = (
+    NameTable(program="PaddleClas 1.x", renames=_STATIC_BACKBONE, ignored=(r"^fc_0\.",)),
+    NameTable(
+        program="PaddleClas 2.0",
+        renames=(
+            *((rf"^conv1_{index + 1}\.", f"backbone.stem.{index}.") for index in range(3)),
+            (r"^bb_(\d)_(\d)\.", r"backbone.stages.\1.\2."),
+            *_CLAS_LAYERS,
+        ),
+        ignored=(r"^out\.",),
+    ),
+    NameTable(
+        program="PaddleClas 2.x",
+        renames=(
+            (r"^stem\.", "backbone.stem."),
+            *(
+                (rf"^blocks\.{first + block}\.", f"backbone.stages.{stage}.{block}.")
+                for stage, first in enumerate(_FIRST_BLOCKS)
+                for block in range(STAGE_BLOCKS[50][stage])
+            ),
+            *_CLAS_LAYERS,
+        ),
+        ignored=(r"^fc\.",),
+    ),
+    NameTable(program="PaddleDetection 2.x", renames=_PPDET_2_BACKBONE, ignored=(r"^fc\.",)),
+)

@@ -1,0 +1,22 @@
+"""Convert a checkpoint of OpenFirework's pytorch_solov2 (.pth; ResNet-18 and 34) to config 3 or 4 of ours.
+
+    python convert/openfirework2paddle.py solov2_448_r18.pth
+    python demo.py --config=3
+
+That program scales a picture's long side to at most 480 pixels; the configs, like the original SOLO, to 768. To see
+what it would have seen, add -o data.long_side=480 to demo.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from convert.command import convert_network  # noqa: E402
+from convert.names import OPENFIREWORK  # noqa: E402
+from tools.cli import run  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: convert_network(__doc__, [OPENFIREWORK], script="convert/openfirework2paddle.py")))

@@ -1,0 +1,23 @@
+"""Convert a checkpoint of PaddleDetection (.pdparams) to a SOLOv2 config of ours.
+
+    python convert/ppdet2paddle.py solov2_r50_fpn_3x_coco.pdparams --config=0
+    python convert/ppdet2paddle.py solov2_light_r50_vd_fpn_dcn_512_3x.pdparams
+
+Reads those of 2.x (dynamic graph: configs 0, 6, 10 and 11) and of 0.5 (static graph: configs 0 and 2). The program
+prepares its pictures a little differently from the original SOLO; the checkpoint remembers that, and what runs it
+follows.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from convert.command import convert_network  # noqa: E402
+from convert.names import PPDET_0_5, PPDET_2  # noqa: E402
+from tools.cli import run  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: convert_network(__doc__, [PPDET_2, PPDET_0_5], script="convert/ppdet2paddle.py")))

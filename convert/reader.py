@@ -1,0 +1,135 @@
+"""One door to the weight files of other programs: torch, PaddlePaddle, safetensors."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import pickle
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from config.errors import InputError
+from convert.paddle_files import GZIP_MAGIC, read_pdparams, read_variable_folder, read_variable_tar
+from convert.safetensors_file import is_safetensors, read_safetensors
+from convert.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
+from tools.safe_pickle import damaged, one_line
+
+_PICKLE_PROTOCOLS = (2, 3, 4, 5)
+_LEGACY_HEADS = tuple(pickle.dumps(LEGACY_MAGIC, protocol=protocol) for protocol in _PICKLE_PROTOCOLS)
+_PICKLE_HEADS = tuple(bytes([pickle.PROTO[0], protocol]) for protocol in _PICKLE_PROTOCOLS)
+_HEAD_BYTES = 512
+_TAR_MARK = slice(257, 262)
+
+# What the parsers of the formats raise on bytes that contradict each other.
+_MALFORMED = (
+    ValueError,
+    OverflowError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
+
+
+def read_checkpoint(path: str | PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the weights in another program's file without running anything from it.
+
+    path: recognised by content, whatever its name: a `.pth` of torch (either format), a `.pdparams` of PaddlePaddle or
+        another pickled dict of numpy arrays, a `.safetensors`, or a folder (also as tar or tar.gz) with one file per
+        variable of PaddlePaddle 1.x.
+    Returns the flat mapping of names to arrays in the order of the file (a folder: by name). Wrappers (`state_dict`,
+    `model`) and a `module.` before every name are taken off, bfloat16 is widened to float32, other types stay. Arrays
+    need not be writable and may view the file, which must not be changed in place meanwhile.
+    Raises InputError where the file is missing, unreadable, damaged, of no known format, or asks to run code.
+    """
+    path = Path(path)
+    try:
+        _check_exists(path)
+        return _reader_for(path)(path)
+    except InputError:
+        raise
+    except PermissionError as error:
+        raise _forbidden(path, error) from error
+    except _MALFORMED as error:
+        raise damaged(path, one_line(error) or type(error).__name__) from error
+
+
+def sha256_of(path: str | PathLike[str]) -> str:
+    """The SHA-256 of a file in hexadecimal, as `sha256sum` prints it.
+
+    Of a folder: that of the lines `<sha256>  <relative name>` of its files, sorted by name.
+    Raises InputError where it is missing or may not be read.
+    """
+    path = Path(path)
+    digest = hashlib.sha256()
+    try:
+        _check_exists(path)
+        if path.is_dir():
+            names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+            digest.update("".join(f"{sha256_of(path / name)}  {name}\n" for name in names).encode())
+        else:
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    except PermissionError as error:
+        raise _forbidden(path, error) from error
+    return digest.hexdigest()
+
+
+def _forbidden(path: Path, error: PermissionError) -> InputError:
+    return InputError(f"{error.filename or path}: may not be read; ask for permission to read it")
+
+
+def _check_exists(path: Path) -> None:
+    if path.is_file() or path.is_dir():
+        return
+    if path.exists():
+        raise InputError(f"{path}: is neither a file nor a folder; give the path of a weight file")
+    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
+    similar = difflib.get_close_matches(path.name, siblings, n=1)
+    hint = f"did you mean {path.parent / similar[0]}?" if similar else "check the path"
+    raise InputError(f"{path}: no such file or folder; {hint}")
+
+
+def _reader_for(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
+    """The function that reads what the first bytes announce."""
+    if path.is_dir():
+        return read_variable_folder
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD_BYTES)
+    if not head:
+        raise damaged(path, "is empty")
+    if head.startswith(b"PK\x03\x04"):
+        return read_torch_zip
+    if head.startswith(GZIP_MAGIC) or head[_TAR_MARK] == b"ustar":
+        return read_variable_tar
+    if is_safetensors(head):
+        return read_safetensors
+    if head.startswith(_LEGACY_HEADS):
+        return read_torch_legacy
+    if head.startswith(_PICKLE_HEADS):
+        return read_pdparams
+    raise _unknown(path, head)
+
+
+def _unknown(path: Path, head: bytes) -> InputError:
+    """The error for a file of no known format; a failed download is most often a page of text."""
+    text = head.decode("utf-8", errors="replace").rstrip("\ufffd")
+    if all(character.isprintable() or character.isspace() for character in text) and "\ufffd" not in text:
+        return InputError(
+            f"{path}: is text that begins with {one_line(text)[:40]!r}, not weights; the download went wrong, repeat it"
+        )
+    return InputError(
+        f"{path}: is of no known format; give a .pth of torch, a .pdparams of PaddlePaddle, a .safetensors, or a "
+        "folder or tar with one file per variable"
+    )

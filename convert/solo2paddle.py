@@ -1,0 +1,21 @@
+"""Convert a checkpoint of the original SOLO repository (mmdet 1.x, .pth) to a SOLOv2 config of ours.
+
+    python convert/solo2paddle.py SOLOv2_R50_3x.pth --config=0
+    python convert/solo2paddle.py SOLOv2_Light_448_R18_3x.pth --verify images/test/shapes_01.jpg
+
+Torch is not needed and nothing in the file is executed. Configs 0, 1 and 3 to 9 have published checkpoints.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from convert.command import convert_network  # noqa: E402
+from convert.names import SOLO  # noqa: E402
+from tools.cli import run  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: convert_network(__doc__, [SOLO], script="convert/solo2paddle.py")))

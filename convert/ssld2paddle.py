@@ -1,0 +1,22 @@
+"""Convert PaddleClas' ResNet50_vd_ssld, trained on ImageNet, to a backbone of ours.
+
+    python convert/ssld2paddle.py ResNet50_vd_ssld_pretrained.tar
+    python convert/ssld2paddle.py ResNet50_vd_ssld_pretrained.pdparams
+
+Reads the folder of variables of PaddleClas 1.x, the tar of it, and the .pdparams of later versions. The result,
+weights/resnet50_vd_imagenet.pdparams, is a backbone to start training from.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from convert.command import convert_backbone, plain_resnets  # noqa: E402
+from convert.names import SSLD  # noqa: E402
+from tools.cli import run  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: convert_backbone(__doc__, SSLD, plain_resnets(50, variant="d"))))

@@ -1,0 +1,20 @@
+"""Convert an ImageNet ResNet of torchvision (.pth; 18, 34, 50 or 101, with or without fc) to a backbone of ours.
+
+    python convert/torchvision2paddle.py resnet50-0676ba61.pth
+
+The result, weights/resnet50_imagenet.pdparams, is a backbone to start training from.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from convert.command import convert_backbone, plain_resnets  # noqa: E402
+from convert.names import TORCHVISION  # noqa: E402
+from tools.cli import run  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: convert_backbone(__doc__, [TORCHVISION], plain_resnets(18, 34, 50, 101, variant="b"))))

@@ -1,0 +1,44 @@
+"""Class names and the category ids that a data set gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Class i of the network, counted from 0, is called `names[i]` and is category `ids[i]` of the data set."""
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_class_list(path: str | Path) -> ClassList:
+    """Read a text file with one class a line: its name, or its category id, a tab and its name.
+
+    Without ids the classes are categories 1, 2, 3 ... Raises InputError where the file is missing or says a name or
+    an id twice.
+    """
+    try:
+        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the class list ({error}); give a UTF-8 text, one class a line") from None
+    rows = [line.rpartition("\t") for line in lines if line]
+    try:
+        ids = tuple(int(number) if tab else index for index, (number, tab, _) in enumerate(rows, start=1))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; a line is a name, or a whole number, a tab and a name") from None
+    names = tuple(name for _, _, name in rows)
+    for what, values in (("name", names), ("id", ids)):
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        if twice:
+            raise InputError(f"{path}: the {what} {', '.join(twice)} stands there twice; keep it once")
+    if not names:
+        raise InputError(f"{path}: holds no class; write one class name a line")
+    return ClassList(names=names, ids=ids)

@@ -1,0 +1,242 @@
+"""Which pictures the user means, and their pixels."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from config.errors import InputError
+from data.files import write_whole
+
+# The formats OpenCV can decode where its build includes them: name, extensions, first bytes of the file.
+_FORMATS = (
+    ("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), rb"\xff\xd8\xff"),
+    ("PNG", (".png",), rb"\x89PNG\r\n\x1a\n"),
+    ("BMP", (".bmp", ".dib"), rb"BM"),
+    ("WebP", (".webp",), rb"RIFF....WEBP"),
+    ("TIFF", (".tif", ".tiff"), rb"II[*+]\0|MM\0[*+]"),
+    ("GIF", (".gif",), rb"GIF8[79]a"),
+    ("JPEG 2000", (".jp2", ".j2k"), rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"),
+    ("AVIF", (".avif",), rb"....ftypavi[fs]"),
+    ("PNM", (".ppm", ".pgm", ".pbm", ".pnm"), rb"P[1-6]\s"),
+)
+_EXTENSIONS = tuple(extension for _, extensions, _ in _FORMATS for extension in extensions)
+
+_HEIC = re.compile(rb"....ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)
+# OpenCV returns a wrong picture for these: clipped at 1.0 (Radiance) or black (PFM, whose 1.0 becomes 1 of 255).
+_HIGH_DYNAMIC_RANGE = re.compile(rb"#\?(?:RADIANCE|RGBE)|P[Ff]\r?\n|\x76\x2f\x31\x01")
+_MAX_BYTES = 2**31 - 1
+_PNG_END = b"IEND\xaeB`\x82"
+
+# What OpenCV would log becomes an ImageError here; the log would only break up a progress line.
+# setLogLevel is cv2.setLogLevel in OpenCV 4 and cv2.utils.logging.setLogLevel in OpenCV 5; 0 is "silent" in both.
+getattr(cv2.utils, "logging", cv2).setLogLevel(0)
+
+
+class ImageError(InputError):
+    """A picture that cannot be read, or not wholly. `str()` is "path: reason" on one line."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = Path(path)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+def find_images(sources: Sequence[str | Path]) -> list[Path]:
+    """List the picture files that `sources` name.
+
+    A source is one of
+    - a file: taken as it is, whatever its extension;
+    - a folder: its files with a picture's extension, without subfolders and hidden files, img2 before img10;
+    - a pattern with `*`, `?` or `[...]` (`**` for any depth): the files it matches, in the same order. Files without a
+      picture's extension are left out, unless all are without. A file or folder that has the very name of the
+      pattern comes first.
+
+    Returns paths in the order of the sources, a file that several sources name only at its first place.
+    Raises InputError for a source that does not exist, cannot be listed or holds no pictures.
+    """
+    resolve_folder = functools.cache(Path.resolve)
+    found: dict[tuple[Path, str], Path] = {}
+    for source in sources:
+        try:
+            paths = _expand(source)
+        except OSError as error:
+            raise InputError(f"{source}: {error.strerror}; check the name and its permissions") from error
+        for path in paths:
+            found.setdefault((resolve_folder(path.parent), path.name), path)
+    return list(found.values())
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a picture as 8-bit RGB: uint8 [H, W, 3], contiguous, writable.
+
+    The pixels are those of `cv2.imread(path, cv2.IMREAD_COLOR)` with the channels reversed, bit for bit, because the
+    checkpoints we run were trained on pictures decoded so. Hence: a picture with an EXIF orientation comes out upright
+    (WebP with OpenCV 5.0 but not 4.10, AVIF with neither); grey becomes three equal channels; alpha is dropped, which
+    shows the colours hidden under transparent pixels; 16-bit samples are divided by 256 or 257; of several frames or
+    pages the first is read. Safe to call from several threads at once.
+
+    Raises ImageError when the file cannot be read, is not a picture, is cut off (OpenCV 4 would return a cut-off JPEG
+    filled up with grey), has more than 2^30 pixels or has floating-point or 32-bit samples, for which nothing says what
+    is white. A JPEG that is damaged in the middle of its data cannot be told from a whole one.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ImageError(path, "more than 2 GiB, which OpenCV refuses; if it is a video, give it as one")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(path, _why_unreadable(path, error)) from error
+    if reason := _why_refused(data):
+        raise ImageError(path, reason)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # [H, W, 3] BGR
+        if image is None:
+            raise ImageError(path, _why_undecodable(data))
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    except cv2.error as error:
+        raise ImageError(path, _why_failed(error)) from error
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write a uint8 [H, W, 3] RGB picture in the format of the name's suffix. Raises InputError where it cannot."""
+    encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not encoded:
+        raise InputError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} does not fit this format; use .png")
+    with write_whole(path) as temporary:
+        content.tofile(temporary)
+
+
+def _expand(source: str | Path) -> list[Path]:
+    """List the files of one source of `find_images`; OSError where the system refuses."""
+    path = Path(source)
+    if path.is_dir():
+        pictures = _pictures(file for file in path.iterdir() if not file.name.startswith("."))
+        if not pictures:
+            raise InputError(
+                f"{source}: no pictures in this folder (looked for {' '.join(_EXTENSIONS)}); "
+                f"for those in its subfolders give the quoted pattern '{path / '**' / '*'}'"
+            )
+        return pictures
+    if path.exists():
+        return [path]
+    if any(character in str(source) for character in "*?["):
+        return _match(path)
+    raise InputError(
+        f"{source}: no such file or folder{_suggest(path)}; "
+        "give a picture, a folder of pictures or a quoted pattern such as 'photos/*.jpg'"
+    )
+
+
+def _match(pattern: Path) -> list[Path]:
+    """List the files of a pattern, whose leading folders may have `[` and the like in their own names."""
+    folder = next(parent for parent in pattern.parents if parent.exists())
+    escaped = Path(glob.escape(str(folder))) / pattern.relative_to(folder)
+    matches = map(Path, glob.glob(str(escaped), recursive=True))  # noqa: PTH207 (Path.glob also finds hidden files)
+    files = [match for match in matches if not match.is_dir()]
+    if not files:
+        raise InputError(f"{pattern}: no file matches this pattern{_suggest(pattern)}; '**' stands for any subfolders")
+    return _pictures(files) or sorted(files, key=_natural_order)
+
+
+def _pictures(paths: Iterable[Path]) -> list[Path]:
+    # A dangling link stays in, so that reading it tells the user about it.
+    pictures = (path for path in paths if path.suffix.lower() in _EXTENSIONS and not path.is_dir())
+    return sorted(pictures, key=_natural_order)
+
+
+def _natural_order(path: Path) -> tuple[list[list[str | int]], Path]:
+    """Sort key that compares folder by folder, numbers by value and letters without case."""
+    parts = [re.split(r"(\d+)", part.casefold()) for part in path.parts]
+    return [[int(piece) if piece.isdecimal() else piece for piece in part] for part in parts], path
+
+
+def _suggest(path: Path) -> str:
+    """Return " (did you mean ...?)" for the first part of `path` that does not exist, or "" without a similar name."""
+    wrong = path
+    while not wrong.parent.exists():
+        wrong = wrong.parent
+    if not wrong.parent.is_dir():
+        return f" ({wrong.parent} is a file)"
+    close = difflib.get_close_matches(wrong.name, [file.name for file in wrong.parent.iterdir()], n=1)
+    return f" (did you mean {wrong.parent / close[0]}?)" if close else ""
+
+
+def _why_unreadable(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if path.is_dir():  # asked here because Windows reports a folder as PermissionError
+        return "a folder, not a picture"
+    if isinstance(error, PermissionError):
+        return "permission denied; make the file readable"
+    return f"cannot be read: {error.strerror}"
+
+
+def _why_refused(data: bytes) -> str | None:
+    """Return why `data` must not be decoded, None if it may be."""
+    if not data:
+        return "empty file"
+    if data.startswith(b"\xff\xd8") and not _has_jpeg_end(data):
+        return "truncated JPEG, its end is missing; copy or download it again"
+    if data.startswith(b"\x89PNG") and data.rfind(_PNG_END) < 0:
+        return "truncated PNG, its end is missing; copy or download it again"
+    if _HIGH_DYNAMIC_RANGE.match(data):
+        return "floating-point picture, in which no value is white; convert it to JPEG or PNG"
+    return None
+
+
+def _has_jpeg_end(data: bytes) -> bool:
+    """Return whether an end-of-image marker follows the first scan header of a JPEG (ITU-T T.81, B.1.1).
+
+    The segments before the scan are stepped over because an EXIF thumbnail among them is a JPEG with an end of its
+    own. In the scan, 0xFF in the data is followed by 0, so the marker cannot come up by chance. Anything may follow it.
+    """
+    position = 2
+    while 0 <= (position := data.find(b"\xff", position)) < len(data) - 3:
+        marker = data[position + 1]
+        if marker == 0xDA:
+            return data.rfind(b"\xff\xd9", position) >= 0
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # fill bytes and markers without a length
+            position += 1
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return False
+
+
+def _why_failed(error: cv2.error) -> str:
+    message = " ".join(str(error).split())
+    if "CV_IO_MAX_IMAGE" in message:
+        return "more than 2^30 pixels, which OpenCV refuses; shrink it or cut it into tiles"
+    if "Insufficient memory" in message:
+        return "too large for the free memory of this machine; shrink it or cut it into tiles"
+    return f"OpenCV cannot decode it: {message}"
+
+
+def _why_undecodable(data: bytes) -> str:
+    """Return why OpenCV, which does not tell, gave no picture for `data`."""
+    if _HEIC.match(data):
+        return "HEIC, which OpenCV cannot decode; convert it to JPEG or PNG"
+    known = next((row for row in _FORMATS if re.match(row[2], data, re.DOTALL)), None)
+    if known is None:
+        return "not a picture, or of an unknown format; use JPEG or PNG"
+    name, extensions, _ = known
+    # OpenCV can be asked for encoders by name but not for decoders; its builds have both or neither.
+    if not cv2.haveImageWriter(extensions[0]):
+        return (
+            f"OpenCV {cv2.__version__} is built without {name}; "
+            "install a newer opencv-python-headless or convert it to PNG"
+        )
+    unchanged = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if unchanged is not None and unchanged.dtype.itemsize > 2:
+        return f"{name} with {unchanged.dtype} samples, in which no value is white; convert it to 8 or 16 bits"
+    return f"damaged {name}, or of a kind that OpenCV {cv2.__version__} cannot decode; convert it to PNG or JPEG"

@@ -1,0 +1,19 @@
+"""Networks: tensors in, tensors out.
+
+Importing this package is how the project imports Paddle. Paddle 2.6's library exports zlib's symbols, and whatever
+binds to them afterwards crashes at its first decompression (`zipfile`, `gzip`, PNG readers, numpy's lazy import of
+`numpy.random`). A zlib that was called once before Paddle was loaded keeps its own symbols, so that happens here,
+ahead of every `import paddle` of the project.
+"""
+
+import warnings
+import zlib
+
+zlib.decompress(zlib.compress(b"bind zlib's own symbols"))
+
+import numpy.random  # noqa: E402, F401
+
+# Only of use to those who build extensions, which nothing here does.
+warnings.filterwarnings("ignore", message="No ccache found")
+
+import paddle  # noqa: E402, F401

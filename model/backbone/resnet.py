@@ -1,0 +1,129 @@
+"""ResNet (He et al. 2015) and ResNeXt (Xie et al. 2016), variants b and d of "Bag of Tricks" (He et al. 2018)."""
+
+from __future__ import annotations
+
+from paddle import Tensor, nn
+from paddle.nn import functional as F
+
+from config.base import BackboneConfig
+from config.errors import InputError
+from model.layers import ConvNorm
+
+STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+STAGE_CHANNELS = (64, 128, 256, 512)
+
+
+class Shortcut(nn.Layer):
+    """The projection beside a block that changes the shape; variant d pools before it instead of striding in it."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, variant: str, **norm_options) -> None:
+        super().__init__()
+        self.pool = variant == "d" and stride == 2
+        stride = 1 if self.pool else stride
+        self.projection = ConvNorm(in_channels, out_channels, 1, stride=stride, relu=False, **norm_options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pool:
+            x = F.avg_pool2d(x, kernel_size=2, stride=2, ceil_mode=True)
+        return self.projection(x)
+
+
+class BasicBlock(nn.Layer):
+    """Two 3x3 convolutions (ResNet-18 and 34)."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, **options) -> None:
+        super().__init__()
+        options.pop("deform_version")  # ResNet refuses deformable stages of this block
+        self.conv1 = ConvNorm(in_channels, width, 3, stride=stride, **options)
+        self.conv2 = ConvNorm(width, width, 3, relu=False, **options)
+        self.shortcut = None
+        if stride != 1 or in_channels != width:
+            self.shortcut = Shortcut(in_channels, width, stride=stride, variant=config.variant, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(identity + self.conv2(self.conv1(x)))
+
+
+class Bottleneck(nn.Layer):
+    """1x1, 3x3 (strided, grouped in ResNeXt, deformable where asked for), 1x1 with four times the width."""
+
+    expansion = 4
+
+    def __init__(
+        self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, deform_version: int, **options
+    ) -> None:
+        super().__init__()
+        inner = width * config.base_width // 64 * config.groups
+        out_channels = width * self.expansion
+        self.conv1 = ConvNorm(in_channels, inner, 1, **options)
+        self.conv2 = ConvNorm(
+            inner, inner, 3, stride=stride, groups=config.groups, deform_version=deform_version, **options
+        )
+        self.conv3 = ConvNorm(inner, out_channels, 1, relu=False, **options)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = Shortcut(in_channels, out_channels, stride=stride, variant=config.variant, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        identity = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(identity + self.conv3(self.conv2(self.conv1(x))))
+
+
+class ResNet(nn.Layer):
+    """[N, 3, H, W] to four maps [N, C_i, H / s, W / s], s = 4, 8, 16, 32; C_i in `out_channels`."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        _check(config)
+        block = BasicBlock if config.depth < 50 else Bottleneck
+        self.out_channels = tuple(width * block.expansion for width in STAGE_CHANNELS)
+        self.stem = _stem(config)
+        self.stages = nn.LayerList()
+        in_channels = 64
+        for index, (blocks, width) in enumerate(zip(STAGE_BLOCKS[config.depth], STAGE_CHANNELS), start=1):
+            options = {
+                "norm": config.norm,
+                "trainable": index > config.frozen_stages,
+                "lr_mult": config.lr_mults[index - 1],
+                "deform_version": config.deform_version if index in config.deform_stages else 0,
+                "config": config,
+            }
+            stage = nn.LayerList()
+            for position in range(blocks):
+                stride = 2 if position == 0 and index > 1 else 1
+                stage.append(block(in_channels, width, stride=stride, **options))
+                in_channels = width * block.expansion
+            self.stages.append(stage)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        for layer in self.stem:
+            x = layer(x)
+        x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+        features = []
+        for stage in self.stages:
+            for block in stage:
+                x = block(x)
+            features.append(x)
+        return features
+
+
+def _stem(config: BackboneConfig) -> nn.LayerList:
+    options = {"norm": config.norm, "trainable": config.frozen_stages < 1}
+    if config.variant == "b":
+        return nn.LayerList([ConvNorm(3, 64, 7, stride=2, **options)])
+    widths = ((3, 32, 2), (32, 32, 1), (32, 64, 1))
+    return nn.LayerList([ConvNorm(before, after, 3, stride=stride, **options) for before, after, stride in widths])
+
+
+def _check(config: BackboneConfig) -> None:
+    if config.depth not in STAGE_BLOCKS:
+        raise InputError(f"backbone.depth={config.depth}: known are {', '.join(map(str, STAGE_BLOCKS))}")
+    if config.variant not in ("b", "d"):
+        raise InputError(f"backbone.variant={config.variant}: known are b and d")
+    if config.norm not in ("frozen", "batch", "sync"):
+        raise InputError(f"backbone.norm={config.norm}: known are frozen, batch and sync")
+    if config.depth < 50 and (config.deform_version or config.groups > 1):
+        raise InputError(f"backbone.depth={config.depth} has no deformable and no grouped blocks; use 50 or 101")

@@ -1,0 +1,34 @@
+"""Where the computing happens: the one switch between CPU and GPU."""
+
+from __future__ import annotations
+
+import re
+
+import paddle
+
+from config.errors import InputError
+
+
+def select_device(name: str) -> str:
+    """Make `auto`, `cpu`, `gpu` or `gpu:i` the device of everything that follows and return its full name.
+
+    `auto` is the first GPU where Paddle sees one. Raises InputError where a GPU is asked for and there is none.
+    """
+    if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", name):
+        raise InputError(f"--device {name}: expected auto, cpu, gpu or gpu:0, gpu:1 ...")
+    count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    if name == "auto":
+        name = "gpu:0" if count else "cpu"
+    if name.startswith("gpu"):
+        index = int(name.partition(":")[2] or 0)
+        if index >= count:
+            raise InputError(f"--device {name}: {_why_none(count)}; use --device cpu")
+        name = f"gpu:{index}"
+    paddle.set_device(name)
+    return name
+
+
+def _why_none(count: int) -> str:
+    if not paddle.is_compiled_with_cuda():
+        return "this Paddle is built for CPU only, GPUs need the package paddlepaddle-gpu"
+    return f"Paddle sees {count} GPU{'' if count == 1 else 's'}"

@@ -1,0 +1,44 @@
+"""The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paddle import Tensor, nn
+
+from config.base import MaskFeatHeadConfig
+from model.layers import ConvNorm, append_coordinates, resize_bilinear
+
+LEVELS = 4  # P2 to P5
+
+
+class MaskFeatHead(nn.Layer):
+    """P2 to P5 to one map [N, out_channels, H / 4, W / 4].
+
+    Level i is convolved and doubled i times until it has P2's size (P2 is convolved once); the sum goes through a 1x1
+    convolution. P5 carries its coordinates.
+    """
+
+    def __init__(self, in_channels: int, config: MaskFeatHeadConfig) -> None:
+        super().__init__()
+        options = {"norm": "group", "deform_version": config.deform_version, "deform_bias": config.deform_bias}
+        self.levels = nn.LayerList()
+        for level in range(LEVELS):
+            convs = nn.LayerList()
+            for position in range(max(level, 1)):
+                first = in_channels + (2 if level == LEVELS - 1 else 0)
+                convs.append(ConvNorm(config.mid_channels if position else first, config.mid_channels, 3, **options))
+            self.levels.append(convs)
+        self.pred = ConvNorm(config.mid_channels, config.out_channels, 1, **options)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        total = self.levels[0][0](features[0])
+        for level in range(1, LEVELS):
+            x = features[level]
+            if level == LEVELS - 1:
+                x = append_coordinates(x)
+            for conv in self.levels[level]:
+                x = conv(x)
+                x = resize_bilinear(x, (x.shape[2] * 2, x.shape[3] * 2))
+            total = total + x
+        return self.pred(total)

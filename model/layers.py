@@ -1,0 +1,154 @@
+"""Layers that several networks share."""
+
+from __future__ import annotations
+
+import math
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional as F
+from paddle.regularizer import L2Decay
+from paddle.vision.ops import deform_conv2d
+
+
+def norm_layer(kind: str, channels: int, *, trainable: bool = True, lr_mult: float = 1.0) -> nn.Layer:
+    """A normalisation over [N, channels, H, W].
+
+    kind: "frozen" (batch norm that always uses its running statistics), "batch", "sync" (statistics over all GPUs;
+    plain batch norm on a CPU, which has no synchronised kernel) or "group" (32 groups, Wu & He 2018).
+    """
+    attributes = {
+        name: paddle.ParamAttr(learning_rate=lr_mult, trainable=trainable, regularizer=L2Decay(0.0))
+        for name in ("weight_attr", "bias_attr")
+    }
+    if kind == "group":
+        return nn.GroupNorm(num_groups=32, num_channels=channels, **attributes)
+    if kind == "sync" and paddle.get_device().startswith("gpu"):
+        return nn.SyncBatchNorm(channels, **attributes)
+    return nn.BatchNorm2D(channels, use_global_stats=True if kind == "frozen" else None, **attributes)
+
+
+class DeformConv2D(nn.Layer):
+    """Deformable convolution, v1 (Dai et al. 2017) or v2 with modulation (Zhu et al. 2018), one deformable group.
+
+    The offset branch gives, for each of the k taps, (dy, dx) interleaved; in v2 the k modulation logits follow. Input
+    positions outside of the picture count as 0. `weight` has the layout of an ordinary convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        version: int,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        weight_attr: paddle.ParamAttr | None = None,
+    ) -> None:
+        super().__init__()
+        self.geometry = {"stride": stride, "padding": kernel_size // 2, "groups": groups}
+        self.taps = kernel_size * kernel_size
+        self.version = version
+        fan_in = in_channels * self.taps // groups
+        self.weight = self.create_parameter(
+            [out_channels, in_channels // groups, kernel_size, kernel_size],
+            attr=weight_attr,
+            default_initializer=nn.initializer.Normal(std=math.sqrt(2.0 / fan_in)),
+        )
+        # PaddleDetection trains these biases twice as fast and without decay.
+        bias_attr = paddle.ParamAttr(
+            initializer=nn.initializer.Constant(0.0), learning_rate=2.0, regularizer=L2Decay(0.0)
+        )
+        self.bias = self.create_parameter([out_channels], attr=bias_attr, is_bias=True) if bias else None
+        self.offset = nn.Conv2D(
+            in_channels,
+            self.taps * (2 if version == 1 else 3),
+            kernel_size,
+            stride=stride,
+            padding=kernel_size // 2,
+            weight_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(0.0)),  # starts as a plain convolution
+            bias_attr=bias_attr,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        offset = self.offset(x)  # [N, 2k or 3k, H', W']
+        mask = None
+        if self.version == 2:
+            offset, mask = offset.split([2 * self.taps, self.taps], axis=1)
+            mask = F.sigmoid(mask)
+        return deform_conv2d(x, offset, self.weight, bias=self.bias, mask=mask, **self.geometry)
+
+
+class ConvNorm(nn.Layer):
+    """Convolution (plain or deformable) without bias, normalisation, ReLU where asked for."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        norm: str,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
+        deform_version: int = 0,
+        deform_bias: bool = False,
+        trainable: bool = True,
+        lr_mult: float = 1.0,
+    ) -> None:
+        super().__init__()
+        fan_in = in_channels * kernel_size * kernel_size // groups
+        weight_attr = paddle.ParamAttr(
+            initializer=nn.initializer.Normal(std=math.sqrt(2.0 / fan_in)), learning_rate=lr_mult, trainable=trainable
+        )
+        shared = {"stride": stride, "groups": groups, "weight_attr": weight_attr}
+        if deform_version:
+            self.conv = DeformConv2D(
+                in_channels, out_channels, kernel_size, version=deform_version, bias=deform_bias, **shared
+            )
+        else:
+            padding = kernel_size // 2
+            self.conv = nn.Conv2D(in_channels, out_channels, kernel_size, padding=padding, bias_attr=False, **shared)
+        self.norm = norm_layer(norm, out_channels, trainable=trainable, lr_mult=lr_mult)
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.conv(x))
+        return F.relu(x) if self.relu else x
+
+
+class DropBlock(nn.Layer):
+    """Drop square blocks of a feature map in training (Ghiasi et al. 2018) and rescale what is left."""
+
+    def __init__(self, *, block_size: int, keep_prob: float) -> None:
+        super().__init__()
+        self.block_size = block_size
+        self.keep_prob = keep_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x
+        gamma = (1.0 - self.keep_prob) / self.block_size**2
+        for side in x.shape[2:]:
+            gamma *= side / (side - self.block_size + 1)
+        centres = (paddle.rand(x.shape) < gamma).astype(x.dtype)
+        kept = 1.0 - F.max_pool2d(centres, self.block_size, stride=1, padding=self.block_size // 2)
+        return x * kept * (kept.numel().astype(x.dtype) / kept.sum())
+
+
+def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """[N, C, H, W] to [N, C, *size], pixel centres at half integers, borders repeated (`align_corners=False`)."""
+    if tuple(x.shape[2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def append_coordinates(x: Tensor) -> Tensor:
+    """[N, C, H, W] to [N, C + 2, H, W]: x and y of each position, from -1 to 1 (CoordConv, Liu et al. 2018)."""
+    batch, _, height, width = x.shape
+    xs = paddle.linspace(-1, 1, width, dtype=x.dtype).reshape([1, 1, 1, width]).expand([batch, 1, height, width])
+    ys = paddle.linspace(-1, 1, height, dtype=x.dtype).reshape([1, 1, height, 1]).expand([batch, 1, height, width])
+    return paddle.concat([x, xs, ys], axis=1)

@@ -1,0 +1,31 @@
+"""Feature pyramid network (Lin et al. 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paddle import Tensor, nn
+from paddle.nn import functional as F
+
+from config.base import NeckConfig
+
+
+class FPN(nn.Layer):
+    """Maps of strides 4 to 32 to five maps of `out_channels` at strides 4 to 64 (P2 to P6).
+
+    The way down is by nearest neighbours; P6 is every second position of P5.
+    """
+
+    def __init__(self, in_channels: Sequence[int], config: NeckConfig) -> None:
+        super().__init__()
+        self.lateral_convs = nn.LayerList([nn.Conv2D(c, config.out_channels, 1) for c in in_channels])
+        self.output_convs = nn.LayerList(
+            [nn.Conv2D(config.out_channels, config.out_channels, 3, padding=1) for _ in in_channels]
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        merged = [lateral(feature) for lateral, feature in zip(self.lateral_convs, features)]
+        for level in range(len(merged) - 1, 0, -1):
+            merged[level - 1] = merged[level - 1] + F.interpolate(merged[level], scale_factor=2, mode="nearest")
+        outputs = [conv(feature) for conv, feature in zip(self.output_convs, merged)]
+        return [*outputs, F.max_pool2d(outputs[-1], kernel_size=1, stride=2)]

@@ -1,0 +1,61 @@
+"""SOLOv2 (Wang et al. 2020): backbone, pyramid, mask features, and a head that predicts a kernel for each cell."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import paddle
+from paddle import Tensor, nn
+from paddle.nn import functional as F
+
+from config.base import Config
+from model.backbone.resnet import ResNet
+from model.head.mask_feat import MaskFeatHead
+from model.head.solov2 import SOLOv2Head, points_nms
+from model.neck.fpn import FPN
+
+
+class RawPredictions(NamedTuple):
+    """What the network says about a batch, before any decision; cells are those of all levels, row by row.
+
+    The path to it has no branch that depends on the data.
+    """
+
+    scores: Tensor  # [N, cells, classes] probability, 0 where a neighbouring cell is more probable
+    kernels: Tensor  # [N, cells, D] weights of each cell's 1x1 convolution
+    mask_feats: Tensor  # [N, D, H / 4, W / 4]
+
+
+class SOLOv2(nn.Layer):
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        channels = config.neck.out_channels
+        self.backbone = ResNet(config.backbone)
+        self.neck = FPN(self.backbone.out_channels, config.neck)
+        self.mask_feat_head = MaskFeatHead(channels, config.mask_feat_head)
+        self.head = SOLOv2Head(channels, config.mask_feat_head.out_channels, config.num_classes, config.head)
+
+    def forward(self, images: Tensor) -> RawPredictions:
+        """images: float32 [N, 3, H, W], normalised, H and W multiples of 32."""
+        features = self.neck(self.backbone(images))
+        cate_logits, kernels = self.head(features)
+        return self.raw_predictions(cate_logits, kernels, self.mask_feat_head(features))
+
+    @staticmethod
+    def raw_predictions(cate_logits: list[Tensor], kernels: list[Tensor], mask_feats: Tensor) -> RawPredictions:
+        """Join the levels of the head: [N, classes or D, S, S] each."""
+        return RawPredictions(
+            scores=_cells_in_rows([points_nms(F.sigmoid(logits)) for logits in cate_logits]),
+            kernels=_cells_in_rows(kernels),
+            mask_feats=mask_feats,
+        )
+
+
+def _cells_in_rows(levels: list[Tensor]) -> Tensor:
+    """[N, C, S, S] of each level to [N, cells, C]."""
+    return paddle.concat([level.flatten(start_axis=2).transpose([0, 2, 1]) for level in levels], axis=1)
+
+
+def build_model(config: Config) -> SOLOv2:
+    """The network of a config with freshly initialised weights, drawn from Paddle's generator (`paddle.seed`)."""
+    return SOLOv2(config)

@@ -1,0 +1,71 @@
+"""Numbers, names and overrides of configs."""
+
+from __future__ import annotations
+
+import pytest
+
+from config import load_config, registry
+from config.base import Config
+from config.errors import InputError
+
+NAMES = {
+    0: "solov2_r50_fpn_8gpu_3x",
+    1: "solov2_light_448_r50_fpn_8gpu_3x",
+    2: "solov2_light_r50_vd_fpn_dcn_512_3x",
+    3: "solov2_light_448_r18_fpn_8gpu_3x",
+    4: "solov2_light_448_r34_fpn_8gpu_3x",
+    5: "solov2_light_512_dcn_r50_fpn_8gpu_3x",
+    6: "solov2_r50_fpn_8gpu_1x",
+    7: "solov2_r101_fpn_8gpu_3x",
+    8: "solov2_r101_dcn_fpn_8gpu_3x",
+    9: "solov2_x101_dcn_fpn_8gpu_3x",
+    10: "solov2_r101_vd_fpn_3x",
+    11: "solov2_r50_enhance",
+}
+
+
+def test_numbers_are_fixed_for_ever():
+    assert {number: kind.name for number, kind in registry().items() if number in NAMES} == NAMES
+
+
+@pytest.mark.parametrize("which", [3, "3", NAMES[3], registry()[3]()])
+def test_a_config_has_a_number_and_a_name(which):
+    config = load_config(which)
+    assert (config.number, config.backbone.depth, config.data.short_side) == (3, 18, 448)
+    assert config.model_path("test_cfg").name == "solov2_light_448_r18_fpn_8gpu_3x.pdparams"
+
+
+def test_an_override_changes_one_field_of_a_copy():
+    config = load_config(0, ["nms.score_thr=1", "head.num_grids=4, 2", "test_path=photos", "backbone.depth=101"])
+    assert (config.nms.score_thr, config.head.num_grids, config.test_path) == (1.0, (4, 2), "photos")
+    assert config.backbone.depth == 101
+    assert load_config(0).nms == Config.nms
+    with pytest.raises(AttributeError):
+        config.test_path = "elsewhere"
+
+
+@pytest.mark.parametrize("text", ["true", "True", "false"])
+def test_true_and_false_are_words_of_their_own(text):
+    assert load_config(0, [f"head.drop_block={text}"]).head.drop_block is (text.lower() == "true")
+
+
+@pytest.mark.parametrize(
+    ("which", "overrides", "says"),
+    [
+        ("12345", [], "numbers are 0, 1, 2"),
+        ("solov2_r50_fpn_8gpu_3", [], "did you mean solov2_r50_fpn_8gpu_3x"),
+        (0, ["nms.score_tr=0.2"], "did you mean nms.score_thr"),
+        (0, ["nms.score_thr"], "section.field=value"),
+        (0, ["nms.nms_pre=many"], "a whole number"),
+        (0, ["nms.nms_pre=1.5"], "a whole number"),
+        (0, ["nms.score_thr=True"], "a number"),
+        (0, ["head.drop_block=1"], "true or false"),
+        (0, ["head.num_grids=a,b"], "a list of numbers"),
+        (0, ["number=3"], "no field number"),
+        (0, ["nms=3"], "no field nms"),
+    ],
+)
+def test_a_wrong_word_is_one_clear_line(which, overrides, says):
+    with pytest.raises(InputError, match=says) as error:
+        load_config(which, overrides)
+    assert "\n" not in str(error.value)

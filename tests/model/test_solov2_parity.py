@@ -1,0 +1,146 @@
+"""SOLOv2 computes what the original programs computed, from the picture to the instances."""
+
+from __future__ import annotations
+
+import numpy as np
+import paddle
+import pytest
+
+from config import load_config
+from convert.conversion import fill, network_shapes
+from convert.names import PPDET_0_5, PPDET_2, SOLO
+from data.preprocess import pad_to_batch, preprocess
+from model.head.solov2 import points_nms
+from model.head.solov2_decode import decode
+from model.masks import masks_at_picture_size
+from model.solov2 import build_model
+from tests.parity import Fixture, needs_parity, picture, relative_errors
+from tools.checkpoint import load_weights
+from tools.instances import Instances
+
+pytestmark = needs_parity
+
+# (model of the fixtures, our config, the tables of names it is converted with, recordings)
+MODELS = (
+    ("solo_solov2_r50_fpn_8gpu_3x", 0, (SOLO,), ("eval", "evalc")),
+    ("solo_solov2_light_448_r50_fpn_8gpu_3x", 1, (SOLO,), ("eval", "evalc")),
+    ("solo_solov2_light_448_r18_fpn_8gpu_3x", 3, (SOLO,), ("eval", "evalc")),
+    ("solo_solov2_light_448_r34_fpn_8gpu_3x", 4, (SOLO,), ("eval", "evalc")),
+    ("solo_solov2_light_512_dcn_r50_fpn_8gpu_3x", 5, (SOLO,), ("eval", "evalc")),
+    ("solo_solov2_r101_dcn_fpn_8gpu_3x", 8, (SOLO,), ("eval", "evalc")),
+    ("ppdet_solov2_r50_fpn_3x_coco", 0, (PPDET_2, PPDET_0_5), ("eval", "evalk")),
+    ("ppdet_solov2_r50_enhance_coco", 11, (PPDET_2, PPDET_0_5), ("eval", "evalk")),
+    ("ppdet05_solov2_r50_fpn_3x", 0, (PPDET_2, PPDET_0_5), ("evalk",)),
+    ("ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x", 2, (PPDET_2, PPDET_0_5), ("evalk",)),
+)
+RECORDINGS = [(f"{model}_{kind}", number, tables) for model, number, tables, kinds in MODELS for kind in kinds]
+ON_THRESHOLD = 1e-5
+
+
+@pytest.fixture(scope="module", params=RECORDINGS, ids=[recording[0] for recording in RECORDINGS])
+def computed(request):
+    """Recording, config and everything our network says about its picture."""
+    name, number, tables = request.param
+    fixture = Fixture(name)
+    config = load_config(number)
+    weights, table = fill(network_shapes(config), fixture.checkpoint(), tables)
+    config = load_config(config, table.overrides)
+    network = build_model(config)
+    load_weights(network, weights, path=name, config_name=config.name)
+    network.eval()
+    single = preprocess(picture(), config.data)
+    batch = pad_to_batch([single], config.data.size_divisor)
+    with paddle.no_grad():
+        maps = network.backbone(paddle.to_tensor(batch))
+        pyramid = network.neck(maps)
+        logits, kernels = network.head(pyramid)
+        mask_feats = network.mask_feat_head(pyramid)
+        scores = [points_nms(paddle.nn.functional.sigmoid(level)).transpose([0, 2, 3, 1]) for level in logits]
+        raw = network.raw_predictions(logits, kernels, mask_feats)
+    stages = {"input": batch if fixture.model.startswith("solo") else batch[0], "mask_feat": mask_feats.numpy()}
+    named = {"C": (maps, 2), "P": (pyramid, 2), "kernel": (kernels, 0)}
+    named.update({"cate": (logits, 0), "cate_logit": (logits, 0), "cate_eval": (scores, 0), "cate_nms": (scores, 0)})
+    for prefix, (levels, first) in named.items():
+        stages.update({f"{prefix}{index}": level.numpy() for index, level in enumerate(levels, start=first)})
+    return fixture, config, stages, raw, single.shape[:2]
+
+
+def test_stages(computed):
+    fixture, config, stages, _, _ = computed
+    compared = 0
+    for stage in fixture.stages():
+        if stage in ("rgb", "stem"):
+            continue
+        ours = stages[stage]
+        assert ours.shape == tuple(fixture.data[f"{stage}/shape"]), stage
+        statistics = f"{stage}/stats"
+        spread = fixture.data[statistics][1] if statistics in fixture.data else fixture.data[f"{stage}/std"]
+        worst = relative_errors(fixture.data[f"{stage}/values"], ours, float(spread)).max()
+        assert worst < (1e-3 if after_deformable_layer(stage, config) else 1e-4), stage
+        compared += 1
+    # Recordings with a bias vector hold the same network's other decisions and no stages.
+    assert compared >= 16 or "bias_vector" in fixture.data
+
+
+def test_instances(computed):
+    fixture, config, _, raw, resized = computed
+    decoded = decode(raw, 0, config.head, config.nms)
+    size = (480, 640)
+    windows = masks_at_picture_size(decoded.soft_masks, resized=resized, original=size, threshold=config.nms.mask_thr)
+    names = [""] * config.num_classes
+    found = Instances.from_windows(size, windows, decoded.scores.numpy(), decoded.classes.numpy(), names, names)
+    unmatched, extra = match(fixture, found)
+    for row in unmatched:
+        print(f"{fixture.name}: recorded instance {row} sits on a threshold")
+        assert sits_on_threshold(fixture, row, raw, config)
+    # PaddleDetection writes a padding row over the hundredth instance, and a row on a threshold has a counterpart.
+    padding_row = int(fixture.model.startswith("ppdet") and len(found) == config.nms.max_per_img)
+    assert len(extra) <= len(unmatched) + padding_row
+
+
+def after_deformable_layer(stage: str, config) -> bool:
+    if config.backbone.deform_version:
+        return stage not in ("input", "C2")
+    return stage == "mask_feat" and bool(config.mask_feat_head.deform_version)
+
+
+def match(fixture: Fixture, found: Instances) -> tuple[list[int], set[int]]:
+    """Recorded instances without one of ours of the same class, score within 2e-4 and IoU 0.995; and ours left over."""
+    classes, scores, masks = fixture.final()
+    ours = found.masks
+    left = set(range(len(found)))
+    unmatched = []
+    for row, (class_id, score, mask) in enumerate(zip(classes, scores, masks)):
+        near = [i for i in left if found.classes[i] == class_id and abs(found.scores[i] - score) < 2e-4]
+        overlaps = {i: mask_iou(mask, ours[i]) for i in near}
+        best = max(overlaps, key=overlaps.get, default=None)
+        if best is None or overlaps[best] < 0.995:
+            unmatched.append(row)
+        else:
+            left.remove(best)
+    return unmatched, left
+
+
+def mask_iou(first: np.ndarray, second: np.ndarray) -> float:
+    union = (first | second).sum()
+    return (first & second).sum() / union if union else 1.0
+
+
+def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:
+    """The recording's mask areas in this class differ from ours, and by pixels that are within 1e-5 of `mask_thr`.
+
+    A pixel more or less in a mask changes its own score and, through their overlap, those of the masks it lowers.
+    """
+    class_id = fixture.final()[0][row]
+    cells = np.flatnonzero(raw.scores[0, :, int(class_id)].numpy() > config.nms.score_thr)
+    kernels = raw.kernels[0].numpy()[cells]
+    logits = kernels @ raw.mask_feats[0].flatten(start_axis=1).numpy()
+    soft = 1 / (1 + np.exp(-logits))
+    undecided = (np.abs(soft - config.nms.mask_thr) < ON_THRESHOLD).sum(axis=1)
+    recorded_classes, recorded_areas = fixture.areas_before_nms()
+    recorded = set(recorded_areas[recorded_classes == class_id].tolist())
+    areas = (soft > config.nms.mask_thr).sum(axis=1)
+    return any(
+        area not in recorded and any(area + d in recorded for d in range(-count, count + 1))
+        for area, count in zip(areas.tolist(), undecided.tolist())
+    )

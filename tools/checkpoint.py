@@ -1,0 +1,103 @@
+"""Our checkpoint files: weights, and beside them what a program must know to use them."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from paddle import nn
+
+from config import load_config
+from config.base import Config
+from config.errors import InputError
+from data.class_lists import ClassList
+from data.files import write_whole
+from tools.safe_pickle import load_arrays
+
+FORMAT_VERSION = 1
+SHOWN = 8  # names listed in an error message
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """weights: name in our network -> array. `config_name`: the config they belong to; empty for a bare backbone.
+
+    overrides: assignments such as `data.resize_by=factor`: how the program that trained these weights differs from the
+    config, applied before the user's own. source: where they come from, text by key (file, program, SHA-256).
+    """
+
+    weights: Mapping[str, np.ndarray]
+    classes: ClassList
+    config_name: str
+    overrides: tuple[str, ...] = ()
+    source: Mapping[str, str] = field(default_factory=dict)
+
+    def adapt(self, config: Config) -> Config:
+        """The config as these weights need it: the checkpoint's overrides and its number of classes."""
+        return load_config(config, self.overrides).replace(num_classes=len(self.classes))
+
+
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a `.pdparams`: a pickle of a dict of plain values and arrays, which `paddle.load` reads as well."""
+    content = {
+        "format_version": FORMAT_VERSION,
+        "config_name": checkpoint.config_name,
+        "class_names": list(checkpoint.classes.names),
+        "category_ids": list(checkpoint.classes.ids),
+        "overrides": list(checkpoint.overrides),
+        "source": dict(checkpoint.source),
+        "weights": {name: np.ascontiguousarray(array) for name, array in checkpoint.weights.items()},
+    }
+    with write_whole(path, durable=True) as temporary, temporary.open("wb") as stream:
+        pickle.dump(content, stream, protocol=4)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint without running code from it. Raises InputError where it is none of ours."""
+    try:
+        with Path(path).open("rb") as stream:
+            content = load_arrays(stream, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a checkpoint with --weights") from None
+    if not isinstance(content, dict) or "format_version" not in content:
+        raise InputError(f"{path}: no checkpoint of this project; make one with a script in convert/")
+    if content["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: has format version {content['format_version']}, this program reads {FORMAT_VERSION}; update it"
+        )
+    return Checkpoint(
+        weights=content["weights"],
+        classes=ClassList(names=tuple(content["class_names"]), ids=tuple(content["category_ids"])),
+        config_name=content["config_name"],
+        overrides=tuple(content["overrides"]),
+        source=content["source"],
+    )
+
+
+def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path, config_name: str) -> None:
+    """Fill every parameter of a network. Raises InputError that lists what is missing, too much or of another shape."""
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    problems = compare_shapes(wanted, found)
+    if problems:
+        raise InputError(f"{path} does not fit config {config_name}: {problems}; give the config it was made for")
+    network.set_state_dict(dict(weights))
+
+
+def compare_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
+    """What differs between two sets of names with shapes, in words; empty where nothing does."""
+    other_shape = [f"{n} {found[n]} instead of {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
+    lists = {
+        "other shape": other_shape,
+        "missing": [name for name in wanted if name not in found],
+        "unknown": [name for name in found if name not in wanted],
+    }
+    return "; ".join(f"{title}: {_shortened(names)}" for title, names in lists.items() if names)
+
+
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,112 @@
+"""What the command lines of the project have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Callable, NoReturn
+
+from config import load_config, registry
+from config.base import Config
+from config.errors import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """Help from the module's docstring, and errors in one line."""
+
+    def __init__(self, docstring: str) -> None:
+        super().__init__(description=docstring.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (--help shows all options)\n")
+
+
+def run(main: Callable[[], int]) -> int:
+    """Call a command line's `main` and turn a user's mistake into one line and exit status 2, Ctrl-C into 130."""
+    try:
+        return main()
+    except InputError as error:
+        print(f"{argparse.ArgumentParser().prog}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def add_network_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
+    """--config, -o, --weights, --untrained and --device, as every program that runs a network has them."""
+    parser.add_argument(
+        "--config", default=default_config, metavar="N", help=f"number or name of a config (default: {default_config})"
+    )
+    parser.add_argument(
+        "-o",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="change a field of the config, for example -o nms.score_thr=0.2; may be given several times",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE", help="checkpoint to run (default: the config's, weights/<config name>.pdparams)"
+    )
+    parser.add_argument(
+        "--untrained",
+        type=natural_number,
+        metavar="SEED",
+        help="run random weights drawn from this seed instead of a checkpoint, to try the program or to time it",
+    )
+    parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
+
+
+def list_configs() -> str:
+    """The table that `--list` prints."""
+    rows = [("", "config", "backbone", "input", "mask AP", "published at")]
+    for number, kind in registry().items():
+        config = kind()
+        first, *others = config.published or (None,)
+        rows.append((str(number), config.name, _backbone(config), _input(config), *_where(first)))
+        rows += [("", "", "", "", *_where(other)) for other in others]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def _where(published) -> tuple[str, str]:
+    return (f"{published.mask_ap:.1f}", published.where) if published else ("", "not published")
+
+
+def _backbone(config: Config) -> str:
+    backbone = config.backbone
+    name = f"{'ResNeXt' if backbone.groups > 1 else 'ResNet'}-{backbone.depth}"
+    suffixes = {"d": "-vd"}.get(backbone.variant, ""), f" DCNv{backbone.deform_version}"
+    return name + suffixes[0] + (suffixes[1] if backbone.deform_version else "")
+
+
+def _input(config: Config) -> str:
+    return f"{config.data.short_side}/{config.data.long_side}"
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    return load_config(args.config, args.overrides)
+
+
+def natural_number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def positive_number(text: str) -> int:
+    number = natural_number(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("0 is too few, give 1 or more")
+    return number
+
+
+def fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value

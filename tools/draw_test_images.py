@@ -1,0 +1,63 @@
+"""Draw the pictures of images/test: shapes on cluttered ground, in different sizes, for a first run of the demo.
+
+    python tools/draw_test_images.py
+    python tools/draw_test_images.py --output images/more --seed 12
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from data.images import write_image  # noqa: E402
+from data.shapes import draw_scene  # noqa: E402
+from tools.cli import Parser, natural_number, run  # noqa: E402
+
+# (height, width) and file type of each picture: landscape, portrait, square and two long strips; two without JPEG loss.
+PICTURES = (
+    (256, 256, ".jpg"),
+    (240, 320, ".jpg"),
+    (320, 240, ".jpg"),
+    (384, 512, ".jpg"),
+    (480, 640, ".jpg"),
+    (500, 200, ".jpg"),
+    (200, 500, ".png"),
+    (427, 640, ".jpg"),
+    (333, 251, ".jpg"),
+    (512, 512, ".jpg"),
+    (128, 160, ".png"),
+    (600, 450, ".jpg"),
+)
+
+
+def draw_test_images(*, output: Path, seed: int) -> list[Path]:
+    """Write PICTURES to `output`/shapes_01.jpg ...; picture k depends on `seed` and k alone. Returns the paths."""
+    paths = []
+    for number, (height, width, suffix) in enumerate(PICTURES, start=1):
+        scene = draw_scene(rng=np.random.default_rng([seed, number]), height=height, width=width)
+        paths.append(output / f"shapes_{number:02d}{suffix}")
+        write_image(paths[-1], scene.image)
+    return paths
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "images" / "test", help="folder to write to (default: images/test)"
+    )
+    parser.add_argument(
+        "--seed", type=natural_number, default=0, help="another number gives other pictures of the same sizes"
+    )
+    args = parser.parse_args(argv)
+    paths = draw_test_images(output=args.output, seed=args.seed)
+    print(f"wrote {len(paths)} pictures to {args.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,67 @@
+"""Work in threads with its order kept, its memory bounded and its errors raised, and a clock for its stages."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from itertools import islice
+from typing import Callable, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Iterator[Result]:
+    """`map` in a pool's threads: results in the order of the items, at most `ahead` of them begun and not yet taken.
+
+    `items` is advanced in the caller's thread, so stages can be chained and a stage between two of them (the network)
+    stays in that thread. An error of the function or of the items is raised here; what has not begun is then dropped.
+    """
+    pending = deque()
+    items = iter(items)
+    try:
+        while True:
+            pending.extend(pool.submit(function, item) for item in islice(items, ahead - len(pending)))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+class StageTimes:
+    """Milliseconds by stage, one entry a picture; may be used from several threads."""
+
+    def __init__(self) -> None:
+        self._milliseconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def measure(self, stage: str, pictures: int = 1) -> Iterator[None]:
+        """Clock a block; the time of a batch is shared out evenly among its pictures."""
+        start = time.perf_counter()
+        yield
+        elapsed = (time.perf_counter() - start) * 1000
+        self._milliseconds[stage].extend([elapsed / pictures] * pictures)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Stage -> median, p95 (95th percentile) and total in milliseconds, in the order in which stages began."""
+        return {
+            stage: {
+                "median": statistics.median(values),
+                "p95": sorted(values)[min(int(len(values) * 0.95), len(values) - 1)],
+                "total": sum(values),
+            }
+            for stage, values in self._milliseconds.items()
+        }
+
+    def table(self) -> str:
+        rows = [f"  {'milliseconds':<12}{'median':>10}{'p95':>10}"]
+        rows += [f"  {stage:<12}{row['median']:>10.1f}{row['p95']:>10.1f}" for stage, row in self.summary().items()]
+        return "\n".join(rows)

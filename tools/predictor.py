@@ -1,0 +1,169 @@
+"""Pictures in, instances out: what the demo, the evaluation and users' own programs call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import paddle
+
+from config import load_config
+from config.base import Config
+from config.errors import InputError
+from data.class_lists import read_class_list
+from data.images import read_image
+from data.preprocess import pad_to_batch, preprocess
+from model.device import select_device
+from model.head.solov2_decode import decode
+from model.masks import masks_at_picture_size
+from model.solov2 import RawPredictions, build_model
+from tools.checkpoint import load_checkpoint, load_weights
+from tools.instances import Instances
+from tools.pipeline import ordered_map
+
+Picture = Union[np.ndarray, str, Path]
+DEFAULT_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A picture ready for the network."""
+
+    input: np.ndarray  # float32 [h, w, 3], resized and normalised
+    original_size: tuple[int, int]  # height and width of the picture itself
+
+
+class Predictor:
+    """A network with its weights, and the steps before and after it.
+
+        predictor = Predictor(config=2, weights="weights/solov2_light_r50_vd_fpn_dcn_512_3x.pdparams")
+        instances = predictor(image)
+
+    config: number or name of a config, or a Config. overrides: assignments as after `-o`.
+    weights: a checkpoint of ours; None takes the one the config names; `untrained` (a seed) takes random weights.
+    score: instances below it are left out; None takes the config's.
+    Raises InputError where something does not exist or does not fit.
+    """
+
+    def __init__(
+        self,
+        config: int | str | Config,
+        weights: str | Path | None = None,
+        *,
+        overrides: Iterable[str] = (),
+        untrained: int | None = None,
+        score: float | None = None,
+        device: str = "auto",
+    ) -> None:
+        self.device = select_device(device)
+        self.config = load_config(config, overrides)
+        if untrained is None:
+            path = Path(weights or self._default_weights())
+            checkpoint = load_checkpoint(path)
+            self.classes = checkpoint.classes
+            self.config = load_config(checkpoint.adapt(self.config), overrides)
+            self.network = build_model(self.config)
+            load_weights(self.network, checkpoint.weights, path=path, config_name=self.config.name)
+        else:
+            self.classes = read_class_list(self.config.classes_file)
+            self.config = self.config.replace(num_classes=len(self.classes))
+            self.network = _untrained_network(self.config, untrained)
+        self.network.eval()
+        self.score = self.config.test_cfg.score if score is None else score
+
+    def __call__(self, pictures: Picture | Sequence[Picture] | Iterable[Picture]) -> Instances | list | Iterator:
+        """Instances of a picture; a list for a list; for any other iterable a generator that streams.
+
+        A picture is uint8 [H, W, 3] RGB or the path of a file.
+        """
+        if isinstance(pictures, (np.ndarray, str, Path)):
+            return next(self.stream([pictures]))
+        if isinstance(pictures, (list, tuple)):
+            return list(self.stream(pictures))
+        return self.stream(pictures)
+
+    def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
+        """Instances of one picture after another, in order; threads work before and after the network."""
+        with ThreadPoolExecutor(threads) as pool:
+            prepared = ordered_map(pool, self._prepare, pictures, ahead=2 * threads)
+            batches = self.run_batches(prepared)
+            yield from ordered_map(pool, lambda job: self.finish(*job), batches, ahead=threads)
+
+    def prepare(self, image: np.ndarray) -> Prepared:
+        """image: uint8 [H, W, 3] RGB."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(f"a picture of dtype {image.dtype} and shape {image.shape}; give uint8 [H, W, 3] RGB")
+        return Prepared(input=preprocess(image, self.config.data), original_size=image.shape[:2])
+
+    def run(self, batch: Sequence[Prepared]) -> RawPredictions:
+        """The network on a batch; the tensors stay on its device. Returns when they are there."""
+        images = pad_to_batch([prepared.input for prepared in batch], self.config.data.size_divisor)
+        with paddle.no_grad():
+            raw = self.network(paddle.to_tensor(images))
+        if self.device.startswith("gpu"):
+            paddle.device.cuda.synchronize()
+        return raw
+
+    def warm_up(self) -> None:
+        """Run everything once on a small empty picture, so that what is timed afterwards has no first-time costs."""
+        prepared = self.prepare(np.zeros((64, 64, 3), np.uint8))
+        self.finish(self.run([prepared]), 0, prepared)
+
+    def finish(self, raw: RawPredictions, index: int, prepared: Prepared) -> Instances:
+        """Decode picture `index` of a batch."""
+        decoded = decode(raw, index, self.config.head, self.config.nms)
+        shown = int((decoded.scores >= self.score).sum())  # they stand in descending order
+        windows = masks_at_picture_size(
+            decoded.soft_masks[:shown],
+            resized=prepared.input.shape[:2],
+            original=prepared.original_size,
+            threshold=self.config.nms.mask_thr,
+        )
+        return Instances.from_windows(
+            prepared.original_size,
+            windows,
+            decoded.scores[:shown].numpy(),
+            decoded.classes[:shown].numpy(),
+            self.classes.names,
+            self.classes.ids,
+        )
+
+    def run_batches(self, prepared: Iterable[Prepared]) -> Iterator[tuple[RawPredictions, int, Prepared]]:
+        """Raw predictions of a batch, index in it, and what it was made from, for each picture."""
+        for batch in batched(prepared, self.config.test_cfg.batch_size):
+            raw = self.run(batch)
+            yield from ((raw, index, item) for index, item in enumerate(batch))
+
+    def _prepare(self, picture: Picture) -> Prepared:
+        return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
+
+    def _default_weights(self) -> Path:
+        path = self.config.model_path("test_cfg")
+        if not path.exists():
+            ways = [f"python {p.convert} FILE --config={self.config.number} ({p.where})" for p in self.config.published]
+            raise InputError(f"{path}: no such checkpoint; convert a published one first: {' or '.join(ways)}")
+        return path
+
+
+def batched(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items in a row; the last one may be shorter."""
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
+    """Random weights under which some cells pass the score threshold, so that every step has something to do."""
+    paddle.seed(seed)
+    network = build_model(config)
+    network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+    return network
