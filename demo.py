@@ -13,7 +13,7 @@ from pathlib import Path
 from config.base import PROJECT
 from config.errors import InputError
 from data.images import find_images
-from tools.cli import Parser, add_network_options, config_of, fraction, list_configs, positive_number, run
+from tools.cli import Parser, add_network_options, config_of, fraction, list_configs, natural_number, run
 from tools.folder_prediction import Report, predict_files, write_json
 from tools.predictor import DEFAULT_THREADS, Predictor
 
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--input", nargs="+", metavar="PATH", help="files, folders, globs (default: images/test)")
     parser.add_argument("--output", metavar="DIR", help="folder for the drawings (default: images/res)")
     parser.add_argument("--score", type=fraction, help="leave out instances below it (default: the config's, 0.3)")
-    parser.add_argument("--threads", type=positive_number, default=DEFAULT_THREADS, help="threads beside the network")
+    parser.add_argument("--threads", type=natural_number, default=DEFAULT_THREADS, help="threads beside the network")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write what was found as COCO results")
     parser.add_argument("--polygons", action="store_true", help="with --json: outlines as polygons too")
     parser.add_argument("--no-draw", action="store_true", help="write no drawings")
@@ -38,30 +38,27 @@ def main() -> int:
         parser.error("--polygons: add --json FILE, which they are written to")
     config = config_of(args)
     paths = find_images(args.input or [PROJECT / config.test_path])
-    output = Path(args.output or PROJECT / config.test_pre_path)
+    drawings = None if args.no_draw else Path(args.output or PROJECT / config.test_pre_path)
     predictor = Predictor(
         config, args.weights, overrides=args.overrides, untrained=args.untrained, score=args.score, device=args.device
     )
     report = predict_files(
         predictor,
         paths,
-        output=output,
-        draw=not args.no_draw,
-        rows=args.json is not None,
+        drawings=drawings,
+        results=args.json,
         polygons=args.polygons,
         threads=args.threads,
     )
-    if args.json:
-        write_json(args.json, report.rows)
     if args.stats:
         write_json(args.stats, report.statistics())
-    print(_summary(report, predictor, output=None if args.no_draw else output, untrained=args.untrained is not None))
+    print(_summary(report, predictor, drawings, untrained=args.untrained is not None))
     if not report.pictures:
         raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
     return 0
 
 
-def _summary(report: Report, predictor: Predictor, *, output: Path | None, untrained: bool) -> str:
+def _summary(report: Report, predictor: Predictor, drawings: Path | None, *, untrained: bool) -> str:
     lines = [
         f"{report.pictures} pictures, {report.instances} instances, {predictor.config.name} on {predictor.device}, "
         f"{report.statistics()['pictures_per_second']:.2f} pictures per second",
@@ -71,8 +68,8 @@ def _summary(report: Report, predictor: Predictor, *, output: Path | None, untra
         lines.insert(0, f"{len(report.problems)} pictures were skipped, see above")
     if untrained:
         lines.append("The network is UNTRAINED: its weights are random, and what it draws means nothing.")
-    if output is not None and report.pictures:
-        lines.append(f"The drawings are in {output}")
+    if drawings is not None and report.pictures:
+        lines.append(f"The drawings are in {drawings}")
     return "\n".join(lines)
 
 

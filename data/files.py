@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.errors import InputError
@@ -31,4 +31,5 @@ def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         reason = error.strerror or error
         raise InputError(f"{path}: cannot be written ({reason}); give another place or make room") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

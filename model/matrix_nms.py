@@ -11,8 +11,8 @@ from config.base import NMSConfig
 def matrix_nms(scores: Tensor, classes: Tensor, masks: Tensor, areas: Tensor, config: NMSConfig) -> Tensor:
     """Lower the score of each mask by its overlap with better ones of its class.
 
-    The n masks stand in descending order of score. scores: float32 [n]; classes: int64 [n]; masks: bool [n, pixels];
-    areas: float32 [n], pixels inside of each mask. Returns the lowered scores, float32 [n].
+    The n masks stand in descending order of score. scores: float32 [n]; classes: int64 [n]; masks: uint8 [n, pixels],
+    1 inside; areas: float32 [n], pixels inside of each mask. Returns the lowered scores, float32 [n].
 
     A mask meets only its own class here, which gives what the original program computes over all pairs: pairs of
     different classes have an overlap of 0 and never hold the smallest factor.
@@ -27,7 +27,7 @@ def matrix_nms(scores: Tensor, classes: Tensor, masks: Tensor, areas: Tensor, co
 
 
 def _decay_within_class(masks: Tensor, areas: Tensor, config: NMSConfig) -> Tensor:
-    intersection = masks @ masks.t()
+    intersection = paddle.matmul(masks, masks, transpose_y=True)
     union = areas.unsqueeze(0) + areas.unsqueeze(1) - intersection
     iou = (intersection / union).triu(1)  # [i, j]: j is overlapped by the better i
     compensation = iou.max(axis=0).unsqueeze(1)  # how much i is overlapped itself

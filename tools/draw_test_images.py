@@ -1,6 +1,7 @@
 """Draw the pictures of images/test: shapes on cluttered ground, in different sizes, for a first run of the demo.
 
     python tools/draw_test_images.py
+    python tools/draw_test_images.py --annotated images/annotated.jpg
     python tools/draw_test_images.py --output images/more --seed 12
 """
 
@@ -15,8 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from data.images import write_image  # noqa: E402
-from data.shapes import draw_scene  # noqa: E402
+from data.shapes import CLASS_NAMES, draw_scene  # noqa: E402
 from tools.cli import Parser, natural_number, run  # noqa: E402
+from tools.instances import Instances  # noqa: E402
 
 # (height, width) and file type of each picture: landscape, portrait, square and two long strips; two without JPEG loss.
 PICTURES = (
@@ -45,6 +47,17 @@ def draw_test_images(*, output: Path, seed: int) -> list[Path]:
     return paths
 
 
+def draw_annotated(path: Path, *, seed: int) -> None:
+    """Write four scenes beside each other with their true instances drawn, as the demo draws what it finds."""
+    drawings = []
+    for number in range(4):
+        scene = draw_scene(rng=np.random.default_rng([seed, len(PICTURES) + 1 + number]), height=256, width=256)
+        scores = np.ones(len(scene.classes))
+        found = Instances.from_masks(scene.masks, scores, scene.classes, CLASS_NAMES, range(1, len(CLASS_NAMES) + 1))
+        drawings.append(found.draw(scene.image))
+    write_image(path, np.hstack(drawings))
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
     parser.add_argument(
@@ -53,7 +66,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=natural_number, default=0, help="another number gives other pictures of the same sizes"
     )
+    parser.add_argument(
+        "--annotated", type=Path, metavar="FILE", help="write one picture of four scenes and their true masks instead"
+    )
     args = parser.parse_args(argv)
+    if args.annotated:
+        draw_annotated(args.annotated, seed=args.seed)
+        print(f"wrote {args.annotated}")
+        return 0
     paths = draw_test_images(output=args.output, seed=args.seed)
     print(f"wrote {len(paths)} pictures to {args.output}")
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Union
@@ -17,7 +16,7 @@ from config.errors import InputError
 from data.files import write_whole
 from data.images import ImageError, read_image, write_image
 from model.solov2 import RawPredictions
-from tools.pipeline import StageTimes, ordered_map
+from tools.pipeline import StageTimes, ordered_map, worker_threads
 from tools.predictor import Predictor, Prepared, batched
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
@@ -33,6 +32,14 @@ class Job:
     image: np.ndarray | None = None
     prepared: Prepared | None = None
     problem: str = ""
+
+
+@dataclass(frozen=True)
+class RowOptions:
+    """Whether COCO rows are wanted, and whether with outlines."""
+
+    wanted: bool
+    polygons: bool
 
 
 @dataclass
@@ -60,35 +67,33 @@ def predict_files(
     predictor: Predictor,
     paths: Sequence[Path],
     *,
-    output: Path,
-    draw: bool = True,
-    rows: bool = False,
+    drawings: Path | None = None,
+    results: Path | None = None,
     polygons: bool = False,
     threads: int,
 ) -> Report:
-    """Run a network over pictures and draw what it finds into the folder `output`.
+    """Run a network over pictures, draw what it finds into a folder and write it to a COCO results file.
 
-    rows: collect COCO results as well; polygons: each with its outline. Reading, decoding, drawing, encoding and
-    writing run in `threads` threads, the network in the caller's; not more than a few pictures are in memory at once.
-    A picture that cannot be read is named, counted and left out; any other error ends the run.
+    drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with the outlines.
+    Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
+    not more than a few pictures are in memory at once. A picture that cannot be read is named, counted and left out;
+    any other error ends the run.
     """
     report = Report()
-    jobs = _jobs(paths, output) if draw else _jobs(paths)
+    jobs = _jobs(paths, drawings)
+    rows = RowOptions(wanted=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            loaded = ordered_map(pool, lambda job: _load(job, predictor, report.times), jobs, ahead=2 * threads)
-            predicted = _through_network(loaded, predictor, report.times)
-            finished = ordered_map(
-                pool,
-                lambda item: _finish(*item, predictor, report.times, draw=draw, rows=rows, polygons=polygons),
-                predicted,
-                ahead=threads,
-            )
-            _collect(tqdm(finished, total=len(jobs), unit="picture", disable=None), report)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with worker_threads(threads) as pool:
+        loaded = ordered_map(pool, lambda job: _load(job, predictor, report.times), jobs, ahead=2 * threads)
+        predicted = _through_network(loaded, predictor, report.times)
+        finished = ordered_map(
+            pool, lambda item: _finish(*item, predictor, report.times, drawings, rows), predicted, ahead=threads
+        )
+        _collect(tqdm(finished, total=len(jobs), unit="picture", disable=None), report)
+    if results is not None:
+        with report.times.measure("results"):
+            write_json(results, report.rows)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -98,20 +103,20 @@ def write_json(path: Path, content: object) -> None:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _jobs(paths: Sequence[Path], output: Path | None = None) -> list[Job]:
+def _jobs(paths: Sequence[Path], drawings: Path | None) -> list[Job]:
     """Where each picture goes, and its image id: the number its name is made of, as in COCO, or its place in line."""
     taken = {path.resolve() for path in paths}
     jobs = []
     for place, path in enumerate(paths, start=1):
         target = path
-        if output is not None:
+        if drawings is not None:
             suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
-            target, count = output / f"{path.stem}{suffix}", 1
+            target, count = drawings / f"{path.stem}{suffix}", 1
             while target.resolve() in taken:
                 if target.resolve() == path.resolve():
                     raise InputError(f"{path}: its drawing would replace it; give another folder with --output")
                 count += 1
-                target = output / f"{path.stem}_{count}{suffix}"
+                target = drawings / f"{path.stem}_{count}{suffix}"
             taken.add(target.resolve())
         jobs.append(Job(path, target, int(path.stem) if path.stem.isdecimal() else place))
     return jobs
@@ -151,26 +156,23 @@ def _finish(
     index: int,
     predictor: Predictor,
     times: StageTimes,
-    *,
-    draw: bool,
-    rows: bool,
-    polygons: bool,
+    drawings: Path | None,
+    rows: RowOptions,
 ) -> Finished:
     if raw is None:
         return job, 0, []
     with times.measure("decode"):
         instances = predictor.finish(raw, index, job.prepared)
-    if draw:
+    if drawings is not None:
         with times.measure("draw"):
             drawing = instances.draw(job.image)
     coco_rows = []
     with times.measure("write"):
-        if draw:
+        if drawings is not None:
             write_image(job.target, drawing)
-        if rows:
-            coco_rows = [
-                {**row, "file_name": job.path.name} for row in instances.to_coco(job.image_id, polygons=polygons)
-            ]
+        if rows.wanted:
+            found = instances.to_coco(job.image_id, polygons=rows.polygons)
+            coco_rows = [{**row, "file_name": job.path.name} for row in found]
     # The picture itself is let go here: the queue of finished work holds results only.
     return Job(job.path, job.target, job.image_id, problem=job.problem), len(instances), coco_rows
 

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from typing import Callable, TypeVar
@@ -16,13 +16,17 @@ Result = TypeVar("Result")
 
 
 def ordered_map(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+    pool: Executor | None, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
 ) -> Iterator[Result]:
     """`map` in a pool's threads: results in the order of the items, at most `ahead` of them begun and not yet taken.
 
     `items` is advanced in the caller's thread, so stages can be chained and a stage between two of them (the network)
     stays in that thread. An error of the function or of the items is raised here; what has not begun is then dropped.
+    Without a pool everything happens in the caller's thread, one item after another.
     """
+    if pool is None:
+        yield from map(function, items)
+        return
     pending = deque()
     items = iter(items)
     try:
@@ -34,6 +38,19 @@ def ordered_map(
     finally:
         for future in pending:
             future.cancel()
+
+
+@contextmanager
+def worker_threads(count: int) -> Iterator[Executor | None]:
+    """A pool of threads, None for 0; when the block ends, by an error too, what has not begun is dropped."""
+    if count == 0:
+        yield None
+        return
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class StageTimes:

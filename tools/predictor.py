@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
@@ -23,7 +22,7 @@ from model.masks import masks_at_picture_size
 from model.solov2 import RawPredictions, build_model
 from tools.checkpoint import load_checkpoint, load_weights
 from tools.instances import Instances
-from tools.pipeline import ordered_map
+from tools.pipeline import ordered_map, worker_threads
 
 Picture = Union[np.ndarray, str, Path]
 DEFAULT_THREADS = 4
@@ -88,7 +87,7 @@ class Predictor:
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
         """Instances of one picture after another, in order; threads work before and after the network."""
-        with ThreadPoolExecutor(threads) as pool:
+        with worker_threads(threads) as pool:
             prepared = ordered_map(pool, self._prepare, pictures, ahead=2 * threads)
             batches = self.run_batches(prepared)
             yield from ordered_map(pool, lambda job: self.finish(*job), batches, ahead=threads)

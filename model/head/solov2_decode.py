@@ -32,7 +32,7 @@ class Candidates(NamedTuple):
     rows: Tensor  # int64 [n] into `masks`
     areas: Tensor  # float32 [n] pixels inside
     scores: Tensor  # float32 [n]
-    masks: Tensor  # bool [m, pixels], one for each distinct cell: a cell has one mask, whatever its classes
+    masks: Tensor  # uint8 [m, pixels], one for each distinct cell: a cell has one mask, whatever its classes
 
 
 @paddle.no_grad()
@@ -67,8 +67,8 @@ def _candidates(
     distinct, rows = pairs[:, 0].unique(return_inverse=True)
     masks, areas, sums = _masks_of_cells(kernels.gather(distinct), feats, nms.mask_thr)
     smallest = np.repeat(head.strides, np.square(head.num_grids)).astype(np.float32)
-    large = areas > paddle.to_tensor(smallest).gather(distinct)
-    kept = paddle.nonzero(large.gather(rows)).flatten()
+    excess = areas - paddle.to_tensor(smallest).gather(distinct)
+    kept = paddle.nonzero(excess.gather(rows) > 0).flatten()
     if kept.shape[0] == 0:
         return None
     pairs, rows = pairs.gather(kept), rows.gather(kept)
@@ -84,13 +84,12 @@ def _candidates(
 
 
 def _masks_of_cells(kernels: Tensor, feats: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The dynamic 1x1 convolution, a matrix product: masks bool [m, pixels], their areas [m], sums inside [m]."""
+    """The dynamic 1x1 convolution, a matrix product: masks uint8 [m, pixels], their areas [m], sums inside [m]."""
     chunks = []
     for start in range(0, kernels.shape[0], CHUNK):
         soft = F.sigmoid(kernels[start : start + CHUNK] @ feats)
-        inside = soft > threshold
-        weights = inside.astype("float32")
-        chunks.append((inside, weights.sum(axis=1), (soft * weights).sum(axis=1)))
+        inside = (soft > threshold).astype("float32")
+        chunks.append((inside.astype("uint8"), inside.sum(axis=1), (soft * inside).sum(axis=1)))
     return tuple(paddle.concat(parts) for parts in zip(*chunks))
 
 

@@ -1,0 +1,27 @@
+# `make demo` and `make test` do everything on a machine that has Python 3.9 to 3.12 and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+PADDLE ?= paddlepaddle>=2.6.2,<4
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint clean
+
+# A seeded, untrained network: enough to see that everything works, and that is all its drawings show.
+demo: $(VENV)/installed
+	$(BIN)/python demo.py --config=3 --untrained=0 --score=0
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 9) <= sys.version_info < (3, 13) else "Python 3.9 to 3.12 is needed; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet ".[cpu,test]" "$(PADDLE)"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info images/res
