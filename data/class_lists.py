@@ -26,15 +26,17 @@ def read_class_list(path: str | Path) -> ClassList:
     an id twice.
     """
     try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # with or without a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot read the class list ({error}); give a UTF-8 text, one class a line") from None
-    rows = [line.rpartition("\t") for line in lines if line]
+    rows = [line.rpartition("\t") for line in lines if line.strip()]
+    if len({bool(tab) for _, tab, _ in rows}) > 1 or not all(name.strip() for _, _, name in rows):
+        raise InputError(f"{path}: some lines lack an id or a name; write both on all, or names only")
     try:
         ids = tuple(int(number) if tab else index for index, (number, tab, _) in enumerate(rows, start=1))
     except ValueError as error:
         raise InputError(f"{path}: {error}; a line is a name, or a whole number, a tab and a name") from None
-    names = tuple(name for _, _, name in rows)
+    names = tuple(name.strip() for _, _, name in rows)
     for what, values in (("name", names), ("id", ids)):
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice:

@@ -57,10 +57,10 @@ class DeformConv2D(nn.Layer):
             attr=weight_attr,
             default_initializer=nn.initializer.Normal(std=math.sqrt(2.0 / fan_in)),
         )
-        # PaddleDetection trains these biases twice as fast and without decay.
-        bias_attr = paddle.ParamAttr(
-            initializer=nn.initializer.Constant(0.0), learning_rate=2.0, regularizer=L2Decay(0.0)
-        )
+        # Where PaddleDetection has a bias, it trains it and the offsets' one twice as fast and without decay.
+        training = {"learning_rate": 2.0, "regularizer": L2Decay(0.0)} if bias else {}
+        zero = {"initializer": nn.initializer.Constant(0.0), "trainable": weight_attr is None or weight_attr.trainable}
+        bias_attr = paddle.ParamAttr(**zero, **training)
         self.bias = self.create_parameter([out_channels], attr=bias_attr, is_bias=True) if bias else None
         self.offset = nn.Conv2D(
             in_channels,
@@ -68,7 +68,7 @@ class DeformConv2D(nn.Layer):
             kernel_size,
             stride=stride,
             padding=kernel_size // 2,
-            weight_attr=paddle.ParamAttr(initializer=nn.initializer.Constant(0.0)),  # starts as a plain convolution
+            weight_attr=paddle.ParamAttr(**zero),  # starts as a plain convolution
             bias_attr=bias_attr,
         )
 
@@ -141,8 +141,6 @@ class DropBlock(nn.Layer):
 
 def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     """[N, C, H, W] to [N, C, *size], pixel centres at half integers, borders repeated (`align_corners=False`)."""
-    if tuple(x.shape[2:]) == tuple(size):
-        return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 

@@ -45,11 +45,14 @@ def masks_at_picture_size(
     """
     rows = _axis_matrix(soft_masks.shape[1], resized[0], original[0])
     columns = _axis_matrix(soft_masks.shape[2], resized[1], original[1])
-    inside = soft_masks > threshold
-    occupied = inside.any(axis=2).numpy(), inside.any(axis=1).numpy()  # [n, h], [n, w]
+    inside = (soft_masks > threshold).numpy()  # reduced in numpy, because Paddle 2.6 reduces no empty tensor
+    occupied = inside.any(axis=2), inside.any(axis=1)  # [n, h], [n, w]
     for soft, occupied_rows, occupied_columns in zip(soft_masks, *occupied):
         top, bottom, y0, y1 = _window(rows, occupied_rows)
         left, right, x0, x1 = _window(columns, occupied_columns)
+        if top == bottom or left == right:  # Paddle 2.6 multiplies no empty matrices
+            yield 0, 0, np.zeros((0, 0), np.uint8)
+            continue
         weights = paddle.to_tensor(rows[top:bottom, y0:y1]), paddle.to_tensor(columns[left:right, x0:x1])
         enlarged = weights[0] @ soft[y0:y1, x0:x1] @ weights[1].t()
         yield top, left, (enlarged > threshold).astype("uint8").numpy()

@@ -115,7 +115,7 @@ class Predictor:
     def finish(self, raw: RawPredictions, index: int, prepared: Prepared) -> Instances:
         """Decode picture `index` of a batch."""
         decoded = decode(raw, index, self.config.head, self.config.nms)
-        shown = int((decoded.scores >= self.score).sum())  # they stand in descending order
+        shown = int((decoded.scores.numpy() >= self.score).sum())  # they stand in descending order
         windows = masks_at_picture_size(
             decoded.soft_masks[:shown],
             resized=prepared.input.shape[:2],

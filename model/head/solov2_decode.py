@@ -85,11 +85,12 @@ def _candidates(
 
 def _masks_of_cells(kernels: Tensor, feats: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
     """The dynamic 1x1 convolution, a matrix product: masks uint8 [m, pixels], their areas [m], sums inside [m]."""
+    ones = paddle.ones([feats.shape[1]])  # sums as products: Paddle's reduction takes four times as long on a CPU
     chunks = []
     for start in range(0, kernels.shape[0], CHUNK):
         soft = F.sigmoid(kernels[start : start + CHUNK] @ feats)
         inside = (soft > threshold).astype("float32")
-        chunks.append((inside.astype("uint8"), inside.sum(axis=1), (soft * inside).sum(axis=1)))
+        chunks.append((inside.astype("uint8"), inside @ ones, (soft * inside) @ ones))
     return tuple(paddle.concat(parts) for parts in zip(*chunks))
 
 

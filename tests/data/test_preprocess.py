@@ -1,0 +1,132 @@
+"""Sizes and values of the network's input."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from config import load_config
+from config.base import DataConfig
+from data.preprocess import pad_to_batch, preprocess
+from tests.parity import PARITY, needs_parity
+
+SMALL = DataConfig(short_side=40, long_side=66)
+BY_FACTOR = replace(SMALL, resize_by="factor")
+MEAN, STD = np.float32(SMALL.mean), np.float32(SMALL.std)
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def size_by_rule(height: int, width: int, config: DataConfig) -> tuple[int, int]:
+    """(width, height) as mmcv's imrescale has them; at least 1, where it fails."""
+    scale = min(config.long_side / max(height, width), config.short_side / min(height, width))
+    return max(int(width * scale + 0.5), 1), max(int(height * scale + 0.5), 1)
+
+
+SIDES = st.one_of(st.integers(1, 200), st.sampled_from([1, 40, 66, 1000]))
+
+
+@settings(max_examples=100, deadline=None)
+@given(height=SIDES, width=SIDES)
+def test_resized_as_opencv_does_then_normalised(height, width):
+    image = noise(height, width)
+    resized = cv2.resize(image, size_by_rule(height, width, SMALL), interpolation=cv2.INTER_LINEAR)
+    ours = preprocess(image, SMALL)
+    assert ours.dtype == np.float32
+    assert np.array_equal(ours, (resized.astype(np.float32) - MEAN) / STD)
+
+
+@settings(max_examples=100, deadline=None)
+@given(height=SIDES, width=SIDES)
+def test_one_of_the_limits_is_reached_and_none_exceeded(height, width):
+    short, long = sorted(preprocess(noise(height, width), SMALL).shape[:2])
+    assert (short == 40 and long <= 66) or (long == 66 and short <= 40)
+
+
+@pytest.mark.parametrize(
+    ("size", "config", "expected"),
+    [
+        ((480, 640), DataConfig(), (800, 1067)),
+        ((480, 640), load_config(3).data, (448, 597)),
+        ((480, 640), load_config(5).data, (512, 683)),
+        ((640, 480), DataConfig(), (1067, 800)),
+        ((427, 640), DataConfig(), (800, 1199)),
+        ((300, 600), DataConfig(), (667, 1333)),  # the long side's limit
+        ((1, 1), DataConfig(), (800, 800)),
+        ((200, 20000), DataConfig(), (13, 1333)),
+        ((20000, 200), DataConfig(), (1333, 13)),
+        ((1, 5000), DataConfig(), (1, 1333)),  # 0.27 pixels high by the rule
+        ((5000, 1), replace(DataConfig(), resize_by="factor"), (1333, 1)),
+        ((200, 20000), replace(DataConfig(), resize_by="factor"), (13, 1333)),
+        ((1, 1), replace(DataConfig(), resize_by="factor"), (800, 800)),
+        ((1, 5000), replace(DataConfig(), normalize_first=True), (1, 1333)),
+    ],
+)
+def test_sizes(size, config, expected):
+    assert preprocess(np.zeros((*size, 3), np.uint8), config).shape == (*expected, 3)
+
+
+def test_grey_values_pass_through():
+    for value in (0, 127, 255):
+        for config in (SMALL, BY_FACTOR, replace(SMALL, normalize_first=True)):
+            pixels = preprocess(np.full((30, 50, 3), value, np.uint8), config).reshape(-1, 3)
+            np.testing.assert_allclose(pixels, np.broadcast_to((value - MEAN) / STD, pixels.shape), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(60, 90), (61, 97), (17, 23), (123, 50)])
+def test_by_factor_samples_at_the_exact_ratio(size):
+    image = noise(*size)
+    factor = min(40 / min(size), 66 / max(size))
+    resized = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+    assert np.array_equal(preprocess(image, BY_FACTOR), (resized.astype(np.float32) - MEAN) / STD)
+
+
+@settings(max_examples=100, deadline=None)
+@given(height=SIDES, width=SIDES)
+def test_by_factor_has_nearly_the_same_size(height, width):
+    image = noise(height, width)
+    sizes = [preprocess(image, config).shape[:2] for config in (SMALL, BY_FACTOR)]
+    assert np.abs(np.subtract(*sizes)).max() <= 1
+    assert min(sizes[1]) >= 1
+
+
+@pytest.mark.parametrize("size", [(30, 50), (90, 61)])
+def test_normalising_first_resizes_the_float_picture(size):
+    image = noise(*size)
+    normalised = (image.astype(np.float32) - MEAN) / STD
+    expected = cv2.resize(normalised, size_by_rule(*size, SMALL), interpolation=cv2.INTER_LINEAR)
+    ours = preprocess(image, replace(SMALL, normalize_first=True))
+    assert ours.dtype == np.float32
+    assert np.array_equal(ours, expected)
+
+
+@needs_parity
+@pytest.mark.parametrize(("number", "size"), [(0, "800x1067"), (3, "448x597"), (5, "512x683")])
+def test_equals_what_the_original_solo_resized(number, size):
+    recorded = np.load(PARITY / f"solo_input_480x640_to_{size}.npz")
+    ours = preprocess(recorded["rgb"], load_config(number).data)
+    assert np.array_equal(np.rint(ours * STD + MEAN).astype(np.uint8), recorded["resized"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=3),
+    divisor=st.sampled_from([1, 32]),
+)
+def test_a_batch_is_padded_with_zeros_at_the_bottom_and_right(sizes, divisor):
+    images = [noise(*size).astype(np.float32) + 1 for size in sizes]
+    batch = pad_to_batch(images, divisor)
+    assert batch.dtype == np.float32
+    assert batch.shape[:2] == (len(images), 3)
+    for side, largest in zip(batch.shape[2:], np.max(sizes, axis=0)):
+        assert side % divisor == 0 and side - divisor < largest <= side
+    for padded, image, (height, width) in zip(batch, images, sizes):
+        assert np.array_equal(padded[:, :height, :width], image.transpose(2, 0, 1))
+        assert not padded[:, height:].any() and not padded[:, :, width:].any()
