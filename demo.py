@@ -12,8 +12,9 @@ from pathlib import Path
 
 from config.base import PROJECT
 from config.errors import InputError
+from data.files import check_writable
 from data.images import find_images
-from tools.cli import Parser, add_network_options, config_of, fraction, list_configs, natural_number, run
+from tools.cli import Parser, add_network_options, config_of, fraction, natural_number, run
 from tools.folder_prediction import Report, predict_files, write_json
 from tools.predictor import DEFAULT_THREADS, Predictor
 
@@ -21,7 +22,6 @@ from tools.predictor import DEFAULT_THREADS, Predictor
 def main() -> int:
     parser = Parser(__doc__)
     add_network_options(parser, default_config=0)
-    parser.add_argument("--list", action="store_true", help="print all configs and end")
     parser.add_argument("--input", nargs="+", metavar="PATH", help="files, folders, globs (default: images/test)")
     parser.add_argument("--output", metavar="DIR", help="folder for the drawings (default: images/res)")
     parser.add_argument("--score", type=fraction, help="leave out instances below it (default: the config's, 0.3)")
@@ -31,14 +31,15 @@ def main() -> int:
     parser.add_argument("--no-draw", action="store_true", help="write no drawings")
     parser.add_argument("--stats", metavar="FILE", type=Path, help="write the times as JSON")
     args = parser.parse_args()
-    if args.list:
-        print(list_configs())
-        return 0
     if args.polygons and not args.json:
         parser.error("--polygons: add --json FILE, which they are written to")
+    if args.no_draw and args.output:
+        parser.error("--output: without a meaning beside --no-draw")
     config = config_of(args)
     paths = find_images(args.input or [PROJECT / config.test_path])
     drawings = None if args.no_draw else Path(args.output or PROJECT / config.test_pre_path)
+    for path in filter(None, (args.json, args.stats, drawings and drawings / "drawing.jpg")):
+        check_writable(path)
     predictor = Predictor(
         config, args.weights, overrides=args.overrides, untrained=args.untrained, score=args.score, device=args.device
     )
@@ -59,9 +60,10 @@ def main() -> int:
 
 
 def _summary(report: Report, predictor: Predictor, drawings: Path | None, *, untrained: bool) -> str:
+    speed = report.statistics()["pictures_per_second"]
     lines = [
-        f"{report.pictures} pictures, {report.instances} instances, {predictor.config.name} on {predictor.device}, "
-        f"{report.statistics()['pictures_per_second']:.2f} pictures per second",
+        f"{report.pictures} pictures, {report.instances} instances of score {predictor.score:g} or more, "
+        f"{predictor.config.name} on {predictor.device}, {speed:.2f} pictures per second",
         report.times.table(),
     ]
     if report.problems:

@@ -137,8 +137,9 @@ class Config:
     test_cfg = TestConfig()
 
     # Paths are relative to the project's folder.
-    classes_path: str = "data/coco_classes.txt"  # one class a line: its name, or its category id, a tab and its name
-    num_classes: int = 80
+    classes_path: str = "data/coco_classes.txt"  # one class a line: its name, or its category id, a tab and its name;
+    # a checkpoint brings its own
+    num_classes: int = 80  # programs take it from the checkpoint or the class list
     test_path: str = "images/test"  # pictures that demo.py reads by default
     test_pre_path: str = "images/res"  # folder that demo.py writes to by default
 

@@ -8,22 +8,24 @@ import difflib
 from collections.abc import Iterable
 
 from config.base import Config
+from config.checks import check
 from config.errors import InputError
 
-PLAIN_FIELDS = ("classes_path", "num_classes", "test_path", "test_pre_path")
+PLAIN_FIELDS = ("classes_path", "test_path", "test_pre_path")
 
 
 def override(config: Config, assignments: Iterable[str]) -> Config:
     """Apply assignments such as `nms.score_thr=0.2` or `test_path=photos` in order.
 
     A value has the type of the field it replaces: text as it stands, numbers, `true` or `false`, tuples as `1,2,3`.
-    Raises InputError for an unknown name (with the nearest known one) and for a value of another type.
+    Raises InputError for an unknown name (with the nearest known one), for a value of another type or without sense.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals:
             raise InputError(f"-o {assignment}: expected section.field=value, for example -o nms.score_thr=0.2")
         config = _assign(config, path.strip(), text.strip())
+    check(config)
     return config
 
 

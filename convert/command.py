@@ -11,9 +11,10 @@ from config.base import PROJECT, BackboneConfig, Config
 from config.errors import InputError
 from convert.conversion import Arrays, NameTable, Shapes, backbone_shapes, fill, network_shapes
 from convert.reader import read_checkpoint, sha256_of
-from tools.checkpoint import Checkpoint, ClassList, save_checkpoint
+from data.class_lists import ClassList, read_class_list
+from tools.checkpoint import Checkpoint, save_checkpoint
 from tools.cli import Parser
-from tools.predictor import Predictor, read_class_list
+from tools.predictor import Predictor
 
 Fit = tuple[dict, NameTable]  # our weights, and the table that gave them
 
@@ -26,6 +27,8 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     parser.add_argument("--classes", metavar="FILE", help="class names, one a line (default: the config's, COCO's 80)")
     parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print what it finds")
     args = parser.parse_args()
+    if args.verify and not Path(args.verify).is_file():
+        raise InputError(f"--verify {args.verify}: there is no such picture; nothing was written")
     foreign = read_checkpoint(args.checkpoint)
     if args.config is not None:
         candidates = [load_config(args.config)]
@@ -92,7 +95,7 @@ def _only_fit(
 def _check_class_count(args, foreign: Arrays, tables: Sequence[NameTable], classes: ClassList) -> None:
     for table in tables:
         bias = table.rename(foreign).get("head.cate_pred.bias")
-        if bias is not None and len(bias[1]) != len(classes):
+        if bias is not None and bias[1].ndim == 1 and len(bias[1]) != len(classes):
             listed = args.classes or "COCO's list"
             raise InputError(
                 f"{args.checkpoint} has {len(bias[1])} classes and {listed} has {len(classes)}; "

@@ -69,6 +69,10 @@ def fill(wanted: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tuple[
     )
     if problems:
         raise InputError(problems)
+    for name in wanted:
+        theirs, array = renamed[name]
+        if array.dtype.kind != "f":
+            raise InputError(f"{theirs} holds {array.dtype} and not floating-point numbers; save it as float32")
     return {name: renamed[name][1].astype(np.float32, copy=False) for name in wanted}, table
 
 

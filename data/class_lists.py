@@ -28,7 +28,8 @@ def read_class_list(path: str | Path) -> ClassList:
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # with or without a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the class list ({error}); give a UTF-8 text, one class a line") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot read the class list ({reason}); give a UTF-8 text") from None
     rows = [line.rpartition("\t") for line in lines if line.strip()]
     if len({bool(tab) for _, tab, _ in rows}) > 1 or not all(name.strip() for _, _, name in rows):
         raise InputError(f"{path}: some lines lack an id or a name; write both on all, or names only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,12 +16,14 @@ def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to, which takes its name when the block ends without an error.
 
     The folder is made where it is missing; the temporary name keeps the suffix, from which encoders tell the format.
+    A device or a pipe is written to directly.
     durable: the content is on the disk before the name changes, so that even a power cut leaves the old or the new.
     Raises InputError where the place cannot be written to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path
     try:
+        temporary = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if durable:
@@ -28,8 +31,34 @@ def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: cannot be written ({reason}); give another place or make room") from error
+        raise _unwritable(path, error) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        if temporary != path:
+            with suppress(OSError):
+                temporary.unlink()
+
+
+def check_writable(path: str | Path) -> None:
+    """Find out before hours of work whether `write_whole` can write there. Raises InputError where it cannot."""
+    path = Path(path)
+    try:
+        probe = _temporary(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if probe != path:
+            probe.touch()
+            probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _temporary(path: Path) -> Path:
+    if not path.name or path.is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        return path
+    # A short name, because the file's own may already be as long as the file system allows.
+    return path.with_name(f".{os.getpid()}-{zlib.crc32(path.name.encode()):08x}{path.suffix}")
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); give another place or make room")

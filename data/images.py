@@ -114,7 +114,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     if not encoded:
         raise InputError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} does not fit this format; use .png")
     with write_whole(path) as temporary:
-        content.tofile(temporary)
+        temporary.write_bytes(content.tobytes())
 
 
 def _expand(source: str | Path) -> list[Path]:

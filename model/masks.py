@@ -24,7 +24,7 @@ def bilinear_matrix(before: int, after: int) -> np.ndarray:
     return matrix
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)
 def _axis_matrix(quarter: int, resized: int, original: int) -> np.ndarray:
     """One axis of both resizes, to the padded size, cut, and to the picture's size, as one [original, quarter]."""
     padded = bilinear_matrix(quarter, quarter * 4)[:resized]

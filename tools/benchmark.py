@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from config.errors import InputError  # noqa: E402
 from data.images import find_images  # noqa: E402
 from model import paddle  # noqa: E402
 from tools.cli import Parser, add_network_options, config_of, natural_number, positive_number, run  # noqa: E402
@@ -39,6 +40,8 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
+    if not report.pictures:
+        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
     totals = {stage: row["total"] for stage, row in report.times.summary().items()}
     network = totals.pop("network", 0.0)
     figures = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList
 from data.files import write_whole
-from tools.safe_pickle import load_arrays
+from tools.safe_pickle import damaged, load_arrays
 
 FORMAT_VERSION = 1
 SHOWN = 8  # names listed in an error message
@@ -49,7 +49,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "category_ids": list(checkpoint.classes.ids),
         "overrides": list(checkpoint.overrides),
         "source": dict(checkpoint.source),
-        "weights": {name: np.ascontiguousarray(array) for name, array in checkpoint.weights.items()},
+        "weights": {name: np.asarray(array, order="C") for name, array in checkpoint.weights.items()},
     }
     with write_whole(path, durable=True) as temporary, temporary.open("wb") as stream:
         pickle.dump(content, stream, protocol=4)
@@ -57,17 +57,24 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint without running code from it. Raises InputError where it is none of ours."""
+    foreign = InputError(f"{path}: no checkpoint of this project; make one with a script in convert/")
     try:
         with Path(path).open("rb") as stream:
+            if stream.read(1) != pickle.PROTO:
+                raise foreign
+            stream.seek(0)
             content = load_arrays(stream, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a checkpoint with --weights") from None
     if not isinstance(content, dict) or "format_version" not in content:
-        raise InputError(f"{path}: no checkpoint of this project; make one with a script in convert/")
-    if content["format_version"] != FORMAT_VERSION:
+        raise foreign
+    if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         raise InputError(
             f"{path}: has format version {content['format_version']}, this program reads {FORMAT_VERSION}; update it"
         )
+    wrong = [key for key, fits in _CONTENT.items() if not fits(content.get(key))]
+    if wrong or len(content["class_names"]) != len(content["category_ids"]):
+        raise damaged(path, f"its {', '.join(wrong) or 'class_names and category_ids'} are not what they should be")
     return Checkpoint(
         weights=content["weights"],
         classes=ClassList(names=tuple(content["class_names"]), ids=tuple(content["category_ids"])),
@@ -77,18 +84,47 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     )
 
 
-def load_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path, config_name: str) -> None:
-    """Fill every parameter of a network. Raises InputError that lists what is missing, too much or of another shape."""
+def _list_of(kind: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _dict_of(kind: type) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(item, kind) for key, item in value.items()
+    )
+
+
+_CONTENT: dict[str, Callable[[object], bool]] = {
+    "weights": _dict_of(np.ndarray),
+    "class_names": _list_of(str),
+    "category_ids": _list_of(int),
+    "config_name": lambda value: isinstance(value, str),
+    "overrides": _list_of(str),
+    "source": _dict_of(str),
+}
+
+
+def load_weights(
+    network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path, config_name: str, made_for: str = ""
+) -> None:
+    """Fill every parameter of a network; `made_for` is the name of the config that the checkpoint says it belongs to.
+
+    Raises InputError that lists what is missing, too much or of another shape.
+    """
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     problems = compare_shapes(wanted, found)
+    problems = problems or _shortened([f"{n} holds {a.dtype}" for n, a in weights.items() if a.dtype.kind != "f"])
     if problems:
-        raise InputError(f"{path} does not fit config {config_name}: {problems}; give the config it was made for")
-    network.set_state_dict(dict(weights))
+        remedy = f"it was made for --config={made_for}" if made_for else "give the config it was made for"
+        raise InputError(f"{path} does not fit config {config_name}: {problems}; {remedy}")
+    network.set_state_dict({name: array.astype(np.float32, copy=False) for name, array in weights.items()})
 
 
 def compare_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
     """What differs between two sets of names with shapes, in words; empty where nothing does."""
+    if found and not wanted.keys() & found.keys():
+        return f"none of its {len(found)} names belongs to this network: {_shortened(list(found))}"
     other_shape = [f"{n} {found[n]} instead of {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
     lists = {
         "other shape": other_shape,

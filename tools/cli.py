@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import Callable, NoReturn
 
@@ -23,21 +24,36 @@ class Parser(argparse.ArgumentParser):
 
 def run(main: Callable[[], int]) -> int:
     """Call a command line's `main` and turn a user's mistake into one line and exit status 2, Ctrl-C into 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not end the program
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return main()
+        status = main()
+        sys.stdout.flush()
+        return status
     except InputError as error:
-        print(f"{argparse.ArgumentParser().prog}: error: {error}", file=sys.stderr)
+        print(f"{argparse.ArgumentParser().prog}: error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`); Python must not try to write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def one_line(message: object) -> str:
+    """A message in which a name with a line break does not break the line."""
+    return " ".join(str(message).splitlines())
 
 
 def add_network_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
-    """--config, -o, --weights, --untrained and --device, as every program that runs a network has them."""
+    """--config, --list, -o, --weights, --untrained and --device, as every program that runs a network has them."""
     parser.add_argument(
         "--config", default=default_config, metavar="N", help=f"number or name of a config (default: {default_config})"
     )
+    parser.add_argument("--list", action=_ListConfigs, nargs=0, help="print all configs and end")
     parser.add_argument(
         "-o",
         dest="overrides",
@@ -56,6 +72,12 @@ def add_network_options(parser: argparse.ArgumentParser, *, default_config: int)
         help="run random weights drawn from this seed instead of a checkpoint, to try the program or to time it",
     )
     parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
+
+
+class _ListConfigs(argparse.Action):
+    def __call__(self, parser, *_) -> None:
+        print(list_configs())
+        parser.exit()
 
 
 def list_configs() -> str:
@@ -86,12 +108,17 @@ def _input(config: Config) -> str:
 
 
 def config_of(args: argparse.Namespace) -> Config:
+    """The config of `add_network_options`. Raises InputError for options that exclude each other too."""
+    if args.weights is not None and args.untrained is not None:
+        raise InputError("--weights and --untrained: give one of them")
     return load_config(args.config, args.overrides)
 
 
 def natural_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    if int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is too large, give a number below 2^63")
     return int(text)
 
 

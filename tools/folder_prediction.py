@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from config.errors import InputError
 from data.files import write_whole
 from data.images import ImageError, read_image, write_image
 from model.solov2 import RawPredictions
-from tools.pipeline import StageTimes, ordered_map, worker_threads
+from tools.cli import one_line
+from tools.pipeline import StageTimes, ordered_map, prompt_interruption, worker_threads
 from tools.predictor import Predictor, Prepared, batched
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
@@ -84,7 +86,7 @@ def predict_files(
     rows = RowOptions(wanted=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
-    with worker_threads(threads) as pool:
+    with prompt_interruption(), worker_threads(threads) as pool:
         loaded = ordered_map(pool, lambda job: _load(job, predictor, report.times), jobs, ahead=2 * threads)
         predicted = _through_network(loaded, predictor, report.times)
         finished = ordered_map(
@@ -104,10 +106,13 @@ def write_json(path: Path, content: object) -> None:
 
 
 def _jobs(paths: Sequence[Path], drawings: Path | None) -> list[Job]:
-    """Where each picture goes, and its image id: the number its name is made of, as in COCO, or its place in line."""
+    """Where each picture goes, and its image id: its number where all are named by one, as in COCO, else its place."""
     taken = {path.resolve() for path in paths}
+    ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    if len(set(ids)) < len(paths):
+        ids = range(1, len(paths) + 1)
     jobs = []
-    for place, path in enumerate(paths, start=1):
+    for image_id, path in zip(ids, paths):
         target = path
         if drawings is not None:
             suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
@@ -118,7 +123,7 @@ def _jobs(paths: Sequence[Path], drawings: Path | None) -> list[Job]:
                 count += 1
                 target = drawings / f"{path.stem}_{count}{suffix}"
             taken.add(target.resolve())
-        jobs.append(Job(path, target, int(path.stem) if path.stem.isdecimal() else place))
+        jobs.append(Job(path, target, image_id))
     return jobs
 
 
@@ -166,13 +171,13 @@ def _finish(
     if drawings is not None:
         with times.measure("draw"):
             drawing = instances.draw(job.image)
-    coco_rows = []
-    with times.measure("write"):
-        if drawings is not None:
+        with times.measure("write"):
             write_image(job.target, drawing)
-        if rows.wanted:
+    coco_rows = []
+    if rows.wanted:
+        with times.measure("encode"):
             found = instances.to_coco(job.image_id, polygons=rows.polygons)
-            coco_rows = [{**row, "file_name": job.path.name} for row in found]
+        coco_rows = [{**row, "file_name": job.path.as_posix()} for row in found]
     # The picture itself is let go here: the queue of finished work holds results only.
     return Job(job.path, job.target, job.image_id, problem=job.problem), len(instances), coco_rows
 
@@ -181,7 +186,7 @@ def _collect(finished: Iterable[Finished], report: Report) -> None:
     for job, count, rows in finished:
         if job.problem:
             report.problems.append(job.problem)
-            tqdm.write(f"skipped {job.problem}")
+            tqdm.write(f"skipped {one_line(job.problem)}", file=sys.stderr)
             continue
         report.pictures += 1
         report.instances += count

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import os
+import signal
+import socket
 import statistics
+import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Callable, TypeVar
 
@@ -21,7 +26,8 @@ def ordered_map(
     """`map` in a pool's threads: results in the order of the items, at most `ahead` of them begun and not yet taken.
 
     `items` is advanced in the caller's thread, so stages can be chained and a stage between two of them (the network)
-    stays in that thread. An error of the function or of the items is raised here; what has not begun is then dropped.
+    stays in that thread. An error of the function is raised here in its place, one of the items after the results of
+    those before it; what has not begun is then dropped.
     Without a pool everything happens in the caller's thread, one item after another.
     """
     if pool is None:
@@ -29,12 +35,18 @@ def ordered_map(
         return
     pending = deque()
     items = iter(items)
+    failure = None
     try:
         while True:
-            pending.extend(pool.submit(function, item) for item in islice(items, ahead - len(pending)))
+            try:
+                pending.extend(pool.submit(function, item) for item in islice(items, ahead - len(pending)))
+            except Exception as error:
+                failure, items = error, iter(())
             if not pending:
-                return
+                break
             yield pending.popleft().result()
+        if failure is not None:
+            raise failure
     finally:
         for future in pending:
             future.cancel()
@@ -51,6 +63,36 @@ def worker_threads(count: int) -> Iterator[Executor | None]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def prompt_interruption(seconds: float = 0.5) -> Iterator[None]:
+    """Ctrl-C during the block ends the process with status 130 within `seconds`, whatever is being computed.
+
+    Python acts on Ctrl-C between two operations, and one of Paddle's may take longer than a second. Files that are
+    being written have not got their names yet. Outside of the main thread, which gets no signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def watch() -> None:
+        if receiver.recv(1) == bytes([signal.SIGINT]):
+            receiver.settimeout(seconds)
+            with suppress(socket.timeout):
+                receiver.recv(1)  # the block has ended by itself
+                return
+            os._exit(130)
+
+    previous = signal.set_wakeup_fd(sender.fileno())
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        sender.close()
 
 
 class StageTimes:
@@ -72,7 +114,7 @@ class StageTimes:
         return {
             stage: {
                 "median": statistics.median(values),
-                "p95": sorted(values)[min(int(len(values) * 0.95), len(values) - 1)],
+                "p95": sorted(values)[math.ceil(len(values) * 0.95) - 1],
                 "total": sum(values),
             }
             for stage, values in self._milliseconds.items()

@@ -64,9 +64,17 @@ class Predictor:
             path = Path(weights or self._default_weights())
             checkpoint = load_checkpoint(path)
             self.classes = checkpoint.classes
+            if not self.classes:
+                raise InputError(f"{path} holds a backbone to start training from; give a whole network's checkpoint")
             self.config = load_config(checkpoint.adapt(self.config), overrides)
             self.network = build_model(self.config)
-            load_weights(self.network, checkpoint.weights, path=path, config_name=self.config.name)
+            load_weights(
+                self.network,
+                checkpoint.weights,
+                path=path,
+                config_name=self.config.name,
+                made_for=checkpoint.config_name,
+            )
         else:
             self.classes = read_class_list(self.config.classes_file)
             self.config = self.config.replace(num_classes=len(self.classes))
@@ -94,7 +102,7 @@ class Predictor:
 
     def prepare(self, image: np.ndarray) -> Prepared:
         """image: uint8 [H, W, 3] RGB."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"a picture of dtype {image.dtype} and shape {image.shape}; give uint8 [H, W, 3] RGB")
         return Prepared(input=preprocess(image, self.config.data), original_size=image.shape[:2])
 

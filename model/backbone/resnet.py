@@ -6,7 +6,6 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.base import BackboneConfig
-from config.errors import InputError
 from model.layers import ConvNorm
 
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -35,7 +34,7 @@ class BasicBlock(nn.Layer):
 
     def __init__(self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, **options) -> None:
         super().__init__()
-        options.pop("deform_version")  # ResNet refuses deformable stages of this block
+        options.pop("deform_version")  # a config has no deformable stages of this block
         self.conv1 = ConvNorm(in_channels, width, 3, stride=stride, **options)
         self.conv2 = ConvNorm(width, width, 3, relu=False, **options)
         self.shortcut = None
@@ -77,7 +76,6 @@ class ResNet(nn.Layer):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        _check(config)
         block = BasicBlock if config.depth < 50 else Bottleneck
         self.out_channels = tuple(width * block.expansion for width in STAGE_CHANNELS)
         self.stem = _stem(config)
@@ -116,14 +114,3 @@ def _stem(config: BackboneConfig) -> nn.LayerList:
         return nn.LayerList([ConvNorm(3, 64, 7, stride=2, **options)])
     widths = ((3, 32, 2), (32, 32, 1), (32, 64, 1))
     return nn.LayerList([ConvNorm(before, after, 3, stride=stride, **options) for before, after, stride in widths])
-
-
-def _check(config: BackboneConfig) -> None:
-    if config.depth not in STAGE_BLOCKS:
-        raise InputError(f"backbone.depth={config.depth}: known are {', '.join(map(str, STAGE_BLOCKS))}")
-    if config.variant not in ("b", "d"):
-        raise InputError(f"backbone.variant={config.variant}: known are b and d")
-    if config.norm not in ("frozen", "batch", "sync"):
-        raise InputError(f"backbone.norm={config.norm}: known are frozen, batch and sync")
-    if config.depth < 50 and (config.deform_version or config.groups > 1):
-        raise InputError(f"backbone.depth={config.depth} has no deformable and no grouped blocks; use 50 or 101")

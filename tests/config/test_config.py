@@ -36,8 +36,8 @@ def test_a_config_has_a_number_and_a_name(which):
 
 
 def test_an_override_changes_one_field_of_a_copy():
-    config = load_config(0, ["nms.score_thr=1", "head.num_grids=4, 2", "test_path=photos", "backbone.depth=101"])
-    assert (config.nms.score_thr, config.head.num_grids, config.test_path) == (1.0, (4, 2), "photos")
+    config = load_config(0, ["nms.score_thr=1", "head.num_grids=9, 8,7,6,5", "test_path=photos", "backbone.depth=101"])
+    assert (config.nms.score_thr, config.head.num_grids, config.test_path) == (1.0, (9, 8, 7, 6, 5), "photos")
     assert config.backbone.depth == 101
     assert load_config(0).nms == Config.nms
     with pytest.raises(AttributeError):
@@ -63,6 +63,17 @@ def test_true_and_false_are_words_of_their_own(text):
         (0, ["head.num_grids=a,b"], "a list of numbers"),
         (0, ["number=3"], "no field number"),
         (0, ["nms=3"], "no field nms"),
+        (0, ["num_classes=3"], "no field num_classes"),
+        (0, ["head.num_grids=4,2"], "5 whole numbers"),
+        (0, ["nms.kernel=foo"], "gaussian or linear"),
+        (0, ["nms.score_thr=1.5"], "from 0 to 1"),
+        (0, ["data.size_divisor=1"], "a multiple of 32"),
+        (0, ["data.std=0,0,0"], "numbers above 0"),
+        (0, ["test_cfg.batch_size=0"], "1 or more"),
+        (3, ["backbone.deform_version=2"], "50 or 101"),
+        (0, ["backbone.depth=42"], "18 or 34 or 50 or 101"),
+        (0, ["backbone.variant=c"], "b or d"),
+        (0, ["backbone.norm=group"], "frozen or batch or sync"),
     ],
 )
 def test_a_wrong_word_is_one_clear_line(which, overrides, says):

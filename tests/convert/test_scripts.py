@@ -1,0 +1,376 @@
+"""The scripts of `convert/` as users call them: a published file in; a checkpoint of ours out, or one line of error.
+
+They run in a copy of the project, so that what they write by default does not land among the user's weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from config import load_config
+from config.base import PROJECT
+from convert.command import plain_resnets
+from convert.conversion import Shapes, backbone_shapes, network_shapes
+from data.class_lists import read_class_list
+from tests import foreign_names
+from tests.checkpoint_writers import (
+    Call,
+    Global,
+    Storage,
+    TorchTensor,
+    write_pdparams,
+    write_safetensors,
+    write_torch_legacy,
+    write_torch_zip,
+    write_variable_folder,
+    write_variable_tar,
+)
+from tools.checkpoint import load_checkpoint
+
+PACKAGES = ("config", "convert", "data", "model", "tools")
+(RESNET18,) = (backbone_shapes(config) for config in plain_resnets(18, variant="b"))
+(RESNET50_VD,) = (backbone_shapes(config) for config in plain_resnets(50, variant="d"))
+COUNTER = "bn1.num_batches_tracked"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    copy = tmp_path_factory.mktemp("project")
+    for package in PACKAGES:
+        shutil.copytree(PROJECT / package, copy / package)
+    yield copy
+    shutil.rmtree(copy)
+
+
+def run(project: Path, script: str, *args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"convert/{script}.py", *map(str, args)]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as a program publishes it. extra: name and shape of what the program writes and we do not need."""
+
+    script: str
+    program: str
+    file: str
+    write: Callable[[Path, Mapping[str, np.ndarray]], None]
+    shapes: Shapes
+    names: Callable[[Shapes], dict[str, str]]
+    extra: Mapping[str, tuple[int, ...]]
+    config: int | None = None
+    backbone: str = ""
+    overrides: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What our checkpoint must hold in the end."""
+        return {name: drawn(name, shape) for name, shape in self.shapes.items()}
+
+
+PPDET_2_ALIASES = {"solov2_head.solo_cate.bias": (80,), "mask_head.conv_pred.norm.bias": (128,)}
+NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11)}
+PUBLISHED = (
+    Published(
+        "solo2paddle",
+        "the original SOLO",
+        "SOLOv2_Light_448_R18_3x.pth",
+        write_torch_legacy,
+        NETWORKS[3],
+        foreign_names.solo,
+        {f"backbone.{COUNTER}": ()},
+        config=3,
+    ),
+    Published(
+        "solo2paddle",
+        "the original SOLO",
+        "new_torch.pth",
+        write_torch_zip,
+        NETWORKS[3],
+        foreign_names.solo,
+        {f"backbone.{COUNTER}": ()},
+        config=3,
+        options=("--config", "solov2_light_448_r18_fpn_8gpu_3x", "--output", "weights/new/folder/mine.pdparams"),
+    ),
+    Published(
+        "openfirework2paddle",
+        "OpenFirework's pytorch_solov2",
+        "solov2_448_r18.pth",
+        partial(write_torch_zip, wrap=None),
+        NETWORKS[3],
+        foreign_names.openfirework,
+        {f"backbone.{COUNTER}": ()},
+        config=3,
+    ),
+    Published(
+        "ppdet2paddle",
+        "PaddleDetection 2.x",
+        "solov2_r50_enhance_coco.pdparams",
+        write_pdparams,
+        NETWORKS[11],
+        foreign_names.ppdet_2,
+        PPDET_2_ALIASES,
+        config=11,
+        overrides=("data.normalize_first=true", "data.resize_by=size"),
+    ),
+    Published(
+        "ppdet2paddle",
+        "PaddleDetection 0.5",
+        "solov2_light_r50_vd_fpn_dcn_512_3x.pdparams",
+        partial(write_pdparams, protocol=2),
+        NETWORKS[2],
+        foreign_names.ppdet_0_5,
+        {},
+        config=2,
+        overrides=("data.normalize_first=false", "data.resize_by=factor"),
+    ),
+    Published(
+        "torchvision2paddle",
+        "torchvision",
+        "resnet18-5c106cde.pth",
+        partial(write_torch_legacy, wrap=None),
+        RESNET18,
+        foreign_names.torchvision,
+        {"fc.weight": (1000, 512), "fc.bias": (1000,), COUNTER: ()},
+        backbone="resnet18_imagenet",
+    ),
+    Published(
+        "torchvision2paddle",
+        "torchvision",
+        "without_classifier.pth",
+        partial(write_torch_zip, wrap=None),
+        RESNET18,
+        foreign_names.torchvision,
+        {},
+        backbone="resnet18_imagenet",
+    ),
+    Published(
+        "torchvision2paddle",
+        "torchvision",
+        "model.safetensors",
+        write_safetensors,
+        RESNET18,
+        foreign_names.torchvision,
+        {"fc.weight": (1000, 512), "fc.bias": (1000,)},
+        backbone="resnet18_imagenet",
+    ),
+    Published(
+        "ssld2paddle",
+        "PaddleClas 1.x",
+        "ResNet50_vd_ssld_pretrained",
+        write_variable_folder,
+        RESNET50_VD,
+        foreign_names.clas_1,
+        {"fc_0.w_0": (2048, 1000), "fc_0.b_0": (1000,)},
+        backbone="resnet50_vd_imagenet",
+    ),
+    Published(
+        "ssld2paddle",
+        "PaddleClas 1.x",
+        "ResNet50_vd_ssld_pretrained.tar",
+        write_variable_tar,
+        RESNET50_VD,
+        foreign_names.clas_1,
+        {"fc_0.w_0": (2048, 1000), "fc_0.b_0": (1000,)},
+        backbone="resnet50_vd_imagenet",
+    ),
+    Published(
+        "ssld2paddle",
+        "PaddleClas 2.x",
+        "ResNet50_vd_ssld_pretrained.pdparams",
+        write_pdparams,
+        RESNET50_VD,
+        foreign_names.clas_2,
+        {"fc.weight": (2048, 1000), "fc.bias": (1000,)},
+        backbone="resnet50_vd_imagenet",
+    ),
+)
+
+
+def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(zlib.crc32(name.encode())).random(shape, np.float32)
+
+
+@pytest.mark.parametrize("published", PUBLISHED, ids=[case.file for case in PUBLISHED])
+def test_published_file(published, project, tmp_path):
+    source = tmp_path / published.file
+    arrays = published.arrays()
+    theirs = {foreign: arrays[ours] for ours, foreign in published.names(published.shapes).items()}
+    published.write(source, {**theirs, **{name: drawn(name, shape) for name, shape in published.extra.items()}})
+
+    done = run(project, published.script, source, *published.options)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    if published.config is None:
+        config_name, classes = "", ()
+        default = project / "weights" / f"{published.backbone}.pdparams"
+        made = f"backbone {published.backbone}"
+    else:
+        config = load_config(published.config)
+        config_name, classes = config.name, read_class_list(config.classes_file).names
+        default = project / "weights" / f"{config.name}.pdparams"
+        made = f"config {published.config} {config.name}, 80 classes"
+    written = published.options[-1] if published.options else default
+    assert done.stdout == f"wrote {written}: {made}, from {published.program}\n"
+    checkpoint = load_checkpoint(project / written)
+    assert (checkpoint.config_name, checkpoint.classes.names) == (config_name, classes)
+    assert checkpoint.overrides == published.overrides
+    assert checkpoint.source == {"file": published.file, "sha256": sha256(source), "program": published.program}
+    assert checkpoint.weights.keys() == arrays.keys()
+    assert all(np.array_equal(checkpoint.weights[name], array) for name, array in arrays.items())
+    assert list((project / written).parent.iterdir()) == [project / written]
+    shutil.rmtree(project / "weights")
+    shutil.rmtree(tmp_path)
+
+
+def sha256(path: Path) -> str:
+    if path.is_file():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    lines = [f"{sha256(file)}  {file.name}\n" for file in sorted(path.iterdir())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def constant(shape: tuple[int, ...], value: float = 0.0) -> TorchTensor:
+    """A tensor whose elements all are the one of its storage: a whole network in a small file."""
+    return TorchTensor(Storage(np.float32([value])), shape, (0,) * len(shape))
+
+
+def write_small(
+    path: Path, shapes: Shapes, names: Callable[[Shapes], dict[str, str]], values: Mapping[str, object] = {}
+) -> Path:
+    """A `.pth` of zeros. values: by our names, what is not zero: an array or the number that all elements are."""
+    tensors = {}
+    for ours, theirs in names(shapes).items():
+        value = values.get(ours, 1.0 if ours.endswith("_variance") else 0.0)
+        tensors[theirs] = value if isinstance(value, np.ndarray) else constant(shapes[ours], value)
+    write_torch_zip(path, tensors)
+    return path
+
+
+THREE_CLASSES = network_shapes(load_config(3).replace(num_classes=3))
+# With these biases alone every cell sees the same mask, the whole picture, with probability sigmoid(2) for class 1.
+SEES_EVERYTHING = {
+    "head.cate_pred.bias": np.float32([-10, 2, -10]),
+    "head.kernel_pred.bias": 1.0,
+    "mask_feat_head.pred.norm.bias": 1.0,
+}
+
+
+def test_own_classes_and_verify(project, tmp_path):
+    source = write_small(tmp_path / "mine.pth", THREE_CLASSES, foreign_names.solo, SEES_EVERYTHING)
+    (tmp_path / "classes.txt").write_text("4\tcap\n7\tring\n31\tbelt\n")
+    Image.new("RGB", (64, 48)).save(tmp_path / "grey.png")
+    output = tmp_path / "mine.pdparams"
+
+    done = run(
+        project,
+        "solo2paddle",
+        source,
+        f"--output={output}",
+        f"--classes={tmp_path / 'classes.txt'}",
+        f"--verify={tmp_path / 'grey.png'}",
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    wrote, *verified = done.stdout.splitlines()
+    assert wrote == (f"wrote {output}: config 3 solov2_light_448_r18_fpn_8gpu_3x, 3 classes, from the original SOLO")
+    assert verified[0] == f"{tmp_path / 'grey.png'}: 1 instances of score 0.3 or more"
+    assert verified[1].startswith("  ring 0.881 at (0")
+    assert len(verified) == 2
+    checkpoint = load_checkpoint(output)
+    assert (checkpoint.classes.names, checkpoint.classes.ids) == (("cap", "ring", "belt"), (4, 7, 31))
+    assert checkpoint.weights["head.cate_pred.bias"].tolist() == [-10, 2, -10]
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], project: Path, *words: str) -> None:
+    """Exit status 2, one line on standard error, and nothing written to the default place."""
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1
+    for word in words:
+        assert word in done.stderr
+    assert not (project / "weights").exists()
+
+
+def test_two_configs_with_the_same_shapes(project, tmp_path):
+    source = write_small(tmp_path / "r50.pth", network_shapes(load_config(0)), foreign_names.solo)
+    assert_refused(run(project, "solo2paddle", source), project, "r50.pth fits configs 0 and 6", "--config")
+
+
+def test_wrong_file_leaves_what_was_there(project, tmp_path):
+    source = write_small(tmp_path / "resnet18.pth", RESNET18, foreign_names.torchvision)
+    output = tmp_path / "kept.pdparams"
+    output.write_bytes(b"of yesterday")
+    done = run(project, "openfirework2paddle", source, "--config=3", f"--output={output}")
+    assert_refused(
+        done,
+        project,
+        "resnet18.pth does not fit config 3",
+        "none of its",
+        "conv1.weight",
+    )
+    assert output.read_bytes() == b"of yesterday"
+    assert sorted(tmp_path.iterdir()) == [output, source]
+
+
+@pytest.mark.parametrize("script", ["ppdet2paddle", "torchvision2paddle", "ssld2paddle"])
+def test_checkpoint_of_another_program(script, project, tmp_path):
+    source = write_small(tmp_path / "solo.pth", NETWORKS[3], foreign_names.solo)
+    assert_refused(run(project, script, source), project, "solo.pth does not fit", "nothing was written", "script")
+
+
+def test_config_of_other_shapes(project, tmp_path):
+    source = write_small(tmp_path / "r18.pth", NETWORKS[3], foreign_names.solo)
+    done = run(project, "solo2paddle", source, "--config=4")
+    assert_refused(done, project, "r18.pth does not fit config 4", "missing: backbone.stages.0.2.conv1.conv.weight")
+
+
+@pytest.mark.parametrize("text", [None, "cap\nring\n"])
+def test_other_number_of_classes(text, project, tmp_path):
+    source = write_small(tmp_path / "mine.pth", THREE_CLASSES, foreign_names.solo)
+    classes = tmp_path / "two.txt"
+    classes.write_text(text or "")
+    done = run(project, "solo2paddle", source, *([f"--classes={classes}"] if text else []))
+    listed = f"{classes} has 2" if text else "COCO's list has 80"
+    assert_refused(done, project, f"mine.pth has 3 classes and {listed}; give", "--classes FILE")
+
+
+def test_bias_without_a_shape(project, tmp_path):
+    values = {"head.cate_pred.bias": np.array(3, np.float32)}
+    source = write_small(tmp_path / "mine.pth", NETWORKS[3], foreign_names.solo, values)
+    assert_refused(run(project, "solo2paddle", source), project, "mine.pth", "head.cate_pred.bias ()")
+
+
+def test_file_that_would_run_code(project, tmp_path):
+    marker = tmp_path / "marker"
+    evil = Call(Global(os.system.__module__, "system"), (f"touch {marker}",))
+    names = foreign_names.solo(NETWORKS[3]).values()
+    write_torch_legacy(tmp_path / "evil.pth", {**{name: np.zeros(1, np.float32) for name in names}, "evil": evil})
+    done = run(project, "solo2paddle", tmp_path / "evil.pth", "--config=3")
+    assert_refused(done, project, "evil.pth: refused", f"{os.system.__module__}.system")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "args", "words"),
+    [
+        ("solo2paddle", ["no_such_file.pth"], ["no_such_file.pth: no such file"]),
+        ("solo2paddle", ["demo.pth", "--confg=3"], ["--confg=3", "--help"]),
+        ("torchvision2paddle", [], ["required: FILE", "--help"]),
+    ],
+)
+def test_wrong_command_line(script, args, words, project):
+    assert_refused(run(project, script, *args), project, *words)

@@ -1,0 +1,172 @@
+"""How other programs name what our networks hold, for tests that need a checkpoint of theirs where none is at hand.
+
+Each function takes our names and returns theirs by ours. `tests/convert/test_names.py` compares them with the names
+that the programs recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+
+Names = dict[str, str]
+
+_BACKBONE = r"^(backbone\..*)"
+
+
+def solo(ours: Collection[str]) -> Names:
+    return _renamed(
+        ours,
+        *_TORCH_RULES,
+        (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"neck.{_FPN[m[1]]}_convs.{m[2]}.conv"),
+        (r"^mask_feat_head\.levels\.(\d)\.(\d)", r"mask_feat_head.convs_all_levels.\1.conv\2"),
+        (r"^mask_feat_head\.pred", "mask_feat_head.conv_pred.0"),
+        (r"^head\.(cate|kernel)_pred", r"bbox_head.solo_\1"),
+        (r"^head", "bbox_head"),
+        (r"\.conv\.offset", ".conv.conv_offset"),
+        (r"\.norm\.", ".gn."),
+    )
+
+
+def openfirework(ours: Collection[str]) -> Names:
+    rules = (
+        (r"^neck\.(\w+\.\d)\.conv", r"fpn.\1"),
+        (r"(conv_pred)\.0\.conv", r"\1.0"),
+        (r"(conv_pred)\.0\.gn", r"\1.1"),
+        (r"^((bbox|mask_feat)_head\..*)\.conv\.", r"\1.0."),
+        (r"^((bbox|mask_feat)_head\..*)\.gn\.", r"\1.1."),
+    )
+    return {name: _replaced(theirs, rules) for name, theirs in solo(ours).items()}
+
+
+def torchvision(ours: Collection[str]) -> Names:
+    return _renamed(ours, *_TORCH_RULES, (r"^backbone\.", ""))
+
+
+def ppdet_2(ours: Collection[str]) -> Names:
+    stem = "conv1_{}" if _has_deep_stem(ours) else "conv1"
+    deformable = {name[: -len(".offset.weight")] for name in ours if name.endswith(".offset.weight")}
+    names = _renamed(
+        ours,
+        (r"^backbone\.stem\.(\d)", lambda m: f"backbone.conv1.{stem.format(int(m[1]) + 1)}"),
+        (r"^backbone\.stages\.(\d)\.(\d+)", lambda m: f"backbone.res{int(m[1]) + 2}.{_block(m, ours)}"),
+        (_BACKBONE + r"\.conv\.offset", r"\1.conv_offset"),
+        (r"^(backbone\.res.*)\.conv(\d)\.", lambda m: f"{m[1]}.branch2{_letter(int(m[2]) - 1)}."),
+        # Variant d pools before the projection where the block strides, which is everywhere but in the first stage.
+        (r"(res[345]\w+)\.shortcut\.projection", r"\1.short.conv" if _has_deep_stem(ours) else r"\1.short"),
+        (r"\.shortcut\.projection", ".short"),
+        (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"neck.{_paddle_level(m)}"),
+        (r"^mask_feat_head\.levels\.(\d)\.", r"mask_head.conv_pre_feat\1.mask_feat_head.convs_all_levels.\1.conv"),
+        (r"^mask_feat_head\.pred", "mask_head.mask_feat_head.conv_pred.0"),
+        (r"^head\.(cate|kernel)_pred", r"solov2_head.bbox_head.solo_\1"),
+        (r"^head", "solov2_head.bbox_head"),
+        (r"^((mask|solov2)_head\..*\.conv)\.offset", r"\1.conv_offset"),
+    )
+    for name in ours:
+        if name.rpartition(".")[0] in deformable and not name.startswith("backbone"):
+            names[name] = re.sub(r"\.conv\.(weight|bias)$", r".conv.conv_dcn.\1", names[name])
+    return names
+
+
+def ppdet_0_5(ours: Collection[str]) -> Names:
+    return _renamed(
+        ours,
+        *_static_rules(ours),
+        (r"^neck\.(lateral|output)_convs\.(\d)\.(\w)\w+", lambda m: f"{_paddle_level(m)}_{m[3]}"),
+        (r"^mask_feat_head\.levels\.(\d)\.(\d)", r"mask_feat_head.convs_all_levels.\1.conv\2"),
+        (r"^mask_feat_head\.pred", "mask_feat_head.conv_pred.0"),
+        (r"^head\.(cate|kernel)_pred", r"bbox_head.solo_\1"),
+        (r"^head", "bbox_head"),
+        (r"\.norm\.weight$", ".gn_scale"),
+        (r"\.norm\.bias$", ".gn_offset"),
+    )
+
+
+def clas_1(ours: Collection[str]) -> Names:
+    return _renamed(ours, *_static_rules(ours))
+
+
+def clas_2_0(ours: Collection[str]) -> Names:
+    return _renamed(
+        ours,
+        (r"\.conv(\d)\.", lambda m: f".conv{int(m[1]) - 1}."),
+        (r"^backbone\.stem\.(\d)", lambda m: f"conv1_{int(m[1]) + 1}"),
+        (r"^backbone\.stages\.(\d)\.(\d)", r"bb_\1_\2"),
+        (r"\.shortcut\.projection\.", ".short."),
+        (r"\.conv\.", "._conv."),
+        (r"\.norm\.", "._batch_norm."),
+    )
+
+
+def clas_2(ours: Collection[str]) -> Names:
+    """PaddleClas from 2.1 on, ResNet-50."""
+    return _renamed(
+        ours,
+        (r"\.conv(\d)\.", lambda m: f".conv{int(m[1]) - 1}."),
+        (r"^backbone\.stages\.(\d)\.(\d)", lambda m: f"blocks.{(0, 3, 7, 13)[int(m[1])] + int(m[2])}"),
+        (r"^backbone\.", ""),
+        (r"\.shortcut\.projection\.", ".short."),
+        (r"\.norm\.", ".bn."),
+    )
+
+
+def _renamed(ours: Collection[str], *rules: tuple) -> Names:
+    return {name: _replaced(name, rules) for name in ours}
+
+
+def _replaced(name: str, rules: Sequence[tuple]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+_FPN = {"lateral": "lateral", "output": "fpn"}
+_TORCH_RULES = (
+    (r"^backbone\.stem\.0\.conv", "backbone.conv1"),
+    (r"^backbone\.stem\.0\.norm", "backbone.bn1"),
+    (r"^backbone\.stages\.(\d)", lambda m: f"backbone.layer{int(m[1]) + 1}"),
+    (r"\.shortcut\.projection\.conv", ".downsample.0"),
+    (r"\.shortcut\.projection\.norm", ".downsample.1"),
+    (_BACKBONE + r"\.conv(\d)\.norm", r"\1.bn\2"),
+    (_BACKBONE + r"\.conv(\d)\.conv\.offset", r"\1.conv\2.conv_offset"),
+    (_BACKBONE + r"\.conv(\d)\.conv\.weight", r"\1.conv\2.weight"),
+    (r"\._mean$", ".running_mean"),
+    (r"\._variance$", ".running_var"),
+)
+
+
+def _static_rules(ours: Collection[str]) -> tuple[tuple, ...]:
+    """Names of variables of a static program: the backbone, and the leaves of all convolutions."""
+    conv, norm = ("conv1_{}", "bnv1_{}") if _has_deep_stem(ours) else ("conv1", "bn_conv1")
+    leaves = {"weight": "scale", "bias": "offset", "_mean": "mean", "_variance": "variance"}
+    return (
+        (r"^backbone\.stem\.(\d)\.conv", lambda m: f"{conv.format(int(m[1]) + 1)}.conv"),
+        (r"^backbone\.stem\.(\d)\.norm\.(\w+)", lambda m: f"{norm.format(int(m[1]) + 1)}_{leaves[m[2]]}"),
+        (r"^backbone\.stages\.(\d)\.(\d+)", lambda m: _block(m, ours)),
+        (r"^(res\w+)\.shortcut\.projection", r"\1_branch1"),
+        (r"^(res\w+)\.conv(\d)", lambda m: f"{m[1]}_branch2{_letter(int(m[2]) - 1)}"),
+        (r"^res(\w+)\.norm\.(\w+)", lambda m: f"bn{m[1]}_{leaves[m[2]]}"),
+        (r"\.conv\.offset\.(\w)\w+$", r"_conv_offset.\1_0"),
+        (r"\.conv\.weight$", "_weights"),
+    )
+
+
+def _block(match: re.Match, ours: Collection[str]) -> str:
+    """The name of block `match[2]` of stage `match[1]`: res4c, but res4b2 in ResNet-101."""
+    stage, block = int(match[1]), int(match[2])
+    is_long = f"backbone.stages.{stage}.10.conv1.conv.weight" in ours
+    return f"res{stage + 2}{f'b{block}' if is_long and block else _letter(block)}"
+
+
+def _paddle_level(match: re.Match) -> str:
+    inner, level = match[1] == "lateral", int(match[2])
+    suffix = "_lateral" if inner and level < 3 else ""
+    return f"fpn_{'inner_' if inner else ''}res{level + 2}_sum{suffix}"
+
+
+def _has_deep_stem(ours: Collection[str]) -> bool:
+    return "backbone.stem.2.conv.weight" in ours
+
+
+def _letter(index: int) -> str:
+    return "abcdef"[index]

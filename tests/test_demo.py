@@ -1,0 +1,305 @@
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from data.images import read_image, write_image
+from demo import main
+from tests import tiny
+from tools.checkpoint import Checkpoint, save_checkpoint
+from tools.cli import run
+
+DEMO = Path(__file__).resolve().parent.parent / "demo.py"
+NETWORK = [f"--config={tiny.CONFIG}", *itertools.chain.from_iterable(("-o", text) for text in tiny.OVERRIDES)]
+UNTRAINED = [*NETWORK, "--untrained=0"]
+
+
+@dataclass(frozen=True)
+class Run:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def command_line(*arguments: object, cwd: Path | None = None) -> Run:
+    """In a process of its own, which costs two seconds."""
+    command = [sys.executable, DEMO, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd)
+    return Run(done.returncode, done.stdout, done.stderr)
+
+
+def demo(*arguments: object) -> Run:
+    """The same within this process; an error that is not a user's mistake comes through."""
+    out, err = StringIO(), StringIO()
+    with mock.patch.object(sys, "argv", ["demo.py", *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = run(main)
+        except SystemExit as end:
+            status = end.code
+    return Run(status, out.getvalue(), err.getvalue())
+
+
+def one_line_of(done: Run) -> str:
+    """The message of a run that ended with a user's mistake."""
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("skipped ")]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("demo.py: error: ")
+    return lines[0]
+
+
+def mistake(*arguments: object) -> str:
+    done = demo(*arguments)
+    assert done.stdout == ""
+    return one_line_of(done)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(3):
+        write_image(folder / f"{number + 11:012d}.png", tiny.scene(number))
+    return folder
+
+
+def write_odd_pictures(folder: Path) -> dict[str, tuple[int, int]]:
+    """Pictures of every kind; returns the (height, width) at which each is seen."""
+    scene = tiny.scene(1, 80, 120)
+    picture = Image.fromarray(scene)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    picture.save(folder / "rotated.jpg", exif=exif)
+    picture.convert("CMYK").save(folder / "cmyk.jpg")
+    picture.convert("L").save(folder / "grey.png")
+    picture.convert("RGBA").save(folder / "alpha.png")
+    picture.save(folder / "moving.gif", save_all=True, append_images=[picture.rotate(180)])
+    picture.save(folder / "UPPER.JPG")
+    cv2.imwrite(str(folder / "deep.png"), scene.astype(np.uint16) * 257)
+    Image.new("RGB", (1, 1)).save(folder / "pixel.png")
+    picture.resize((20000, 200)).save(folder / "strip.jpg")
+    ordinary = dict.fromkeys(["cmyk.jpg", "grey.png", "alpha.png", "deep.png", "UPPER.JPG"], (80, 120))
+    gif = {"moving.gif": (80, 120)} if cv2.haveImageWriter(".gif") else {}
+    return {"rotated.jpg": (120, 80), "pixel.png": (1, 1), "strip.jpg": (200, 20000), **ordinary, **gif}
+
+
+def test_every_kind_of_picture_in_one_folder(tmp_path):
+    source, drawn = tmp_path / "source", tmp_path / "drawn"
+    source.mkdir()
+    sizes = write_odd_pictures(source)
+    (source / "cut.jpg").write_bytes((source / "UPPER.JPG").read_bytes()[:-200])
+    (source / "text.png").write_text("no picture")
+    (source / "empty.jpg").touch()
+    (source / "notes.txt").write_text("not meant")
+    done = command_line(*UNTRAINED, "--input", source, "--output", drawn)
+    assert done.returncode == 0, done.stderr
+    skips = done.stderr.splitlines()
+    assert all(line.startswith("skipped ") for line in skips)
+    assert {path.stem for path in drawn.iterdir()} == {Path(name).stem for name in sizes}
+    for name, size in sizes.items():
+        target = drawn / name if name != "moving.gif" else drawn / "moving.png"
+        assert read_image(target).shape[:2] == size, name
+    lines = done.stdout.splitlines()
+    for name in ("cut.jpg", "text.png", "empty.jpg"):
+        assert len([line for line in skips if name in line]) == 1, name
+    assert "notes.txt" not in done.stderr
+    skipped = 3 + (source / "moving.gif").exists() - ("moving.gif" in sizes)
+    assert any(line.startswith(f"{skipped} pictures were skipped") for line in lines)
+    assert any(line.startswith(f"{len(sizes)} pictures, ") for line in lines)
+
+
+def test_results_statistics_and_outlines(photos, tmp_path):
+    rows_path, stats_path = tmp_path / "new folder" / "rows.json", tmp_path / "stats.json"
+    done = demo(
+        *UNTRAINED, "--input", photos / "*13.png", photos, "--json", rows_path, "--polygons", "--stats", stats_path,
+        "--output", tmp_path / "drawn",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "UNTRAINED" in done.stdout
+    assert str(tmp_path / "drawn") in done.stdout
+    rows = json.loads(rows_path.read_text())
+    assert [image_id for image_id, _ in itertools.groupby(row["image_id"] for row in rows)] == [13, 11, 12]
+    assert all(row["polygons"] for row in rows if row["bbox"][2])
+    truth = {"info": {}, "images": [{"id": number} for number in (11, 12, 13)], "annotations": [], "categories": []}
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    with redirect_stdout(StringIO()):
+        assert len(COCO(str(tmp_path / "truth.json")).loadRes(str(rows_path)).anns) == len(rows)
+    stats = json.loads(stats_path.read_text())
+    assert (stats["pictures"], stats["skipped"], stats["instances"]) == (3, 0, len(rows))
+    for stage in ("read", "preprocess", "network", "decode", "draw", "write"):
+        assert 0 <= stats["milliseconds"][stage]["median"] <= stats["milliseconds"][stage]["p95"]
+    found = [tiny.tiny_predictor()(photos / f"{number:012d}.png") for number in (13, 11, 12)]
+    expected = [row for one, number in zip(found, (13, 11, 12)) for row in one.to_coco(number, polygons=True)]
+    assert [{key: row[key] for key in row if key != "file_name"} for row in rows] == expected
+
+
+def test_no_drawings_and_a_score_that_nothing_reaches(photos, tmp_path):
+    done = command_line(*UNTRAINED, "--input", photos, "--no-draw", "--score=1", "--json", "rows.json", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 pictures, 0 instances" in done.stdout
+    assert json.loads((tmp_path / "rows.json").read_text()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_the_list_of_configs_and_help():
+    done = demo("--list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line.isprintable() for line in done.stdout.splitlines())
+    assert "solov2_light_448_r18_fpn_8gpu_3x" in done.stdout
+    assert "github.com/WXinlong/SOLO" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--config=99"], ["--config 99", "--list"]),
+        (["-o", "nms.scorethr=0.1"], ["nms.scorethr", "did you mean nms.score_thr"]),
+        (["-o", "nms.score_thr"], ["nms.score_thr", "section.field=value"]),
+        (["--device=tpu"], ["--device tpu", "cpu"]),
+        (["--score=2"], ["--score", "0 to 1"]),
+        (["--threads=-1"], ["--threads"]),
+        (["--untrained=99999999999999999999"], ["--untrained"]),
+        (["--polygons"], ["--polygons", "--json"]),
+        (["--no-such-option"], ["--no-such-option"]),
+        (["--input", "no/such/folder"], ["no/such/folder"]),
+        (["--input", "two\nlines.jpg"], ["lines.jpg"]),
+        (["--input", "no/such/*.jpg"], ["no/such/*.jpg"]),
+        (["--config=9", "--input", DEMO], ["solov2_x101_dcn_fpn_8gpu_3x.pdparams", "convert/solo2paddle.py", "github"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_a_mistake_on_the_command_line_is_one_line(photos, arguments, told):
+    defaults = [] if "--config=9" in arguments else [*UNTRAINED, "--input", photos, "--no-draw"]
+    message = mistake(*defaults, *arguments)
+    for words in told:
+        assert words in message
+
+
+def test_folders_without_pictures_or_without_readable_ones(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no pictures in this folder" in mistake(*UNTRAINED, "--input", tmp_path / "empty")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.jpg").write_text("no picture")
+    done = demo(*UNTRAINED, "--input", tmp_path / "bad", "--output", tmp_path / "drawn")
+    assert "none of 1 pictures" in one_line_of(done)
+    assert "a.jpg" in done.stderr
+    assert not list((tmp_path / "drawn").iterdir())
+
+
+def test_places_that_cannot_be_written(photos, tmp_path):
+    (tmp_path / "file").touch()
+    for option in ("--output", "--json", "--stats"):
+        place = tmp_path / "file" / "below"
+        message = one_line_of(demo(*UNTRAINED, "--input", photos, "--output", tmp_path / "drawn", option, place))
+        assert str(place) in message
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are POSIX")
+def test_a_full_disk_in_the_middle_of_a_drawing(photos, tmp_path):
+    """A limit of 8 KiB on the size of files acts like a full disk; the drawings are larger."""
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", sys.executable, str(DEMO), *UNTRAINED]
+    command = [*limited, "--input", str(photos), "--output", str(tmp_path / "drawn")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "cannot be written" in one_line_of(done)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_mistake_in_a_process_of_its_own():
+    done = command_line("--config=3", "--input", "no/such/folder", "--untrained=0")
+    assert "no/such/folder" in one_line_of(done)
+
+
+def test_drawings_in_the_folder_of_the_pictures_are_refused(photos):
+    before = {path: path.read_bytes() for path in photos.iterdir()}
+    assert "--output" in mistake(*UNTRAINED, "--input", photos, "--output", photos / ".." / photos.name)
+    assert {path: path.read_bytes() for path in photos.iterdir()} == before
+
+
+@pytest.fixture(scope="module")
+def bad_weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    predictor = tiny.tiny_predictor()
+    weights = {name: value.numpy() for name, value in predictor.network.state_dict().items()}
+    checkpoint = Checkpoint(weights, predictor.classes, predictor.config.name)
+    save_checkpoint(folder / "whole.pdparams", checkpoint)
+    whole = (folder / "whole.pdparams").read_bytes()
+    (folder / "cut.pdparams").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.pdparams").write_text("<html>404 Not Found</html>\n")
+    with zipfile.ZipFile(folder / "zipped.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+    (folder / "foreign.pth").write_bytes(pickle.dumps({"state_dict": {"a": np.zeros(3)}, "meta": {}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("none.pdparams", "--weights"),
+        ("cut.pdparams", "damaged or incomplete"),
+        ("text.pdparams", ""),
+        ("foreign.pth", "convert"),
+        ("zipped.pth", "convert"),
+    ],
+)
+def test_weights_that_are_no_checkpoint(photos, bad_weights, name, told):
+    message = mistake(*NETWORK, "--input", photos, "--no-draw", "--weights", bad_weights / name)
+    assert str(bad_weights / name) in message
+    assert told in message
+
+
+def test_weights_that_do_not_fit(photos, bad_weights):
+    message = mistake("--config=3", "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
+    assert "solov2_light_448_r18_fpn_8gpu_3x" in message
+    assert "other shape" in message
+    done = demo(*NETWORK, "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "UNTRAINED" not in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal to a process")
+@pytest.mark.parametrize("threads", [0, 4])
+def test_ctrl_c_ends_the_program_within_a_second(tmp_path, threads):
+    source, drawn = tmp_path / "source", tmp_path / "drawn"
+    source.mkdir()
+    picture = source / "0.png"
+    write_image(picture, tiny.scene(0, 600, 800))
+    for number in range(1, 400):
+        (source / f"{number}.png").symlink_to(picture)
+    command = [sys.executable, DEMO, *UNTRAINED, "--input", source, "--output", drawn, "--json", tmp_path / "rows.json"]
+    process = subprocess.Popen(
+        [*map(str, command), f"--threads={threads}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while len(list(drawn.glob("[!.]*"))) < 5:
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"ended by itself with {process.wait(0.02)}")
+        start = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+        seconds = time.monotonic() - start
+    finally:
+        process.kill()
+    assert process.returncode == 130, stderr
+    assert stderr == "interrupted\n"
+    assert seconds < 1
+    assert 5 <= len(list(drawn.iterdir())) < 400
+    assert all(read_image(path).shape == (600, 800, 3) for path in drawn.iterdir())
+    assert not (tmp_path / "rows.json").exists()
