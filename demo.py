@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
-from config.base import PROJECT
-from config.errors import InputError
-from data.files import check_writable
-from data.images import find_images
-from tools.cli import Parser, add_network_options, config_of, fraction, natural_number, run
-from tools.folder_prediction import Report, predict_files, write_json
-from tools.predictor import DEFAULT_THREADS, Predictor
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
+
+from config.base import PROJECT  # noqa: E402
+from config.errors import InputError  # noqa: E402
+from data.files import check_writable  # noqa: E402
+from data.images import find_images  # noqa: E402
+from tools.cli import Parser, add_network_options, config_of, fraction, natural_number, run  # noqa: E402
+from tools.folder_prediction import Report, predict_files, write_json  # noqa: E402
+from tools.predictor import DEFAULT_THREADS, Predictor  # noqa: E402
 
 
 def main() -> int:
@@ -44,12 +47,7 @@ def main() -> int:
         config, args.weights, overrides=args.overrides, untrained=args.untrained, score=args.score, device=args.device
     )
     report = predict_files(
-        predictor,
-        paths,
-        drawings=drawings,
-        results=args.json,
-        polygons=args.polygons,
-        threads=args.threads,
+        predictor, paths, drawings=drawings, results=args.json, polygons=args.polygons, threads=args.threads
     )
     if args.stats:
         write_json(args.stats, report.statistics())

@@ -23,7 +23,6 @@ def registry() -> dict[int, type[Config]]:
             if isinstance(value, type) and issubclass(value, Config) and value.__module__ == module.__name__:
                 if "number" not in vars(value):
                     continue
-                value.name = module_info.name
                 if found.setdefault(value.number, value) is not value:
                     raise ValueError(f"{value.name} and {found[value.number].name} both have number {value.number}")
     return dict(sorted(found.items()))

@@ -143,6 +143,9 @@ class Config:
     test_path: str = "images/test"  # pictures that demo.py reads by default
     test_pre_path: str = "images/res"  # folder that demo.py writes to by default
 
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__module__.rpartition(".")[2]  # the name of the file
+
     def __setattr__(self, field: str, value: object) -> None:
         raise AttributeError(f"a config is read-only; use replace({field}=...)")
 

@@ -31,6 +31,7 @@ def _all(count: int, is_right: Callable[[object], bool], expected: str) -> Rule:
     return lambda values: len(values) == count and all(map(is_right, values)), f"{count} {expected}"
 
 
+_GROUPED: Rule = (lambda value: value >= 32 and value % 32 == 0, "a multiple of 32, the groups of its group norm")
 _POSITIVE: Rule = (lambda value: value >= 1, "1 or more")
 _FRACTION: Rule = (lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
@@ -45,10 +46,10 @@ _RULES: dict[str, Rule] = {
     "backbone.deform_stages": (lambda stages: set(stages) <= {1, 2, 3, 4}, "numbers from 1 to 4"),
     "backbone.lr_mults": _all(4, lambda value: value >= 0, "numbers, one for each stage, none below 0"),
     "neck.out_channels": _POSITIVE,
-    "mask_feat_head.mid_channels": _POSITIVE,
-    "mask_feat_head.out_channels": _POSITIVE,
+    "mask_feat_head.mid_channels": _GROUPED,
+    "mask_feat_head.out_channels": _GROUPED,
     "mask_feat_head.deform_version": _one_of(0, 1, 2),
-    "head.channels": _POSITIVE,
+    "head.channels": _GROUPED,
     "head.stacked_convs": _POSITIVE,
     "head.num_grids": _all(5, lambda value: value >= 1, "whole numbers, one for each level, none below 1"),
     "head.strides": _all(5, lambda value: value >= 1, "whole numbers, one for each level, none below 1"),
@@ -57,6 +58,7 @@ _RULES: dict[str, Rule] = {
     "nms.mask_thr": _FRACTION,
     "nms.nms_pre": _POSITIVE,
     "nms.kernel": _one_of("gaussian", "linear"),
+    "nms.sigma": (lambda value: value > 0, "a number above 0"),
     "nms.update_thr": _FRACTION,
     "nms.max_per_img": _POSITIVE,
     "data.short_side": _POSITIVE,

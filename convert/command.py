@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from config import load_config, registry
 from config.base import PROJECT, BackboneConfig, Config
 from config.errors import InputError
 from convert.conversion import Arrays, NameTable, Shapes, backbone_shapes, fill, network_shapes
 from convert.reader import read_checkpoint, sha256_of
 from data.class_lists import ClassList, read_class_list
+from data.files import check_writable
+from data.images import read_image
 from tools.checkpoint import Checkpoint, save_checkpoint
 from tools.cli import Parser
 from tools.predictor import Predictor
@@ -27,9 +31,10 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     parser.add_argument("--classes", metavar="FILE", help="class names, one a line (default: the config's, COCO's 80)")
     parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print what it finds")
     args = parser.parse_args()
-    if args.verify and not Path(args.verify).is_file():
-        raise InputError(f"--verify {args.verify}: there is no such picture; nothing was written")
+    picture = read_image(args.verify) if args.verify else None
     foreign = read_checkpoint(args.checkpoint)
+    if args.output:
+        check_writable(args.output)
     if args.config is not None:
         candidates = [load_config(args.config)]
     else:
@@ -44,8 +49,8 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     source = _source(args.checkpoint, table)
     save_checkpoint(output, Checkpoint(weights, classes, config.name, table.overrides, source))
     print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
-    if args.verify:
-        _verify(config, output, args.verify)
+    if picture is not None:
+        _verify(config, output, picture)
     return 0
 
 
@@ -111,10 +116,10 @@ def _backbone_name(config: BackboneConfig) -> str:
     return f"resnet{config.depth}{'_vd' if config.variant == 'd' else ''}_imagenet"
 
 
-def _verify(config: Config, weights: Path, image: str) -> None:
+def _verify(config: Config, weights: Path, picture: np.ndarray) -> None:
     predictor = Predictor(config, weights)
-    found = predictor(image)
-    print(f"{image}: {len(found)} instances of score {predictor.score} or more")
+    found = predictor(picture)
+    print(f"{len(found)} instances of score {predictor.score:g} or more")
     for class_id, score, box in zip(found.classes, found.scores, found.boxes.tolist()):
         print(f"  {found.class_names[class_id]} {score:.3f} at {tuple(box)}")
 

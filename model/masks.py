@@ -10,6 +10,7 @@ import paddle
 from paddle import Tensor
 
 Size = tuple[int, int]
+STRIP = 160  # output columns enlarged at a time: each is made of few inputs, which a product over all would not use
 
 
 def bilinear_matrix(before: int, after: int) -> np.ndarray:
@@ -53,9 +54,16 @@ def masks_at_picture_size(
         if top == bottom or left == right:  # Paddle 2.6 multiplies no empty matrices
             yield 0, 0, np.zeros((0, 0), np.uint8)
             continue
-        weights = paddle.to_tensor(rows[top:bottom, y0:y1]), paddle.to_tensor(columns[left:right, x0:x1])
-        enlarged = weights[0] @ soft[y0:y1, x0:x1] @ weights[1].t()
-        yield top, left, (enlarged > threshold).astype("uint8").numpy()
+        tall = paddle.to_tensor(rows[top:bottom, y0:y1]) @ soft[y0:y1, x0:x1]
+        strips = []
+        for start in range(left, right, STRIP):
+            stop = min(start + STRIP, right)
+            inputs = np.flatnonzero(columns[start:stop].any(axis=0))
+            first, last = inputs[0], inputs[-1] + 1
+            weights = paddle.to_tensor(columns[start:stop, first:last])
+            enlarged = paddle.matmul(tall[:, first - x0 : last - x0], weights, transpose_y=True)
+            strips.append((enlarged > threshold).astype("uint8").numpy())
+        yield top, left, np.concatenate(strips, axis=1)
 
 
 def _window(matrix: np.ndarray, occupied: np.ndarray) -> tuple[int, int, int, int]:

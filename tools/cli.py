@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from typing import Callable, NoReturn
 
 from config import load_config, registry
-from config.base import Config
+from config.base import Config, Published
 from config.errors import InputError
 
 
@@ -27,12 +29,14 @@ def run(main: Callable[[], int]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main()
         sys.stdout.flush()
         return status
     except InputError as error:
-        print(f"{argparse.ArgumentParser().prog}: error: {one_line(error)}", file=sys.stderr)
+        print(f"{argparse.ArgumentParser().prog}: error: {without_line_breaks(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -43,7 +47,7 @@ def run(main: Callable[[], int]) -> int:
         return 141
 
 
-def one_line(message: object) -> str:
+def without_line_breaks(message: object) -> str:
     """A message in which a name with a line break does not break the line."""
     return " ".join(str(message).splitlines())
 
@@ -82,7 +86,7 @@ class _ListConfigs(argparse.Action):
 
 def list_configs() -> str:
     """The table that `--list` prints."""
-    rows = [("", "config", "backbone", "input", "mask AP", "published at")]
+    rows = [("", "config", "backbone", "input", "mask AP", "convert with", "published at")]
     for number, kind in registry().items():
         config = kind()
         first, *others = config.published or (None,)
@@ -92,13 +96,17 @@ def list_configs() -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
-def _where(published) -> tuple[str, str]:
-    return (f"{published.mask_ap:.1f}", published.where) if published else ("", "not published")
+def _where(published: Published | None) -> tuple[str, str, str]:
+    if published is None:
+        return "", "", "not published"
+    return f"{published.mask_ap:.1f}", published.convert, published.where
 
 
 def _backbone(config: Config) -> str:
     backbone = config.backbone
-    name = f"{'ResNeXt' if backbone.groups > 1 else 'ResNet'}-{backbone.depth}"
+    name = f"ResNet-{backbone.depth}"
+    if backbone.groups > 1:
+        name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"
     suffixes = {"d": "-vd"}.get(backbone.variant, ""), f" DCNv{backbone.deform_version}"
     return name + suffixes[0] + (suffixes[1] if backbone.deform_version else "")
 

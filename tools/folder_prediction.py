@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 from tqdm import tqdm
@@ -16,32 +15,26 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.files import write_whole
 from data.images import ImageError, read_image, write_image
-from model.solov2 import RawPredictions
-from tools.cli import one_line
+from tools.cli import without_line_breaks
+from tools.instances import Instances
 from tools.pipeline import StageTimes, ordered_map, prompt_interruption, worker_threads
-from tools.predictor import Predictor, Prepared, batched
+from tools.predictor import DECODED_AHEAD, Predicted, Predictor, Prepared
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture on its way; `prepared` is None where it could not be read."""
+    """A picture on its way through the stages, each of which adds to it; `problem` says why it could not be read."""
 
     path: Path
-    target: Path
+    target: Path  # of the drawing
     image_id: int
     image: np.ndarray | None = None
     prepared: Prepared | None = None
+    instances: Instances | None = None
+    rows: tuple[dict, ...] = ()
     problem: str = ""
-
-
-@dataclass(frozen=True)
-class RowOptions:
-    """Whether COCO rows are wanted, and whether with outlines."""
-
-    wanted: bool
-    polygons: bool
 
 
 @dataclass
@@ -64,6 +57,15 @@ class Report:
             "milliseconds": self.times.summary(),
         }
 
+    def add(self, job: Job) -> None:
+        if job.problem:
+            self.problems.append(job.problem)
+            tqdm.write(f"skipped {without_line_breaks(job.problem)}", file=sys.stderr)
+            return
+        self.pictures += 1
+        self.instances += len(job.instances)
+        self.rows.extend(job.rows)
+
 
 def predict_files(
     predictor: Predictor,
@@ -78,21 +80,21 @@ def predict_files(
 
     drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with the outlines.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
-    not more than a few pictures are in memory at once. A picture that cannot be read is named, counted and left out;
-    any other error ends the run.
+    at most `threads` pictures wait before the network and as many behind the decoding. A picture that cannot be read
+    is named, counted and left out; any other error ends the run.
     """
     report = Report()
     jobs = _jobs(paths, drawings)
-    rows = RowOptions(wanted=results is not None, polygons=polygons)
+    stages = _Stages(predictor, report.times, draw=drawings is not None, encode=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
     with prompt_interruption(), worker_threads(threads) as pool:
-        loaded = ordered_map(pool, lambda job: _load(job, predictor, report.times), jobs, ahead=2 * threads)
-        predicted = _through_network(loaded, predictor, report.times)
-        finished = ordered_map(
-            pool, lambda item: _finish(*item, predictor, report.times, drawings, rows), predicted, ahead=threads
-        )
-        _collect(tqdm(finished, total=len(jobs), unit="picture", disable=None), report)
+        loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
+        predicted = predictor.run_batches(loaded, lambda job: job.prepared, report.times)
+        decoded = ordered_map(pool, stages.decode, predicted, ahead=DECODED_AHEAD)
+        finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
+        for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
+            report.add(job)
     if results is not None:
         with report.times.measure("results"):
             write_json(results, report.rows)
@@ -105,8 +107,52 @@ def write_json(path: Path, content: object) -> None:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _jobs(paths: Sequence[Path], drawings: Path | None) -> list[Job]:
+@dataclass(frozen=True)
+class _Stages:
+    """What happens to a picture before and behind the network, and the clock beside it."""
+
+    predictor: Predictor
+    times: StageTimes
+    draw: bool
+    encode: bool
+    polygons: bool
+
+    def load(self, job: Job) -> Job:
+        try:
+            with self.times.measure("read"):
+                image = read_image(job.path)
+        except ImageError as error:
+            return replace(job, problem=str(error))
+        with self.times.measure("preprocess"):
+            return replace(job, image=image, prepared=self.predictor.prepare(image))
+
+    def decode(self, predicted: Predicted) -> Job:
+        job = predicted.origin
+        if predicted.raw is None:
+            return job
+        with self.times.measure("decode"):
+            return replace(job, instances=self.predictor.finish(predicted.raw, predicted.index, job.prepared))
+
+    def finish(self, job: Job) -> Job:
+        """Draws, encodes and writes; what it returns is small, as it may wait for slower pictures before it."""
+        if job.instances is None:
+            return job
+        if self.draw:
+            with self.times.measure("draw"):
+                drawing = job.instances.draw(job.image)
+            with self.times.measure("write"):
+                write_image(job.target, drawing)
+        rows = ()
+        if self.encode:
+            with self.times.measure("encode"):
+                found = job.instances.to_coco(job.image_id, polygons=self.polygons)
+            rows = tuple({**row, "file_name": job.path.as_posix()} for row in found)
+        return replace(job, image=None, prepared=None, rows=rows)
+
+
+def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
     """Where each picture goes, and its image id: its number where all are named by one, as in COCO, else its place."""
+    paths = list(paths)
     taken = {path.resolve() for path in paths}
     ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
     if len(set(ids)) < len(paths):
@@ -125,69 +171,3 @@ def _jobs(paths: Sequence[Path], drawings: Path | None) -> list[Job]:
             taken.add(target.resolve())
         jobs.append(Job(path, target, image_id))
     return jobs
-
-
-def _load(job: Job, predictor: Predictor, times: StageTimes) -> Job:
-    try:
-        with times.measure("read"):
-            image = read_image(job.path)
-    except ImageError as error:
-        return Job(job.path, job.target, job.image_id, problem=str(error))
-    with times.measure("preprocess"):
-        prepared = predictor.prepare(image)
-    return Job(job.path, job.target, job.image_id, image, prepared)
-
-
-Predicted = tuple[Job, Union[RawPredictions, None], int]
-
-
-def _through_network(jobs: Iterable[Job], predictor: Predictor, times: StageTimes) -> Iterator[Predicted]:
-    for batch in batched(jobs, predictor.config.test_cfg.batch_size):
-        prepared = [job.prepared for job in batch if job.prepared is not None]
-        raw = None
-        if prepared:
-            with times.measure("network", pictures=len(prepared)):
-                raw = predictor.run(prepared)
-        position = iter(range(len(prepared)))
-        yield from ((job, raw, next(position)) if job.prepared is not None else (job, None, 0) for job in batch)
-
-
-Finished = tuple[Job, int, list[dict]]  # with the number of instances and the COCO rows
-
-
-def _finish(
-    job: Job,
-    raw: RawPredictions | None,
-    index: int,
-    predictor: Predictor,
-    times: StageTimes,
-    drawings: Path | None,
-    rows: RowOptions,
-) -> Finished:
-    if raw is None:
-        return job, 0, []
-    with times.measure("decode"):
-        instances = predictor.finish(raw, index, job.prepared)
-    if drawings is not None:
-        with times.measure("draw"):
-            drawing = instances.draw(job.image)
-        with times.measure("write"):
-            write_image(job.target, drawing)
-    coco_rows = []
-    if rows.wanted:
-        with times.measure("encode"):
-            found = instances.to_coco(job.image_id, polygons=rows.polygons)
-        coco_rows = [{**row, "file_name": job.path.as_posix()} for row in found]
-    # The picture itself is let go here: the queue of finished work holds results only.
-    return Job(job.path, job.target, job.image_id, problem=job.problem), len(instances), coco_rows
-
-
-def _collect(finished: Iterable[Finished], report: Report) -> None:
-    for job, count, rows in finished:
-        if job.problem:
-            report.problems.append(job.problem)
-            tqdm.write(f"skipped {one_line(job.problem)}", file=sys.stderr)
-            continue
-        report.pictures += 1
-        report.instances += count
-        report.rows.extend(rows)

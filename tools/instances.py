@@ -133,7 +133,7 @@ class Instances:
             for box, crop in zip(self.boxes, self.crops)
         ]
 
-    def to_coco(self, image_id: int, polygons: bool = False) -> list[dict]:
+    def to_coco(self, image_id: int = 0, polygons: bool = False) -> list[dict]:
         """COCO result rows; bbox is [x, y, width, height]. With polygons, each has the extra key `polygons`."""
         rows = [
             {

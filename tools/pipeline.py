@@ -7,12 +7,13 @@ import os
 import signal
 import socket
 import statistics
+import sys
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 from typing import Callable, TypeVar
 
@@ -79,20 +80,24 @@ def prompt_interruption(seconds: float = 0.5) -> Iterator[None]:
     sender.setblocking(False)
 
     def watch() -> None:
-        if receiver.recv(1) == bytes([signal.SIGINT]):
-            receiver.settimeout(seconds)
-            with suppress(socket.timeout):
-                receiver.recv(1)  # the block has ended by itself
-                return
+        try:
+            while number := receiver.recv(1):  # nothing comes any more when the block has ended
+                if number[0] == signal.SIGINT:
+                    receiver.settimeout(seconds)
+        except socket.timeout:
+            print("interrupted", file=sys.stderr, flush=True)
             os._exit(130)
 
     previous = signal.set_wakeup_fd(sender.fileno())
-    threading.Thread(target=watch, daemon=True).start()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(previous)
         sender.close()
+        watcher.join()
+        receiver.close()
 
 
 class StageTimes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Union
+from typing import Callable, NamedTuple, Union
 
 import numpy as np
 import paddle
 
-from config import load_config
+from config import load_config, registry
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import read_class_list
@@ -22,10 +22,13 @@ from model.masks import masks_at_picture_size
 from model.solov2 import RawPredictions, build_model
 from tools.checkpoint import load_checkpoint, load_weights
 from tools.instances import Instances
-from tools.pipeline import ordered_map, worker_threads
+from tools.pipeline import StageTimes, ordered_map, worker_threads
 
 Picture = Union[np.ndarray, str, Path]
 DEFAULT_THREADS = 4
+# Pictures between the network and the end of their decoding. Decoding takes hundreds of megabytes a picture, and one
+# at a time keeps up with the network.
+DECODED_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,14 @@ class Prepared:
 
     input: np.ndarray  # float32 [h, w, 3], resized and normalised
     original_size: tuple[int, int]  # height and width of the picture itself
+
+
+class Predicted(NamedTuple):
+    """Raw predictions of a batch, which picture of it, and the item that the picture came from."""
+
+    origin: object
+    raw: RawPredictions | None  # None where there was no picture
+    index: int
 
 
 class Predictor:
@@ -73,7 +84,7 @@ class Predictor:
                 checkpoint.weights,
                 path=path,
                 config_name=self.config.name,
-                made_for=checkpoint.config_name,
+                made_for=self._name_with_number(checkpoint.config_name),
             )
         else:
             self.classes = read_class_list(self.config.classes_file)
@@ -91,14 +102,18 @@ class Predictor:
             return next(self.stream([pictures]))
         if isinstance(pictures, (list, tuple)):
             return list(self.stream(pictures))
+        if not isinstance(pictures, Iterable):
+            raise InputError(f"{pictures!r} is no picture; give uint8 [H, W, 3] RGB, a path, or an iterable of them")
         return self.stream(pictures)
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
         """Instances of one picture after another, in order; threads work before and after the network."""
         with worker_threads(threads) as pool:
-            prepared = ordered_map(pool, self._prepare, pictures, ahead=2 * threads)
-            batches = self.run_batches(prepared)
-            yield from ordered_map(pool, lambda job: self.finish(*job), batches, ahead=threads)
+            prepared = ordered_map(pool, self._prepare, pictures, ahead=threads)
+            predicted = self.run_batches(prepared)
+            yield from ordered_map(
+                pool, lambda item: self.finish(item.raw, item.index, item.origin), predicted, ahead=DECODED_AHEAD
+            )
 
     def prepare(self, image: np.ndarray) -> Prepared:
         """image: uint8 [H, W, 3] RGB."""
@@ -139,14 +154,33 @@ class Predictor:
             self.classes.ids,
         )
 
-    def run_batches(self, prepared: Iterable[Prepared]) -> Iterator[tuple[RawPredictions, int, Prepared]]:
-        """Raw predictions of a batch, index in it, and what it was made from, for each picture."""
-        for batch in batched(prepared, self.config.test_cfg.batch_size):
-            raw = self.run(batch)
-            yield from ((raw, index, item) for index, item in enumerate(batch))
+    def run_batches(
+        self,
+        items: Iterable,
+        prepared_of: Callable[[object], Prepared | None] = lambda item: item,
+        times: StageTimes | None = None,
+    ) -> Iterator[Predicted]:
+        """The network over items in batches; an item without a prepared picture passes by."""
+        times = times or StageTimes()
+        for batch in batched(items, self.config.test_cfg.batch_size):
+            prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
+            raw = None
+            if prepared:
+                with times.measure("network", pictures=len(prepared)):
+                    raw = self.run(prepared)
+            index = -1
+            for item in batch:
+                present = prepared_of(item) is not None
+                index += present
+                yield Predicted(item, raw if present else None, index)
 
     def _prepare(self, picture: Picture) -> Prepared:
         return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
+
+    @staticmethod
+    def _name_with_number(config_name: str) -> str:
+        numbers = {kind.name: number for number, kind in registry().items()}
+        return f"{numbers[config_name]} ({config_name})" if config_name in numbers else config_name
 
     def _default_weights(self) -> Path:
         path = self.config.model_path("test_cfg")
