@@ -50,7 +50,7 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     save_checkpoint(output, Checkpoint(weights, classes, config.name, table.overrides, source))
     print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
     if picture is not None:
-        _verify(config, output, picture)
+        print(f"{args.verify}: {_findings(config, output, picture)}")
     return 0
 
 
@@ -116,12 +116,13 @@ def _backbone_name(config: BackboneConfig) -> str:
     return f"resnet{config.depth}{'_vd' if config.variant == 'd' else ''}_imagenet"
 
 
-def _verify(config: Config, weights: Path, picture: np.ndarray) -> None:
+def _findings(config: Config, weights: Path, picture: np.ndarray) -> str:
     predictor = Predictor(config, weights)
     found = predictor(picture)
-    print(f"{len(found)} instances of score {predictor.score:g} or more")
+    lines = [f"{len(found)} instances of score {predictor.score:g} or more"]
     for class_id, score, box in zip(found.classes, found.scores, found.boxes.tolist()):
-        print(f"  {found.class_names[class_id]} {score:.3f} at {tuple(box)}")
+        lines.append(f"  {found.class_names[class_id]} {score:.3f} at {tuple(box)}")
+    return "\n".join(lines)
 
 
 def plain_resnets(*depths: int, variant: str) -> list[BackboneConfig]:

@@ -6,10 +6,18 @@ binds to them afterwards crashes at its first decompression (`zipfile`, `gzip`, 
 ahead of every `import paddle` of the project.
 """
 
+import ctypes
+import sys
 import warnings
 import zlib
 
 zlib.decompress(zlib.compress(b"bind zlib's own symbols"))
+
+# glibc gives each thread a heap of its own and keeps there what has been freed, which adds up to gigabytes with tensors
+# of this size; all threads share one.
+if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+    M_ARENA_MAX = -8
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 import numpy.random  # noqa: E402, F401
 

@@ -18,7 +18,7 @@ from data.images import ImageError, read_image, write_image
 from tools.cli import without_line_breaks
 from tools.instances import Instances
 from tools.pipeline import StageTimes, ordered_map, prompt_interruption, worker_threads
-from tools.predictor import DECODED_AHEAD, Predicted, Predictor, Prepared
+from tools.predictor import Predicted, Predictor, Prepared, decoding_thread
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
 
@@ -88,10 +88,10 @@ def predict_files(
     stages = _Stages(predictor, report.times, draw=drawings is not None, encode=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
-    with prompt_interruption(), worker_threads(threads) as pool:
+    with prompt_interruption(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
         predicted = predictor.run_batches(loaded, lambda job: job.prepared, report.times)
-        decoded = ordered_map(pool, stages.decode, predicted, ahead=DECODED_AHEAD)
+        decoded = ordered_map(decoder, stages.decode, predicted, ahead=2)
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
         for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
             report.add(job)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, NamedTuple, Union
@@ -26,9 +28,6 @@ from tools.pipeline import StageTimes, ordered_map, worker_threads
 
 Picture = Union[np.ndarray, str, Path]
 DEFAULT_THREADS = 4
-# Pictures between the network and the end of their decoding. Decoding takes hundreds of megabytes a picture, and one
-# at a time keeps up with the network.
-DECODED_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -108,11 +107,11 @@ class Predictor:
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
         """Instances of one picture after another, in order; threads work before and after the network."""
-        with worker_threads(threads) as pool:
+        with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
             prepared = ordered_map(pool, self._prepare, pictures, ahead=threads)
             predicted = self.run_batches(prepared)
             yield from ordered_map(
-                pool, lambda item: self.finish(item.raw, item.index, item.origin), predicted, ahead=DECODED_AHEAD
+                decoder, lambda item: self.finish(item.raw, item.index, item.origin), predicted, ahead=2
             )
 
     def prepare(self, image: np.ndarray) -> Prepared:
@@ -173,6 +172,7 @@ class Predictor:
                 present = prepared_of(item) is not None
                 index += present
                 yield Predicted(item, raw if present else None, index)
+            del raw  # or it would live on here while the network runs on the next batch
 
     def _prepare(self, picture: Picture) -> Prepared:
         return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
@@ -188,6 +188,15 @@ class Predictor:
             ways = [f"python {p.convert} FILE --config={self.config.number} ({p.where})" for p in self.config.published]
             raise InputError(f"{path}: no such checkpoint; convert a published one first: {' or '.join(ways)}")
         return path
+
+
+def decoding_thread(threads: int) -> AbstractContextManager[Executor | None]:
+    """The one thread that decodes, none for no threads.
+
+    Decoding takes hundreds of megabytes a picture, which the allocator keeps for each thread that ever did it; one
+    thread keeps up with the network.
+    """
+    return worker_threads(min(threads, 1))
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

@@ -13,7 +13,7 @@ from config.base import HeadConfig, NMSConfig
 from model.matrix_nms import matrix_nms
 from model.solov2 import RawPredictions
 
-CHUNK = 64  # masks computed at a time, so that they stay in the processor's cache
+CHUNK = 32  # masks computed at a time, so that they stay in the processor's cache
 
 
 class Decoded(NamedTuple):
@@ -42,8 +42,9 @@ def decode(raw: RawPredictions, index: int, head: HeadConfig, nms: NMSConfig) ->
     In the order of the original SOLO: threshold on the category score, masks, area filter, score times mean
     probability inside the mask, the best `nms_pre`, Matrix NMS, `update_thr`, the best `max_per_img`.
     """
-    kernels, feats = raw.kernels[index], raw.mask_feats[index]
-    found = _candidates(raw.scores[index], kernels, feats.flatten(start_axis=1), head, nms)
+    kernels, size = raw.kernels[index], raw.mask_feats.shape[2:]
+    feats = raw.mask_feats[index].flatten(start_axis=1)  # [D, pixels]
+    found = _candidates(raw.scores[index], kernels, feats, head, nms)
     if found is not None:
         best = found.scores.argsort(descending=True)[: nms.nms_pre]
         # `gather`, because indexing with a tensor takes forty times as long on a CPU.
@@ -51,10 +52,10 @@ def decode(raw: RawPredictions, index: int, head: HeadConfig, nms: NMSConfig) ->
         scores = matrix_nms(found.scores.gather(best), classes, found.masks.gather(rows), areas, nms)
         kept = paddle.nonzero(scores >= nms.update_thr).flatten()
     if found is None or kept.shape[0] == 0:
-        return Decoded(*_nothing(feats))
+        return Decoded(paddle.zeros([0, *size]), paddle.zeros([0]), paddle.zeros([0], dtype="int64"))
     kept = kept.gather(scores.gather(kept).argsort(descending=True)[: nms.max_per_img])
-    soft_masks = F.sigmoid(kernels.gather(cells.gather(kept)) @ feats.flatten(start_axis=1))
-    return Decoded(soft_masks.reshape([-1, *feats.shape[1:]]), scores.gather(kept), classes.gather(kept))
+    soft_masks = F.sigmoid(kernels.gather(cells.gather(kept)) @ feats)
+    return Decoded(soft_masks.reshape([-1, *size]), scores.gather(kept), classes.gather(kept))
 
 
 def _candidates(
@@ -92,7 +93,3 @@ def _masks_of_cells(kernels: Tensor, feats: Tensor, threshold: float) -> tuple[T
         inside = (soft > threshold).astype("float32")
         chunks.append((inside.astype("uint8"), inside @ ones, (soft * inside) @ ones))
     return tuple(paddle.concat(parts) for parts in zip(*chunks))
-
-
-def _nothing(feats: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return paddle.zeros([0, *feats.shape[1:]]), paddle.zeros([0]), paddle.zeros([0], dtype="int64")
