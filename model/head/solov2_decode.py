@@ -13,7 +13,7 @@ from config.base import HeadConfig, NMSConfig
 from model.matrix_nms import matrix_nms
 from model.solov2 import RawPredictions
 
-CHUNK = 32  # masks computed at a time, so that they stay in the processor's cache
+CHUNK = 64  # masks computed at a time, so that they stay in the processor's cache
 
 
 class Decoded(NamedTuple):
