@@ -14,14 +14,24 @@ class BackboneConfig:
     """ResNet or ResNeXt (He et al. 2015, Xie et al. 2016), in the variants `b` and `d` of He et al. 2018."""
 
     depth: int = 50  # 18, 34, 50 or 101
+    stem_channels: int = 64
+    stage_channels: tuple[int, ...] = (64, 128, 256, 512)  # of the four stages; blocks of depth 50 on end with 4 times
     variant: str = "b"  # "b": stride on the 3x3 convolution; "d": also a deep stem and pooled shortcuts (vd)
     groups: int = 1  # 64 makes it a ResNeXt 64x4d together with base_width=4
     base_width: int = 64  # channels of a group of the first stage's 3x3 convolution
     norm: str = "frozen"  # "frozen": running statistics always; "batch"; "sync": over all GPUs, plain batch norm on CPU
+    train_norm: bool = True  # scale and shift of the norms are trained where their stage is (PaddleDetection: not)
     frozen_stages: int = 1  # stages that are not trained: 0 none, 1 the stem and the first stage, 2 the second too ...
     deform_version: int = 0  # 0 no deformable convolution, 1 offsets, 2 offsets and modulation (DCN v1, v2)
     deform_stages: tuple[int, ...] = ()  # stages 1 to 4 whose 3x3 convolutions are deformable
     lr_mults: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # learning-rate multiplier of each stage
+
+    @property
+    def name(self) -> str:
+        """What an ImageNet checkpoint of it is called."""
+        if self.groups > 1:
+            return f"resnext{self.depth}_{self.groups}x{self.base_width}d"
+        return f"resnet{self.depth}{'_vd' if self.variant == 'd' else ''}"
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class MaskFeatHeadConfig:
     out_channels: int = 256  # channels of the mask features, which is the number of weights in a kernel
     deform_version: int = 0  # as in the backbone; all convolutions of the branch are deformable or none
     deform_bias: bool = False  # a bias in the deformable convolutions, which PaddleDetection 2.x has
+    norm_groups: int = 32  # of the group norms
 
 
 @dataclass(frozen=True)
@@ -47,11 +58,12 @@ class HeadConfig:
 
     channels: int = 512  # of the two towers
     stacked_convs: int = 4  # length of a tower
-    num_grids: tuple[int, ...] = (40, 36, 24, 16, 12)  # S of each level; a level predicts S x S cells
+    num_grids: tuple[int, ...] = (40, 36, 24, 16, 12)  # S of each level, from P2 on; a level predicts S x S cells
     strides: tuple[int, ...] = (8, 8, 16, 32, 32)  # pixels; a mask counts if its area at 1/4 size exceeds it
     deform_version: int = 0  # as in the backbone
     deform_all: bool = False  # every convolution of a tower is deformable, not only the last one
     deform_bias: bool = False  # as in the mask feature branch
+    norm_groups: int = 32  # of the group norms
     drop_block: bool = False  # DropBlock before the two predictions in training (PaddleDetection's enhanced model)
 
 
@@ -82,13 +94,90 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class TargetConfig:
+    """Which cell learns which instance (Wang et al. 2019, section 3.3.1)."""
+
+    # Level i learns the instances with a scale, the square root of their box's area in pixels of the network's input,
+    # from scale_ranges[2 * i] to scale_ranges[2 * i + 1], both included.
+    scale_ranges: tuple[float, ...] = (1.0, 96.0, 48.0, 192.0, 96.0, 384.0, 192.0, 768.0, 384.0, 2048.0)
+    box_border: int = 1  # a box's sides are this much less than its pixels (original SOLO: 1, PaddleDetection: 0)
+    centre_fraction: float = 0.2  # of the box's sides: cells this near to the centre of mass are positive
+    skip_empty_masks: bool = False  # masks that vanish at 1/4 size are not learnt (PaddleDetection)
+    soft_masks: bool = False  # mask targets are the share of inside pixels (area average), not 0 or 1
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Dice loss for the masks and focal loss (Lin et al. 2017) for the categories."""
+
+    dice_weight: float = 3.0
+    focal_gamma: float = 2.0
+    focal_alpha: float = 0.25
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to a picture in training, in this order; a probability of 0 leaves a step out."""
+
+    copy_paste: float = 0.0  # probability; instances of a second picture are pasted in (Ghiasi et al. 2021)
+    mixup: float = 0.0  # probability; the second picture shines through, its instances are added (Zhang et al. 2018)
+    mixup_beta: float = 1.5  # both parameters of the beta distribution that the share is drawn from
+    cutmix: float = 0.0  # probability; a rectangle of the second picture replaces that of the first (Yun et al. 2019)
+    distort: float = 0.0  # probability of each of brightness, contrast, saturation and hue (Liu et al. 2016)
+    distort_brightness: float = 32.0  # largest shift of the values 0 to 255
+    distort_contrast: float = 0.5  # largest relative change
+    distort_saturation: float = 0.5  # largest relative change
+    distort_hue: float = 18.0  # largest turn in degrees of 360
+    crop: float = 0.0  # probability; a random part that covers instances (Liu et al. 2016)
+    short_sides: tuple[int, ...] = ()  # pixels; one is drawn for each picture, or none: the side in `data`
+    flip: float = 0.5  # probability of a mirror image, left and right exchanged
+    flip_vertical: float = 0.0  # probability of one with top and bottom exchanged
+    turn: float = 0.0  # probability of a quarter turn
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    model_path: str = "weights/{name}.pdparams"  # checkpoint to start from
+    """How `train.py` trains."""
+
+    model_path: str = "weights/{backbone}_imagenet.pdparams"  # checkpoint to start from; empty: random weights
+    batch_size: int = 2  # pictures a step in each process
+    epochs: int = 36
+    optimizer: str = "momentum"  # "momentum", "adam" or "adamw"
+    momentum: float = 0.9
+    weight_decay: float = 0.0001
+    no_decay: tuple[str, ...] = ("norm", "bias")  # parameters without weight decay
+    lr: float = 0.01  # learning rate at a total batch of `lr_batch` pictures
+    lr_batch: int = 16
+    autoscale_lr: bool = True  # learning rate times total batch / lr_batch
+    schedule: str = "piecewise"  # "piecewise" or "cosine", which ends at 0
+    milestones: tuple[int, ...] = (27, 33)  # epochs at whose end the piecewise learning rate is multiplied ...
+    gamma: float = 0.1  # ... by this
+    warmup_iters: int = 500  # steps of linear warm-up
+    warmup_factor: float = 1 / 3  # share of the learning rate that the warm-up begins with
+    clip_norm: float = 35.0  # largest norm of all gradients together; 0: not clipped
+    accumulate: int = 1  # batches whose gradients are averaged for one step
+    ema_decay: float = 0.0  # of the exponential moving average of the weights; 0: none
+    precision: str = "fp32"  # "fp32", "O1" or "O2": mixed precision of Paddle, float16 on GPU
+    loss_scale: float = 0.0  # of mixed precision; 0: dynamic
+    keep_empty: bool = False  # train on pictures without instances too
+    workers: int = 4  # threads that prepare pictures in each process
+    processes: int = 1  # processes that train.py starts on a CPU, a thread each; 1: one process with all cores
+    seed: int = 0
+    log_every: int = 20  # steps between lines in the log
+    save_every: int = 1000  # steps between checkpoints, besides the one at the end of each epoch
+    keep: int = 3  # newest checkpoints that are kept, besides the best one
+    eval_every: int = 1  # epochs between evaluations; 0: none
 
 
 @dataclass(frozen=True)
 class EvalConfig:
+    """What `eval.py` uses."""
+
     model_path: str = "weights/{name}.pdparams"  # checkpoint to evaluate
+    batch_size: int = 1  # pictures that go through the network together, padded to the largest of them
+    score: float = 0.0  # instances below this score are not counted
+    test_dev_path: str = "datasets/coco/annotations/image_info_test-dev2017.json"  # pictures of --split test-dev ...
+    test_dev_pre_path: str = "datasets/coco/test2017"  # ... and their folder
 
 
 @dataclass(frozen=True)
@@ -100,6 +189,16 @@ class TestConfig:
     model_path: str = "weights/{name}.pdparams"  # checkpoint to run
     score: float = 0.3  # instances below this score are not shown or written
     batch_size: int = 1  # pictures that go through the network together, padded to the largest of them
+
+
+@dataclass(frozen=True)
+class ShapesConfig:
+    """Generated pictures of shapes to train on, for configs whose data set they are; see data/shapes.py."""
+
+    train_pictures: int = 0  # 0: the data set is none of these
+    val_pictures: int = 200
+    height: int = 256  # pixels
+    width: int = 256
 
 
 @dataclass(frozen=True)
@@ -132,14 +231,22 @@ class Config:
     head = HeadConfig()
     nms = NMSConfig()
     data = DataConfig()
+    target = TargetConfig()
+    loss = LossConfig()
+    augment = AugmentConfig()
     train_cfg = TrainConfig()
     eval_cfg = EvalConfig()
     test_cfg = TestConfig()
+    shapes = ShapesConfig()
 
     # Paths are relative to the project's folder.
     classes_path: str = "data/coco_classes.txt"  # one class a line: its name, or its category id, a tab and its name;
     # a checkpoint brings its own
     num_classes: int = 80  # programs take it from the checkpoint or the class list
+    train_path: str = "datasets/coco/annotations/instances_train2017.json"  # annotations in COCO form ...
+    train_pre_path: str = "datasets/coco/train2017"  # ... and the folder of their pictures
+    val_path: str = "datasets/coco/annotations/instances_val2017.json"
+    val_pre_path: str = "datasets/coco/val2017"
     test_path: str = "images/test"  # pictures that demo.py reads by default
     test_pre_path: str = "images/res"  # folder that demo.py writes to by default
 
@@ -165,4 +272,4 @@ class Config:
 
     def model_path(self, section: str) -> Path:
         """Where `train_cfg`, `eval_cfg` or `test_cfg` looks for its checkpoint."""
-        return PROJECT / getattr(self, section).model_path.format(name=self.name)
+        return PROJECT / getattr(self, section).model_path.format(name=self.name, backbone=self.backbone.name)

@@ -17,6 +17,17 @@ def check(config: Config) -> None:
         value = getattr(getattr(config, section), field)
         if not is_right(value):
             raise InputError(f"{path}={value}: expected {expected}")
+    levels = len(config.head.num_grids)
+    for path, values, count in (
+        ("head.strides", config.head.strides, levels),
+        ("target.scale_ranges", config.target.scale_ranges, 2 * levels),
+    ):
+        if len(values) != count:
+            raise InputError(f"{path}={values}: expected {count} numbers for the {levels} levels of head.num_grids")
+    for section, field in _GROUPED:
+        channels, groups = getattr(getattr(config, section), field), getattr(config, section).norm_groups
+        if channels % groups:
+            raise InputError(f"{section}.{field}={channels}: expected a multiple of {section}.norm_groups={groups}")
     if config.backbone.depth < 50 and (config.backbone.deform_version or config.backbone.groups > 1):
         raise InputError(
             f"backbone.depth={config.backbone.depth}: expected 50 or 101 with deformable or grouped convolutions"
@@ -31,12 +42,21 @@ def _all(count: int, is_right: Callable[[object], bool], expected: str) -> Rule:
     return lambda values: len(values) == count and all(map(is_right, values)), f"{count} {expected}"
 
 
-_GROUPED: Rule = (lambda value: value >= 32 and value % 32 == 0, "a multiple of 32, the groups of its group norm")
+def _each(is_right: Callable[[object], bool], expected: str) -> Rule:
+    return lambda values: all(map(is_right, values)), expected
+
+
+# Channels that a group norm divides: section and field.
+_GROUPED = (("mask_feat_head", "mid_channels"), ("mask_feat_head", "out_channels"), ("head", "channels"))
+
 _POSITIVE: Rule = (lambda value: value >= 1, "1 or more")
+_NATURAL: Rule = (lambda value: value >= 0, "0 or more")
 _FRACTION: Rule = (lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 _RULES: dict[str, Rule] = {
     "backbone.depth": _one_of(18, 34, 50, 101),
+    "backbone.stem_channels": (lambda value: value >= 2 and value % 2 == 0, "an even number"),
+    "backbone.stage_channels": _all(4, lambda value: value >= 1, "numbers, one for each stage, none below 1"),
     "backbone.variant": _one_of("b", "d"),
     "backbone.groups": _POSITIVE,
     "backbone.base_width": _POSITIVE,
@@ -46,13 +66,18 @@ _RULES: dict[str, Rule] = {
     "backbone.deform_stages": (lambda stages: set(stages) <= {1, 2, 3, 4}, "numbers from 1 to 4"),
     "backbone.lr_mults": _all(4, lambda value: value >= 0, "numbers, one for each stage, none below 0"),
     "neck.out_channels": _POSITIVE,
-    "mask_feat_head.mid_channels": _GROUPED,
-    "mask_feat_head.out_channels": _GROUPED,
+    "mask_feat_head.mid_channels": _POSITIVE,
+    "mask_feat_head.out_channels": _POSITIVE,
+    "mask_feat_head.norm_groups": _POSITIVE,
     "mask_feat_head.deform_version": _one_of(0, 1, 2),
-    "head.channels": _GROUPED,
+    "head.channels": _POSITIVE,
     "head.stacked_convs": _POSITIVE,
-    "head.num_grids": _all(5, lambda value: value >= 1, "whole numbers, one for each level, none below 1"),
-    "head.strides": _all(5, lambda value: value >= 1, "whole numbers, one for each level, none below 1"),
+    "head.num_grids": (
+        lambda values: 1 <= len(values) <= 5 and min(values) >= 1,
+        "1 to 5 whole numbers, one for each level from P2 on, none below 1",
+    ),
+    "head.strides": _each(lambda value: value >= 1, "whole numbers, one for each level, none below 1"),
+    "head.norm_groups": _POSITIVE,
     "head.deform_version": _one_of(0, 1, 2),
     "nms.score_thr": _FRACTION,
     "nms.mask_thr": _FRACTION,
@@ -67,6 +92,59 @@ _RULES: dict[str, Rule] = {
     "data.mean": _all(3, lambda value: True, "numbers, one for each colour"),
     "data.std": _all(3, lambda value: value > 0, "numbers above 0, one for each colour"),
     "data.resize_by": _one_of("size", "factor"),
+    "target.scale_ranges": (
+        lambda values: all(low <= high for low, high in zip(values[::2], values[1::2])),
+        "pairs of a lower and an upper end",
+    ),
+    "target.centre_fraction": _FRACTION,
+    "target.box_border": _one_of(0, 1),
+    "loss.dice_weight": _NATURAL,
+    "loss.focal_gamma": _NATURAL,
+    "loss.focal_alpha": _FRACTION,
+    "augment.copy_paste": _FRACTION,
+    "augment.mixup": _FRACTION,
+    "augment.mixup_beta": (lambda value: value > 0, "a number above 0"),
+    "augment.cutmix": _FRACTION,
+    "augment.distort": _FRACTION,
+    "augment.distort_brightness": _NATURAL,
+    "augment.distort_contrast": _FRACTION,
+    "augment.distort_saturation": _FRACTION,
+    "augment.distort_hue": _NATURAL,
+    "augment.crop": _FRACTION,
+    "augment.short_sides": _each(lambda value: value >= 1, "whole numbers, none below 1"),
+    "augment.flip": _FRACTION,
+    "augment.flip_vertical": _FRACTION,
+    "augment.turn": _FRACTION,
+    "train_cfg.batch_size": _POSITIVE,
+    "train_cfg.epochs": _POSITIVE,
+    "train_cfg.optimizer": _one_of("momentum", "adam", "adamw"),
+    "train_cfg.momentum": _FRACTION,
+    "train_cfg.weight_decay": _NATURAL,
+    "train_cfg.no_decay": (lambda values: set(values) <= {"norm", "bias"}, "norm, bias, both or none"),
+    "train_cfg.lr": _NATURAL,
+    "train_cfg.lr_batch": _POSITIVE,
+    "train_cfg.schedule": _one_of("piecewise", "cosine"),
+    "train_cfg.milestones": _each(lambda value: value >= 1, "whole numbers, none below 1"),
+    "train_cfg.gamma": _FRACTION,
+    "train_cfg.warmup_iters": _NATURAL,
+    "train_cfg.warmup_factor": _FRACTION,
+    "train_cfg.clip_norm": _NATURAL,
+    "train_cfg.accumulate": _POSITIVE,
+    "train_cfg.ema_decay": (lambda value: 0 <= value < 1, "a number from 0 to below 1"),
+    "train_cfg.precision": _one_of("fp32", "O1", "O2"),
+    "train_cfg.loss_scale": _NATURAL,
+    "train_cfg.workers": _NATURAL,
+    "train_cfg.processes": _POSITIVE,
+    "train_cfg.log_every": _POSITIVE,
+    "train_cfg.save_every": _POSITIVE,
+    "train_cfg.keep": _POSITIVE,
+    "train_cfg.eval_every": _NATURAL,
+    "eval_cfg.batch_size": _POSITIVE,
+    "eval_cfg.score": _FRACTION,
+    "shapes.train_pictures": _NATURAL,
+    "shapes.val_pictures": _POSITIVE,
+    "shapes.height": (lambda value: value >= 64, "64 or more"),
+    "shapes.width": (lambda value: value >= 64, "64 or more"),
     "test_cfg.score": _FRACTION,
     "test_cfg.batch_size": _POSITIVE,
 }

@@ -11,7 +11,15 @@ from config.base import Config
 from config.checks import check
 from config.errors import InputError
 
-PLAIN_FIELDS = ("classes_path", "test_path", "test_pre_path")
+PLAIN_FIELDS = (
+    "train_path",
+    "val_path",
+    "classes_path",
+    "train_pre_path",
+    "val_pre_path",
+    "test_path",
+    "test_pre_path",
+)
 
 
 def override(config: Config, assignments: Iterable[str]) -> Config:
@@ -58,6 +66,8 @@ def sections(config: Config) -> list[str]:
 def _parse(text: str, *, like: object, assignment: str) -> object:
     if isinstance(like, str):
         return text
+    if isinstance(like, tuple) and all(isinstance(item, str) for item in like) and like:
+        return tuple(word.strip() for word in text.split(",") if word.strip())
     wanted = "a list of numbers such as 1,2,3" if isinstance(like, tuple) else _TYPE_WORDS[type(like)]
     try:
         value = ast.literal_eval(_BOOLEANS.get(text.lower(), text))

@@ -12,5 +12,18 @@ class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
         Published(38.8, PPDET_0_5_ZOO.format("solov2_light_r50_vd_fpn_dcn_512_3x"), "convert/ppdet2paddle.py"),
     )
     data = replace(SOLOv2Light512DCNR50.data, resize_by="factor")
-    backbone = replace(SOLOv2Light512DCNR50.backbone, variant="d", norm="sync", deform_version=2)
-    head = replace(SOLOv2Light512DCNR50.head, deform_version=2)
+    backbone = replace(
+        SOLOv2Light512DCNR50.backbone, variant="d", norm="sync", deform_version=2, lr_mults=(0.05, 0.05, 0.1, 0.15)
+    )
+    head = replace(SOLOv2Light512DCNR50.head, deform_version=2, drop_block=True)
+    augment = replace(SOLOv2Light512DCNR50.augment, distort=0.5, crop=1.0)
+    target = replace(SOLOv2Light512DCNR50.target, box_border=0, skip_empty_masks=True)
+    train_cfg = replace(
+        SOLOv2Light512DCNR50.train_cfg,
+        milestones=(24, 33),
+        warmup_iters=1000,
+        warmup_factor=0.0,
+        clip_norm=0.0,
+        no_decay=("norm",),
+        ema_decay=0.9998,
+    )

@@ -9,3 +9,4 @@ class SOLOv2R101(Config):
     number = 7
     published = (Published(39.1, SOLO_ZOO, "convert/solo2paddle.py"),)
     backbone = replace(Config.backbone, depth=101)
+    augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))

@@ -13,3 +13,13 @@ class SOLOv2R101vd(SOLOv2R101DCN):
     backbone = replace(SOLOv2R101DCN.backbone, variant="d")
     mask_feat_head = replace(SOLOv2R101DCN.mask_feat_head, deform_bias=True)
     head = replace(SOLOv2R101DCN.head, deform_bias=True)
+    target = replace(SOLOv2R101DCN.target, box_border=0, skip_empty_masks=True)
+    train_cfg = replace(
+        SOLOv2R101DCN.train_cfg,
+        milestones=(24, 33),
+        warmup_iters=2000,
+        warmup_factor=0.0,
+        clip_norm=0.0,
+        no_decay=("norm",),
+        ema_decay=0.9998,
+    )

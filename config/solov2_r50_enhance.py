@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_ZOO, Published
+from config.base import PPDET_ZOO, Config, Published
 from config.solov2_light_r50_vd_fpn_dcn_512_3x import SOLOv2LightR50vdDCN512
 
 
@@ -10,6 +10,6 @@ class SOLOv2R50Enhance(SOLOv2LightR50vdDCN512):
     number = 11
     published = (Published(39.0, PPDET_ZOO.format("solov2_r50_enhance_coco"), "convert/ppdet2paddle.py"),)
     data = replace(SOLOv2LightR50vdDCN512.data, normalize_first=True, resize_by="size")
-    backbone = replace(SOLOv2LightR50vdDCN512.backbone, lr_mults=(0.05, 0.05, 0.1, 0.15))
     mask_feat_head = replace(SOLOv2LightR50vdDCN512.mask_feat_head, deform_version=2, deform_bias=True)
-    head = replace(SOLOv2LightR50vdDCN512.head, deform_bias=True, drop_block=True)
+    head = replace(SOLOv2LightR50vdDCN512.head, deform_bias=True)
+    target = replace(SOLOv2LightR50vdDCN512.target, scale_ranges=Config.target.scale_ranges)

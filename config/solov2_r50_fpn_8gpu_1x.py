@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from config.base import PPDET_ZOO, SOLO_ZOO, Published
 from config.solov2_r50_fpn_8gpu_3x import SOLOv2R50
 
@@ -10,3 +12,5 @@ class SOLOv2R50Short(SOLOv2R50):
         Published(34.8, SOLO_ZOO, "convert/solo2paddle.py"),
         Published(35.5, PPDET_ZOO.format("solov2_r50_fpn_1x_coco"), "convert/ppdet2paddle.py"),
     )
+    augment = replace(SOLOv2R50.augment, short_sides=())
+    train_cfg = replace(SOLOv2R50.train_cfg, epochs=12, milestones=(8, 11))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from config.base import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Config, Published
 
 
@@ -10,3 +12,4 @@ class SOLOv2R50(Config):
         Published(38.0, PPDET_ZOO.format("solov2_r50_fpn_3x_coco"), "convert/ppdet2paddle.py"),
         Published(38.0, PPDET_0_5_ZOO.format("solov2_r50_fpn_3x"), "convert/ppdet2paddle.py"),
     )
+    augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))

@@ -59,7 +59,7 @@ def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Seq
     parser = Parser(docstring)
     _add_file_options(parser)
     args = parser.parse_args()
-    wanted = {_backbone_name(backbone): backbone_shapes(backbone) for backbone in backbones}
+    wanted = {f"{backbone.name}_imagenet": backbone_shapes(backbone) for backbone in backbones}
     name, (weights, table) = _only_fit(
         args.checkpoint, read_checkpoint(args.checkpoint), tables, wanted, what="backbone"
     )
@@ -110,10 +110,6 @@ def _check_class_count(args, foreign: Arrays, tables: Sequence[NameTable], class
 
 def _source(path: str, table: NameTable) -> dict[str, str]:
     return {"file": Path(path).name, "sha256": sha256_of(path), "program": table.program}
-
-
-def _backbone_name(config: BackboneConfig) -> str:
-    return f"resnet{config.depth}{'_vd' if config.variant == 'd' else ''}_imagenet"
 
 
 def _findings(config: Config, weights: Path, picture: np.ndarray) -> str:

@@ -15,10 +15,15 @@ def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
 
     Sizes and sampling are those of mmcv (the original SOLO) or of PaddleDetection, as the config's fields say.
     """
-    table = _normalization_table(config)
     if config.normalize_first:
-        return _resize(cv2.LUT(image, table), config)
-    return cv2.LUT(_resize(image, config), table)
+        return resize_image(normalize(image, config), config)
+    return normalize(resize_image(image, config), config)
+
+
+def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
+    """uint8 [H, W, 3] to (value - mean) / std, float32; by a look-up table, which is cheaper than the arithmetic."""
+    values = np.arange(256, dtype=np.float32)[:, None]
+    return cv2.LUT(image, ((values - np.float32(config.mean)) / np.float32(config.std))[None])
 
 
 def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int) -> np.ndarray:
@@ -30,17 +35,22 @@ def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int) -> np.ndarray:
     return batch
 
 
-def _resize(image: np.ndarray, config: DataConfig) -> np.ndarray:
+def resized_size(height: int, width: int, *, short_side: int, long_side: int) -> tuple[int, int]:
+    """(height, width) of a picture scaled until it reaches one of the limits, rounded as mmcv does; at least 1."""
+    factor = _resize_factor(height, width, short_side, long_side)
+    return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
+
+
+def resize_image(image: np.ndarray, config: DataConfig) -> np.ndarray:
+    """Scale a picture, uint8 or float32 [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3]."""
     height, width = image.shape[:2]
-    factor = min(config.short_side / min(height, width), config.long_side / max(height, width))
-    size = max(int(width * factor + 0.5), 1), max(int(height * factor + 0.5), 1)
+    factor = _resize_factor(height, width, config.short_side, config.long_side)
     if config.resize_by == "factor" and min(height, width) * factor >= 1:
         # The sizes differ at most by rounding; what differs is where a target pixel looks for its value.
         return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    size = resized_size(height, width, short_side=config.short_side, long_side=config.long_side)
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _normalization_table(config: DataConfig) -> np.ndarray:
-    """(value - mean) / std of every byte and channel, float32 [1, 256, 3]: a look-up is cheaper than the arithmetic."""
-    values = np.arange(256, dtype=np.float32)[:, None]
-    return ((values - np.float32(config.mean)) / np.float32(config.std))[None]
+def _resize_factor(height: int, width: int, short_side: int, long_side: int) -> float:
+    return min(short_side / min(height, width), long_side / max(height, width))

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from pycocotools import mask as coco_mask
 
+from data.class_lists import ClassList
+from data.coco_rows import CocoInstance, CocoPicture, coco_dict
 from data.files import write_whole
 from data.images import write_image
 
@@ -267,24 +268,19 @@ def write_coco(*, scenes: Iterable[Scene], output: Path, suffix: str = ".jpg") -
     Masks are compressed RLE; ids start at 1, and a category's id is its index in CLASS_NAMES plus 1. The annotations
     are written last, so that they never name a picture that is not there. `suffix` is .jpg or .png.
     """
-    images, annotations = [], []
-    for image_id, scene in enumerate(scenes, start=1):
-        name = f"{image_id:06d}{suffix}"
-        write_image(output / "images" / name, scene.image)
-        height, width = scene.image.shape[:2]
-        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        for mask, class_id in zip(scene.masks, scene.classes.tolist()):
-            rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-            annotations.append({
-                "id": len(annotations) + 1,
-                "image_id": image_id,
-                "category_id": class_id + 1,
-                "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-                "area": int(coco_mask.area(rle)),
-                "bbox": coco_mask.toBbox(rle).tolist(),
-                "iscrowd": 0,
-            })
-    categories = [{"id": number, "name": name} for number, name in enumerate(CLASS_NAMES, start=1)]
-    coco = {"images": images, "annotations": annotations, "categories": categories}
+    classes = ClassList(names=CLASS_NAMES, ids=tuple(range(1, len(CLASS_NAMES) + 1)))
+    coco = coco_dict(_write_pictures(scenes, output / "images", suffix), classes)
     with write_whole(output / "annotations.json") as temporary:
         temporary.write_text(json.dumps(coco), encoding="utf-8")
+
+
+def _write_pictures(scenes: Iterable[Scene], folder: Path, suffix: str) -> Iterator[CocoPicture]:
+    for number, scene in enumerate(scenes, start=1):
+        name = f"{number:06d}{suffix}"
+        write_image(folder / name, scene.image)
+        height, width = scene.image.shape[:2]
+        instances = (
+            CocoInstance.from_mask(CLASS_NAMES[class_id], mask)
+            for mask, class_id in zip(scene.masks, scene.classes.tolist())
+        )
+        yield CocoPicture(name, height, width, tuple(instances))

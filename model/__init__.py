@@ -23,5 +23,7 @@ import numpy.random  # noqa: E402, F401
 
 # Only of use to those who build extensions, which nothing here does.
 warnings.filterwarnings("ignore", message="No ccache found")
+# True of every batch norm that is trained.
+warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
 import paddle  # noqa: E402, F401

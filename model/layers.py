@@ -11,18 +11,21 @@ from paddle.regularizer import L2Decay
 from paddle.vision.ops import deform_conv2d
 
 
-def norm_layer(kind: str, channels: int, *, trainable: bool = True, lr_mult: float = 1.0) -> nn.Layer:
+def norm_layer(
+    kind: str, channels: int, *, groups: int = 32, trainable: bool = True, lr_mult: float = 1.0
+) -> nn.Layer:
     """A normalisation over [N, channels, H, W].
 
     kind: "frozen" (batch norm that always uses its running statistics), "batch", "sync" (statistics over all GPUs;
-    plain batch norm on a CPU, which has no synchronised kernel) or "group" (32 groups, Wu & He 2018).
+    plain batch norm on a CPU, which has no synchronised kernel) or "group" (`groups` groups, Wu & He 2018).
+    trainable: whether scale and shift are trained.
     """
     attributes = {
         name: paddle.ParamAttr(learning_rate=lr_mult, trainable=trainable, regularizer=L2Decay(0.0))
         for name in ("weight_attr", "bias_attr")
     }
     if kind == "group":
-        return nn.GroupNorm(num_groups=32, num_channels=channels, **attributes)
+        return nn.GroupNorm(num_groups=groups, num_channels=channels, **attributes)
     if kind == "sync" and paddle.get_device().startswith("gpu"):
         return nn.SyncBatchNorm(channels, **attributes)
     return nn.BatchNorm2D(channels, use_global_stats=True if kind == "frozen" else None, **attributes)
@@ -91,6 +94,8 @@ class ConvNorm(nn.Layer):
         kernel_size: int,
         *,
         norm: str,
+        norm_groups: int = 32,
+        train_norm: bool = True,
         stride: int = 1,
         groups: int = 1,
         relu: bool = True,
@@ -112,7 +117,9 @@ class ConvNorm(nn.Layer):
         else:
             padding = kernel_size // 2
             self.conv = nn.Conv2D(in_channels, out_channels, kernel_size, padding=padding, bias_attr=False, **shared)
-        self.norm = norm_layer(norm, out_channels, trainable=trainable, lr_mult=lr_mult)
+        self.norm = norm_layer(
+            norm, out_channels, groups=norm_groups, trainable=trainable and train_norm, lr_mult=lr_mult
+        )
         self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,11 +144,6 @@ class DropBlock(nn.Layer):
         centres = (paddle.rand(x.shape) < gamma).astype(x.dtype)
         kept = 1.0 - F.max_pool2d(centres, self.block_size, stride=1, padding=self.block_size // 2)
         return x * kept * (kept.numel().astype(x.dtype) / kept.sum())
-
-
-def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[N, C, H, W] to [N, C, *size], pixel centres at half integers, borders repeated (`align_corners=False`)."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
 def append_coordinates(x: Tensor) -> Tensor:

@@ -9,20 +9,10 @@ import numpy as np
 import paddle
 from paddle import Tensor
 
+from model.resize import bilinear_matrix
+
 Size = tuple[int, int]
 STRIP = 160  # output columns enlarged at a time: each is made of few inputs, which a product over all would not use
-
-
-def bilinear_matrix(before: int, after: int) -> np.ndarray:
-    """The matrix [after, before] that resizes one axis: pixel centres at half integers, borders repeated; float64."""
-    centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
-    lower = np.minimum(centres.astype(int), before - 1)
-    upper = np.minimum(lower + 1, before - 1)
-    matrix = np.zeros((after, before))
-    rows = np.arange(after)
-    matrix[rows, lower] += 1 - (centres - lower)
-    matrix[rows, upper] += centres - lower
-    return matrix
 
 
 @lru_cache(maxsize=8)

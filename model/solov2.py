@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import paddle
@@ -12,6 +13,7 @@ from config.base import Config
 from model.backbone.resnet import ResNet
 from model.head.mask_feat import MaskFeatHead
 from model.head.solov2 import SOLOv2Head, points_nms
+from model.head.solov2_loss import LossSum, PictureTargets, solov2_losses
 from model.neck.fpn import FPN
 
 
@@ -34,12 +36,21 @@ class SOLOv2(nn.Layer):
         self.neck = FPN(self.backbone.out_channels, config.neck)
         self.mask_feat_head = MaskFeatHead(channels, config.mask_feat_head)
         self.head = SOLOv2Head(channels, config.mask_feat_head.out_channels, config.num_classes, config.head)
+        self.loss = config.loss
 
     def forward(self, images: Tensor) -> RawPredictions:
         """images: float32 [N, 3, H, W], normalised, H and W multiples of 32."""
         features = self.neck(self.backbone(images))
         cate_logits, kernels = self.head(features)
         return self.raw_predictions(cate_logits, kernels, self.mask_feat_head(features))
+
+    def losses(self, images: Tensor, targets: Sequence[PictureTargets]) -> dict[str, LossSum]:
+        """The losses of a batch by name; images as in `forward`, one item of `targets` for each."""
+        features = self.neck(self.backbone(images))
+        cate_logits, kernels = self.head(features)
+        return solov2_losses(
+            _cells_in_rows(cate_logits), _cells_in_rows(kernels), self.mask_feat_head(features), targets, self.loss
+        )
 
     @staticmethod
     def raw_predictions(cate_logits: list[Tensor], kernels: list[Tensor], mask_feats: Tensor) -> RawPredictions:

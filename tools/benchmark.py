@@ -10,7 +10,6 @@ times the pipeline of demo.py instead. Each stage's median, 95th percentile and 
 from __future__ import annotations
 
 import platform
-import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +21,7 @@ from data.images import find_images  # noqa: E402
 from model import paddle  # noqa: E402
 from tools.cli import Parser, add_network_options, config_of, natural_number, positive_number, run  # noqa: E402
 from tools.folder_prediction import predict_files, write_json  # noqa: E402
+from tools.memory import peak_memory  # noqa: E402
 from tools.predictor import Predictor  # noqa: E402
 
 
@@ -52,7 +52,7 @@ def main() -> int:
         "threads": args.threads,
         **report.statistics(),
         "share_beside_network": sum(totals.values()) / network if network else 0.0,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_memory_mib": peak_memory(),
     }
     print(
         f"{config.name} on {predictor.device}, Paddle {paddle.__version__}, {args.threads} threads: "

@@ -121,6 +121,25 @@ def load_weights(
     network.set_state_dict({name: array.astype(np.float32, copy=False) for name, array in weights.items()})
 
 
+def load_fitting_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path) -> list[str]:
+    """Fill the parameters for which a checkpoint has weights of the same name and shape; the others stay.
+
+    Returns what did not fit, a line each. Raises InputError where nothing fits.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    fitting = {name: array for name, array in weights.items() if wanted.get(name) == array.shape}
+    if not fitting:
+        raise InputError(f"{path}: no weight of it fits this network; give a checkpoint of a similar one")
+    network.set_state_dict({name: array.astype(np.float32, copy=False) for name, array in fitting.items()})
+    problems = []
+    for name, shape in wanted.items():
+        if name not in weights:
+            problems.append(f"{name}: not in the file")
+        elif name not in fitting:
+            problems.append(f"{name}: {weights[name].shape} in the file, {shape} here")
+    return problems + [f"{name}: not in this network" for name in weights if name not in wanted]
+
+
 def compare_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
     """What differs between two sets of names with shapes, in words; empty where nothing does."""
     if found and not wanted.keys() & found.keys():

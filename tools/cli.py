@@ -52,8 +52,8 @@ def without_line_breaks(message: object) -> str:
     return " ".join(str(message).splitlines())
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
-    """--config, --list, -o, --weights, --untrained and --device, as every program that runs a network has them."""
+def add_config_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
+    """--config, --list, -o and --device, as every program that builds a network has them."""
     parser.add_argument(
         "--config", default=default_config, metavar="N", help=f"number or name of a config (default: {default_config})"
     )
@@ -66,6 +66,12 @@ def add_network_options(parser: argparse.ArgumentParser, *, default_config: int)
         metavar="SECTION.FIELD=VALUE",
         help="change a field of the config, for example -o nms.score_thr=0.2; may be given several times",
     )
+    parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
+
+
+def add_network_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
+    """Those of `add_config_options`, --weights and --untrained, for programs that run a trained network."""
+    add_config_options(parser, default_config=default_config)
     parser.add_argument(
         "--weights", metavar="FILE", help="checkpoint to run (default: the config's, weights/<config name>.pdparams)"
     )
@@ -75,7 +81,6 @@ def add_network_options(parser: argparse.ArgumentParser, *, default_config: int)
         metavar="SEED",
         help="run random weights drawn from this seed instead of a checkpoint, to try the program or to time it",
     )
-    parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
 
 
 class _ListConfigs(argparse.Action):

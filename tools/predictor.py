@@ -15,7 +15,7 @@ import paddle
 from config import load_config, registry
 from config.base import Config
 from config.errors import InputError
-from data.class_lists import read_class_list
+from data.class_lists import ClassList, read_class_list
 from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
 from model.device import select_device
@@ -53,7 +53,8 @@ class Predictor:
         instances = predictor(image)
 
     config: number or name of a config, or a Config. overrides: assignments as after `-o`.
-    weights: a checkpoint of ours; None takes the one the config names; `untrained` (a seed) takes random weights.
+    weights: a checkpoint of ours; None takes the one that the config's `section` names; `untrained` (a seed) takes
+    random weights.
     score: instances below it are left out; None takes the config's.
     Raises InputError where something does not exist or does not fit.
     """
@@ -67,11 +68,12 @@ class Predictor:
         untrained: int | None = None,
         score: float | None = None,
         device: str = "auto",
+        section: str = "test_cfg",
     ) -> None:
         self.device = select_device(device)
         self.config = load_config(config, overrides)
         if untrained is None:
-            path = Path(weights or self._default_weights())
+            path = Path(weights or self._default_weights(section))
             checkpoint = load_checkpoint(path)
             self.classes = checkpoint.classes
             if not self.classes:
@@ -91,6 +93,17 @@ class Predictor:
             self.network = _untrained_network(self.config, untrained)
         self.network.eval()
         self.score = self.config.test_cfg.score if score is None else score
+
+    @classmethod
+    def around(cls, network: paddle.nn.Layer, config: Config, classes: ClassList, *, score: float) -> Predictor:
+        """The same steps for a network that is there already, on the device that is selected already."""
+        predictor = cls.__new__(cls)
+        predictor.device = paddle.get_device()
+        predictor.config = config
+        predictor.classes = classes
+        predictor.network = network
+        predictor.score = score
+        return predictor
 
     def __call__(self, pictures: Picture | Sequence[Picture] | Iterable[Picture]) -> Instances | list | Iterator:
         """Instances of a picture; a list for a list; for any other iterable a generator that streams.
@@ -158,10 +171,11 @@ class Predictor:
         items: Iterable,
         prepared_of: Callable[[object], Prepared | None] = lambda item: item,
         times: StageTimes | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[Predicted]:
-        """The network over items in batches; an item without a prepared picture passes by."""
+        """The network over items in batches (default: `test_cfg.batch_size`); one without a picture passes by."""
         times = times or StageTimes()
-        for batch in batched(items, self.config.test_cfg.batch_size):
+        for batch in batched(items, batch_size or self.config.test_cfg.batch_size):
             prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
             raw = None
             if prepared:
@@ -182,8 +196,8 @@ class Predictor:
         numbers = {kind.name: number for number, kind in registry().items()}
         return f"{numbers[config_name]} ({config_name})" if config_name in numbers else config_name
 
-    def _default_weights(self) -> Path:
-        path = self.config.model_path("test_cfg")
+    def _default_weights(self, section: str) -> Path:
+        path = self.config.model_path(section)
         if not path.exists():
             ways = [f"python {p.convert} FILE --config={self.config.number} ({p.where})" for p in self.config.published]
             raise InputError(f"{path}: no such checkpoint; convert a published one first: {' or '.join(ways)}")

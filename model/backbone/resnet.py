@@ -9,7 +9,6 @@ from config.base import BackboneConfig
 from model.layers import ConvNorm
 
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
-STAGE_CHANNELS = (64, 128, 256, 512)
 
 
 class Shortcut(nn.Layer):
@@ -77,13 +76,14 @@ class ResNet(nn.Layer):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         block = BasicBlock if config.depth < 50 else Bottleneck
-        self.out_channels = tuple(width * block.expansion for width in STAGE_CHANNELS)
+        self.out_channels = tuple(width * block.expansion for width in config.stage_channels)
         self.stem = _stem(config)
         self.stages = nn.LayerList()
-        in_channels = 64
-        for index, (blocks, width) in enumerate(zip(STAGE_BLOCKS[config.depth], STAGE_CHANNELS), start=1):
+        in_channels = config.stem_channels
+        for index, (blocks, width) in enumerate(zip(STAGE_BLOCKS[config.depth], config.stage_channels), start=1):
             options = {
                 "norm": config.norm,
+                "train_norm": config.train_norm,
                 "trainable": index > config.frozen_stages,
                 "lr_mult": config.lr_mults[index - 1],
                 "deform_version": config.deform_version if index in config.deform_stages else 0,
@@ -109,8 +109,9 @@ class ResNet(nn.Layer):
 
 
 def _stem(config: BackboneConfig) -> nn.LayerList:
-    options = {"norm": config.norm, "trainable": config.frozen_stages < 1}
+    options = {"norm": config.norm, "train_norm": config.train_norm, "trainable": config.frozen_stages < 1}
+    channels = config.stem_channels
     if config.variant == "b":
-        return nn.LayerList([ConvNorm(3, 64, 7, stride=2, **options)])
-    widths = ((3, 32, 2), (32, 32, 1), (32, 64, 1))
+        return nn.LayerList([ConvNorm(3, channels, 7, stride=2, **options)])
+    widths = ((3, channels // 2, 2), (channels // 2, channels // 2, 1), (channels // 2, channels, 1))
     return nn.LayerList([ConvNorm(before, after, 3, stride=stride, **options) for before, after, stride in widths])

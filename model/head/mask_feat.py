@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from paddle import Tensor, nn
 
 from config.base import MaskFeatHeadConfig
-from model.layers import ConvNorm, append_coordinates, resize_bilinear
+from model.layers import ConvNorm, append_coordinates
+from model.resize import resize_bilinear
 
 LEVELS = 4  # P2 to P5
 
@@ -21,7 +22,12 @@ class MaskFeatHead(nn.Layer):
 
     def __init__(self, in_channels: int, config: MaskFeatHeadConfig) -> None:
         super().__init__()
-        options = {"norm": "group", "deform_version": config.deform_version, "deform_bias": config.deform_bias}
+        options = {
+            "norm": "group",
+            "norm_groups": config.norm_groups,
+            "deform_version": config.deform_version,
+            "deform_bias": config.deform_bias,
+        }
         self.levels = nn.LayerList()
         for level in range(LEVELS):
             convs = nn.LayerList()

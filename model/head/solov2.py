@@ -10,13 +10,17 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.base import HeadConfig
-from model.layers import ConvNorm, DropBlock, append_coordinates, resize_bilinear
+from model.layers import ConvNorm, DropBlock, append_coordinates
+from model.resize import resize_bilinear
 
 PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal loss (Lin et al. 2017)
 
 
 class SOLOv2Head(nn.Layer):
-    """P2 to P6 to category logits [N, classes, S, S] and kernels [N, kernel_channels, S, S], lists by level."""
+    """P2 to P6 to category logits [N, classes, S, S] and kernels [N, kernel_channels, S, S], lists by level.
+
+    There are as many levels as `num_grids` has entries, from P2 on.
+    """
 
     def __init__(self, in_channels: int, kernel_channels: int, num_classes: int, config: HeadConfig) -> None:
         super().__init__()
@@ -55,6 +59,7 @@ def _tower(in_channels: int, config: HeadConfig) -> nn.LayerList:
                 config.channels,
                 3,
                 norm="group",
+                norm_groups=config.norm_groups,
                 deform_version=config.deform_version if deformable else 0,
                 deform_bias=config.deform_bias,
             )

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
 
-from model.layers import ConvNorm, DeformConv2D, DropBlock, append_coordinates, norm_layer, resize_bilinear
+from model.layers import ConvNorm, DeformConv2D, DropBlock, append_coordinates, norm_layer
+from model.resize import resize_bilinear
 
 
 def drawn(shape, seed: int = 0) -> paddle.Tensor:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F
 
-from model.masks import bilinear_matrix, masks_at_picture_size
+from model.masks import masks_at_picture_size
+from model.resize import bilinear_matrix
 
 ON_THRESHOLD = 1e-5
 

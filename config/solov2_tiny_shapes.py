@@ -1,0 +1,49 @@
+from dataclasses import replace
+
+from config.base import Config
+
+
+class SOLOv2TinyShapes(Config):
+    """SOLOv2 with 1.6 million parameters for the generated pictures of shapes, 256 x 256."""
+
+    number = 20
+    data = replace(Config.data, short_side=256, long_side=256)
+    backbone = replace(
+        Config.backbone,
+        depth=18,
+        stem_channels=24,
+        stage_channels=(24, 48, 96, 160),
+        norm="batch",
+        frozen_stages=0,
+    )
+    neck = replace(Config.neck, out_channels=48)
+    mask_feat_head = replace(Config.mask_feat_head, mid_channels=48, out_channels=32, norm_groups=8)
+    head = replace(
+        Config.head, channels=64, stacked_convs=2, norm_groups=8, num_grids=(16, 12, 8), strides=(8, 8, 16)
+    )
+    target = replace(Config.target, scale_ranges=(0.0, 48.0, 36.0, 90.0, 72.0, 2048.0), soft_masks=True)
+    augment = replace(Config.augment, distort=0.5, flip_vertical=0.5, turn=0.5)
+    train_cfg = replace(
+        Config.train_cfg,
+        model_path="",
+        batch_size=4,
+        epochs=8,
+        optimizer="adamw",
+        weight_decay=0.05,
+        lr=0.002,
+        lr_batch=8,
+        schedule="cosine",
+        warmup_iters=300,
+        warmup_factor=0.0,
+        clip_norm=5.0,
+        ema_decay=0.998,
+        workers=1,
+        processes=2,
+    )
+    shapes = replace(Config.shapes, train_pictures=12000)
+    train_path = "datasets/shapes/train/annotations.json"
+    train_pre_path = "datasets/shapes/train/images"
+    val_path = "datasets/shapes/val/annotations.json"
+    val_pre_path = "datasets/shapes/val/images"
+    classes_path = "data/shapes_classes.txt"
+    num_classes = 8

@@ -1,0 +1,120 @@
+"""What happens to a picture and its annotations in training before they become the network's input.
+
+All randomness comes from the generator that is passed in; the same sample, config and seed give the same result.
+
+    second = load(other) if needs_second(config.augment, rng) else None
+    sample = augment(sample, second, augment=config.augment, data=config.data, rng=rng)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from config.base import AugmentConfig, DataConfig
+from data.colour import distort_colours
+from data.geometry import Window, crop, flip, flip_vertical, resize_to, select, turn
+from data.mixing import copy_paste, cutmix, mixup
+from data.preprocess import resize_image
+from data.samples import Sample
+
+CROP_TRIES = 50
+CROP_SCALES = (0.3, 1.0)  # square root of the share of the picture's area
+CROP_ASPECTS = (0.5, 2.0)  # width / height, relative to that of the picture
+UNCROPPED = math.inf
+CROP_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, UNCROPPED)  # IoU that some box must at least have with the crop
+
+
+def needs_second(config: AugmentConfig, rng: np.random.Generator) -> bool:
+    """Draw whether a picture is mixed with a second one, which the caller then loads and gives to `augment`."""
+    return rng.random() < config.copy_paste + config.mixup + config.cutmix
+
+
+def augment(
+    sample: Sample,
+    second: Sample | None,
+    *,
+    augment: AugmentConfig,
+    data: DataConfig,
+    rng: np.random.Generator,
+) -> Sample:
+    """Change a sample in the steps that `augment` lists and scale it to the size of the network's input.
+
+    second: mixed with the sample in one of three ways, drawn in proportion to their probabilities; given if and only if
+        `needs_second` said so, which makes the probabilities those of the config.
+    Returns a sample whose picture is not yet normalised or padded. It may be without instances, where a crop or
+    scaling left none.
+    """
+    if second is not None:
+        sample = _mix(sample, second, augment, rng)
+    sample = replace(sample, image=distort_colours(sample.image, augment, rng))
+    if rng.random() < augment.crop:
+        sample = random_crop(sample, rng)
+    short_side = int(rng.choice(augment.short_sides or [data.short_side]))
+    sample = resize_to(sample, resize_image(sample.image, replace(data, short_side=short_side)))
+    for probability, change in ((augment.flip, flip), (augment.flip_vertical, flip_vertical), (augment.turn, turn)):
+        if rng.random() < probability:
+            sample = change(sample)
+    return sample
+
+
+def random_crop(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Cut out a random part that keeps at least one instance, as in SSD (Liu et al. 2016) and PaddleDetection.
+
+    The limits CROP_OVERLAPS are tried in random order, each on the same CROP_TRIES random parts, until one is met or
+    the one comes up that leaves the picture whole. Instances whose box has its centre in the part are kept and cut.
+    A picture without instances stays whole.
+    """
+    limits = rng.permutation(CROP_OVERLAPS)
+    windows = _draw_windows(*sample.image.shape[:2], rng)
+    if not len(sample):
+        return sample
+    best_overlaps = _ious(windows, sample.gt_boxes).max(axis=1)
+    holds_centre = _hold_centres(windows, sample.gt_boxes)
+    for limit in limits:
+        if limit == UNCROPPED:
+            return sample
+        for index in np.flatnonzero((best_overlaps >= limit) & holds_centre.any(axis=1)):
+            part = crop(select(sample, np.flatnonzero(holds_centre[index])), Window(*windows[index].tolist()))
+            if len(part):
+                return part
+    return sample
+
+
+def _mix(sample: Sample, second: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
+    shares = np.array([config.copy_paste, config.mixup, config.cutmix])
+    drawn = rng.choice(("copy_paste", "mixup", "cutmix"), p=shares / shares.sum())
+    if drawn == "copy_paste":
+        return copy_paste(sample, second, rng=rng)
+    return (mixup if drawn == "mixup" else cutmix)(sample, second, config=config, rng=rng)
+
+
+def _draw_windows(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """int64 [CROP_TRIES, 4]: top, left, bottom, right of parts with at least one pixel."""
+    scales = rng.uniform(*CROP_SCALES, CROP_TRIES)
+    # No side of a part may be longer than the picture's.
+    aspects = rng.uniform(np.maximum(CROP_ASPECTS[0], scales**2), np.minimum(CROP_ASPECTS[1], scales**-2))
+    heights = np.clip(height * scales / np.sqrt(aspects), 1, height).astype(np.int64)
+    widths = np.clip(width * scales * np.sqrt(aspects), 1, width).astype(np.int64)
+    tops = rng.integers(height - heights, endpoint=True)
+    lefts = rng.integers(width - widths, endpoint=True)
+    return np.stack([tops, lefts, tops + heights, lefts + widths], axis=1)
+
+
+def _ious(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union of every window [w, 4] and box [n, 4]: [w, n]."""
+    x1, y1, x2, y2 = boxes.T
+    top, left, bottom, right = windows.T[..., None]
+    widths = np.minimum(x2, right) - np.maximum(x1, left)
+    heights = np.minimum(y2, bottom) - np.maximum(y1, top)
+    shared = np.maximum(widths, 0) * np.maximum(heights, 0)
+    return shared / ((right - left) * (bottom - top) + (x2 - x1) * (y2 - y1) - shared)
+
+
+def _hold_centres(windows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Whether a window [w, 4] contains the centre of a box [n, 4]: bool [w, n]."""
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 2
+    top, left, bottom, right = windows.T[..., None]
+    return (top < y) & (y < bottom) & (left < x) & (x < right)

@@ -1,0 +1,199 @@
+"""What is usable in a COCO annotation file, and a list of what is not."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Union
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+EXAMPLES = 5  # entries of each kind that a problem names
+MAX_PIXELS = 2**30  # of a picture; OpenCV reads no larger ones
+FEWEST_COORDINATES = 6  # of a polygon
+_PLURALS = {"image": "images", "annotation": "annotations", "category": "categories"}
+_RLE_DIGITS = 7  # of 5 bits; no run of a picture with MAX_PIXELS has more
+
+# Polygons, float64 [2 * points] of x, y, x, y ... each, or an RLE: {"size": [height, width], "counts": bytes}.
+Segmentation = Union[tuple[np.ndarray, ...], dict]
+Box = tuple[float, float, float, float]
+
+
+class UnusableError(Exception):
+    """Why an entry is left out, in words that follow "1 annotation"."""
+
+
+class Found(NamedTuple):
+    """One kind of problem: how many entries have it and how the first few are called."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What is wrong with the entries of one annotation file, by the kind of entry and the words that follow it."""
+
+    file: Path
+    found: dict[tuple[str, str], Found] = field(default_factory=dict)
+
+    def add(self, noun: str, what: str, example: str) -> None:
+        """Count one more "image", "annotation" or "category" that is `what`."""
+        count, examples = self.found.get((noun, what), Found(0, ()))
+        if count < EXAMPLES:
+            examples += (example,)
+        self.found[noun, what] = Found(count + 1, examples)
+
+    def lines(self) -> list[str]:
+        """One line for each kind, such as "2 annotations of an unknown image, left out: train.json annotation 7, 9"."""
+        return [
+            f"{found.count} {noun if found.count == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
+            + ", ".join(found.examples)
+            + (" ..." if found.count > len(found.examples) else "")
+            for (noun, what), found in self.found.items()
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+
+def whole_number(value: object) -> int | None:
+    """`value` where it is a whole number, as an id has to be (17 and 17.0, but not true and "17"), otherwise None."""
+    if type(value) is int:
+        return value
+    return int(value) if type(value) is float and value.is_integer() else None
+
+
+def pack_polygons(entry: dict) -> dict:
+    """Make float64 arrays of an entry's polygons as soon as it is parsed, which takes a quarter of the memory.
+
+    What is not a list of numbers stays as it is, to be found by `usable_segmentation`.
+    """
+    polygons = entry.get("segmentation")
+    if type(polygons) is list:
+        entry["segmentation"] = [_pack(polygon) for polygon in polygons]
+    return entry
+
+
+def _pack(polygon: object) -> object:
+    try:
+        return np.array(array("d", polygon))  # numpy alone would make numbers of strings and None too
+    except (TypeError, OverflowError):
+        return polygon
+
+
+def usable_segmentation(segmentation: object, *, height: int, width: int) -> Segmentation:
+    """Check an entry's segmentation, after `pack_polygons`, against its picture; runs become compressed RLE.
+
+    Of several polygons those with fewer than 3 points or half a point are left out.
+    A polygon may be up to the picture's longer side outside of it. Raises UnusableError where nothing can be decoded.
+    """
+    if type(segmentation) is list and segmentation:
+        return _usable_polygons(segmentation, height=height, width=width)
+    if type(segmentation) is dict:
+        return _usable_rle(segmentation, height=height, width=width)
+    raise UnusableError("without a segmentation, left out")
+
+
+def _usable_polygons(polygons: list, *, height: int, width: int) -> tuple[np.ndarray, ...]:
+    if not all(isinstance(polygon, np.ndarray) for polygon in polygons):
+        raise UnusableError("with a polygon that is no list of numbers, left out")
+    usable = tuple([polygon for polygon in polygons if polygon.size >= FEWEST_COORDINATES and not polygon.size % 2])
+    if not usable:
+        raise UnusableError("whose polygons have fewer than 3 points or half a point, left out")
+    # NaN fails the comparisons. pycocotools follows the outline in steps of 1/5 pixel, in memory, whatever its length.
+    side = max(height, width)
+    for polygon in usable:
+        if not (np.minimum.reduce(polygon) >= -side and np.maximum.reduce(polygon) <= 2 * side):
+            raise UnusableError("with coordinates far outside of the picture or no numbers, left out")
+    # The area of a figure of eight may cancel out, so what seems to have none is drawn.
+    if all(_area(polygon) < 1 for polygon in usable) and not coco_mask.area(to_rle(usable, height, width)):
+        raise UnusableError("whose polygons cover no pixel, left out")
+    return usable
+
+
+def _area(polygon: np.ndarray) -> float:
+    """The absolute area in square pixels, by the shoelace formula."""
+    x, y = polygon[0::2], polygon[1::2]
+    return abs(x[:-1].dot(y[1:]) - x[1:].dot(y[:-1]) + x[-1] * y[0] - x[0] * y[-1]) / 2
+
+
+def _usable_rle(rle: dict, *, height: int, width: int) -> dict:
+    size, counts = [height, width], rle.get("counts")
+    if rle.get("size") != size:
+        raise UnusableError("with an RLE whose size is not that of the picture, left out")
+    runs = compressed_runs(counts) if isinstance(counts, str) else _plain_runs(counts)
+    if runs is None or np.any(runs < 0) or np.any(runs > height * width) or runs.sum() != height * width:
+        raise UnusableError("with an RLE whose runs do not fill the picture, left out")
+    if not runs[1::2].any():
+        raise UnusableError("whose RLE covers no pixel, left out")
+    if isinstance(counts, str):
+        return {"size": size, "counts": counts.encode("ascii")}
+    return coco_mask.frPyObjects({"size": size, "counts": runs.tolist()}, height, width)
+
+
+def _plain_runs(counts: object) -> np.ndarray | None:
+    """The runs of an uncompressed RLE, int64 [n]; None where there are none or they are no whole numbers."""
+    try:
+        return np.array(array("q", counts)) if counts else None
+    except (TypeError, OverflowError):
+        return None
+
+
+def compressed_runs(counts: str) -> np.ndarray | None:
+    """The runs of a compressed RLE, int64 [n]; None where the string is damaged.
+
+    The format is that of pycocotools: a run is written in digits of 5 bits, the lowest first, in characters from "0"
+    on; the sixth bit says that another digit follows, the fifth bit of the last one is the sign. From the fourth run
+    on, the difference from the run before the last is written.
+    """
+    if not counts or not counts.isascii():
+        return None
+    digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
+    if digits.min() < 0 or digits.max() > 63 or digits[-1] >= 32:
+        return None
+    last = np.flatnonzero(digits < 32)  # of each run
+    first = np.concatenate(([0], last[:-1] + 1))
+    lengths = last + 1 - first
+    if lengths.max() > _RLE_DIGITS:
+        return None
+    places = 5 * (np.arange(digits.size) - np.repeat(first, lengths))
+    runs = np.add.reduceat((digits & 31) << places, first)
+    runs -= (digits[last] & 16) << (5 * lengths - 4)
+    runs[1::2] = runs[1::2].cumsum()
+    runs[2::2] = runs[2::2].cumsum()
+    return runs
+
+
+def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:
+    """The compressed RLE of a usable segmentation; several polygons are united."""
+    if isinstance(segmentation, dict):
+        return segmentation
+    return coco_mask.merge(coco_mask.frPyObjects(list(segmentation), height, width))
+
+
+def usable_box(bbox: object, segmentation: Segmentation, *, height: int, width: int) -> Box:
+    """An entry's box x, y, width, height as x1, y1, x2, y2 within the picture; that of the segmentation where missing.
+
+    Raises UnusableError where it is no box, or none of it is in the picture.
+    """
+    try:
+        x, y, w, h = _extent(segmentation) if bbox is None or bbox == [] else array("d", bbox)
+    except (TypeError, ValueError, OverflowError):
+        raise UnusableError("with a bbox that is not four numbers, left out") from None
+    x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
+    if not (x1 < x2 and y1 < y2 and math.isfinite(x + y + w + h)):
+        raise UnusableError("with a bbox without area in the picture, left out")
+    return x1, y1, x2, y2
+
+
+def _extent(segmentation: Segmentation) -> Box:
+    """The box of a segmentation: x, y, width, height."""
+    if isinstance(segmentation, dict):
+        return tuple(coco_mask.toBbox(segmentation).tolist())
+    points = np.concatenate(segmentation).reshape(-1, 2)
+    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return x1, y1, x2 - x1, y2 - y1

@@ -1,0 +1,47 @@
+"""Random changes of a picture's colours."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from config.base import AugmentConfig
+
+
+def distort_colours(image: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    """Change brightness, contrast, saturation and hue, each with probability `config.distort` (Liu et al. 2016, SSD).
+
+    image: uint8 [H, W, 3] RGB. Returns the same, possibly `image` itself.
+    Contrast comes before or after saturation and hue, at random; brightness comes first. Saturation and hue are those
+    of 8-bit HSV, in steps of 1.4 degrees, which is half a grey level off on average and four times faster than floats.
+    """
+    ranges = config.distort_brightness, config.distort_contrast, config.distort_saturation, config.distort_hue
+    is_applied = rng.random(4) < config.distort
+    brightness, contrast, saturation, hue = np.where(is_applied, rng.uniform(-1, 1, 4) * ranges, 0).tolist()
+    contrast_first = rng.random() < 0.5
+    before, after = (1 + contrast, 1.0) if contrast_first else (1.0, 1 + contrast)
+    image = _map_values(image, (_BYTES + brightness) * before)
+    if saturation or hue:
+        image = _distort_hsv(image, saturation=1 + saturation, degrees=hue)
+    return _map_values(image, _BYTES * after)
+
+
+_BYTES = np.arange(256, dtype=np.float32)
+
+
+def _map_values(image: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Replace each byte by its new value, float [256], rounded and limited to 0..255."""
+    table = _to_bytes(values)
+    return image if np.array_equal(table, _BYTES) else cv2.LUT(image, table)
+
+
+def _distort_hsv(image: np.ndarray, *, saturation: float, degrees: float) -> np.ndarray:
+    """Multiply the saturation and turn the hue. Grey stays grey: its saturation is 0."""
+    hues = np.roll(_BYTES, -round(degrees * 256 / 360))
+    table = np.stack([hues, _BYTES * saturation, _BYTES], axis=-1)[None]  # [1, 256, 3]
+    hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL), _to_bytes(table))
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -1,0 +1,134 @@
+"""Samples scaled, cut and mirrored: picture, masks and boxes in step. Nothing here is drawn at random."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data.samples import MaskWindow, Sample
+
+
+class Window(NamedTuple):
+    """A part of a picture in pixels; bottom and right are exclusive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+def select(sample: Sample, kept: Sequence[int] | np.ndarray) -> Sample:
+    """The sample with the instances of these indices only, in their order."""
+    kept = np.asarray(kept, np.int64)
+    return replace(
+        sample,
+        gt_masks=tuple(sample.gt_masks[index] for index in kept),
+        gt_boxes=sample.gt_boxes[kept],
+        gt_classes=sample.gt_classes[kept],
+    )
+
+
+def select_present(sample: Sample) -> Sample:
+    """The sample without the instances whose mask or box has nothing left."""
+    sides = sample.gt_boxes[:, 2:] - sample.gt_boxes[:, :2]
+    has_mask = np.array([mask.pixels.size > 0 for mask in sample.gt_masks], bool)
+    return select(sample, np.flatnonzero(has_mask & (sides > 0).all(axis=1)))
+
+
+def resize(sample: Sample, *, height: int, width: int) -> Sample:
+    """Scale to this size: the picture linearly, masks to the nearest pixel.
+
+    The masks are those of `cv2.resize(full_mask, (width, height), interpolation=cv2.INTER_NEAREST)`, bit for bit, with
+    only the pixels of the windows touched. Instances too small to keep a pixel are dropped.
+    """
+    return resize_to(sample, cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def resize_to(sample: Sample, image: np.ndarray) -> Sample:
+    """The sample with `image`, its own picture at another size, and the annotations scaled to it as in `resize`."""
+    (old_height, old_width), (height, width) = sample.image.shape[:2], image.shape[:2]
+    rows, columns = _nearest(old_height, height), _nearest(old_width, width)
+    masks = tuple(_resize_mask(mask, rows, columns) for mask in sample.gt_masks)
+    boxes = sample.gt_boxes * np.float32([width / old_width, height / old_height] * 2)
+    boxes = np.minimum(boxes, np.float32([width, height] * 2))  # rounding may end a hair's breadth outside
+    return select_present(replace(sample, image=image, gt_masks=masks, gt_boxes=boxes))
+
+
+def crop(sample: Sample, window: Window, *, min_visible: float = 0.0) -> Sample:
+    """Cut out a part of the picture, which the window may not exceed.
+
+    Boxes are clipped. Instances with less than the share `min_visible` of their pixels inside, or none, are dropped.
+    """
+    masks = tuple(_crop_mask(mask, window) for mask in sample.gt_masks)
+    limits = np.float32([window.right - window.left, window.bottom - window.top] * 2)
+    boxes = sample.gt_boxes - np.float32([window.left, window.top] * 2)
+    part = replace(
+        sample,
+        image=np.ascontiguousarray(sample.image[window.top : window.bottom, window.left : window.right]),
+        gt_masks=masks,
+        gt_boxes=np.clip(boxes, 0, limits),
+    )
+    return select_present(select(part, visible(masks, sample.gt_masks, min_visible)))
+
+
+def visible(masks: Sequence[MaskWindow], originals: Sequence[MaskWindow], share: float) -> np.ndarray:
+    """Indices of the masks that have at least this share of the pixels of their original."""
+    pairs = enumerate(zip(masks, originals))
+    return np.array([i for i, (mask, old) in pairs if mask is old or mask.area >= share * old.area], np.int64)
+
+
+def flip(sample: Sample) -> Sample:
+    """Exchange left and right."""
+    width = sample.image.shape[1]
+    boxes = sample.gt_boxes[:, [2, 1, 0, 3]]
+    boxes[:, 0::2] = width - boxes[:, 0::2]
+    masks = (MaskWindow(m.top, width - m.right, np.ascontiguousarray(m.pixels[:, ::-1])) for m in sample.gt_masks)
+    return replace(sample, image=cv2.flip(sample.image, 1), gt_masks=tuple(masks), gt_boxes=boxes)
+
+
+def flip_vertical(sample: Sample) -> Sample:
+    """Exchange top and bottom."""
+    height = sample.image.shape[0]
+    boxes = sample.gt_boxes[:, [0, 3, 2, 1]]
+    boxes[:, 1::2] = height - boxes[:, 1::2]
+    masks = (MaskWindow(height - m.bottom, m.left, np.ascontiguousarray(m.pixels[::-1])) for m in sample.gt_masks)
+    return replace(sample, image=cv2.flip(sample.image, 0), gt_masks=tuple(masks), gt_boxes=boxes)
+
+
+def turn(sample: Sample) -> Sample:
+    """A quarter turn counterclockwise, as `np.rot90`: the right side comes to the top."""
+    width = sample.image.shape[1]
+    boxes = sample.gt_boxes[:, [1, 2, 3, 0]]
+    boxes[:, 1::2] = width - boxes[:, 1::2]
+    masks = (MaskWindow(width - m.right, m.top, np.ascontiguousarray(np.rot90(m.pixels))) for m in sample.gt_masks)
+    image = cv2.rotate(sample.image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return replace(sample, image=image, gt_masks=tuple(masks), gt_boxes=boxes)
+
+
+def _nearest(length: int, new_length: int) -> np.ndarray:
+    """The old index of every new one, int32 [new_length], non-decreasing.
+
+    OpenCV itself resizes the indices, because how it rounds differs between versions.
+    """
+    indices = np.arange(length, dtype=np.int32)[None]
+    return cv2.resize(indices, (new_length, 1), interpolation=cv2.INTER_NEAREST)[0]
+
+
+def _resize_mask(mask: MaskWindow, rows: np.ndarray, columns: np.ndarray) -> MaskWindow:
+    top, bottom = map(int, np.searchsorted(rows, (mask.top, mask.bottom)))
+    left, right = map(int, np.searchsorted(columns, (mask.left, mask.right)))
+    narrow = mask.pixels.take(columns[left:right] - mask.left, axis=1)
+    return MaskWindow.from_full(narrow.take(rows[top:bottom] - mask.top, axis=0), top, left)
+
+
+def _crop_mask(mask: MaskWindow, window: Window) -> MaskWindow:
+    top, bottom = max(mask.top, window.top), min(mask.bottom, window.bottom)
+    left, right = max(mask.left, window.left), min(mask.right, window.right)
+    # A slice that would begin after its end must not be read as one that counts from the end.
+    rows = slice(top - mask.top, max(bottom, top) - mask.top)
+    columns = slice(left - mask.left, max(right, left) - mask.left)
+    return MaskWindow.from_full(mask.pixels[rows, columns], top - window.top, left - window.left)

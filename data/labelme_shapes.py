@@ -1,0 +1,179 @@
+"""From labelme's shapes to instances: polygons, rectangles, circles and lines become polygons, masks become RLE."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from shapely import LineString, Point
+
+from data.coco_rows import CocoInstance
+
+IGNORED_LABELS = ("__ignore__", "_background_")  # labelme's own names for what is no object
+POINT_KINDS = ("point", "points")
+# Fewest and most points that labelme gives a shape of each kind.
+CORNERS = {
+    "polygon": (3, math.inf),
+    "rectangle": (2, 2),
+    "oriented_rectangle": (4, 4),
+    "circle": (2, 2),
+    "line": (2, 2),
+    "linestrip": (2, math.inf),
+    "mask": (1, 2),
+}
+FARTHEST = 1e6  # pixels; no picture that can be read is as large
+ROUNDNESS = 0.1  # pixels that the polygon of a circle may lie inside of it
+
+
+class UnusableShapeError(ValueError):
+    """The reason why a shape gives no mask."""
+
+
+class LabelmeInstances(NamedTuple):
+    """What the shapes of a picture are.
+
+    instances: in the order of their first shapes.
+    left_out: "shape 3: why" of those that give no mask, counted from 1.
+    points: number of shapes that are points, which have no extent.
+    """
+
+    instances: tuple[CocoInstance, ...]
+    left_out: tuple[str, ...]
+    points: int
+
+
+def labelme_instances(shapes: Sequence[object], *, height: int, width: int, line_width: float) -> LabelmeInstances:
+    """Read the `shapes` of a labelme file for a picture of this size, in pixels like the width of its lines.
+
+    Shapes of one label with the same group_id are one instance. What lies outside of the picture is cut off.
+    Shapes with a label of IGNORED_LABELS do not count at all.
+    """
+    groups: dict[object, list[CocoInstance]] = {}
+    left_out, points = [], 0
+    for number, shape in enumerate(shapes, start=1):
+        try:
+            kind, label = _kind_and_label(shape)
+            if label in IGNORED_LABELS:
+                continue
+            if kind in POINT_KINDS:
+                points += 1
+                continue
+            part = _part(shape, kind, label, height=height, width=width, line_width=line_width)
+        except UnusableShapeError as reason:
+            left_out.append(f"shape {number}: {reason}")
+            continue
+        group = shape.get("group_id")
+        groups.setdefault(number if group is None else (label, str(group)), []).append(part)
+    instances = tuple(CocoInstance.union(parts) for parts in groups.values())
+    return LabelmeInstances(instances, tuple(left_out), points)
+
+
+def _kind_and_label(shape: object) -> tuple[str, str]:
+    if not isinstance(shape, dict):
+        raise UnusableShapeError("is not a labelme shape")
+    label = shape.get("label")
+    if not isinstance(label, str) or not label.strip():
+        raise UnusableShapeError("has no label")
+    return str(shape.get("shape_type") or "polygon"), label.strip()  # at first labelme had no kinds, only polygons
+
+
+def _part(shape: dict, kind: str, label: str, *, height: int, width: int, line_width: float) -> CocoInstance:
+    """The part of a shape that lies in the picture. Raises UnusableShapeError where there is none."""
+    if kind not in CORNERS:
+        raise UnusableShapeError(f"'{label}' is of the unknown kind {kind}")
+    points = _points(shape, label)
+    fewest, most = CORNERS[kind]
+    if not fewest <= len(points) <= most:
+        raise UnusableShapeError(f"{kind} '{label}' has {len(points)} points")
+    if kind == "mask":
+        part = CocoInstance.from_mask(label, _pasted_mask(shape, label, points[0], height=height, width=width))
+    else:
+        rings = (clip_polygon(ring, height=height, width=width) for ring in _rings(kind, points, line_width))
+        polygons = [ring.round(2).ravel().tolist() for ring in rings if len(ring) >= 3]
+        if not polygons:
+            raise UnusableShapeError(f"{kind} '{label}' has no area in the picture")
+        part = CocoInstance.from_polygons(label, polygons, height=height, width=width)
+    if part.area == 0:
+        raise UnusableShapeError(f"{kind} '{label}' covers no pixel of the picture")
+    return part
+
+
+def _points(shape: dict, label: str) -> np.ndarray:
+    """float64 [n, 2], x and y in pixels."""
+    try:
+        points = np.array(shape.get("points"), np.float64)
+    except (TypeError, ValueError):
+        points = np.empty(0)
+    # The comparison is false for NaN too, which Python's JSON knows.
+    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < FARTHEST).all():
+        raise UnusableShapeError(f"'{label}' has no list of points x, y")
+    return points
+
+
+def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """A mask shape, which is a picture of its box that is not 0 inside, in its place: bool [height, width].
+
+    Its upper left corner is at the first point, rounded; the second point is not needed (labelme, shapes_to_label).
+    """
+    try:
+        content = np.frombuffer(base64.b64decode(shape.get("mask")), np.uint8)
+    except (TypeError, ValueError) as error:
+        raise UnusableShapeError(f"mask '{label}' is not in base64 ({error})") from error
+    crop = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    if crop is None or crop.ndim != 2:
+        raise UnusableShapeError(f"mask '{label}' is not a picture of one channel")
+    left, top = np.rint(corner).astype(int)
+    y, x = np.nonzero(crop)
+    y, x = y + top, x + left
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    mask = np.zeros((height, width), bool)
+    mask[y[inside], x[inside]] = True
+    return mask
+
+
+def _rings(kind: str, points: np.ndarray, line_width: float) -> list[np.ndarray]:
+    """The outlines, float64 [n, 2] each, whose union is the shape."""
+    if kind == "rectangle":
+        (x1, y1), (x2, y2) = points
+        return [np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])]
+    if kind == "circle":
+        centre, rim = points
+        return [_surroundings(Point(centre), math.dist(centre, rim))]
+    if kind in ("line", "linestrip"):
+        # One for each stretch: COCO's polygons cannot have the hole that a closed line goes around.
+        return [_surroundings(LineString(stretch), line_width / 2) for stretch in zip(points, points[1:])]
+    return [points]
+
+
+def _surroundings(geometry: Point | LineString, radius: float) -> np.ndarray:
+    """The outline, float64 [n, 2], of all within `radius` pixels of a point or of a straight line.
+
+    A chord over the angle a is up to radius * a^2 / 8 inside of its arc, which shall be at most ROUNDNESS.
+    """
+    chords = math.pi / 2 / math.sqrt(8 * ROUNDNESS / radius) if radius else 1  # of a quarter circle
+    outline = geometry.buffer(radius, quad_segs=max(2, math.ceil(chords))).exterior
+    return np.array(outline.coords).reshape(-1, 2)[:-1]
+
+
+def clip_polygon(points: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """The part of a polygon inside of a picture: float64 [n, 2] to [m, 2], x and y in pixels, m = 0 if there is none.
+
+    Sutherland and Hodgman (1974): what is cut off is folded onto the border. So an outline that crosses itself, which
+    shapely refuses to intersect, is filled within the picture as before.
+    """
+    for axis, side, inward in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
+        depths = (points[:, axis] - side) * inward
+        if depths.size and depths.min() >= 0:
+            continue
+        kept = []
+        for start, end, before, after in zip(points, np.roll(points, -1, axis=0), depths, np.roll(depths, -1)):
+            if before >= 0:
+                kept.append(start)
+            if before * after < 0:
+                kept.append(start + (end - start) * (before / (before - after)))
+        points = np.array(kept).reshape(-1, 2)
+    return points

@@ -1,0 +1,142 @@
+"""Two samples made into one, which is labelled with the instances of both."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from config.base import AugmentConfig
+from data.geometry import Window, crop, flip, resize, select, select_present, visible
+from data.samples import MaskWindow, Sample
+
+MIN_VISIBLE = 0.1  # share of its pixels below which a covered or cut instance is not worth learning
+PASTE_SCALES = (0.1, 2.0)  # large-scale jitter of Ghiasi et al. 2021
+
+
+def copy_paste(sample: Sample, second: Sample, *, rng: np.random.Generator) -> Sample:
+    """Paste some instances of the second sample onto the first (Ghiasi et al. 2021).
+
+    The second picture is flipped or not, scaled by a factor drawn from PASTE_SCALES (1: it just fits into the first)
+    and laid at a random place; at least one of its instances is cut out and pasted. Unlike in the paper the first
+    picture keeps its size here; it is cropped and scaled later, together with what was pasted.
+    """
+    if not len(second):
+        return sample
+    chosen = rng.choice(len(second), rng.integers(1, len(second), endpoint=True), replace=False)
+    second = select(second, np.sort(chosen))
+    if rng.random() < 0.5:
+        second = flip(second)
+    (height, width), (second_height, second_width) = sample.image.shape[:2], second.image.shape[:2]
+    factor = rng.uniform(*PASTE_SCALES) * min(height / second_height, width / second_width)
+    second = resize(second, height=max(round(second_height * factor), 1), width=max(round(second_width * factor), 1))
+    top, second_top, shared_height = _draw_offset(height, second.image.shape[0], rng)
+    left, second_left, shared_width = _draw_offset(width, second.image.shape[1], rng)
+    shared = Window(second_top, second_left, second_top + shared_height, second_left + shared_width)
+    patch = crop(second, shared, min_visible=MIN_VISIBLE)
+    covers = np.zeros(patch.image.shape[:2], np.uint8)
+    for mask in patch.gt_masks:
+        covers[mask.top : mask.bottom, mask.left : mask.right] |= mask.pixels
+    return _paste(sample, patch, top=top, left=left, covers=covers)
+
+
+def mixup(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.random.Generator) -> Sample:
+    """Blend two pictures, the first with a share from Beta(mixup_beta, mixup_beta), and keep all instances of both.
+
+    Zhang et al. 2018, for detection as in Zhang et al. 2019: both pictures lie at the top left and keep their shape, on
+    black where one does not reach.
+    """
+    share = rng.beta(config.mixup_beta, config.mixup_beta)
+    height, width = np.maximum(sample.image.shape[:2], second.image.shape[:2]).tolist()
+    images = (_pad(each.image, height, width) for each in (sample, second))
+    first, other = images
+    return _join(sample, second, cv2.addWeighted(first, share, other, 1 - share, 0))
+
+
+def cutmix(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.random.Generator) -> Sample:
+    """Replace a rectangle by that of the second picture, scaled to cover the first (Yun et al. 2019).
+
+    The first picture's share of the area is drawn from Beta(mixup_beta, mixup_beta); it is larger where the rectangle,
+    whose centre is drawn, sticks out of the picture. Instances are cut at its sides.
+    """
+    height, width = sample.image.shape[:2]
+    side = math.sqrt(1 - rng.beta(config.mixup_beta, config.mixup_beta))
+    top, bottom = _draw_interval(height, side, rng)
+    left, right = _draw_interval(width, side, rng)
+    if top == bottom or left == right:
+        return sample
+    second_height, second_width = second.image.shape[:2]
+    factor = max(height / second_height, width / second_width)
+    second = resize(
+        second,
+        height=max(round(second_height * factor), height),
+        width=max(round(second_width * factor), width),
+    )
+    patch = crop(second, Window(top, left, bottom, right), min_visible=MIN_VISIBLE)
+    return _paste(sample, patch, top=top, left=left, covers=np.ones(patch.image.shape[:2], np.uint8))
+
+
+def _draw_offset(length: int, second_length: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Lay the shorter of two lengths at random inside the longer: where they meet in each, and how long."""
+    offset = int(rng.integers(abs(length - second_length), endpoint=True))
+    shared = min(length, second_length)
+    return (offset, 0, shared) if second_length <= length else (0, offset, shared)
+
+
+def _draw_interval(length: int, share: float, rng: np.random.Generator) -> tuple[int, int]:
+    """An interval with a random centre and this share of a length, less what lies outside of 0..length."""
+    centre, half = rng.uniform(0, length), length * share / 2
+    return max(round(centre - half), 0), min(round(centre + half), length)
+
+
+def _paste(sample: Sample, patch: Sample, *, top: int, left: int, covers: np.ndarray) -> Sample:
+    """Lay a patch that lies within the picture over it at (top, left), where `covers`, uint8 [h, w], is 1."""
+    rows, columns = slice(top, top + covers.shape[0]), slice(left, left + covers.shape[1])
+    image = sample.image.copy()
+    image[rows, columns] = cv2.copyTo(patch.image, covers, image[rows, columns])
+    masks = tuple(mask._replace(top=mask.top + top, left=mask.left + left) for mask in patch.gt_masks)
+    moved = replace(patch, gt_masks=masks, gt_boxes=patch.gt_boxes + np.float32([left, top] * 2))
+    return _join(_cover(sample, covers, top, left), moved, image)
+
+
+def _cover(sample: Sample, covers: np.ndarray, top: int, left: int) -> Sample:
+    """Take the covered pixels from all masks; those that lose some get the box of what is left, or are dropped."""
+    masks = tuple(_uncovered(mask, covers, top, left) for mask in sample.gt_masks)
+    boxes = sample.gt_boxes.copy()
+    for box, mask, original in zip(boxes, masks, sample.gt_masks):
+        if mask is not original:
+            box[:] = mask.left, mask.top, mask.right, mask.bottom
+    kept = visible(masks, sample.gt_masks, MIN_VISIBLE)
+    return select_present(select(replace(sample, gt_masks=masks, gt_boxes=boxes), kept))
+
+
+def _uncovered(mask: MaskWindow, covers: np.ndarray, top: int, left: int) -> MaskWindow:
+    """The mask without the pixels that are covered; the mask itself if there are none."""
+    y1, y2 = max(mask.top, top), min(mask.bottom, top + covers.shape[0])
+    x1, x2 = max(mask.left, left), min(mask.right, left + covers.shape[1])
+    if y1 >= y2 or x1 >= x2:
+        return mask
+    covered = covers[y1 - top : y2 - top, x1 - left : x2 - left]
+    part = slice(y1 - mask.top, y2 - mask.top), slice(x1 - mask.left, x2 - mask.left)
+    if not (mask.pixels[part] & covered).any():
+        return mask
+    pixels = mask.pixels.copy()
+    pixels[part] &= 1 - covered
+    return MaskWindow.from_full(pixels, mask.top, mask.left)
+
+
+def _join(sample: Sample, second: Sample, image: np.ndarray) -> Sample:
+    return Sample(
+        image=image,
+        gt_masks=sample.gt_masks + second.gt_masks,
+        gt_boxes=np.concatenate([sample.gt_boxes, second.gt_boxes]),
+        gt_classes=np.concatenate([sample.gt_classes, second.gt_classes]),
+        name=f"{sample.name} + {second.name}",
+    )
+
+
+def _pad(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    bottom, right = height - image.shape[0], width - image.shape[1]
+    return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_CONSTANT, value=(0, 0, 0))

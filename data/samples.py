@@ -1,0 +1,70 @@
+"""A picture with its annotations on the way from disk to the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class MaskWindow(NamedTuple):
+    """One instance's mask, kept as the part inside a window; outside of it the mask is 0.
+
+    A full mask for each of a hundred instances of one picture would take as much memory as a batch.
+    """
+
+    top: int  # row of the picture where the window begins
+    left: int  # column where it begins
+    pixels: np.ndarray  # uint8 [h, w], 1 inside the instance; contiguous
+
+    @classmethod
+    def from_full(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> MaskWindow:
+        """Cut a mask, uint8 [h, w] of 0 and 1 that begins at (top, left), down to its tight window; 0 x 0 if empty."""
+        rows = np.flatnonzero(mask.any(axis=1))
+        if not rows.size:
+            return cls(top, left, np.zeros((0, 0), np.uint8))
+        y1, y2 = rows[0], rows[-1] + 1
+        columns = np.flatnonzero(mask[y1:y2].any(axis=0))
+        x1, x2 = columns[0], columns[-1] + 1
+        return cls(top + int(y1), left + int(x1), np.ascontiguousarray(mask[y1:y2, x1:x2]))
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.pixels.shape[0]
+
+    @property
+    def right(self) -> int:
+        return self.left + self.pixels.shape[1]
+
+    @property
+    def area(self) -> int:
+        """Pixels inside the instance."""
+        return int(np.count_nonzero(self.pixels))
+
+    def full(self, height: int, width: int) -> np.ndarray:
+        """The whole mask, uint8 [height, width]."""
+        mask = np.zeros((height, width), np.uint8)
+        mask[self.top : self.bottom, self.left : self.right] = self.pixels
+        return mask
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture with its annotations; transforms return a changed copy.
+
+    image: uint8 [H, W, 3] RGB.
+    gt_masks: n masks with at least one pixel each, within the picture.
+    gt_boxes: float32 [n, 4], x1, y1, x2, y2 in pixels, as annotated and then transformed; x2 and y2 exclusive.
+    gt_classes: int64 [n], 0-based class of each.
+    name: what to call the picture in a message.
+    """
+
+    image: np.ndarray
+    gt_masks: tuple[MaskWindow, ...]
+    gt_boxes: np.ndarray
+    gt_classes: np.ndarray
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.gt_masks)

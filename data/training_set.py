@@ -1,0 +1,123 @@
+"""From records to the batches that a network learns from; the same ones for the same seed, whoever prepares them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from config.base import Config
+from config.errors import InputError
+from data.augment import augment, needs_second
+from data.coco import Record, decode_mask
+from data.grid_targets import GridTargets, grid_targets
+from data.images import read_image
+from data.preprocess import normalize, pad_to_batch
+from data.samples import Sample
+
+# What randomness is for, so that no two uses share their numbers.
+_ORDER, _AUGMENTATION = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """images: float32 [N, 3, H, W], normalised and padded; targets, names: N."""
+
+    images: np.ndarray
+    targets: tuple[GridTargets, ...]
+    names: tuple[str, ...]
+
+
+class TrainingSet:
+    """Records in a random order for each epoch, augmented.
+
+    Everything random is drawn from (seed, epoch, place in the epoch), never from a generator that lives on, so that it
+    depends neither on the number of threads nor on what was done before.
+    """
+
+    def __init__(self, records: Sequence[Record], config: Config, *, seed: int) -> None:
+        self.records = records
+        self.config = config
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """What does not fill a step at the end of an epoch is left out."""
+        return len(self.records) // self.total_batch(world_size)
+
+    def total_batch(self, world_size: int) -> int:
+        """Pictures in a step of all processes together."""
+        return self.config.train_cfg.batch_size * self.config.train_cfg.accumulate * world_size
+
+    def places(self, step: int, part: int, *, rank: int, world_size: int) -> tuple[int, list[int]]:
+        """The epoch of a step, and the places in it that process `rank` works on in its part `part` of `accumulate`.
+
+        The places are those of one process with a batch as large as all of theirs together.
+        """
+        epoch, position = divmod(step, self.steps_per_epoch(world_size))
+        size = self.config.train_cfg.batch_size
+        first = position * self.total_batch(world_size) + (part * world_size + rank) * size
+        return epoch, list(range(first, first + size))
+
+    def batch(self, epoch: int, places: Sequence[int]) -> Batch:
+        samples = [self.sample(epoch, place, self.index(epoch, place)) for place in places]
+        images = pad_to_batch(
+            [normalize(sample.image, self.config.data) for sample in samples], self.config.data.size_divisor
+        )
+        targets = tuple(
+            grid_targets(
+                sample.gt_masks,
+                sample.gt_boxes,
+                sample.gt_classes,
+                size=images.shape[2:],
+                head=self.config.head,
+                config=self.config.target,
+            )
+            for sample in samples
+        )
+        return Batch(images, targets, tuple(sample.name for sample in samples))
+
+    def index(self, epoch: int, place: int) -> int:
+        """Which record comes at this place of this epoch."""
+        return int(_order(self.seed, epoch, len(self.records))[place])
+
+    def sample(self, epoch: int, place: int, index: int) -> Sample:
+        """Record `index`, augmented as it is at this place of this epoch."""
+        rng = np.random.default_rng([self.seed, _AUGMENTATION, epoch, place])
+        second = None
+        if needs_second(self.config.augment, rng):
+            second = load_sample(self.records[rng.integers(len(self.records))])
+        return augment(
+            load_sample(self.records[index]), second, augment=self.config.augment, data=self.config.data, rng=rng
+        )
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+
+
+def load_sample(record: Record) -> Sample:
+    """Read a picture and decode its masks; instances without a pixel are left out.
+
+    Raises InputError with the picture's name where it cannot be read or has another size than the annotations say.
+    """
+    image = read_image(record.path)
+    if image.shape[:2] != (record.height, record.width):
+        raise InputError(
+            f"{record.path}: is {image.shape[1]} x {image.shape[0]} pixels and {record.width} x {record.height} in the "
+            "annotations; correct one of them"
+        )
+    masks = [decode_mask(annotation, record.height, record.width) for annotation in record.annotations]
+    kept = [index for index, mask in enumerate(masks) if mask.pixels.size]
+    return Sample(
+        image=image,
+        gt_masks=tuple(masks[index] for index in kept),
+        gt_boxes=np.array([record.annotations[index].box for index in kept], np.float32).reshape(-1, 4),
+        gt_classes=np.array([record.annotations[index].class_index for index in kept], np.int64),
+        name=str(record.path),
+    )

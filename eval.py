@@ -1,0 +1,73 @@
+"""Say how good a network is: box and mask AP on the validation pictures, and a report to look at.
+
+    python eval.py                                             the small model in weights/ on generated pictures
+    python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
+    python eval.py --config=0 --split test-dev                 a file to send to the COCO server
+    python eval.py --config=0 --images photos                  no annotations: drawings and COCO results
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
+
+from config.base import PROJECT  # noqa: E402
+from data.files import check_writable  # noqa: E402
+from data.images import find_images  # noqa: E402
+from tools.cli import Parser, add_network_options, config_of, run  # noqa: E402
+from tools.coco_evaluation import summary_table  # noqa: E402
+from tools.distributed import join_world  # noqa: E402
+from tools.draw_shapes import provide  # noqa: E402
+from tools.evaluation import evaluate_split, write_submission  # noqa: E402
+from tools.folder_prediction import predict_files  # noqa: E402
+from tools.pipeline import prompt_interruption  # noqa: E402
+from tools.predictor import DEFAULT_THREADS, Predictor  # noqa: E402
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    add_network_options(parser, default_config=20)
+    parser.add_argument("--classwise", action="store_true", help="print the AP of each class too")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="folder of what is written (default: in runs/)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--split", choices=("val", "test-dev"), default="val", help="which pictures (default: val)")
+    what.add_argument("--images", nargs="+", metavar="PATH", help="files, folders, globs, without annotations")
+    args = parser.parse_args()
+    config = config_of(args)
+    output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
+    check_writable(output / "index.html")
+    paths = find_images(args.images) if args.images else None
+    world = join_world()
+    predictor = Predictor(
+        config,
+        args.weights,
+        overrides=args.overrides,
+        untrained=args.untrained,
+        score=config.test_cfg.score if paths else config.eval_cfg.score,
+        device=args.device,
+        section="eval_cfg",
+    )
+    if paths:
+        report = predict_files(
+            predictor, paths, drawings=output, results=output / "results.json", threads=DEFAULT_THREADS
+        )
+        print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")
+        return 0
+    with prompt_interruption():
+        if args.split == "test-dev":
+            print(f"wrote {write_submission(predictor, output, world=world)}")
+            return 0
+        if world.is_first:
+            provide(predictor.config, "val")
+        evaluation = evaluate_split(predictor, output, world=world)
+    if evaluation:
+        print(summary_table(evaluation, classwise=args.classwise))
+        print(f"{evaluation.pictures} pictures; the results and the report, index.html, are in {output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

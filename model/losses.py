@@ -1,0 +1,70 @@
+"""Losses that several heads share: dice loss for masks, focal loss for categories."""
+
+from __future__ import annotations
+
+import paddle
+from paddle import Tensor
+from paddle.autograd import PyLayer
+from paddle.nn import functional as F
+
+SMOOTH = 0.001  # keeps the quotient finite for masks without a pixel, as in the original SOLO
+CHUNK = 64  # masks computed at a time, so that what is needed beside the probabilities stays small
+
+
+class _DynamicDice(PyLayer):
+    """Sum of dice losses of masks that are made by a dynamic 1x1 convolution.
+
+    Written by hand, forward and backward, because it is the largest part of a training step's memory: what stays
+    between the two is one probability for each pixel of each mask, and nothing else of that size.
+    """
+
+    @staticmethod
+    def forward(ctx, kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+        probabilities, overlaps, sizes = [], [], []
+        for start in range(0, kernels.shape[0], CHUNK):
+            p = F.sigmoid(kernels[start : start + CHUNK] @ feats)  # [chunk, pixels]
+            t = _targets(masks, rows[start : start + CHUNK])
+            probabilities.append(p)
+            overlaps.append((p * t).sum(axis=1))
+            sizes.append((p * p).sum(axis=1) + (t * t).sum(axis=1) + 2 * SMOOTH)
+        overlaps, sizes = paddle.concat(overlaps), paddle.concat(sizes)
+        ctx.save_for_backward(kernels, feats, masks, rows, overlaps, sizes, *probabilities)
+        return (1 - 2 * overlaps / sizes).sum()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        kernels, feats, masks, rows, overlaps, sizes, *probabilities = ctx.saved_tensor()
+        by_target = (-2 / sizes * gradient).unsqueeze(1)  # [p, 1]
+        by_probability = (4 * overlaps / sizes**2 * gradient).unsqueeze(1)
+        kernel_gradients = []
+        feat_gradient = paddle.zeros_like(feats)
+        for start, p in zip(range(0, kernels.shape[0], CHUNK), probabilities):
+            chunk = slice(start, start + CHUNK)
+            of_p = by_target[chunk] * _targets(masks, rows[chunk]) + by_probability[chunk] * p
+            of_logits = of_p * p * (1 - p)  # [chunk, pixels]
+            kernel_gradients.append(paddle.matmul(of_logits, feats, transpose_y=True))
+            feat_gradient += paddle.matmul(kernels[chunk], of_logits, transpose_x=True)
+        return paddle.concat(kernel_gradients), feat_gradient, None, None
+
+
+def _targets(masks: Tensor, rows: Tensor) -> Tensor:
+    return masks.gather(rows).astype("float32") * (1 / 16)
+
+
+def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+    """Sum over p masks of the dice loss 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)) (Milletari et al. 2016).
+
+    kernels: float32 [p, D], weights of each mask's 1x1 convolution. feats: float32 [D, pixels], mask features.
+    masks: uint8 [n, pixels], targets in sixteenths. rows: int64 [p], the target of each mask.
+    Returns a float32 scalar. p is 1 or more.
+    """
+    return _DynamicDice.apply(kernels, feats, masks, rows)
+
+
+def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float, alpha: float) -> Tensor:
+    """Sum of the sigmoid focal loss (Lin et al. 2017) over all places and classes.
+
+    logits: float32 [m, classes]. labels: int64 [m], 0-based class, -1 where there is none.
+    """
+    wanted = F.one_hot(labels + 1, logits.shape[1] + 1)[:, 1:]
+    return F.sigmoid_focal_loss(logits, wanted, alpha=alpha, gamma=gamma, reduction="sum")

@@ -1,0 +1,246 @@
+"""COCO annotation files: what is read, in which words problems are told, and the pixels of the masks."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+
+from config.base import PROJECT, Config
+from config.errors import InputError
+from data.class_lists import ClassList, read_class_list
+from data.coco import Annotation, check_same_classes, decode_mask, read_coco
+from data.coco_checks import EXAMPLES, compressed_runs
+from tests.coco_files import DISC, HEIGHT, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
+from tests.parity import COCO_TINY, needs_coco
+
+
+def test_a_file_without_problems(tmp_path):
+    coco = read(tmp_path, valid())
+    assert coco.classes == ClassList(names=("cat", "dog", "ring"), ids=(1, 3, 7))
+    assert (coco.pictures, coco.instances, coco.crowds, coco.empty) == (3, 4, 1, 1)
+    assert str(coco.problems) == ""
+    first, second = coco.records
+    assert (first.image_id, first.file_name, first.height, first.width) == (5, "5.jpg", HEIGHT, WIDTH)
+    assert first.path == tmp_path / "pictures" / "5.jpg"
+    assert [(one.id, one.class_index, one.box) for one in first.annotations] == [
+        (100, 2, (10, 10, 20, 20.5)),
+        (102, 1, (21, 11, 40, 30)),
+        (103, 1, (21, 11, 40, 30)),
+    ]
+    for annotation in first.annotations[1:]:
+        assert np.array_equal(decode_mask(annotation, HEIGHT, WIDTH).full(HEIGHT, WIDTH), DISC)
+    assert [polygon.tolist() for polygon in second.annotations[0].segmentation] == [SQUARE, TRIANGLE]
+
+
+def test_pictures_without_instances_are_kept_if_wanted(tmp_path):
+    coco = read(tmp_path, valid(), keep_empty=True)
+    assert [(record.image_id, len(record.annotations)) for record in coco.records] == [(5, 3), (2, 1), (9, 0)]
+
+
+def test_a_file_of_test_pictures_has_no_annotations(tmp_path):
+    content = valid()
+    del content["annotations"]
+    assert len(read(tmp_path, content, keep_empty=True).records) == 3
+    with pytest.raises(InputError, match="no picture with a usable annotation; give one with annotations"):
+        read(tmp_path, content)
+
+
+def test_a_line_counts_a_kind_and_names_the_first_few(tmp_path):
+    content = valid()
+    content["annotations"] += [{"id": number, "image_id": 4} for number in range(EXAMPLES)]
+    assert read(tmp_path, content).problems.lines() == [
+        f"{EXAMPLES} annotations of an unknown image, left out: {tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4"
+    ]
+    content["annotations"].append({"image_id": 4, "id": 8})
+    content["annotations"].append({"image_id": 4})
+    assert str(read(tmp_path, content).problems).splitlines() == [
+        "6 annotations of an unknown image, left out: "
+        f"{tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4 ...",
+        f"1 annotation without a whole number as id, left out: {tmp_path / 'train.json'} annotation at index 11",
+    ]  # fmt: skip
+
+
+def test_names_with_folders(tmp_path):
+    (tmp_path / "pictures" / "a").mkdir(parents=True)
+    for file in ("pictures/a/5.jpg", "beside.jpg", "elsewhere.jpg"):
+        (tmp_path / file).touch()
+    content = valid()
+    for row, name in zip(content["images"], ("a\\5.jpg", "../beside.jpg", str(tmp_path / "elsewhere.jpg"))):
+        row["file_name"] = name
+    coco = read(tmp_path, content, pictures=(), keep_empty=True)
+    assert [record.path.name for record in coco.records] == ["5.jpg", "beside.jpg", "elsewhere.jpg"]
+    assert all(record.path.is_file() for record in coco.records)
+    assert coco.records[0].file_name == "a\\5.jpg"
+
+
+def test_without_pictures_the_folder_and_the_field_are_named(tmp_path):
+    with pytest.raises(InputError, match="none of its 3 pictures.*'5.jpg', '2.jpg', '9.jpg'.*train_pre_path") as error:
+        read(tmp_path, valid(), pictures=())
+    assert str(tmp_path / "pictures") in str(error.value) and str(tmp_path / "train.json") in str(error.value)
+    assert read(tmp_path, valid(), pictures=(), check_files=False).pictures == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("", "not JSON"),
+        (json.dumps(valid())[:500], "not JSON or cut off"),
+        ("[" * 100_000, "not JSON"),
+        ("<xml/>", "not JSON"),
+        ([], "not an annotation file in COCO form"),
+        ([{"image_id": 1, "score": 0.5}], "not an annotation file in COCO form"),
+        (3, "not an annotation file in COCO form"),
+        ({}, "has no list of images"),
+        ({"version": "5.3", "shapes": [], "imagePath": "1.jpg"}, "has no list of images"),
+        ({"images": []}, "has no list of categories"),
+        ({**valid(), "images": {}}, "has no list of images"),
+        ({**valid(), "categories": None}, "has no list of categories"),
+        ({**valid(), "annotations": None}, "has no list of annotations"),
+        ({**valid(), "categories": []}, "no usable category"),
+        ({**valid(), "categories": [{"id": 1}]}, "no usable category; mend it: 1 category without an id or a name"),
+        ({**valid(), "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "1 is both 'a' and 'b'"),
+        ({**valid(), "images": []}, "no usable picture"),
+        ({**valid(), "images": [{"id": 1}]}, "no usable picture; mend it: 1 image without a file_name"),
+        ({**valid(), "annotations": []}, "no picture with a usable annotation"),
+        ({**valid(), "annotations": [{"id": 4, "image_id": 5}]}, "mend it: 1 annotation of an unknown category"),
+    ],
+)
+def test_a_useless_file_is_one_line_with_its_name(tmp_path, content, says):
+    with pytest.raises(InputError, match=says) as error:
+        read(tmp_path, content)
+    assert str(error.value).startswith(f"{tmp_path / 'train.json'}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    binary = tmp_path / "picture.jpg"
+    binary.write_bytes(b"\xff\xd8\xff\xe0")
+    for path, says in ((tmp_path / "gone.json", "train_path"), (tmp_path, "train_path"), (binary, "not JSON")):
+        with pytest.raises(InputError, match=says):
+            read_coco(path, tmp_path)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    assert read(tmp_path, "\ufeff" + json.dumps(valid())).instances == 4
+
+
+def test_class_indices_come_from_the_training_file(tmp_path):
+    classes = ClassList(names=("ring", "hat", "dog", "cat"), ids=(7, 6, 3, 1))
+    coco = read(tmp_path, valid(), classes=classes)
+    assert coco.classes is classes
+    assert [one.class_index for record in coco.records for one in record.annotations] == [0, 2, 2, 3]
+
+
+def test_a_category_that_the_class_list_has_not(tmp_path):
+    with pytest.raises(InputError) as error:
+        read(tmp_path, valid(), classes=ClassList(names=("cat",), ids=(1,)), classes_from="train.json")
+    assert str(error.value) == (
+        f"2 category ids of {tmp_path / 'train.json'} are not in train.json: 3 'dog', 7 'ring'; "
+        "use annotation files with the same categories, or set classes_path to the list you want to train on"
+    )
+
+
+def test_a_category_that_has_another_name():
+    """As where one file counts its categories from 0 and the other from 1."""
+    names = {"first_name": "train.json", "second_name": "val.json"}
+    train = ClassList(names=("cat", "dog", "cap"), ids=(0, 1, 2))
+    check_same_classes(train, ClassList(names=("Dog ",), ids=(1,)), **names)
+    with pytest.raises(InputError, match="val.json has other category names than train.json: 1 is 'cat' and was 'dog'"):
+        check_same_classes(train, ClassList(names=("cat", "dog"), ids=(1, 2)), **names)
+
+
+@needs_coco
+@pytest.mark.parametrize(("part", "instances", "crowds"), [("train2017", 699, 6), ("val2017", 804, 11)])
+def test_coco(part, instances, crowds):
+    path = COCO_TINY / "annotations" / f"instances_{part}.json"
+    coco = read_coco(path, COCO_TINY / part, classes=read_class_list(PROJECT / Config.classes_path))
+    assert (coco.pictures, coco.instances, coco.crowds, str(coco.problems)) == (80, instances, crowds, "")
+    content = json.loads(path.read_text())
+    raw = {row["id"]: row for row in content["annotations"] if not row["iscrowd"]}
+    names = {row["id"]: row["name"] for row in content["categories"]}
+    for record in coco.records:
+        for one in record.annotations:
+            row = raw.pop(one.id)
+            assert row["image_id"] == record.image_id
+            assert names[row["category_id"]] == coco.classes.names[one.class_index]
+            x, y, w, h = row["bbox"]
+            assert one.box == pytest.approx((x, y, x + w, y + h), abs=0.01)
+            expected = by_pycocotools(row["segmentation"], record.height, record.width)
+            assert np.array_equal(decode_mask(one, record.height, record.width).full(*expected.shape), expected)
+    assert not raw
+
+
+@needs_coco
+def test_crowds_of_coco_decode_like_pycocotools():
+    """Crowds are left out of the records, but they are the real RLE that is at hand."""
+    content = json.loads((COCO_TINY / "annotations" / "instances_val2017.json").read_text())
+    crowds = [row["segmentation"] for row in content["annotations"] if row["iscrowd"]]
+    assert crowds
+    for segmentation in crowds:
+        compressed = coco_mask.frPyObjects(segmentation, *segmentation["size"])
+        annotation = Annotation(1, 0, (0, 0, 1, 1), compressed)
+        window = decode_mask(annotation, *segmentation["size"])
+        assert np.array_equal(window.full(*segmentation["size"]), coco_mask.decode(compressed))
+
+
+def by_pycocotools(segmentation: object, height: int, width: int) -> np.ndarray:
+    parts = coco_mask.frPyObjects(segmentation, height, width)
+    return coco_mask.decode(coco_mask.merge(parts) if isinstance(parts, list) else parts)
+
+
+COORDINATE = st.one_of(
+    st.floats(-60, 120), st.integers(-60, 120), st.integers(-6000, 12000).map(lambda n: n / 100), st.floats(0, 40)
+)
+POLYGON = st.lists(COORDINATE, min_size=6, max_size=40).map(lambda values: values[: len(values) // 2 * 2])
+
+
+@given(polygons=st.lists(POLYGON, min_size=1, max_size=3), height=st.integers(1, 50), width=st.integers(1, 50))
+@settings(deadline=None)
+def test_polygons_decode_like_pycocotools(polygons, height, width):
+    annotation = Annotation(1, 0, (0, 0, 1, 1), tuple(np.array(polygon, np.float64) for polygon in polygons))
+    window = decode_mask(annotation, height, width)
+    assert np.array_equal(window.full(height, width), by_pycocotools(polygons, height, width))
+    assert (window.pixels.dtype, window.pixels.flags.c_contiguous) == (np.uint8, True)
+    if window.area:
+        assert window.pixels[0].any() and window.pixels[-1].any()
+        assert window.pixels[:, 0].any() and window.pixels[:, -1].any()
+    else:
+        assert window.pixels.shape == (0, 0)
+
+
+@given(seed=st.integers(0, 2**32 - 1), height=st.integers(1, 50), width=st.integers(1, 50), share=st.floats(0, 1))
+@settings(deadline=None)
+def test_runs_decode_like_pycocotools(seed, height, width, share):
+    mask = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
+    compressed = coco_mask.encode(np.asfortranarray(mask))
+    assert compressed_runs(compressed["counts"].decode()).tolist() == runs_of(mask)
+    window = decode_mask(Annotation(1, 0, (0, 0, 1, 1), compressed), height, width)
+    assert np.array_equal(window.full(height, width), mask)
+
+
+@pytest.mark.parametrize("counts", ["", " ", "/0", "p0", "\x7f0", "P", "0P", "P" * 7 + "0", "ü", "\ud800"])
+def test_runs_that_pycocotools_would_not_write(counts):
+    assert compressed_runs(counts) is None
+
+
+def test_records_can_be_sent_to_another_process(tmp_path):
+    records = read(tmp_path, valid()).records
+    copied = pickle.loads(pickle.dumps(records))
+    assert [record.path for record in copied] == [record.path for record in records]
+    assert copied[1].annotations[0].segmentation[0].tolist() == SQUARE
+
+
+def test_a_folder_is_listed_once(tmp_path, monkeypatch):
+    """A question for each file would take minutes on a network drive."""
+    listed = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
+    read(tmp_path, valid())
+    assert len(listed) == 1

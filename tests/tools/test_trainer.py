@@ -1,0 +1,236 @@
+"""The training loop: it learns, it resumes bit for bit, it stops where it must, and it never loses a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from config.errors import InputError
+from tests import trainings
+from tools.checkpoint import load_checkpoint
+from tools.distributed import ALONE
+from tools.run_log import LOG, read_log
+from tools.trainer import Trainer
+from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from
+from tools.training_state import BEST, load_state, newest_state
+
+
+def trainer(folder: Path | None, *overrides: str) -> Trainer:
+    config = trainings.config(*overrides)
+    return build_trainer(config, read_data_sets(config, show=False), world=ALONE, folder=folder)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_log(folder / LOG) if "loss" in line]
+
+
+def test_it_learns(tmp_path):
+    assert trainer(tmp_path, "train_cfg.epochs=12", "train_cfg.autoscale_lr=false", "train_cfg.lr=0.01").run() == 0
+    values = losses(tmp_path)
+    assert len(values) == 12 * trainings.PICTURES // 2
+    assert np.mean(values[-4:]) < 0.75 * np.mean(values[:4])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("train_cfg.optimizer=momentum", "train_cfg.schedule=piecewise", "train_cfg.milestones=1"),
+        ("train_cfg.optimizer=adam", "train_cfg.ema_decay=0", "train_cfg.clip_norm=0"),
+        ("train_cfg.accumulate=2", "train_cfg.epochs=4", "head.drop_block=true", "augment.mixup=0.5"),
+        ("train_cfg.workers=0",),
+    ],
+)
+def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, overrides):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(whole, *overrides).run()
+    trainer(parts, *overrides).run(last_step=3)
+    second = trainer(parts, *overrides)
+    assert "after step 3" in resume(second, parts, "auto")
+    second.run()
+    assert losses(parts) == losses(whole)
+    expected, found = newest_state(whole)[1], newest_state(parts)[1]
+    for part in ("weights", "average", "optimizer"):
+        assert getattr(found, part).keys() == getattr(expected, part).keys()
+        for name, array in getattr(expected, part).items():
+            np.testing.assert_array_equal(getattr(found, part)[name], array, err_msg=f"{part} {name}")
+
+
+def test_threads_do_not_change_what_is_learnt(tmp_path):
+    for workers in (0, 1, 5):
+        trainer(tmp_path / str(workers), f"train_cfg.workers={workers}", "augment.crop=0.5").run(last_step=4)
+    assert losses(tmp_path / "0") == losses(tmp_path / "1") == losses(tmp_path / "5")
+
+
+def test_another_seed_is_another_run(tmp_path):
+    for seed in (0, 1):
+        trainer(tmp_path / str(seed), f"train_cfg.seed={seed}").run(last_step=2)
+    assert losses(tmp_path / "0") != losses(tmp_path / "1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number):
+    run = trainer(tmp_path)
+    learn = run._learn
+
+    def interrupted(batch):
+        if run.step == 1:
+            os.kill(os.getpid(), number)
+        return learn(batch)
+
+    monkeypatch.setattr(run, "_learn", interrupted)
+    handler = signal.getsignal(number)
+    assert run.run() == number
+    assert signal.getsignal(number) is handler
+    path, state, problems = newest_state(tmp_path)
+    assert (path.name, state.step, problems) == ("step_0000002.pdstate", 2, [])
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    run = trainer(tmp_path, "train_cfg.save_every=2")
+    prepare = run._prepare
+
+    def broken(job):
+        batch = prepare(job)
+        if job[1] == [4, 5]:
+            batch.images[0, 0, 0, 0] = math.nan
+        return batch
+
+    monkeypatch.setattr(run, "_prepare", broken)
+    with pytest.raises(InputError, match=r"of step 3 is not finite.*\.jpg, .*\.jpg") as error:
+        run.run()
+    assert "\n" not in str(error.value)
+    state = newest_state(tmp_path)[1]
+    assert state.step == 2
+    assert all(np.isfinite(array).all() for array in state.weights.values())
+
+
+def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "annotations.json").write_bytes((trainings.data_set() / "annotations.json").read_bytes())
+    (folder / "images").mkdir()
+    for picture in (trainings.data_set() / "images").iterdir():
+        (folder / "images" / picture.name).write_bytes(picture.read_bytes()[:300])
+    config = trainings.config(*trainings.overrides(folder=folder))
+    run = build_trainer(config, read_data_sets(config, show=False), world=ALONE, folder=tmp_path / "run")
+    with pytest.raises(InputError, match=r"images/00000\d\.jpg"):
+        run.run()
+
+
+def test_the_newest_whole_state_is_resumed_and_old_ones_go(tmp_path):
+    trainer(tmp_path, "train_cfg.save_every=1", "train_cfg.keep=2").run(last_step=4)
+    names = sorted(path.name for path in tmp_path.glob("step_*"))
+    assert names == [f"step_000000{step}.{kind}" for step in (3, 4) for kind in ("pdparams", "pdstate")]
+    newest = tmp_path / "step_0000004.pdstate"
+    content = newest.read_bytes()
+    for length in (0, 1, len(content) // 2, len(content) - 1):
+        newest.write_bytes(content[:length])
+        path, state, problems = newest_state(tmp_path)
+        assert (path.name, state.step) == ("step_0000003.pdstate", 3)
+        assert "step_0000004" in problems[0]
+        with pytest.raises(InputError, match="step_0000004"):
+            load_state(newest)
+    (tmp_path / "step_0000003.pdstate").write_bytes(b"")
+    with pytest.raises(InputError, match="none of its training states is whole"):
+        newest_state(tmp_path)
+
+
+def test_a_state_of_another_run_is_refused(tmp_path):
+    trainer(tmp_path).run(last_step=1)
+    for overrides, says in (
+        (("train_cfg.batch_size=4",), "pictures a step 2, this one has 4"),
+        (("train_cfg.seed=5",), "train_cfg.seed 0, this one has 5"),
+        (("train_cfg.ema_decay=0",), "moving average"),
+        (("head.channels=32",), "head.channels|other shape"),
+    ):
+        with pytest.raises(InputError, match=says):
+            resume(trainer(None, *overrides), tmp_path, "auto")
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    check_folder(tmp_path, resumes=False)
+    trainer(tmp_path).run(last_step=1)
+    check_folder(tmp_path, resumes=True)
+    with pytest.raises(InputError, match="--resume auto"):
+        check_folder(tmp_path, resumes=False)
+
+
+def test_the_best_is_kept(tmp_path, monkeypatch):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+    answers = iter([0.2, 0.1])
+    run.evaluate = lambda network: next(answers)
+    run.run()
+    assert load_checkpoint(tmp_path / BEST).source["step"] == "4"
+    assert [line["mask_ap"] for line in read_log(tmp_path / LOG) if "mask_ap" in line] == [0.2, 0.1]
+    state = newest_state(tmp_path)[1]
+    assert (state.best_ap, state.evaluation_due) == (0.2, False)
+
+
+def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+
+    def interrupted(network):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal ends the evaluation")
+
+    run.evaluate = interrupted
+    assert run.run() == signal.SIGTERM
+    second = trainer(tmp_path, "train_cfg.eval_every=1")
+    resume(second, tmp_path, "auto")
+    second.evaluate = lambda network: 0.5
+    second.run(last_step=second.step + 1)
+    assert [line["step"] for line in read_log(tmp_path / LOG) if "mask_ap" in line] == [4, 5]
+
+
+def test_evaluation_uses_the_average_and_gives_the_weights_back(tmp_path):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+    seen = {}
+
+    def evaluate(network):
+        seen.update({name: value.numpy() for name, value in network.state_dict().items()})
+        assert not network.training
+        return 0.5
+
+    run.evaluate = evaluate
+    run.run(last_step=4)
+    state = newest_state(tmp_path)[1]
+    differ = [name for name in seen if not np.array_equal(state.average[name], state.weights[name])]
+    assert differ
+    for name, value in seen.items():
+        np.testing.assert_array_equal(value, state.average[name])
+    for name, value in run.network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), state.weights[name])
+
+
+def test_finetuning_takes_what_fits(tmp_path):
+    first = trainer(tmp_path)
+    first.run(last_step=1)
+    checkpoint = tmp_path / "step_0000001.pdparams"
+    other = trainer(None, "head.channels=32")
+    before = other.network.head.cate_convs[0].conv.weight.numpy()
+    said = start_from(other.network, other.config, str(checkpoint))
+    assert "head.cate_convs.0.conv.weight: (16, 16, 3, 3) in the file, (32, 16, 3, 3) here" in said
+    assert "backbone" not in said.replace(str(checkpoint), "")
+    np.testing.assert_array_equal(other.network.head.cate_convs[0].conv.weight.numpy(), before)
+    expected = load_checkpoint(checkpoint).weights["backbone.stages.0.0.conv1.conv.weight"]
+    np.testing.assert_array_equal(other.network.backbone.stages[0][0].conv1.conv.weight.numpy(), expected)
+    with pytest.raises(InputError, match="cannot be read"):
+        start_from(other.network, other.config, str(tmp_path / "nothing.pdparams"))
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path):
+    """Where norms do not look at the batch."""
+    fixed = ("backbone.norm=frozen", "train_cfg.epochs=1", "train_cfg.optimizer=momentum")
+    large, small = trainer(None, *fixed, "train_cfg.batch_size=4"), trainer(None, *fixed, "train_cfg.accumulate=2")
+    for run in (large, small):
+        run.run(last_step=1)
+    # The mean of two batches' losses is that of both together only where their counts are equal, hence the tolerance.
+    for name, value in large.network.state_dict().items():
+        assert paddle.allclose(value, small.network.state_dict()[name], atol=2e-3), name

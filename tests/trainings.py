@@ -1,0 +1,60 @@
+"""A training of some milliseconds a step, for tests: config 20 made small, and a data set of little pictures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from tempfile import mkdtemp
+
+import numpy as np
+
+from config import load_config
+from config.base import Config
+from data.shapes import draw_scene, write_coco
+
+CONFIG = 20
+OVERRIDES = (
+    "backbone.stem_channels=8",
+    "backbone.stage_channels=8,8,16,16",
+    "neck.out_channels=16",
+    "mask_feat_head.mid_channels=16",
+    "mask_feat_head.out_channels=8",
+    "head.channels=16",
+    "head.stacked_convs=1",
+    "head.num_grids=8,6,4",
+    "target.scale_ranges=0,24,18,48,36,2048",
+    "data.short_side=64",
+    "data.long_side=64",
+    "train_cfg.batch_size=2",
+    "train_cfg.processes=1",
+    "train_cfg.epochs=2",
+    "train_cfg.warmup_iters=2",
+    "train_cfg.log_every=1",
+    "train_cfg.eval_every=0",
+)
+PICTURES = 8
+
+
+@lru_cache(maxsize=1)
+def data_set() -> Path:
+    """A folder with `annotations.json` and `images`, made once for all tests of a process."""
+    folder = Path(mkdtemp(prefix="shapes"))
+    scenes = [draw_scene(rng=np.random.default_rng([7, i]), height=64, width=64) for i in range(PICTURES)]
+    write_coco(scenes=scenes, output=folder)
+    return folder
+
+
+def overrides(*more: str, folder: Path | None = None) -> list[str]:
+    folder = folder or data_set()
+    paths = [f"{split}_path={folder / 'annotations.json'}" for split in ("train", "val")]
+    paths += [f"{split}_pre_path={folder / 'images'}" for split in ("train", "val")]
+    return [*OVERRIDES, *paths, *more]
+
+
+def options(*more: str, folder: Path | None = None) -> list[str]:
+    """The same for a command line."""
+    return [f"--config={CONFIG}", *(word for text in overrides(*more, folder=folder) for word in ("-o", text))]
+
+
+def config(*more: str) -> Config:
+    return load_config(CONFIG, overrides(*more))

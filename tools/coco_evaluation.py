@@ -1,0 +1,376 @@
+"""How good COCO results are: AP of boxes and masks, which classes are confused, which pictures are worst.
+
+    truth = read_ground_truth("annotations/val.json")
+    evaluation = evaluate_coco(truth, rows, image_ids)
+    print(summary_table(evaluation))
+    worst = compare_instances(truth, rows, image_ids).pictures[:20]
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from config.errors import InputError
+from data.class_lists import ClassList
+
+# The order of COCOeval.stats: AP over IoU 0.5 to 0.95, at 0.5, at 0.75, of small (area below 32^2 pixels), medium and
+# large (above 96^2) objects; AR with 1, 10 and 100 instances a picture, and with 100 of small, medium, large objects.
+SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """The annotations of a data set, made fit for pycocotools.
+
+    image_ids: all pictures of the file, those without objects too.
+    classes: the categories in the order of their ids.
+    objects: annotations with `id`, `image_id`, `category_id`, `iscrowd`, `bbox` [x, y, width, height], `area` in pixels
+        and `segmentation` as compressed RLE.
+    left_out: number of annotations that cannot be used.
+    """
+
+    source: str
+    image_ids: frozenset[int]
+    classes: ClassList
+    objects: tuple[dict, ...]
+    left_out: int
+
+
+@dataclass(frozen=True)
+class ClassPrecision:
+    """AP of one class, 0 to 1, None where it has no objects; objects: their number, without crowds."""
+
+    name: str
+    ap: float | None
+    ap50: float | None
+    objects: int
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePrecision:
+    """The numbers of one kind, of boxes or of masks.
+
+    summary: number by the names of SUMMARY, 0 to 1, None where the data set has no object of that size.
+    classes: in the order of GroundTruth.classes.
+    precision: float64 [10, 101, K], at IOU_THRESHOLDS and recall 0, 0.01 ... 1; NaN in classes without objects.
+    """
+
+    summary: Mapping[str, float | None]
+    classes: tuple[ClassPrecision, ...]
+    precision: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What `evaluate_coco` found; pictures: how many were counted; left_out: as in GroundTruth."""
+
+    mask: AveragePrecision
+    box: AveragePrecision
+    pictures: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class PictureQuality:
+    """Instances of one picture: found with the right class, confused (found with a wrong one), missed, false."""
+
+    image_id: int
+    found: int
+    confused: int
+    missed: int
+    false: int
+
+    @property
+    def mistakes(self) -> int:
+        return self.confused + self.missed + self.false
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall, a confusion being a miss and a false one; 1 where nothing is wrong."""
+        wrong = 2 * self.confused + self.missed + self.false
+        return 2 * self.found / (2 * self.found + wrong) if wrong else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare_instances` found.
+
+    score: instances below it were left out.
+    class_names: of the first K rows and columns.
+    matrix: int64 [K + 1, K + 1], true class by predicted class; the last row counts false ones, the last column misses.
+    pictures: the worst first: by F1, then by the number of mistakes.
+    """
+
+    score: float
+    class_names: tuple[str, ...]
+    matrix: np.ndarray
+    pictures: tuple[PictureQuality, ...]
+
+
+def read_ground_truth(annotations: str | Path | Mapping) -> GroundTruth:
+    """Read an annotation file in COCO form, or take one that is loaded, which stays as it is.
+
+    For a file as COCO defines it, pycocotools computes from the result what it computes from the file. Beyond that,
+    `iscrowd` may be missing, `area` and `bbox` are taken from the mask where they are missing, `id` is given anew, and
+    polygons of fewer than 3 points, some of which pycocotools takes for boxes, are passed over. An annotation without a
+    usable segmentation, or of a picture or category that is not there, is left out and counted; crowds stay, as regions
+    in which nothing is wrong.
+    Raises InputError where the file cannot be read or is no such file.
+    """
+    source = "the annotations" if isinstance(annotations, Mapping) else str(annotations)
+    content = annotations if isinstance(annotations, Mapping) else _read_json(Path(annotations))
+    try:
+        images = {image["id"]: image for image in content["images"] if "id" in image}
+        categories = {entry["id"]: str(entry["name"]) for entry in content["categories"] if {"id", "name"} <= {*entry}}
+        entries = list(content["annotations"])
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{source}: not in COCO form ({error}); it needs the lists images, annotations and categories"
+        ) from None
+    objects = [made for entry in entries if (made := _make_object(entry, images, categories))]
+    for number, made in enumerate(objects, start=1):  # from 1 on: COCOeval takes the id 0 for "no match"
+        made["id"] = number
+    ids = sorted(categories)
+    return GroundTruth(
+        source=source,
+        image_ids=frozenset(images),
+        classes=ClassList(names=tuple(categories[i] for i in ids), ids=tuple(ids)),
+        objects=tuple(objects),
+        left_out=len(entries) - len(objects),
+    )
+
+
+def evaluate_coco(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> Evaluation:
+    """AP of boxes and masks, to the last digit what COCOeval computes from the same rows in a results file.
+
+    rows: COCO results with image_id, category_id, bbox, score and segmentation (RLE); none is an ordinary value.
+    image_ids: the pictures to count, those in which nothing was found too; rows of others are left out.
+    Small, medium and large go by the area of the mask for masks and of the box for boxes, as in mmdetection.
+    Raises InputError where a picture is not in the annotations.
+    """
+    counted = _counted(truth, image_ids)
+    rows = [row for row in rows if row["image_id"] in counted]
+    shared = [{key: row[key] for key in ("image_id", "category_id", "score")} for row in rows]
+    masks = [
+        {**part, "segmentation": row["segmentation"], "area": int(coco_mask.area(row["segmentation"]))}
+        for part, row in zip(shared, rows)
+    ]
+    boxes = [{**part, "bbox": row["bbox"], "area": row["bbox"][2] * row["bbox"][3]} for part, row in zip(shared, rows)]
+    return Evaluation(
+        mask=_average_precision("segm", truth, masks, counted),
+        box=_average_precision("bbox", truth, boxes, counted),
+        pictures=len(counted),
+        left_out=truth.left_out,
+    )
+
+
+def compare_instances(
+    truth: GroundTruth,
+    rows: Sequence[Mapping],
+    image_ids: Collection[int],
+    *,
+    score: float = 0.5,
+    iou: float = 0.5,
+) -> Comparison:
+    """Match what was found with what is there, picture by picture, with `match_instances`.
+
+    rows, image_ids and errors as in `evaluate_coco`; score: rows below it are left out, as are those of categories
+    that the annotations do not have.
+    """
+    counted = _counted(truth, image_ids)
+    found, objects = defaultdict(list), defaultdict(list)
+    for row in rows:
+        if row["score"] >= score and row["category_id"] in truth.classes.ids:
+            found[row["image_id"]].append(row)
+    for made in truth.objects:
+        objects[made["image_id"]].append(made)
+    places = {category_id: place for place, category_id in enumerate((*truth.classes.ids, None))}
+    matrix = np.zeros((len(places), len(places)), np.int64)
+    pictures = []
+    for image_id in sorted(counted):
+        pairs = match_instances(found[image_id], objects[image_id], iou=iou)
+        for true, predicted in pairs:
+            matrix[places[true], places[predicted]] += 1
+        kinds = Counter(_kind(*pair) for pair in pairs)
+        pictures.append(PictureQuality(image_id, *(kinds[kind] for kind in ("found", "confused", "missed", "false"))))
+    pictures.sort(key=lambda picture: (picture.f1, -picture.mistakes))
+    return Comparison(score, truth.classes.names, matrix, tuple(pictures))
+
+
+def match_instances(
+    found: Sequence[Mapping], objects: Sequence[Mapping], *, iou: float = 0.5
+) -> list[tuple[int | None, int | None]]:
+    """Pairs (true category id, predicted category id) of one picture; None for "not there" and "not found".
+
+    In the order of their scores, each of the instances takes the free object whose mask overlaps it most, with at least
+    this IoU and whatever its class. Crowds are not looked for, and an instance that is left over and lies, by at least
+    the same share of its area, in a crowd of its own class is no mistake.
+    found: rows with category_id, score and segmentation; objects: those of GroundTruth; the masks of both are RLE.
+    """
+    found = sorted(found, key=lambda row: -row["score"])
+    singles = [made for made in objects if not made["iscrowd"]]
+    crowds = [made for made in objects if made["iscrowd"]]
+    to_singles, to_crowds = _overlaps(found, singles), _overlaps(found, crowds)
+    crowd_categories = np.array([crowd["category_id"] for crowd in crowds])
+    free = np.ones(len(singles), bool)
+    pairs = []
+    for row, overlaps, in_crowds in zip(found, to_singles, to_crowds):
+        candidates = np.flatnonzero(free & (overlaps >= iou))
+        if candidates.size:
+            best = candidates[overlaps[candidates].argmax()]
+            free[best] = False
+            pairs.append((singles[best]["category_id"], row["category_id"]))
+        elif not ((in_crowds >= iou) & (crowd_categories == row["category_id"])).any():
+            pairs.append((None, row["category_id"]))
+    return pairs + [(singles[i]["category_id"], None) for i in np.flatnonzero(free)]
+
+
+def summary_table(evaluation: Evaluation, *, classwise: bool = False) -> str:
+    """The numbers as text, in percent; classwise: also those of each class."""
+    kinds = {"mask": evaluation.mask, "box": evaluation.box}
+    lines = ["percent" + "".join(f"{name:>7}" for name in SUMMARY)]
+    lines += [
+        f"{kind:<7}" + "".join(f"{percent(result.summary[name]):>7}" for name in SUMMARY)
+        for kind, result in kinds.items()
+    ]
+    if classwise:
+        width = max([len("class"), *(len(row.name) for row in evaluation.mask.classes)])
+        lines += ["", f"{'class':<{width}}{'objects':>9}{'mask AP':>9}{'AP50':>7}{'box AP':>9}{'AP50':>7}"]
+        lines += [
+            f"{mask.name:<{width}}{mask.objects:>9}{percent(mask.ap):>9}{percent(mask.ap50):>7}"
+            f"{percent(box.ap):>9}{percent(box.ap50):>7}"
+            for mask, box in zip(evaluation.mask.classes, evaluation.box.classes)
+        ]
+    return "\n".join(lines)
+
+
+def percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value * 100:.1f}"
+
+
+def _read_json(path: Path) -> Mapping:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); give an annotation file in COCO form") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}; give an annotation file in COCO form, not results")
+    return content
+
+
+def _make_object(entry: Mapping, images: Mapping[int, Mapping], categories: Collection[int]) -> dict | None:
+    """An entry of GroundTruth.objects, still without its id; None where the annotation cannot be used."""
+    try:
+        if entry["category_id"] not in categories:
+            return None
+        image = images[entry["image_id"]]
+        rle = _encode(entry["segmentation"], image.get("height"), image.get("width"))
+        box, area = entry.get("bbox"), entry.get("area")
+        return {
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "iscrowd": int(bool(entry.get("iscrowd"))),
+            "bbox": [float(side) for side in box] if box and len(box) == 4 else coco_mask.toBbox(rle).tolist(),
+            "area": int(coco_mask.area(rle)) if area is None else float(area),
+            "segmentation": rle,
+        }
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _encode(segmentation: object, height: int, width: int) -> dict:
+    """Compressed RLE of polygons or of either form of RLE. Raises ValueError, KeyError or TypeError for others."""
+    if isinstance(segmentation, Mapping):
+        counts, size = segmentation["counts"], list(segmentation["size"])
+        if None not in (height, width) and size != [height, width]:
+            raise ValueError("an RLE of another size than the picture")
+        if not isinstance(counts, list):
+            coco_mask.area(segmentation)  # raises where the counts are no text
+            return {"size": size, "counts": counts}
+        if sum(counts) != size[0] * size[1] or min(counts) < 0:
+            raise ValueError("counts that do not add up to the picture")
+        return coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
+    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+    # NaN fails the comparison. pycocotools follows an outline in steps of 1/5 pixel, in memory, whatever its length.
+    if not polygons or not all((np.abs(np.asarray(polygon, np.float64)) < 1e6).all() for polygon in polygons):
+        raise ValueError("no polygon in or near the picture")
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+
+
+def _counted(truth: GroundTruth, image_ids: Collection[int]) -> set[int]:
+    counted = set(image_ids)
+    if unknown := counted - truth.image_ids:
+        raise InputError(
+            f"{truth.source}: lacks {len(unknown)} of the {len(counted)} pictures that were evaluated, such as "
+            f"{min(unknown)}; give the annotations that the results belong to"
+        )
+    return counted
+
+
+def _average_precision(kind: str, truth: GroundTruth, found: Sequence[dict], counted: set[int]) -> AveragePrecision:
+    """kind: "segm" or "bbox"; found: rows with their area, given an id and iscrowd here."""
+    for number, row in enumerate(found, start=1):
+        row.update(id=number, iscrowd=0)
+    objects = [dict(made) for made in truth.objects if made["image_id"] in counted]  # copies: COCOeval writes into them
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        evaluator = COCOeval(_index(truth, objects), _index(truth, found), kind)
+        evaluator.params.imgIds = sorted(counted)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    precision = evaluator.eval["precision"][..., 0, -1]  # of all sizes, with up to 100 instances a picture
+    precision = np.where(precision < 0, np.nan, precision)
+    numbers = Counter(made["category_id"] for made in objects if not made["iscrowd"])
+    return AveragePrecision(
+        summary={name: None if value < 0 else float(value) for name, value in zip(SUMMARY, evaluator.stats)},
+        classes=tuple(
+            ClassPrecision(name, _mean(precision[..., k]), _mean(precision[0, :, k]), numbers[category_id])
+            for k, (name, category_id) in enumerate(zip(truth.classes.names, truth.classes.ids))
+        ),
+        precision=precision,
+    )
+
+
+def _index(truth: GroundTruth, annotations: Sequence[dict]) -> COCO:
+    # pycocotools asks for the size of a picture but does not use it, as all masks are RLE already.
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": image_id, "height": 0, "width": 0} for image_id in truth.image_ids],
+        "categories": [{"id": category_id} for category_id in truth.classes.ids],
+        "annotations": annotations,
+    }
+    coco.createIndex()
+    return coco
+
+
+def _mean(precision: np.ndarray) -> float | None:
+    return None if np.isnan(precision).any() else float(precision.mean())
+
+
+def _kind(true: int | None, predicted: int | None) -> str:
+    if predicted is None:
+        return "missed"
+    if true is None:
+        return "false"
+    return "found" if true == predicted else "confused"
+
+
+def _overlaps(found: Sequence[Mapping], objects: Sequence[Mapping]) -> np.ndarray:
+    """IoU of each mask with each, float64 [n, m]; with a crowd the share of the found mask that lies in it."""
+    if not found or not objects:
+        return np.zeros((len(found), len(objects)))
+    crowds = [made["iscrowd"] for made in objects]
+    return coco_mask.iou([row["segmentation"] for row in found], [made["segmentation"] for made in objects], crowds)

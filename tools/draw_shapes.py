@@ -1,0 +1,70 @@
+"""Draw the data set of shapes: pictures with exact masks in COCO form, the same everywhere for the same numbers.
+
+    python tools/draw_shapes.py                                  config 20's 12,000 + 200 pictures, in datasets/shapes
+    python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json
+
+train.py and eval.py draw what is missing by themselves.
+"""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from os import cpu_count
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from config import load_config  # noqa: E402
+from config.base import PROJECT, Config, ShapesConfig  # noqa: E402
+from config.errors import InputError  # noqa: E402
+from data.shapes import Scene, draw_scene, write_coco  # noqa: E402
+from tools.cli import Parser, run  # noqa: E402
+from tools.pipeline import ordered_map  # noqa: E402
+
+SPLITS = ("train", "val")  # the place of a split is the first number of its pictures' seeds
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("--config", default=20, metavar="N", help="config that says how many and where (default: 20)")
+    parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="SECTION.FIELD=VALUE")
+    args = parser.parse_args()
+    config = load_config(args.config, args.overrides)
+    if not config.shapes.train_pictures:
+        raise InputError(f"--config {args.config}: its data set is not drawn; take config 20")
+    for split in SPLITS:
+        draw(config, split)
+    return 0
+
+
+def provide(config: Config, split: str) -> None:
+    """Draw a split of a config whose data set is generated, unless it is there; paths that a user gave stay alone."""
+    path = getattr(config, f"{split}_path")
+    is_own = path == getattr(type(config), f"{split}_path")
+    if config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
+        draw(config, split)
+
+
+def draw(config: Config, split: str) -> None:
+    folder = (PROJECT / getattr(config, f"{split}_path")).parent
+    count = getattr(config.shapes, f"{split}_pictures")
+    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
+        scenes = ordered_map(pool, partial(_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
+        bar = tqdm(scenes, total=count, unit="picture", desc=f"drawing {folder}", disable=None)
+        write_coco(scenes=bar, output=folder)
+    print(f"drew {count} pictures into {folder}")
+
+
+def _scene(shapes: ShapesConfig, split: int, index: int) -> Scene:
+    return draw_scene(rng=np.random.default_rng([split, index]), height=shapes.height, width=shapes.width)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,249 @@
+"""Turn what was annotated with labelme into COCO form.
+
+    python tools/labelme2coco.py photos --output datasets/mine.json
+    python tools/labelme2coco.py monday tuesday --output datasets/mine.json --val-fraction 0.1
+    python tools/labelme2coco.py photos --output datasets/mine.json --labels classes.txt
+
+Reads the .json files of the folders, without subfolders. Shapes of one label with the same group id are one instance.
+Polygons, rectangles, circles and lines become polygons, masks become RLE. Points and the labels __ignore__ and
+_background_ are left out, as are flags. Pictures that exist only inside of the .json files are written to --images.
+With --val-fraction the file of --output is for training and <its name>_val.json beside it is for validation.
+At the end stand the options that make train.py use the result.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from config.errors import InputError  # noqa: E402
+from data.class_lists import ClassList, read_class_list  # noqa: E402
+from data.coco_rows import CocoPicture  # noqa: E402
+from data.files import check_writable, write_whole  # noqa: E402
+from data.images import ImageError, read_image  # noqa: E402
+from data.labelme_shapes import IGNORED_LABELS, LabelmeInstances, labelme_instances  # noqa: E402
+from tools.cli import Parser, fraction, natural_number, positive_number, run  # noqa: E402
+from tools.coco_writer import (  # noqa: E402
+    UnusableFileError,
+    convert_files,
+    name_on_stderr,
+    training_options,
+    write_annotations,
+)
+
+
+@dataclass(frozen=True)
+class LabelmeFile:
+    """What a labelme file says about its picture.
+
+    source: the file. picture: the absolute path of the picture; height, width: its pixels.
+    note: what is odd though usable, or "".
+    """
+
+    source: Path
+    picture: Path
+    height: int
+    width: int
+    found: LabelmeInstances
+    note: str
+
+
+def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFile:
+    """Read a labelme file and the size of its picture.
+
+    Coordinates are in pixels of the picture as labelme and `read_image` see it, turned upright by its EXIF orientation.
+    line_width: pixels. extracted: where to write the picture if the file alone holds it; the suffix is put right.
+    Raises UnusableFileError or ImageError where the file or its picture cannot be used, InputError where `extracted` is
+    another picture.
+    """
+    data = _load(path)
+    # labelme on Windows writes backslashes.
+    picture = path.parent / PureWindowsPath(str(data.get("imagePath") or "")).as_posix()
+    if picture.is_file():
+        image = read_image(picture)
+    elif data.get("imageData"):
+        picture, image = _extract(path, data["imageData"], extracted)
+    else:
+        raise UnusableFileError(f"{path}: its picture {picture} does not exist and is not in the file; put it there")
+    height, width = image.shape[:2]
+    return LabelmeFile(
+        source=path,
+        picture=Path(os.path.abspath(picture)),  # noqa: PTH100 (removes ".." and keeps links)
+        height=height,
+        width=width,
+        note=_compare_sizes(path, data, height, width),
+        found=labelme_instances(data["shapes"], height=height, width=width, line_width=line_width),
+    )
+
+
+def _load(path: Path) -> dict:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise UnusableFileError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
+        raise UnusableFileError(f"{path}: not a labelme file, it has no list of shapes")
+    return data
+
+
+def _extract(path: Path, encoded: object, target: Path) -> tuple[Path, np.ndarray]:
+    """Write the picture inside of a labelme file, byte for byte; returns its path and pixels, uint8 [H, W, 3]."""
+    try:
+        content = base64.b64decode(encoded)
+    except (TypeError, ValueError) as error:
+        raise UnusableFileError(f"{path}: imageData is not a picture in base64 ({error})") from error
+    # Pictures of other formats are PNG or JPEG inside of the file, whatever the name in it says.
+    target = target.with_suffix(".png" if content.startswith(b"\x89PNG") else ".jpg")
+    if target.exists() and target.read_bytes() != content:
+        raise InputError(f"{target}: is another picture than the one in {path}; give another folder with --images")
+    try:
+        with write_whole(target) as temporary:
+            temporary.write_bytes(content)
+            return target, read_image(temporary)
+    except ImageError as error:
+        raise UnusableFileError(f"{path}: imageData: {error.reason}") from error
+
+
+def _compare_sizes(path: Path, data: dict, height: int, width: int) -> str:
+    """A note where the file says another size than the picture has. Raises UnusableFileError for width as height."""
+    stated = (data.get("imageHeight"), data.get("imageWidth"))
+    if None in stated or stated == (height, width):
+        return ""
+    sizes = f"made for {stated[1]}x{stated[0]} pixels, but the picture has {width}x{height}"
+    if stated == (width, height):
+        raise UnusableFileError(f"{path}: {sizes} when it is upright; save the picture upright and annotate it again")
+    return f"{path}: {sizes}; the coordinates are taken for pixels of the picture"
+
+
+def find_labelme_files(folders: Sequence[Path]) -> list[Path]:
+    """The .json files of each folder by name, without subfolders. Raises InputError for a folder without any."""
+    found = []
+    for folder in dict.fromkeys(Path(os.path.abspath(folder)) for folder in folders):  # noqa: PTH100
+        try:
+            files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".json")
+        except OSError as error:
+            raise InputError(f"{folder}: {error.strerror}; give a folder of labelme files") from error
+        if not files:
+            raise InputError(f"{folder}: no .json files in this folder; give those of its subfolders that hold some")
+        found += files
+    return found
+
+
+def read_folders(folders: Sequence[Path], *, images: Path, line_width: float) -> list[LabelmeFile]:
+    """Read the labelme files of folders and tell on stderr what of them is left out, and why.
+
+    images: folder for pictures that only the files hold; they are called like the files, in folders likewise.
+    Raises InputError where no file can be used or two annotate the same picture.
+    """
+    sources = find_labelme_files(folders)
+    parent = os.path.commonpath([source.parent for source in sources])
+
+    def read(source: Path) -> LabelmeFile:
+        return read_labelme(source, line_width=line_width, extracted=images / source.relative_to(parent))
+
+    files, skipped = convert_files(read, sources)
+    _check_pictures_differ(files)
+    left_out = [f"{file.source}: {reason}" for file in files for reason in file.found.left_out]
+    points = sum(file.found.points for file in files)
+    name_on_stderr("left out", left_out)
+    name_on_stderr("doubtful", [file.note for file in files if file.note])
+    print(f"read {len(files)} files; skipped {skipped}; left out {len(left_out)} shapes and {points} points")
+    return files
+
+
+def _check_pictures_differ(files: Sequence[LabelmeFile]) -> None:
+    sources: dict[Path, Path] = {}
+    for file in files:
+        other = sources.setdefault(file.picture.resolve(), file.source)
+        if other != file.source:
+            raise InputError(f"{other} and {file.source}: both annotate {file.picture}; keep one of them")
+
+
+def classes_of(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
+    """The classes in the file `labels`, or the labels in use, sorted. Raises InputError for a label not in `labels`."""
+    used = {instance.category: file.source for file in files for instance in file.found.instances}
+    if labels is None:
+        if not used:
+            raise InputError(f"none of {len(files)} files holds an instance; give --labels if that is meant so")
+        return ClassList(names=tuple(sorted(used)), ids=tuple(range(1, len(used) + 1)))
+    listed = read_class_list(labels)
+    for label, source in used.items():
+        if label not in listed.names:
+            raise InputError(f"{source}: the label '{label}' is not in {labels}; add it there or correct it here")
+    # labelme's own lists begin with these. The other ids stay, as the list may also be the config's classes_path.
+    rows = [(name, number) for name, number in zip(listed.names, listed.ids) if name not in IGNORED_LABELS]
+    return ClassList(names=tuple(name for name, _ in rows), ids=tuple(number for _, number in rows))
+
+
+def coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPicture]]:
+    """The folder that holds all pictures, in subfolders perhaps, and the pictures by their names in it."""
+    folder = Path(os.path.commonpath([file.picture.parent for file in files]))
+    return folder, [
+        CocoPicture(file.picture.relative_to(folder).as_posix(), file.height, file.width, file.found.instances)
+        for file in files
+    ]
+
+
+def choose_validation(names: Iterable[str], *, share: float, seed: int) -> set[str]:
+    """The pictures for validation: `share` of them, at least one, not all.
+
+    They are the first by a hash of seed and name, so that most stay where they are when pictures are added.
+    Raises InputError where there is only one picture.
+    """
+    ranked = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed} {name}")).digest())
+    if len(ranked) < 2:
+        raise InputError("--val-fraction: there is only one picture, which cannot be shared out; leave the option out")
+    return set(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
+
+
+def _check_outputs(outputs: Iterable[Path], folders: Sequence[Path]) -> None:
+    for output in outputs:
+        if output.resolve().parent in [folder.resolve() for folder in folders]:
+            raise InputError(f"{output}: all .json files of its folder are read as labelme files; give another folder")
+        check_writable(output)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of labelme files")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write")
+    parser.add_argument("--labels", type=Path, metavar="FILE", help="classes, one a line (default: all labels, sorted)")
+    parser.add_argument("--line-width", type=positive_number, default=5, help="pixels of lines (default: 5)")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="for pictures inside of files (default: <name of --output>_images)"
+    )
+    parser.add_argument("--val-fraction", type=fraction, default=0, help="share of the pictures kept for validation")
+    parser.add_argument("--seed", type=natural_number, default=0, help="another number keeps other pictures")
+    args = parser.parse_args(argv)
+    if args.val_fraction == 1:
+        parser.error("--val-fraction: 1 leaves no picture to train on")
+    outputs = {"train": args.output}
+    if args.val_fraction:
+        outputs["val"] = args.output.with_name(f"{args.output.stem}_val{args.output.suffix}")
+    _check_outputs(outputs.values(), args.folders)
+    images = args.images or args.output.with_name(f"{args.output.stem}_images")
+    files = read_folders(args.folders, images=images, line_width=args.line_width)
+    classes = classes_of(files, args.labels)
+    folder, pictures = coco_pictures(files)
+    kept = set()
+    if args.val_fraction:
+        kept = choose_validation((picture.file_name for picture in pictures), share=args.val_fraction, seed=args.seed)
+    for role, output in outputs.items():
+        write_annotations(output, [row for row in pictures if (row.file_name in kept) == (role == "val")], classes)
+    print("train on it with", *(training_options(role, output, folder) for role, output in outputs.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,149 @@
+"""From a config to an optimizer, its learning rate at each step, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.optimizer import Adam, AdamW, Momentum, Optimizer
+from paddle.regularizer import L2Decay
+
+from config.base import TrainConfig
+
+NORMS = (nn.BatchNorm2D, nn.SyncBatchNorm, nn.GroupNorm)
+
+
+def trainable(network: nn.Layer) -> dict[str, paddle.Tensor]:
+    """The parameters that are trained, by name; the statistics of batch norms are parameters to Paddle, too."""
+    return {name: parameter for name, parameter in network.named_parameters() if not parameter.stop_gradient}
+
+
+def build_optimizer(network: nn.Layer, config: TrainConfig) -> Optimizer:
+    """The optimizer of a network; `learning_rate` says what to give its `set_lr` before each step.
+
+    Weight decay is L2 regularisation with Momentum and Adam and decoupled with AdamW (Loshchilov & Hutter 2017).
+    """
+    parameters = trainable(network)
+    exempt = {parameters[name].name for name in _without_decay(network, config.no_decay) & parameters.keys()}
+    for parameter in parameters.values():
+        if parameter.name in exempt:
+            parameter.regularizer = L2Decay(0.0)
+    shared = {
+        "parameters": list(parameters.values()),
+        "learning_rate": config.lr,
+        "weight_decay": config.weight_decay,
+        "grad_clip": nn.ClipGradByGlobalNorm(config.clip_norm) if config.clip_norm else None,
+    }
+    if config.optimizer == "momentum":
+        return Momentum(momentum=config.momentum, **shared)
+    if config.optimizer == "adam":
+        return Adam(**shared)
+    return AdamW(apply_decay_param_fun=lambda name: name not in exempt, **shared)
+
+
+def _without_decay(network: nn.Layer, kinds: tuple[str, ...]) -> set[str]:
+    names = set()
+    for prefix, layer in network.named_sublayers():
+        kind = "norm" if isinstance(layer, NORMS) else "bias"
+        for name, _ in layer.named_parameters(prefix=prefix, include_sublayers=False):
+            if kind in kinds and (kind == "norm" or name.endswith(".bias")):
+                names.add(name)
+    return names
+
+
+def learning_rate(step: int, *, config: TrainConfig, steps_per_epoch: int, total_batch: int) -> float:
+    """The learning rate of a step, counted from 0: linear warm-up, then the schedule (Goyal et al. 2017)."""
+    rate = config.lr * (total_batch / config.lr_batch if config.autoscale_lr else 1.0)
+    if config.schedule == "cosine":
+        rate *= 0.5 * (1 + math.cos(math.pi * step / (config.epochs * steps_per_epoch)))
+    else:
+        rate *= config.gamma ** bisect.bisect_right(sorted(config.milestones), step // steps_per_epoch)
+    if step < config.warmup_iters:
+        rate *= config.warmup_factor + (1 - config.warmup_factor) * step / config.warmup_iters
+    return rate
+
+
+def is_finite(tensors: Sequence[paddle.Tensor]) -> bool:
+    """Whether all values of all tensors are numbers."""
+    return bool(paddle.isfinite(paddle.concat([tensor.flatten() for tensor in tensors]).abs().sum()))
+
+
+class WeightAverage:
+    """Exponential moving average of a network's weights and of its norms' statistics, kept on the device.
+
+    After step t the average has moved by 1 - min(decay, (1 + t) / (10 + t)) towards the weights, so that it follows
+    them closely in the beginning.
+    """
+
+    def __init__(self, network: nn.Layer, decay: float) -> None:
+        self.decay = decay
+        self._live = network.state_dict()
+        self._average = {name: value.detach().clone() for name, value in self._live.items()}
+
+    @paddle.no_grad()
+    def update(self, step: int) -> None:
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        for average, live in zip(self._average.values(), self._live.values()):
+            average.scale_(1 - share)  # not `lerp_`, which takes five times as long on a CPU
+            average.add_(live * share)
+
+    def tensors(self) -> dict[str, paddle.Tensor]:
+        return self._average
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {name: value.numpy() for name, value in self._average.items()}
+
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        for name, value in self._average.items():
+            value.set_value(arrays[name])
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The network computes with the average during the block."""
+        raw = {name: value.detach().clone() for name, value in self._live.items()}
+        try:
+            self._copy(self._average)
+            yield
+        finally:
+            self._copy(raw)
+
+    @paddle.no_grad()
+    def _copy(self, values: Mapping[str, paddle.Tensor]) -> None:
+        for name, live in self._live.items():
+            live.set_value(values[name])
+
+
+def optimizer_arrays(optimizer: Optimizer, network: nn.Layer) -> dict[str, np.ndarray]:
+    """What the optimizer remembers, `parameter's name in the network|quantity` -> array.
+
+    Paddle names a quantity after the running number of its parameter in the process, which the next process counts
+    differently.
+    """
+    names = {parameter.name: name for name, parameter in trainable(network).items()}
+    arrays = {}
+    for key, value in optimizer.state_dict().items():
+        owner = _owner(key, names)
+        if owner is not None:
+            arrays[f"{names[owner]}|{key[len(owner) + 1 :]}"] = np.asarray(value)
+    return arrays
+
+
+def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
+    parameters = trainable(network)
+    state = {}
+    for key, array in arrays.items():
+        name, _, quantity = key.partition("|")
+        state[f"{parameters[name].name}_{quantity}"] = paddle.to_tensor(array)
+    optimizer.set_state_dict(state)
+
+
+def _owner(key: str, names: Mapping[str, str]) -> str | None:
+    """The longest parameter name that an entry of Paddle's optimizer state begins with."""
+    parts = key.split("_")
+    candidates = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    return next((name for name in candidates if name in names), None)

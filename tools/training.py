@@ -1,0 +1,116 @@
+"""From a config to a training that can run: data, network, starting weights, and where it all goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import paddle
+from paddle import nn
+
+from config.base import PROJECT, Config
+from config.errors import InputError
+from data.class_lists import ClassList
+from data.coco import CocoData, read_coco
+from data.files import check_writable
+from data.training_set import TrainingSet
+from model.solov2 import build_model
+from tools.checkpoint import load_checkpoint, load_fitting_weights
+from tools.coco_evaluation import read_ground_truth
+from tools.distributed import World
+from tools.evaluator import mask_ap
+from tools.run_log import LOG
+from tools.trainer import Trainer
+from tools.training_state import load_state, newest_state
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """What a config trains on and is evaluated on; validation: None where the config never asks for it."""
+
+    training: CocoData
+    validation: CocoData | None
+    classes: ClassList
+
+
+def read_data_sets(config: Config, *, show: bool) -> DataSets:
+    """Read and check both annotation files; with `show` everything that is wrong with them is printed.
+
+    Raises InputError where the files disagree.
+    """
+    training = read_coco(
+        PROJECT / config.train_path, PROJECT / config.train_pre_path, keep_empty=config.train_cfg.keep_empty
+    )
+    classes = training.classes
+    validation = None
+    if config.train_cfg.eval_every:
+        validation = read_coco(
+            PROJECT / config.val_path,
+            PROJECT / config.val_pre_path,
+            classes=classes,
+            classes_from=config.train_path,
+            keep_empty=True,
+        )
+    if show:
+        for name, found in (("training", training), ("validation", validation)):
+            if found:
+                print(f"{name}: {found.pictures} pictures, {found.instances} instances, {len(classes)} classes")
+                print(*found.problems.lines(), sep="\n", end="")
+    return DataSets(training, validation, classes)
+
+
+def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path | None) -> Trainer:
+    """A trainer with random weights; folder: None for a run that leaves nothing behind."""
+    config = config.replace(num_classes=len(data.classes))
+    paddle.seed(config.train_cfg.seed)
+    evaluate = None
+    if data.validation and folder:
+        truth = read_ground_truth(PROJECT / config.val_path)
+        evaluate = mask_ap(config, data.classes, data.validation.records, truth, world=world)
+    return Trainer(
+        build_model(config),
+        TrainingSet(data.training.records, config, seed=config.train_cfg.seed),
+        classes=data.classes,
+        world=world,
+        folder=folder,
+        evaluate=evaluate,
+    )
+
+
+def start_from(network: nn.Layer, config: Config, finetune: str | None) -> str:
+    """Fill in the weights that a training starts from, and say in words which; the rest stays random."""
+    if not (finetune or config.train_cfg.model_path):
+        return "starting from random weights"
+    path = Path(finetune or config.model_path("train_cfg"))
+    if not finetune and not path.exists():
+        raise InputError(
+            f"{path}: no such checkpoint to start from; convert an ImageNet backbone (python "
+            "convert/torchvision2paddle.py FILE), give another one with --finetune FILE, or start from random weights "
+            "with -o train_cfg.model_path="
+        )
+    checkpoint = load_checkpoint(path)
+    left = load_fitting_weights(network, checkpoint.weights, path=path)
+    if not checkpoint.classes:  # a bare backbone: all the rest is expected to be new
+        left = [line for line in left if line.startswith("backbone.")]
+    return "\n  ".join([f"starting from {path}" + (", except for:" if left else ""), *left])
+
+
+def resume(trainer: Trainer, folder: Path, which: str) -> str:
+    """Go on with a saved run: `which` is a file, or `auto` for the newest one in the folder, if there is any."""
+    if which != "auto":
+        path = Path(which)
+        trainer.restore(load_state(path), path=path)
+        return f"resuming {path} after step {trainer.step}"
+    found = newest_state(folder)
+    if found is None:
+        return f"{folder}: nothing to resume, starting anew"
+    path, state, problems = found
+    trainer.restore(state, path=path)
+    return "\n".join([*problems, f"resuming {path} after step {trainer.step}"])
+
+
+def check_folder(folder: Path, *, resumes: bool) -> None:
+    """Raises InputError where the folder cannot be written to, or holds another run that would be overwritten."""
+    check_writable(folder / LOG)
+    if not resumes and any(folder.glob("step_*.pdstate")):
+        raise InputError(f"{folder}: holds a run already; continue it with --resume auto, or give another --output")

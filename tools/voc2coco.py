@@ -1,0 +1,149 @@
+"""Turn the instance masks of a PASCAL VOC data set into COCO form.
+
+    python tools/voc2coco.py VOCdevkit/VOC2012 --output datasets/voc_train.json
+    python tools/voc2coco.py VOCdevkit/VOC2012 --output datasets/voc_val.json --split val
+    python tools/voc2coco.py mine --output datasets/mine.json --labels classes.txt
+
+Reads the pictures that ImageSets/Segmentation/<split>.txt lists from JPEGImages, their instances from
+SegmentationObject and the classes of these from SegmentationClass. A category's id is the class's number in the masks.
+At the end stand the options that make train.py use the result.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from config.errors import InputError  # noqa: E402
+from data.class_lists import ClassList, read_class_list  # noqa: E402
+from data.coco_rows import CocoInstance, CocoPicture  # noqa: E402
+from data.files import check_writable  # noqa: E402
+from data.images import read_image  # noqa: E402
+from tools.cli import Parser, run  # noqa: E402
+from tools.coco_writer import UnusableFileError, convert_files, training_options, write_annotations  # noqa: E402
+
+BACKGROUND, VOID = 0, 255  # void: the border around instances, which is neither inside nor outside
+VOC_NAMES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+VOC_CLASSES = ClassList(names=VOC_NAMES, ids=tuple(range(1, len(VOC_NAMES) + 1)))
+
+
+def read_split(folder: Path, split: str) -> list[str]:
+    """Names of the pictures, without suffix, of `folder`/ImageSets/Segmentation/`split`.txt, each once.
+
+    Raises InputError where there is no such list or nothing in it.
+    """
+    path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason}); give the folder above ImageSets and --split") from error
+    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not names:
+        raise InputError(f"{path}: lists no pictures; choose another --split")
+    return names
+
+
+def read_indices(path: Path, *, height: int, width: int) -> np.ndarray:
+    """The palette indices (or grey values) of a mask, uint8 [height, width], whatever colours its palette has.
+
+    Raises UnusableFileError where it is no picture of indices of this size.
+    """
+    try:
+        with Image.open(path) as picture:
+            mode, indices = picture.mode, np.asarray(picture)
+    except OSError as error:
+        raise UnusableFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if mode not in ("P", "L"):
+        raise UnusableFileError(f"{path}: its pixels are colours ({mode}), not palette indices; get the original file")
+    if indices.shape != (height, width):
+        found = f"{indices.shape[1]}x{indices.shape[0]}"
+        raise UnusableFileError(f"{path}: has {found} pixels, its picture {width}x{height}; get the original files")
+    return indices
+
+
+def masked_instances(objects: np.ndarray, classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Class number and mask, bool [H, W], of each instance in the order of their numbers.
+
+    objects, classes: uint8 [H, W], the numbers of instances and of classes, with BACKGROUND and VOID. An instance is of
+    the class that most of its pixels have; its number is 0 where none of its pixels has one.
+    """
+    instances = []
+    for number in np.setdiff1d(objects, (BACKGROUND, VOID)):
+        mask = objects == number
+        votes = np.bincount(classes[mask], minlength=256)
+        votes[[BACKGROUND, VOID]] = 0
+        instances.append((int(votes.argmax()), mask))
+    return instances
+
+
+def read_voc(folder: Path, name: str, classes: ClassList) -> CocoPicture:
+    """Read a picture and its two masks.
+
+    Raises UnusableFileError or ImageError where one of them cannot be used, InputError for a class not in `classes`.
+    """
+    picture = folder / "JPEGImages" / f"{name}.jpg"
+    height, width = read_image(picture).shape[:2]
+    objects = folder / "SegmentationObject" / f"{name}.png"
+    numbers = folder / "SegmentationClass" / f"{name}.png"
+    masks = [read_indices(path, height=height, width=width) for path in (objects, numbers)]
+    names = dict(zip(classes.ids, classes.names))
+    instances = []
+    for number, mask in masked_instances(*masks):
+        if number == BACKGROUND:
+            raise UnusableFileError(f"{numbers}: gives no class to one of the instances in {objects}; correct it")
+        if number not in names:
+            raise InputError(f"{numbers}: the class {number} is not among {len(names)} classes; give all by --labels")
+        instances.append(CocoInstance.from_mask(names[number], mask))
+    return CocoPicture(picture.name, height, width, tuple(instances))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="VOCDIR", help="folder that holds JPEGImages and ImageSets")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write")
+    parser.add_argument("--split", default="train", help="train, val, trainval or another list (default: train)")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="classes 1, 2 ... of the masks, one a line (default: the 20 of VOC)"
+    )
+    args = parser.parse_args(argv)
+    classes = read_class_list(args.labels) if args.labels else VOC_CLASSES
+    names = read_split(args.folder, args.split)
+    check_writable(args.output)
+    pictures, skipped = convert_files(lambda name: read_voc(args.folder, name, classes), names)
+    print(f"read {len(pictures)} pictures; skipped {skipped}")
+    write_annotations(args.output, pictures, classes)
+    role = "val" if args.split == "val" else "train"
+    print("use it with", training_options(role, args.output, args.folder / "JPEGImages"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,65 @@
+"""Train a network.
+
+    python train.py --config=20                                        the small model on generated pictures
+    python train.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ...
+    python train.py --config=20 --resume auto                          go on where it was stopped
+    python -m paddle.distributed.launch --nproc_per_node=8 train.py --config=0
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
+
+from config import load_config  # noqa: E402
+from config.base import PROJECT  # noqa: E402
+from model.device import select_device  # noqa: E402
+from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
+from tools.distributed import join_world  # noqa: E402
+from tools.draw_shapes import provide  # noqa: E402
+from tools.processes import run_processes  # noqa: E402
+from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from  # noqa: E402
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    add_config_options(parser, default_config=20)
+    parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", metavar="FILE|auto", help="go on with a saved run; auto: the newest in the folder")
+    start.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; what does not fit stays random")
+    parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
+    parser.add_argument("--max-iters", type=positive_number, metavar="N", help="stop after N steps in all")
+    parser.add_argument(
+        "--performance", type=positive_number, metavar="N", help="N steps, then speed and memory; writes nothing"
+    )
+    args = parser.parse_args()
+    if args.seed is not None:
+        args.overrides.append(f"train_cfg.seed={args.seed}")
+    config = load_config(args.config, args.overrides)
+    folder = args.output or PROJECT / "runs" / config.name
+    device = select_device(args.device)
+    world = join_world()
+    if world.is_first:
+        check_folder(folder, resumes=args.resume is not None)
+        for split in ("train", "val"):
+            provide(config, split)
+    if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
+        return run_processes(sys.argv, config.train_cfg.processes)
+    data = read_data_sets(config, show=world.is_first)
+    trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
+    if args.resume:
+        started = resume(trainer, folder, args.resume)
+    else:
+        started = start_from(trainer.network, config, args.finetune)
+    if world.is_first:
+        print(started)
+    ended_by = trainer.run(last_step=args.performance or args.max_iters)
+    return 128 + ended_by if ended_by else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
