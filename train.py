@@ -21,6 +21,7 @@ from tools.cli import Parser, add_config_options, natural_number, positive_numbe
 from tools.distributed import join_world  # noqa: E402
 from tools.draw_shapes import provide  # noqa: E402
 from tools.processes import run_processes  # noqa: E402
+from tools.run_log import CURVES, LOG  # noqa: E402
 from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from  # noqa: E402
 
 
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument(
         "--performance", type=positive_number, metavar="N", help="N steps, then speed and memory; writes nothing"
     )
+    parser.add_argument("--visualdl", action="store_true", help="write the log for VisualDL too (pip install visualdl)")
     args = parser.parse_args()
     if args.seed is not None:
         args.overrides.append(f"train_cfg.seed={args.seed}")
@@ -57,7 +59,11 @@ def main() -> int:
         started = start_from(trainer.network, config, args.finetune)
     if world.is_first:
         print(started)
-    ended_by = trainer.run(last_step=args.performance or args.max_iters)
+    ended_by = trainer.run(last_step=args.performance or args.max_iters, visualdl=args.visualdl)
+    if world.is_first:
+        print(f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}")
+        if not args.performance:
+            print(f"checkpoints, {LOG} and {CURVES} are in {folder}")
     return 128 + ended_by if ended_by else 0
 
 

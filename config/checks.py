@@ -28,6 +28,9 @@ def check(config: Config) -> None:
         channels, groups = getattr(getattr(config, section), field), getattr(config, section).norm_groups
         if channels % groups:
             raise InputError(f"{section}.{field}={channels}: expected a multiple of {section}.norm_groups={groups}")
+    mixed = sum(getattr(config.augment, field) for field in _MIXING)
+    if mixed > 1:
+        raise InputError(f"augment: expected {', '.join(_MIXING)} to be 1 at most together, not {mixed:g}")
     if config.backbone.depth < 50 and (config.backbone.deform_version or config.backbone.groups > 1):
         raise InputError(
             f"backbone.depth={config.backbone.depth}: expected 50 or 101 with deformable or grouped convolutions"
@@ -45,6 +48,9 @@ def _all(count: int, is_right: Callable[[object], bool], expected: str) -> Rule:
 def _each(is_right: Callable[[object], bool], expected: str) -> Rule:
     return lambda values: all(map(is_right, values)), expected
 
+
+# Probabilities of which at most one comes true for a picture.
+_MIXING = ("copy_paste", "mixup", "cutmix")
 
 # Channels that a group norm divides: section and field.
 _GROUPED = (("mask_feat_head", "mid_channels"), ("mask_feat_head", "out_channels"), ("head", "channels"))
@@ -135,6 +141,7 @@ _RULES: dict[str, Rule] = {
     "train_cfg.loss_scale": _NATURAL,
     "train_cfg.workers": _NATURAL,
     "train_cfg.processes": _POSITIVE,
+    "train_cfg.seed": (lambda value: 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1"),
     "train_cfg.log_every": _POSITIVE,
     "train_cfg.save_every": _POSITIVE,
     "train_cfg.keep": _POSITIVE,

@@ -43,15 +43,16 @@ def _assign(config: Config, path: str, text: str) -> Config:
         near = difflib.get_close_matches(path, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
         raise InputError(f"-o {path}={text}: there is no field {path} in config {config.name}; {hint}")
-    value = _parse(text, like=known[path], assignment=f"{path}={text}")
+    # The base config's value tells the type, because an empty tuple does not.
+    value = _parse(text, like=known_fields(Config)[path], present=known[path], assignment=f"{path}={text}")
     section, _, field = path.rpartition(".")
     if not section:
         return config.replace(**{field: value})
     return config.replace(**{section: dataclasses.replace(getattr(config, section), **{field: value})})
 
 
-def known_fields(config: Config) -> dict[str, object]:
-    """Every name that can be overridden with its present value."""
+def known_fields(config: Config | type[Config]) -> dict[str, object]:
+    """Every name that can be overridden with its present value, or for the class itself with its default."""
     fields = {name: getattr(config, name) for name in PLAIN_FIELDS}
     for section in sections(config):
         values = dataclasses.asdict(getattr(config, section))
@@ -59,11 +60,11 @@ def known_fields(config: Config) -> dict[str, object]:
     return fields
 
 
-def sections(config: Config) -> list[str]:
+def sections(config: Config | type[Config]) -> list[str]:
     return [name for name in vars(Config) if dataclasses.is_dataclass(getattr(config, name))]
 
 
-def _parse(text: str, *, like: object, assignment: str) -> object:
+def _parse(text: str, *, like: object, present: object, assignment: str) -> object:
     if isinstance(like, str):
         return text
     if isinstance(like, tuple) and all(isinstance(item, str) for item in like) and like:
@@ -73,7 +74,7 @@ def _parse(text: str, *, like: object, assignment: str) -> object:
         value = ast.literal_eval(_BOOLEANS.get(text.lower(), text))
         return _convert(value, like)
     except (ValueError, SyntaxError, TypeError):
-        raise InputError(f"-o {assignment}: expected {wanted}, as in the present value {like}") from None
+        raise InputError(f"-o {assignment}: expected {wanted}, as in the present value {present}") from None
 
 
 _BOOLEANS = {"true": "True", "false": "False"}

@@ -83,9 +83,7 @@ def assigned_cells(
     scales = box_scales(sides)
     blocks = []
     first_cell = 0
-    for level, (grid, low, high) in enumerate(
-        zip(head.num_grids, config.scale_ranges[::2], config.scale_ranges[1::2])
-    ):
+    for level, (grid, low, high) in enumerate(zip(head.num_grids, config.scale_ranges[::2], config.scale_ranges[1::2])):
         for index in np.flatnonzero((scales >= low) & (scales <= high)).tolist():
             half = sides[index] * config.centre_fraction / 2
             (column, columns), (line, lines) = (

@@ -64,7 +64,12 @@ def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tenso
 def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float, alpha: float) -> Tensor:
     """Sum of the sigmoid focal loss (Lin et al. 2017) over all places and classes.
 
-    logits: float32 [m, classes]. labels: int64 [m], 0-based class, -1 where there is none.
+    logits: float32 [m, classes]. labels: int64 [m], 0-based class, -1 where there is none. gamma: 0 or more.
+    Returns a float32 scalar.
     """
     wanted = F.one_hot(labels + 1, logits.shape[1] + 1)[:, 1:]
-    return F.sigmoid_focal_loss(logits, wanted, alpha=alpha, gamma=gamma, reduction="sum")
+    margins = logits * (2 * wanted - 1)  # [m, classes], the logit of the right answer
+    weights = (1 - alpha) + (2 * alpha - 1) * wanted
+    # Not Paddle's own, whose power of 1 - p has no gradient where that is rounded to 0 and gamma is below 1.
+    doubts = paddle.exp(gamma * F.log_sigmoid(-margins))  # (1 - p)^gamma
+    return -(weights * doubts * F.log_sigmoid(margins)).sum()

@@ -118,7 +118,7 @@ def load_weights(
     if problems:
         remedy = f"it was made for --config={made_for}" if made_for else "give the config it was made for"
         raise InputError(f"{path} does not fit config {config_name}: {problems}; {remedy}")
-    network.set_state_dict({name: array.astype(np.float32, copy=False) for name, array in weights.items()})
+    _fill(network, weights)
 
 
 def load_fitting_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path) -> list[str]:
@@ -130,7 +130,7 @@ def load_fitting_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *
     fitting = {name: array for name, array in weights.items() if wanted.get(name) == array.shape}
     if not fitting:
         raise InputError(f"{path}: no weight of it fits this network; give a checkpoint of a similar one")
-    network.set_state_dict({name: array.astype(np.float32, copy=False) for name, array in fitting.items()})
+    _fill(network, fitting)
     problems = []
     for name, shape in wanted.items():
         if name not in weights:
@@ -138,6 +138,12 @@ def load_fitting_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *
         elif name not in fitting:
             problems.append(f"{name}: {weights[name].shape} in the file, {shape} here")
     return problems + [f"{name}: not in this network" for name in weights if name not in wanted]
+
+
+def _fill(network: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
+    """In each parameter's own type, which in mixed precision is not float32 everywhere."""
+    types = {name: value.numpy().dtype for name, value in network.state_dict().items()}
+    network.set_state_dict({name: array.astype(types[name], copy=False) for name, array in weights.items()})
 
 
 def compare_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

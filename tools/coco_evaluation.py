@@ -124,9 +124,9 @@ def read_ground_truth(annotations: str | Path | Mapping) -> GroundTruth:
 
     For a file as COCO defines it, pycocotools computes from the result what it computes from the file. Beyond that,
     `iscrowd` may be missing, `area` and `bbox` are taken from the mask where they are missing, `id` is given anew, and
-    polygons of fewer than 3 points, some of which pycocotools takes for boxes, are passed over. An annotation without a
-    usable segmentation, or of a picture or category that is not there, is left out and counted; crowds stay, as regions
-    in which nothing is wrong.
+    polygons of fewer than 3 points, at which pycocotools may fail, are passed over. An annotation without a usable
+    segmentation, or of a picture or category that is not there, is left out and counted; crowds stay, as regions in
+    which nothing is wrong.
     Raises InputError where the file cannot be read or is no such file.
     """
     source = "the annotations" if isinstance(annotations, Mapping) else str(annotations)
@@ -326,8 +326,7 @@ def _average_precision(kind: str, truth: GroundTruth, found: Sequence[dict], cou
         row.update(id=number, iscrowd=0)
     objects = [dict(made) for made in truth.objects if made["image_id"] in counted]  # copies: COCOeval writes into them
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = COCOeval(_index(truth, objects), _index(truth, found), kind)
-        evaluator.params.imgIds = sorted(counted)
+        evaluator = COCOeval(_index(truth, counted, objects), _index(truth, counted, found), kind)
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -344,11 +343,11 @@ def _average_precision(kind: str, truth: GroundTruth, found: Sequence[dict], cou
     )
 
 
-def _index(truth: GroundTruth, annotations: Sequence[dict]) -> COCO:
+def _index(truth: GroundTruth, counted: set[int], annotations: Sequence[dict]) -> COCO:
     # pycocotools asks for the size of a picture but does not use it, as all masks are RLE already.
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": image_id, "height": 0, "width": 0} for image_id in truth.image_ids],
+        "images": [{"id": image_id, "height": 0, "width": 0} for image_id in counted],
         "categories": [{"id": category_id} for category_id in truth.classes.ids],
         "annotations": annotations,
     }

@@ -35,6 +35,7 @@ LINE_COLORS = (
 TITLE_SIZE, LABEL_SIZE = 16, 12
 MARGIN = 12
 LONGEST_NAME = 150
+LARGEST = 1e100  # number in a line plot, so that differences and steps of numbers are numbers too
 _SUBPIXEL_BITS = 4  # of the coordinates that OpenCV draws at
 
 
@@ -50,11 +51,12 @@ def line_plot(
 ) -> np.ndarray:
     """Draw curves into one pair of axes: uint8 [H * SCALE, W * SCALE, 3] RGB.
 
-    series: the values on x and on y by the name of the curve. A curve is interrupted at values that are not finite; a
-    point without neighbours is a dot.
+    series: the values on x and on y by the name of the curve. A curve is interrupted at values that are not finite (or
+    beyond LARGEST); a point without neighbours is a dot.
     size: (H, W). x_range, y_range: (low, high) of the axes; what lies outside is cut off. By default all is shown.
     """
     curves = {name: np.array([x, y], np.float64).T for name, (x, y) in series.items()}  # [n, 2] each
+    curves = {name: np.where(np.abs(points) <= LARGEST, points, np.nan) for name, points in curves.items()}
     shown = np.concatenate([np.zeros((0, 2)), *curves.values()])
     shown = shown[np.isfinite(shown).all(axis=1)]
     canvas = Canvas(*size)
@@ -272,9 +274,10 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
     reach = max(abs(low), abs(high))
-    if high - low > 1e-9 * reach:
+    if high - low > max(1e-9 * reach, 1 / LARGEST):
         return low, high
-    return low - (reach / 2 or 0.5), high + (reach / 2 or 0.5)
+    room = reach / 2 if reach > 1 / LARGEST else 0.5
+    return low - room, high + room
 
 
 def _tick_text(value: float, step: float) -> str:

@@ -1,99 +1,171 @@
-"""What a training tells while it runs: a progress bar, and the same as JSON lines in the run's folder."""
+"""What a training tells: a progress bar, the same as JSON lines and for VisualDL, and curves at its end."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
+from config.errors import InputError
 from data.files import write_whole
+from data.images import write_image
 from tools.memory import peak_memory
+from tools.plots import line_plot
 
 LOG = "log.jsonl"
+CURVES = "curves.png"
+BOARD = "visualdl"
+NO_LOSSES = ("step", "lr", "pictures_per_second", "data_wait", "memory_mib")  # what else stands in a line
+
+
+@dataclass
+class _Span:
+    """What happened between two moments."""
+
+    steps: int = 0
+    pictures: int = 0
+    waited: float = 0.0  # seconds in which the network had no batch
+    since: float = field(default_factory=time.perf_counter)
+
+    def add(self, pictures: int, waited: float) -> None:
+        self.steps += 1
+        self.pictures += pictures
+        self.waited += waited
+
+    def speed(self) -> dict[str, float]:
+        seconds = time.perf_counter() - self.since
+        return {"pictures_per_second": self.pictures / seconds, "data_wait": self.waited / seconds}
 
 
 class RunLog:
     """The log of a run in a folder; on a resumed run it goes on behind the step that the run is resumed at.
 
-    folder: None writes no file. total: steps of the whole run; first: those that are done already.
+    folder: None writes no file. total: steps of the whole run; first: those that are done already. every: steps between
+    two lines. show: tell the user. visualdl: write the numbers for that program, too.
     """
 
-    def __init__(self, folder: Path | None, *, total: int, first: int, every: int, show: bool) -> None:
-        self.path = folder / LOG if folder else None
+    def __init__(
+        self, folder: Path | None, *, total: int, first: int, every: int, show: bool, visualdl: bool = False
+    ) -> None:
+        self.folder = folder
         self.every = every
-        self.bar = tqdm(total=total, initial=first, unit="step", disable=None if show else True, smoothing=0.05)
-        self._sums: dict[str, float] = defaultdict(float)
-        self._steps = self._pictures = 0
-        self._waited = 0.0
-        self._since = time.perf_counter()
-        if self.path:
-            kept = [line for line in read_log(self.path) if line["step"] <= first]
-            with write_whole(self.path) as temporary:
+        self.board = _board(folder) if folder and visualdl else None
+        if folder:
+            kept = [line for line in read_log(folder) if line["step"] <= first]
+            with write_whole(folder / LOG) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self.show = show
+        self.bar = tqdm(total=total, initial=first, unit="step", disable=None if show else True, smoothing=0.05)
+        self._losses: dict[str, float] = defaultdict(float)
+        self._line = _Span()
+        self._run: _Span | None = None
 
-    def add(self, step: int, losses: dict[str, float], *, rate: float, pictures: int, waited: float) -> None:
+    def add(self, step: int, losses: Mapping[str, float], *, rate: float, pictures: int, waited: float) -> None:
         """One step is done: its losses, learning rate, number of pictures and the seconds it waited for them."""
         for name, value in losses.items():
-            self._sums[name] += value
-        self._steps += 1
-        self._pictures += pictures
-        self._waited += waited
+            self._losses[name] += value
+        self._line.add(pictures, waited)
+        if self._run is None:  # the first step has to make what all others use, so the run's speed is without it
+            self._run = _Span()
+        else:
+            self._run.add(pictures, waited)
         self.bar.update()
         if step % self.every == 0:
-            self.flush(step, rate)
+            self._write_line(step, rate)
 
-    def flush(self, step: int, rate: float) -> None:
-        """Write the means since the last line."""
-        if not self._steps:
-            return
-        seconds = time.perf_counter() - self._since
-        losses = {name: total / self._steps for name, total in self._sums.items()}
-        speed = {
-            "pictures_per_second": self._pictures / seconds,
-            "data_wait": self._waited / seconds,
-            "memory_mib": peak_memory(),
-        }
+    def _write_line(self, step: int, rate: float) -> None:
+        losses = {name: total / self._line.steps for name, total in self._losses.items()}
+        speed = {**self._line.speed(), "memory_mib": peak_memory()}
         self.write({"step": step, **losses, "lr": rate, **speed})
-        shown = {name: f"{value:.3f}" for name, value in losses.items()}
-        self.bar.set_postfix_str(
-            ", ".join(f"{name} {value}" for name, value in shown.items())
-            + f", lr {rate:.2g}, {speed['pictures_per_second']:.1f} pictures/s, data wait {speed['data_wait']:.0%}, "
-            f"{speed['memory_mib']:.0f} MiB"
-        )
-        self._sums.clear()
-        self._steps = self._pictures = 0
-        self._waited = 0.0
-        self._since = time.perf_counter()
+        shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self._show(step, f"{shown}, lr {rate:.2g}, {_in_words(speed)}")
+        self._losses.clear()
+        self._line = _Span()
+
+    def _show(self, step: int, text: str) -> None:
+        """On the bar, or where there is no terminal for it in a line."""
+        if self.bar.disable and self.show:
+            print(f"step {step} of {self.bar.total}: {text}", flush=True)
+        else:
+            self.bar.set_postfix_str(text)
 
     def write(self, line: dict) -> None:
-        if self.path:
-            with self.path.open("a", encoding="utf-8") as stream:
+        if self.folder:
+            with (self.folder / LOG).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
+        if self.board:
+            for name, value in line.items():
+                if name != "step":
+                    self.board.add_scalar(name, value, line["step"])
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """The time of an evaluation or of a checkpoint does not count as that of training."""
         start = time.perf_counter()
         yield
-        self._since += time.perf_counter() - start
+        for span in filter(None, (self._line, self._run)):
+            span.since += time.perf_counter() - start
 
-    def close(self) -> None:
+    def close(self) -> str:
+        """End the bar, draw the curves; returns how fast it was, in words."""
         self.bar.close()
+        if self.board:
+            self.board.close()
+        if self.folder:
+            draw_curves(self.folder)
+        if self._run is None or not self._run.steps:
+            return f"{peak_memory():.0f} MiB"
+        steps = self._run.steps
+        speed = {**self._run.speed(), "memory_mib": peak_memory()}
+        return f"{self._run.pictures / steps / speed['pictures_per_second']:.3f} s a step, {_in_words(speed)}"
 
 
-def read_log(path: Path) -> list[dict]:
-    """The lines of a log; a last one that a crash cut off is left out."""
-    if not path.exists():
-        return []
+def _in_words(speed: Mapping[str, float]) -> str:
+    return (
+        f"{speed['pictures_per_second']:.1f} pictures/s, data wait {speed['data_wait']:.0%}, "
+        f"{speed['memory_mib']:.0f} MiB"
+    )
+
+
+def read_log(folder: Path) -> list[dict]:
+    """The lines of a run's log; a last one that a crash cut off is left out."""
+    path = folder / LOG
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
             break
     return lines
+
+
+def draw_curves(folder: Path) -> None:
+    """The losses and, where there were evaluations, the mask AP of a run as one PNG."""
+    lines = read_log(folder)
+    steps = [line for line in lines if "loss" in line]
+    plots = []
+    if steps:
+        names = [name for name in steps[0] if name not in NO_LOSSES]
+        curves = {name: ([line["step"] for line in steps], [line[name] for line in steps]) for name in names}
+        plots.append(line_plot(curves, title="Losses", x_label="step"))
+    evaluations = [line for line in lines if "mask_ap" in line]
+    if evaluations:
+        curve = [line["step"] for line in evaluations], [line["mask_ap"] for line in evaluations]
+        plots.append(line_plot({"validation": curve}, title="Mask AP", x_label="step"))
+    if plots:
+        write_image(folder / CURVES, np.concatenate(plots, axis=1))
+
+
+def _board(folder: Path):
+    try:
+        from visualdl import LogWriter
+    except ImportError:
+        raise InputError("--visualdl: the package is not installed; pip install visualdl") from None
+    return LogWriter(str(folder / BOARD))

@@ -78,11 +78,12 @@ class Trainer:
             )
         self.total_steps = self.settings.epochs * self.steps_per_epoch
         self._parameters = list(trainable(network).values())
+        self.speed = ""  # how fast the last run was, in words
         self._received = 0  # signal that this process got
         self._agreed = 0  # signal of any process, known to all from the same step on
         self._evaluating = False
 
-    def run(self, *, last_step: int | None = None) -> int:
+    def run(self, *, last_step: int | None = None, visualdl: bool = False) -> int:
         """Train to `last_step` (default: to the end of the last epoch); returns 0 or the signal that ended it.
 
         Raises InputError where a loss is not finite; the weights are then those of the step before.
@@ -90,7 +91,12 @@ class Trainer:
         last_step = min(last_step or self.total_steps, self.total_steps)
         folder = self.folder if self.world.is_first else None
         log = RunLog(
-            folder, total=last_step, first=self.step, every=self.settings.log_every, show=self.world.is_first
+            folder,
+            total=last_step,
+            first=self.step,
+            every=self.settings.log_every,
+            show=self.world.is_first,
+            visualdl=visualdl,
         )
         self.network.train()
         workers = self.settings.workers
@@ -107,7 +113,7 @@ class Trainer:
                     self.save()
             except _EvaluationStopped:
                 pass  # the state was saved before the evaluation began
-        log.close()
+        self.speed = log.close()
         return self._stopping()
 
     def _stopping(self) -> int:
@@ -162,7 +168,7 @@ class Trainer:
         count = len(names)
         shared = self.world.sum([*totals, *(losses[name].count for name in names), self._received])
         self._agreed = self._received or (signal.SIGTERM if shared[-1] else 0)
-        divisors = [max(value, 1) for value in shared[count : 2 * count]]
+        divisors = [losses[name].divisor(value) for name, value in zip(names, shared[count : 2 * count])]
         values = {name: total / divisor for name, total, divisor in zip(names, shared, divisors)}
         values["loss"] = sum(values.values())
         if not math.isfinite(values["loss"]):

@@ -50,7 +50,7 @@ def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, ke
     save_checkpoint(path.with_suffix(".pdparams"), checkpoint)
     with write_whole(path, durable=True) as temporary, temporary.open("wb") as stream:
         pickle.dump({"state_version": STATE_VERSION, **_plain(state)}, stream, protocol=4)
-    for old in _newest_first(folder)[keep:]:
+    for old in [file for file in _newest_first(folder) if _step(file) <= state.step][keep:]:
         for file in (old, old.with_suffix(".pdparams")):
             with contextlib.suppress(FileNotFoundError):
                 file.unlink()
@@ -94,4 +94,9 @@ def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted((path for path in folder.glob("step_*.pdstate") if _STEP.fullmatch(path.name)), reverse=True)
+    paths = [path for path in folder.glob("step_*.pdstate") if _STEP.fullmatch(path.name)]
+    return sorted(paths, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(_STEP.fullmatch(path.name)[1])

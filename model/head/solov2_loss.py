@@ -26,7 +26,16 @@ class LossSum(NamedTuple):
     """A loss before it is divided by what it is the mean of, which may be spread over several processes."""
 
     total: Tensor  # float32 scalar with gradient
-    count: int
+    count: int  # what it is a sum over
+    extra: int = 0  # added once to the counts of all processes
+
+    def divisor(self, count: float) -> float:
+        """What to divide by, given the counts of all processes together."""
+        return max(count + self.extra, 1)
+
+    def mean(self) -> Tensor:
+        """The loss where there is one process."""
+        return self.total / self.divisor(self.count)
 
 
 def solov2_losses(
@@ -36,8 +45,15 @@ def solov2_losses(
 
     cate_logits: [N, cells, classes]; kernels: [N, cells, D]; mask_feats: [N, D, H / 4, W / 4]; targets: N.
     The mask loss is a mean over (cell, instance) pairs, the category loss is divided by the number of cells that have
-    a class, and 1, as in the original SOLO.
+    a class, and 1, as in the original SOLO. All of it is float32, in mixed precision too.
     """
+    with paddle.amp.auto_cast(enable=False):
+        return _float32_losses(cate_logits, kernels, mask_feats, targets, config)
+
+
+def _float32_losses(
+    cate_logits: Tensor, kernels: Tensor, mask_feats: Tensor, targets: Sequence[PictureTargets], config: LossConfig
+) -> dict[str, LossSum]:
     dice, pairs, positives = paddle.zeros([]), 0, 0
     for index, picture in enumerate(targets):
         feats = mask_feats[index].astype("float32").flatten(start_axis=1)  # [D, pixels]
@@ -54,5 +70,5 @@ def solov2_losses(
     category = focal_loss(logits, labels, gamma=config.focal_gamma, alpha=config.focal_alpha)
     return {
         "mask": LossSum(dice * config.dice_weight, pairs),
-        "category": LossSum(category, positives + 1),
+        "category": LossSum(category, positives, extra=1),
     }

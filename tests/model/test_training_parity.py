@@ -71,7 +71,7 @@ def learnt(request):
     images = [normalize(recipe().image(256, 320, salt=salt), config.data) for salt in (2, 3)]
     batch = paddle.to_tensor(pad_to_batch(images, config.data.size_divisor))
     losses = network.losses(batch, [to_tensors(target) for target in targets])
-    means = {name: loss.total / max(loss.count, 1) for name, loss in losses.items()}
+    means = {name: loss.mean() for name, loss in losses.items()}
     sum(means.values()).backward()
     foreign_names = {ours: theirs for ours, (theirs, _) in table.rename(foreign_checkpoint(fixture.model)).items()}
     return fixture, config, targets, network, {name: float(loss) for name, loss in means.items()}, foreign_names

@@ -15,7 +15,7 @@ from config.errors import InputError
 from tests import trainings
 from tools.checkpoint import load_checkpoint
 from tools.distributed import ALONE
-from tools.run_log import LOG, read_log
+from tools.run_log import read_log
 from tools.trainer import Trainer
 from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from
 from tools.training_state import BEST, load_state, newest_state
@@ -27,7 +27,7 @@ def trainer(folder: Path | None, *overrides: str) -> Trainer:
 
 
 def losses(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_log(folder / LOG) if "loss" in line]
+    return [line["loss"] for line in read_log(folder) if "loss" in line]
 
 
 def test_it_learns(tmp_path):
@@ -168,7 +168,7 @@ def test_the_best_is_kept(tmp_path, monkeypatch):
     run.evaluate = lambda network: next(answers)
     run.run()
     assert load_checkpoint(tmp_path / BEST).source["step"] == "4"
-    assert [line["mask_ap"] for line in read_log(tmp_path / LOG) if "mask_ap" in line] == [0.2, 0.1]
+    assert [line["mask_ap"] for line in read_log(tmp_path) if "mask_ap" in line] == [0.2, 0.1]
     state = newest_state(tmp_path)[1]
     assert (state.best_ap, state.evaluation_due) == (0.2, False)
 
@@ -186,7 +186,7 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
     resume(second, tmp_path, "auto")
     second.evaluate = lambda network: 0.5
     second.run(last_step=second.step + 1)
-    assert [line["step"] for line in read_log(tmp_path / LOG) if "mask_ap" in line] == [4, 5]
+    assert [line["step"] for line in read_log(tmp_path) if "mask_ap" in line] == [4, 5]
 
 
 def test_evaluation_uses_the_average_and_gives_the_weights_back(tmp_path):

@@ -1,0 +1,191 @@
+"""`train.py` as a user runs it: to the end, stopped and resumed, killed, and with what cannot work."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from config.base import PROJECT
+from tests import trainings
+from tools.checkpoint import load_checkpoint
+from tools.run_log import read_log
+from tools.training_state import newest_state
+
+
+def command(*arguments: str, launcher: tuple[str, ...] = ()) -> list[str]:
+    return [sys.executable, *launcher, str(PROJECT / "train.py"), *arguments]
+
+
+def train(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments, **options), capture_output=True, text=True, timeout=120, check=False)
+
+
+def in_run(folder: Path, *more: str) -> list[str]:
+    return [*trainings.options(*more), "--device=cpu", "--output", str(folder)]
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_log(folder) if "loss" in line]
+
+
+def wait_for_first_step(process: subprocess.Popen) -> None:
+    for line in iter(process.stdout.readline, b""):  # ends when the process does, so that nothing waits for ever
+        if line.startswith(b"step "):
+            return
+
+
+def test_from_nothing_to_a_checkpoint_that_eval_reads(tmp_path):
+    done = train(*in_run(tmp_path / "run", "train_cfg.eval_every=2"), "--seed=3")
+    assert done.returncode == 0, done.stderr
+    assert "8 of 8 steps" in done.stdout
+    assert "starting from random weights" in done.stdout
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"log.jsonl", "curves.png", "best.pdparams"}
+    checkpoint = load_checkpoint(tmp_path / "run" / "best.pdparams")
+    assert (checkpoint.config_name, len(checkpoint.classes)) == ("solov2_tiny_shapes", 8)
+    line = read_log(tmp_path / "run")[0]
+    assert line.keys() == {
+        "step", "mask", "category", "loss", "lr", "pictures_per_second", "data_wait", "memory_mib"
+    }
+    evaluated = subprocess.run(
+        [sys.executable, str(PROJECT / "eval.py"), *in_run(tmp_path / "eval", "eval_cfg.batch_size=3")]
+        + ["--weights", str(tmp_path / "run" / "best.pdparams"), "--classwise"],
+        capture_output=True, text=True, timeout=120, check=False,
+    )
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert f"{trainings.PICTURES} pictures" in evaluated.stdout
+    assert "crescent" in evaluated.stdout
+    assert (tmp_path / "eval" / "index.html").exists()
+
+
+def test_resuming_and_other_starts(tmp_path):
+    first, whole = tmp_path / "first", tmp_path / "whole"
+    assert train(*in_run(whole)).returncode == 0
+    assert train(*in_run(first), "--max-iters=3").returncode == 0
+    refused = train(*in_run(first))
+    assert refused.returncode == 2
+    assert "--resume auto" in refused.stderr
+    resumed = train(*in_run(first), "--resume", "auto")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "after step 3" in resumed.stdout
+    assert losses(first) == losses(whole)
+    tuned = train(*in_run(tmp_path / "tuned"), "--max-iters=1", "--finetune", str(whole / "step_0000008.pdparams"))
+    assert tuned.returncode == 0, tuned.stderr
+    assert losses(tmp_path / "tuned")[0] < losses(whole)[0]
+
+
+def test_performance_leaves_nothing_behind(tmp_path):
+    done = train(*in_run(tmp_path / "run"), "--performance=3")
+    assert done.returncode == 0, done.stderr
+    assert "pictures/s" in done.stdout and "MiB" in done.stdout
+    assert not list((tmp_path / "run").iterdir())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
+    options = in_run(tmp_path, "train_cfg.epochs=1000", f"train_cfg.processes={processes}", "train_cfg.batch_size=1")
+    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_for_first_step(process)
+        process.send_signal(number)
+        errors = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == status, errors
+    assert "Traceback" not in errors
+    state = newest_state(tmp_path)[1]
+    assert state.step == len(losses(tmp_path)) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("-o", "train_path=nowhere.json"), "nowhere.json"),
+        (("-o", "train_pre_path=nowhere"), "nowhere"),
+        (("-o", "train_cfg.batch_size=100"), "train_cfg.batch_size"),
+        (("-o", "train_cfg.precision=O1"), "does nothing on a CPU"),
+        (("-o", "train_cfg.model_path=weights/none.pdparams"), "--finetune"),
+        (("--finetune", "weights/none.pdparams"), "weights/none.pdparams"),
+        (("--resume", "weights/none.pdstate"), "weights/none.pdstate"),
+        (("--resume", "auto", "--finetune", "x"), "not allowed with"),
+        (("--max-iters", "0"), "0 is too few"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, arguments, says):
+    import train as door
+    from tools.cli import run
+
+    monkeypatch.setattr(sys, "argv", ["train.py", *in_run(tmp_path / "run"), *arguments])
+    try:
+        status = run(door.main)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and says in lines[0], lines
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    """2 x 2 pictures against 1 x 4, started by us and by Paddle's launcher, where norms do not look at the batch."""
+    # With Momentum the first step is the gradient times the learning rate.
+    fixed = ("backbone.norm=frozen", "train_cfg.optimizer=momentum", "train_cfg.epochs=5", "train_cfg.warmup_iters=0")
+
+    def ten_steps(name: str, *overrides: str, launcher: tuple[str, ...] = ()) -> tuple[dict, list[float]]:
+        """The weights after the first step, and all losses."""
+        folder = tmp_path / name
+        for more in (["--max-iters=1"], ["--resume=auto"]):
+            done = train(*in_run(folder, *fixed, *overrides), *more, launcher=launcher)
+            assert done.returncode == 0, done.stderr
+            if more == ["--max-iters=1"]:
+                weights = newest_state(folder)[1].weights
+        return weights, losses(folder)
+
+    launcher = ("-m", "paddle.distributed.launch", "--nproc_per_node=2", f"--log_dir={tmp_path / 'log'}")
+    weights, wanted = ten_steps("one", "train_cfg.batch_size=4")
+    assert len(wanted) == 10
+    for found, values in (ten_steps("ours", "train_cfg.processes=2"), ten_steps("launched", launcher=launcher)):
+        np.testing.assert_allclose(values, wanted, rtol=1e-5)
+        for name, value in weights.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_a_process_that_fails_ends_the_others(tmp_path):
+    options = in_run(tmp_path, "train_cfg.processes=2", "train_cfg.epochs=1000", "train_cfg.batch_size=1")
+    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        wait_for_first_step(process)
+        members = children_of(process.pid)
+        assert len(members) == 2
+        os.kill(members[1], signal.SIGKILL)
+        process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGKILL
+    assert not any(is_alive(member) for member in members)
+
+
+def test_a_killed_run_leaves_no_process_behind_and_resumes(tmp_path):
+    options = in_run(
+        tmp_path, "train_cfg.processes=2", "train_cfg.epochs=1000", "train_cfg.batch_size=1", "train_cfg.save_every=1"
+    )
+    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for _ in range(3):
+            wait_for_first_step(process)
+        members = children_of(process.pid)
+        process.kill()
+        process.communicate(timeout=60)  # until nobody writes to its output any more
+    assert not any(is_alive(member) for member in members)
+    saved = newest_state(tmp_path)[1].step
+    assert saved >= len(losses(tmp_path)) - 1
+    resumed = train(*options, "--resume=auto", f"--max-iters={saved + 1}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"after step {saved}" in resumed.stdout
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()

@@ -1,0 +1,259 @@
+"""What is counted about a data set, on squares whose cells are worked out by hand."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import load_config
+from config.base import PROJECT, HeadConfig, TargetConfig
+from config.errors import InputError
+from data.coco import read_coco
+from data.grid_targets import box_scales, box_sides, centre_of_mass, grid_targets
+from data.images import read_image
+from tests.samples import SAMPLES
+from tests.squares import GRIDS, options, write_squares
+from tools.check_dataset import evenly_spread, main
+from tools.dataset_plots import class_plot, scale_plot
+from tools.dataset_statistics import (
+    OVERLAP,
+    Measured,
+    count_landing,
+    fitted_scale_ranges,
+    input_sizes,
+    measure,
+    suggest,
+    total,
+)
+from tools.plots import LINE_COLORS
+
+NAMES = ("cat", "dog")
+# Left, top, side. Grids of 8, 16 and 32 pixels to a cell, for scales 1 to 10, 8 to 20 and 16 to 30.
+SCENE = (
+    (1, 1, 6),  # fine grid, cell 0, 0
+    (9, 1, 6),  # fine grid, cell 0, 1: alone
+    (2, 2, 4),  # fine grid, cell 0, 0: shares it with the first
+    (40, 40, 9),  # fine grid, cell 5, 5: alone; middle grid, cell 2, 2
+    (40, 40, 12),  # middle grid, cell 2, 2: shares it with the one before and has no other
+    (2, 36, 24),  # coarse grid, cell 1, 0
+    (25, 40, 17),  # middle grid, cell 3, 2 and its neighbours 2, 1 and 2, 2 and 3, 1; coarse grid, 1, 1 and 1, 0
+    (20, 10, 40),  # in no range
+    (61, 5, 1),  # fine grid, cell 0, 7; no pixel remains at 1/4 size, nor at half of the picture's
+)
+
+
+@pytest.fixture(scope="module")
+def squares(tmp_path_factory) -> list[str]:
+    """Overrides for a training set of SCENE and an empty picture, and a validation set of one square."""
+    folder = tmp_path_factory.mktemp("squares")
+    train = write_squares(folder, "train", [SCENE, ()], NAMES)
+    return [*GRIDS, *train, *write_squares(folder, "val", [SCENE[:1]], NAMES)]
+
+
+def measured(overrides: list[str], short_side: int) -> tuple[Measured, HeadConfig, TargetConfig]:
+    """The scene at one size."""
+    config = load_config(20, overrides)
+    data = read_coco(config.train_path, config.train_pre_path)
+    (found,) = measure(data.records[0], short_sides=[short_side], data=config.data, target=config.target)
+    return found, config.head, config.target
+
+
+def test_instances_fall_where_the_paper_puts_them(squares):
+    found, head, target = measured(squares, 64)
+    landing = count_landing(found, head=head, target=target)
+    assert landing.objects.tolist() == [5, 3, 2]
+    assert landing.cells.tolist() == [4, 4, 2]
+    assert landing.same_centre.tolist() == [2, 2, 0]
+    assert landing.any_shared.tolist() == [2, 3, 2]
+    assert landing.on_none == 1
+    assert landing.crowded_out == 3  # the two in cell 0, 0, and the one of 12; that of 9 has the fine grid
+    assert (found.lost, found.vanished) == (0, 1)
+
+
+def test_half_the_size_moves_instances_to_finer_levels(squares):
+    found, head, target = measured(squares, 32)
+    assert found.size == (32, 32)
+    assert (found.lost, len(found.sides)) == (1, 8)
+    landing = count_landing(found, head=head, target=target)
+    assert landing.objects.tolist() == [6, 3, 1]  # 3, 3, 2, 4.5, 6 and 8.5; 12, 8.5 and 20; 20
+    assert landing.on_none == 0
+
+
+def test_vanished_is_what_the_targets_have_nothing_of(squares):
+    found, _, soft = measured([*squares, "target.soft_masks=true"], 64)
+    assert soft.soft_masks and found.vanished == 0  # a sixteenth of it remains
+
+
+@given(SAMPLES)
+def test_same_cells_as_in_training(sample):
+    """Cells and instances on no level are those of grid_targets."""
+    head, target = replace(HeadConfig(), num_grids=(9, 4)), replace(TargetConfig(), scale_ranges=(2, 15, 9, 30))
+    targets = grid_targets(sample.gt_masks, sample.gt_boxes, sample.gt_classes, size=(64, 96), head=head, config=target)
+    centres = np.array([centre_of_mass(mask) for mask in sample.gt_masks]).reshape(-1, 2)
+    found = Measured((64, 96), centres, box_sides(sample.gt_boxes, target), 0, 0)
+    landing = count_landing(found, head=head, target=target)
+    assert landing.cells.tolist() == [(targets.labels[part] >= 0).sum() for part in (slice(81), slice(81, 97))]
+    assert landing.on_none == len(sample) - len(np.unique(targets.rows))
+    assert (landing.same_centre <= landing.any_shared).all() and (landing.any_shared <= landing.objects).all()
+    assert total([landing, landing]).cells.tolist() == (2 * landing.cells).tolist()
+    assert total([landing, landing]).unlearnt == 2 * landing.unlearnt
+
+
+@given(
+    scales=st.lists(st.floats(0, 5000), min_size=1, max_size=30).map(np.array),
+    grids=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+)
+def test_fitted_ranges_leave_no_instance_out(scales, grids):
+    ranges = fitted_scale_ranges(scales, num_grids=grids, present=(1.0, 2048.0))
+    lows, highs = np.array(ranges[::2]), np.array(ranges[1::2])
+    assert len(lows) == len(grids) and (lows <= highs).all()
+    assert ((scales[:, None] >= lows) & (scales[:, None] <= highs)).any(axis=1).all()
+    load_config(20, [f"head.num_grids={grids}", f"head.strides={[8] * len(grids)}", f"target.scale_ranges={ranges}"])
+
+
+def test_fitted_ranges_share_instances_as_cells():
+    """Grids of 16 and 4 cells: four fifths of the instances belong to the fine one."""
+    scales = np.arange(1.0, 101.0)
+    ranges = fitted_scale_ranges(scales, num_grids=(4, 2), present=(1.0, 50.0))
+    border = np.quantile(scales, 0.8)
+    assert ranges == (1.0, round(border * OVERLAP**0.5), round(border / OVERLAP**0.5), 100.0)
+
+
+def crowd(count: int, side: float) -> Measured:
+    """Squares side by side in a row of cells of the fine grid, two in each cell of the middle one."""
+    centres = np.array([(8 * index + 4, 4) for index in range(count)], np.float64)
+    return Measured((64, 64), centres, np.full((count, 2), float(side)), 0, 0)
+
+
+def test_better_ranges_are_suggested(squares):
+    """Squares of 12 fall on the middle grid only, in pairs; on the fine one each has a cell."""
+    config = load_config(20, squares)
+    suggestion = suggest([crowd(8, 12)], head=config.head, target=config.target)
+    assert suggestion.before.crowded_out == 8
+    assert suggestion.after.unlearnt == 0
+    better = replace(config.target, scale_ranges=suggestion.scale_ranges)
+    assert count_landing(crowd(8, 12), head=config.head, target=better).crowded_out == 0
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        [crowd(8, 6)],  # each has a cell
+        [crowd(1, 6)._replace(centres=np.full((2, 2), 4.0), sides=np.full((2, 2), 6.0))],  # no grid could part them
+        [crowd(0, 6)],
+    ],
+    ids=["nothing to mend", "nothing to gain", "nothing there"],
+)
+def test_nothing_is_suggested_without_a_gain(squares, pictures):
+    config = load_config(20, squares)
+    assert suggest(pictures, head=config.head, target=config.target) is None
+
+
+def test_sizes_of_training_are_measured():
+    assert input_sizes(load_config(20, ["data.short_side=64"])) == [64]
+    assert input_sizes(load_config(1, ["augment.short_sides=512,352,448"])) == [448, 352, 512]
+    assert input_sizes(load_config(1, ["augment.short_sides=448"])) == [448]
+
+
+def test_scales_are_square_roots_of_areas():
+    assert box_scales(np.array([[4.0, 9.0], [0.0, 5.0]])).tolist() == [6.0, 0.0]
+
+
+def test_limit_spreads_over_the_records():
+    assert list(evenly_spread(range(10), 4)) == [0, 2, 5, 7]
+    assert list(evenly_spread(range(3), 4)) == list(evenly_spread(range(3), None)) == [0, 1, 2]
+
+
+def check(*arguments: object) -> int:
+    return main(["--config=20", "--processes=0", *map(str, arguments)])
+
+
+def test_report(squares, tmp_path, capsys):
+    assert check(*options(*squares), "--output", tmp_path) == 0
+    report = capsys.readouterr().out
+    assert "2 pictures, 1 of them without an instance, 9 instances; 0 crowds" in report
+    assert "classes: 2, the same in" in report
+    rows = {line.split()[0]: line.split()[1:] for line in report.splitlines() if line.startswith(NAMES)}
+    assert rows == {"cat": ["1", "5", "1"], "dog": ["2", "4", "0"]}
+    assert "val: 1 of 2 classes have no instance" in report
+    middle = next(line for line in report.splitlines() if line.startswith("  4 x 4"))
+    assert [int(number) for number in middle.split()[-4:]] == [3, 4, 2, 3]
+    assert "1 instances land on no level, 3 are crowded out on all of theirs" in report
+    assert "1 masks vanish at 1/4 size" in report
+    pictures = {"classes_train.png", "classes_val.png", "scales_train_64.png", "scales_val_64.png"}
+    assert {path.name for path in tmp_path.iterdir()} == pictures
+
+
+def test_suggestion_is_an_option_that_works(tmp_path, capsys):
+    row = [(16 * index + left, 0, 7) for index in range(4) for left in (0, 8)]
+    paths = write_squares(tmp_path, "train", [row], NAMES)
+    ranges = "target.scale_ranges=1,2,5,20,16,30"
+    assert check(*options(*GRIDS, *paths, ranges), "--split=train", "--output", tmp_path / "before") == 0
+    (line,) = re.findall(r"-o (target\.scale_ranges=\S+)", capsys.readouterr().out)
+    assert check(*options(*GRIDS, *paths, line), "--split=train", "--output", tmp_path / "after") == 0
+    report = capsys.readouterr().out
+    assert "0 instances land on no level, 0 are crowded out" in report and "-o target" not in report
+
+
+def test_problems_are_named(squares, tmp_path, capsys):
+    paths = write_squares(tmp_path, "train", [SCENE, ()], NAMES)
+    (tmp_path / "train" / "2.png").unlink()
+    assert check(*options(*GRIDS, *paths), "--split=train", "--limit=1", "--output", tmp_path) == 0
+    assert re.search(r"1 image not found in .*, left out: .*train\.json image 2 '2\.png'", capsys.readouterr().out)
+
+
+def test_other_classes_are_an_error(squares, tmp_path):
+    more = write_squares(tmp_path, "val", [SCENE], (*NAMES, "hen"))
+    with pytest.raises(InputError, match=r"1 category id of .*val\.json is not in .*: 3 'hen'; "):
+        check(*options(*squares, *more[:2]), "--output", tmp_path)
+    (tmp_path / "renamed.txt").write_text("cat\nwolf")
+    with pytest.raises(InputError, match=r"train\.json has other category names .*2 is 'dog' and was 'wolf'"):
+        check(*options(*squares, f"classes_path={tmp_path / 'renamed.txt'}"), "--output", tmp_path)
+    with pytest.raises(InputError, match=r"1 category id of .*classes\.txt is not in .*train\.json: 3 'hen'"):
+        check(*options(*squares, more[2]), "--output", tmp_path)
+
+
+def command_line(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, PROJECT / "tools" / "check_dataset.py", "--config=20", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_command_line(squares, tmp_path):
+    """With processes that decode."""
+    done = command_line(*options(*squares), "--processes=1", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"The drawings are in {tmp_path}" in done.stdout
+
+
+def test_mistake_is_one_line(squares, tmp_path):
+    done = command_line(*options(*squares, f"train_path={tmp_path / 'none.json'}"), "--output", tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1 and "none.json: cannot be read" in done.stderr
+
+
+def test_class_plot_leaves_out_rare_classes():
+    many = class_plot([f"class {index}" for index in range(300)], np.arange(300), title="")
+    few = class_plot([f"class {index}" for index in range(100)], np.arange(100), title="")
+    assert many.shape[0] < few.shape[0] + 100 and many.dtype == np.uint8
+
+
+@pytest.mark.parametrize("scales", [[], [0.0], [0.0, 1.0, 4000.0], [7.5] * 9], ids=str)
+def test_scale_plot_shows_each_level(scales):
+    levels = {"now": (["fine", "coarse"], (0, 48, 24, 2048)), "then": (["fine", "coarse"], (0, 1, 1, 1))}
+    drawn = scale_plot(np.array(scales), levels, title="squares")
+    assert drawn.dtype == np.uint8 and drawn.ndim == 3
+    for color in LINE_COLORS[:2]:
+        assert (drawn == color).all(axis=-1).any()
+
+
+def test_scale_plot_is_written_as_it_is(squares, tmp_path):
+    check(*options(*squares), "--split=val", "--output", tmp_path)
+    assert read_image(tmp_path / "scales_val_64.png").shape[1] == 1280
