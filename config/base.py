@@ -121,7 +121,7 @@ class AugmentConfig:
 
     copy_paste: float = 0.0  # probability; instances of a second picture are pasted in (Ghiasi et al. 2021)
     mixup: float = 0.0  # probability; the second picture shines through, its instances are added (Zhang et al. 2018)
-    mixup_beta: float = 1.5  # both parameters of the beta distribution that the share is drawn from
+    mix_beta: float = 1.5  # both parameters of the beta distribution that the share of either is drawn from
     cutmix: float = 0.0  # probability; a rectangle of the second picture replaces that of the first (Yun et al. 2019)
     distort: float = 0.0  # probability of each of brightness, contrast, saturation and hue (Liu et al. 2016)
     distort_brightness: float = 32.0  # largest shift of the values 0 to 255
@@ -215,6 +215,9 @@ PPDET_ZOO = "paddledet.bj.bcebos.com/models/{}.pdparams"
 PPDET_0_5_ZOO = "paddlemodels.bj.bcebos.com/object_detection/{}.pdparams"
 
 
+_DATA_FIELDS = ("train_path", "classes_path")
+
+
 class Config:
     """One model with everything needed to run it; a numbered subclass states only what differs.
 
@@ -269,6 +272,16 @@ class Config:
     @property
     def classes_file(self) -> Path:
         return PROJECT / self.classes_path
+
+    @property
+    def lists_its_classes(self) -> bool:
+        """Whether `classes_path` is about the data in `train_path`: it is stated with it or by who is more specific.
+
+        Who names another data set and no class list wants the classes of its annotations, not the list of a parent.
+        """
+        places = [vars(self), *map(vars, type(self).__mro__)]
+        stated = {field: next(i for i, place in enumerate(places) if field in place) for field in _DATA_FIELDS}
+        return stated["classes_path"] <= stated["train_path"]
 
     def model_path(self, section: str) -> Path:
         """Where `train_cfg`, `eval_cfg` or `test_cfg` looks for its checkpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable
 
 from config.base import Config
@@ -28,9 +29,10 @@ def check(config: Config) -> None:
         channels, groups = getattr(getattr(config, section), field), getattr(config, section).norm_groups
         if channels % groups:
             raise InputError(f"{section}.{field}={channels}: expected a multiple of {section}.norm_groups={groups}")
-    mixed = sum(getattr(config.augment, field) for field in _MIXING)
+    mixed = math.fsum(getattr(config.augment, field) for field in _MIXING)
     if mixed > 1:
-        raise InputError(f"augment: expected {', '.join(_MIXING)} to be 1 at most together, not {mixed:g}")
+        names = " + ".join(f"augment.{field}" for field in _MIXING)
+        raise InputError(f"{names}={mixed:g}: expected 1 or less, because one of them happens to a picture at most")
     if config.backbone.depth < 50 and (config.backbone.deform_version or config.backbone.groups > 1):
         raise InputError(
             f"backbone.depth={config.backbone.depth}: expected 50 or 101 with deformable or grouped convolutions"
@@ -109,7 +111,7 @@ _RULES: dict[str, Rule] = {
     "loss.focal_alpha": _FRACTION,
     "augment.copy_paste": _FRACTION,
     "augment.mixup": _FRACTION,
-    "augment.mixup_beta": (lambda value: value > 0, "a number above 0"),
+    "augment.mix_beta": (lambda value: value > 0, "a number above 0"),
     "augment.cutmix": _FRACTION,
     "augment.distort": _FRACTION,
     "augment.distort_brightness": _NATURAL,

@@ -43,12 +43,12 @@ def copy_paste(sample: Sample, second: Sample, *, rng: np.random.Generator) -> S
 
 
 def mixup(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.random.Generator) -> Sample:
-    """Blend two pictures, the first with a share from Beta(mixup_beta, mixup_beta), and keep all instances of both.
+    """Blend two pictures, the first with a share from Beta(mix_beta, mix_beta), and keep all instances of both.
 
     Zhang et al. 2018, for detection as in Zhang et al. 2019: both pictures lie at the top left and keep their shape, on
     black where one does not reach.
     """
-    share = rng.beta(config.mixup_beta, config.mixup_beta)
+    share = rng.beta(config.mix_beta, config.mix_beta)
     height, width = np.maximum(sample.image.shape[:2], second.image.shape[:2]).tolist()
     images = (_pad(each.image, height, width) for each in (sample, second))
     first, other = images
@@ -58,11 +58,11 @@ def mixup(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.rand
 def cutmix(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.random.Generator) -> Sample:
     """Replace a rectangle by that of the second picture, scaled to cover the first (Yun et al. 2019).
 
-    The first picture's share of the area is drawn from Beta(mixup_beta, mixup_beta); it is larger where the rectangle,
+    The first picture's share of the area is drawn from Beta(mix_beta, mix_beta); it is larger where the rectangle,
     whose centre is drawn, sticks out of the picture. Instances are cut at its sides.
     """
     height, width = sample.image.shape[:2]
-    side = math.sqrt(1 - rng.beta(config.mixup_beta, config.mixup_beta))
+    side = math.sqrt(1 - rng.beta(config.mix_beta, config.mix_beta))
     top, bottom = _draw_interval(height, side, rng)
     left, right = _draw_interval(width, side, rng)
     if top == bottom or left == right:

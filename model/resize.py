@@ -16,9 +16,10 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     """[N, C, H, W] to [N, C, *size].
 
     Small maps on a CPU by two products with constant matrices, which forward and backward take a quarter of the time of
-    Paddle's interpolation there.
+    Paddle's interpolation there. The same values, except for a side of 1, which Paddle's makes of the first pixel.
     """
-    if not x.place.is_cpu_place() or max(*size, *x.shape[2:]) > LONGEST_BY_MATRIX:
+    on_cpu = paddle.in_dynamic_mode() and x.place.is_cpu_place()  # a static graph does not know where it will run
+    if not on_cpu or max(*size, *x.shape[2:]) > LONGEST_BY_MATRIX:
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     rows, columns = _matrix(x.shape[2], size[0]), _matrix(x.shape[3], size[1])
     return paddle.matmul(paddle.matmul(rows, x), columns, transpose_y=True)

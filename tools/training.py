@@ -10,8 +10,8 @@ from paddle import nn
 
 from config.base import PROJECT, Config
 from config.errors import InputError
-from data.class_lists import ClassList
-from data.coco import CocoData, read_coco
+from data.class_lists import ClassList, read_class_list
+from data.coco import CocoData, check_same_classes, read_coco
 from data.files import check_writable
 from data.training_set import TrainingSet
 from model.solov2 import build_model
@@ -42,6 +42,10 @@ def read_data_sets(config: Config, *, show: bool) -> DataSets:
         PROJECT / config.train_path, PROJECT / config.train_pre_path, keep_empty=config.train_cfg.keep_empty
     )
     classes = training.classes
+    if config.lists_its_classes:
+        listed = read_class_list(config.classes_file)
+        names = {"first_name": config.classes_path, "second_name": config.train_path}
+        check_same_classes(listed, classes, **names)
     validation = None
     if config.train_cfg.eval_every:
         validation = read_coco(

@@ -82,3 +82,24 @@ def test_a_wrong_word_is_one_clear_line(which, overrides, says):
     with pytest.raises(InputError, match=says) as error:
         load_config(which, overrides)
     assert "\n" not in str(error.value)
+
+
+def test_a_class_list_is_about_the_data_it_is_stated_with():
+    class Mine(Config):
+        """Other data, no list."""
+
+        number = 100
+        train_path = "mine.json"
+
+    class Listed(Mine):
+        """Other data and its list."""
+
+        number = 101
+        classes_path = "mine.txt"
+
+    assert load_config(0).lists_its_classes and load_config(20).lists_its_classes
+    assert not load_config(0, ["train_path=mine.json"]).lists_its_classes
+    assert load_config(0, ["train_path=mine.json", "classes_path=mine.txt"]).lists_its_classes
+    assert not Mine().lists_its_classes
+    assert Listed().lists_its_classes
+    assert not load_config(Listed(), ["train_path=other.json"]).lists_its_classes

@@ -183,15 +183,34 @@ def test_random_crop_is_a_part_of_the_picture_with_instances(sample, seed):
 
 
 def test_random_crop_has_the_limits_of_its_size():
-    sample = painted_sample(4, 200, 300)
-    shares, aspects = [], []
-    for seed in range(300):
-        height, width = random_crop(sample, np.random.default_rng(seed)).image.shape[:2]
-        shares.append((height / 200 * width / 300) ** 0.5)
-        aspects.append((width / 300) / (height / 200))
-    assert shares.count(1.0) > 30  # uncropped
-    assert 0.29 < min(shares) < 0.4
-    assert 0.48 < min(aspects) < 0.75 and 1.35 < max(aspects) < 2.05
+    """Every part holds some instance of a picture that is full of small ones, so that none is refused."""
+    places = [(y, x) for y in range(0, 200, 20) for x in range(0, 300, 20)]
+    sample = Sample(
+        image=np.zeros((200, 300, 3), np.uint8),
+        gt_masks=tuple(MaskWindow(y, x, np.ones((20, 20), np.uint8)) for y, x in places),
+        gt_boxes=np.float32([[x, y, x + 20, y + 20] for y, x in places]),
+        gt_classes=np.arange(len(places)),
+        name="tiles.png",
+    )
+    parts = [random_crop(sample, np.random.default_rng(seed)).image.shape[:2] for seed in range(300)]
+    heights, widths = np.array([part for part in parts if part != (200, 300)]).T / [[200], [300]]
+    scales, aspects = np.sqrt(heights * widths), widths / heights
+    assert 0.29 < scales.min() < 0.35 and scales.max() > 0.95
+    assert 0.48 < aspects.min() < 0.6 and 1.7 < aspects.max() < 2.05
+    assert 0.4 < len(scales) / len(parts) < 0.6  # no part overlaps with a tile by 0.1: it is the limit 0 or no crop
+
+
+def test_random_crop_meets_each_limit_as_often():
+    """With an instance as large as the picture, a part's share of the area is its intersection over union."""
+    mask = MaskWindow(0, 0, np.ones((100, 100), np.uint8))
+    sample = Sample(np.zeros((100, 100, 3), np.uint8), (mask,), np.float32([[0, 0, 100, 100]]), np.array([0]), "a.png")
+    parts = [random_crop(sample, np.random.default_rng(seed)) for seed in range(400)]
+    assert 0.09 < np.mean([part is sample for part in parts]) < 0.2  # a seventh
+    areas = np.array([part.gt_masks[0].area / 10000 for part in parts if part is not sample])
+    # All parts of the limit 0.9, and of those of 0, 0.1, 0.3, 0.5, 0.7 the shares that a uniform scale gives.
+    by_limit = [(1 - 0.9**0.5) / (1 - max(limit**0.5, 0.3)) for limit in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)]
+    assert np.mean(areas >= 0.9) == pytest.approx(np.mean(by_limit), abs=0.07)  # 0.29
+    assert (areas < 0.3).any()
 
 
 def test_random_crop_keeps_the_instances_whose_centre_it_holds():
@@ -217,12 +236,13 @@ def test_random_crop_keeps_the_instances_whose_centre_it_holds():
     assert kept == {1, 2, 3, 4}
 
 
-def test_random_crop_goes_on_to_a_limit_that_can_be_met():
-    """A small instance overlaps with no part by 0.1: what decides is whether 0 or the whole picture comes up first."""
-    mask = MaskWindow(50, 70, np.ones((4, 4), np.uint8))
-    sample = Sample(np.zeros((100, 140, 3), np.uint8), (mask,), np.float32([[70, 50, 74, 54]]), np.array([0]), "a.png")
-    cropped = [random_crop(sample, np.random.default_rng(seed)).image.shape != (100, 140, 3) for seed in range(300)]
-    assert 0.4 < np.mean(cropped) < 0.6
+def test_random_crop_tries_again_where_the_mask_is_outside():
+    """The centre of the box is in many parts that the only pixel of the instance is not in."""
+    mask = MaskWindow(0, 0, np.ones((1, 1), np.uint8))
+    sample = Sample(np.zeros((100, 100, 3), np.uint8), (mask,), np.float32([[0, 0, 100, 100]]), np.array([0]), "a.png")
+    parts = [random_crop(sample, np.random.default_rng(seed)) for seed in range(100)]
+    assert all(len(part) == 1 for part in parts)
+    assert any(part is not sample for part in parts)
 
 
 def test_crop_comes_with_its_probability():

@@ -36,11 +36,28 @@ MODELS = (
     ("ppdet05_solov2_r50_fpn_3x", 0, (PPDET_2, PPDET_0_5), ("evalk",)),
     ("ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x", 2, (PPDET_2, PPDET_0_5), ("evalk",)),
 )
-RECORDINGS = [(f"{model}_{kind}", number, tables) for model, number, tables, kinds in MODELS for kind in kinds]
+# Large networks of which a sibling is compared anyway.
+SLOW = {
+    "solo_solov2_r101_dcn_fpn_8gpu_3x_evalc",
+    "solo_solov2_r50_fpn_8gpu_3x_evalc",
+    "ppdet_solov2_r50_fpn_3x_coco_eval",
+    "ppdet_solov2_r50_enhance_coco_eval",
+    "solo_solov2_light_448_r34_fpn_8gpu_3x_evalc",
+    "solo_solov2_light_512_dcn_r50_fpn_8gpu_3x_evalc",
+}
+RECORDINGS = [
+    pytest.param(
+        (f"{model}_{kind}", number, tables),
+        id=f"{model}_{kind}",
+        marks=(pytest.mark.slow,) if f"{model}_{kind}" in SLOW else (),
+    )
+    for model, number, tables, kinds in MODELS
+    for kind in kinds
+]
 ON_THRESHOLD = 1e-5
 
 
-@pytest.fixture(scope="module", params=RECORDINGS, ids=[recording[0] for recording in RECORDINGS])
+@pytest.fixture(scope="module", params=RECORDINGS)
 def computed(request):
     """Recording, config and everything our network says about its picture."""
     name, number, tables = request.param

@@ -1,0 +1,134 @@
+"""`eval.py` as a user runs it; what its numbers mean is tested in tests/tools/test_coco_evaluation.py."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+import eval as door
+from data.class_lists import ClassList
+from model.solov2 import build_model
+from tests import trainings
+from tools.checkpoint import Checkpoint, save_checkpoint
+from tools.cli import run
+
+CLASSES = ClassList(names=tuple(f"class {i}" for i in range(8)), ids=tuple(range(1, 9)))
+# Random weights find something when nearly everything passes.
+FINDS = ("nms.score_thr=0.001", "nms.update_thr=0.0005", "nms.max_per_img=5", "test_cfg.score=0")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A data set with the category names of CLASSES."""
+    folder = tmp_path_factory.mktemp("data")
+    shutil.copytree(trainings.data_set(), folder, dirs_exist_ok=True)
+    annotations = json.loads((folder / "annotations.json").read_text())
+    for category in annotations["categories"]:
+        category["name"] = f"class {category['id'] - 1}"
+    (folder / "annotations.json").write_text(json.dumps(annotations))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    import paddle
+
+    paddle.seed(0)
+    network = build_model(trainings.config())
+    network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 20)
+    path = tmp_path_factory.mktemp("weights") / "weights.pdparams"
+    arrays = {name: value.numpy() for name, value in network.state_dict().items()}
+    save_checkpoint(path, Checkpoint(arrays, CLASSES, "solov2_tiny_shapes"))
+    return path
+
+
+def evaluate(
+    folder: Path, data: Path, weights: Path, *more: str, overrides: tuple[str, ...] = ()
+) -> tuple[int, str, str]:
+    """Exit status, output and error output."""
+    options = trainings.options(*FINDS, *overrides, folder=data)
+    arguments = ["eval.py", *options, "--device=cpu", "--weights", str(weights), "--output", str(folder), *more]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", arguments)
+        try:
+            status = run(door.main)
+        except SystemExit as error:
+            status = error.code
+    return status, out.getvalue(), err.getvalue()
+
+
+def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
+    status, out, err = evaluate(tmp_path, data, weights, "--classwise")
+    assert status == 0, err
+    printed = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(("mask", "box"))}
+    truth = COCO(str(data / "annotations.json"))
+    for kind, name in (("mask", "masks.json"), ("box", "boxes.json")):
+        evaluator = COCOeval(truth, truth.loadRes(str(tmp_path / name)), {"mask": "segm", "box": "bbox"}[kind])
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+        expected = ["n/a" if value == -1 else f"{value * 100:.1f}" for value in evaluator.stats]
+        assert printed[kind] == expected
+    assert json.loads((tmp_path / "masks.json").read_text())
+    assert "class 7" in out
+    assert f"{trainings.PICTURES} pictures" in out
+
+
+def test_a_batch_of_pictures_finds_what_single_ones_do(tmp_path, data, weights):
+    rows = []
+    for size in (1, 3):
+        folder = tmp_path / str(size)
+        status, _, err = evaluate(folder, data, weights, overrides=(f"eval_cfg.batch_size={size}",))
+        assert status == 0, err
+        rows.append(json.loads((folder / "masks.json").read_text()))
+    assert [row["image_id"] for row in rows[0]] == [row["image_id"] for row in rows[1]]
+    np.testing.assert_allclose([row["score"] for row in rows[0]], [row["score"] for row in rows[1]], atol=1e-4)
+
+
+def test_test_dev_writes_the_file_for_the_server(tmp_path, data, weights):
+    content = json.loads((data / "annotations.json").read_text())
+    del content["annotations"]
+    (tmp_path / "info.json").write_text(json.dumps(content))
+    overrides = (f"eval_cfg.test_dev_path={tmp_path / 'info.json'}", f"eval_cfg.test_dev_pre_path={data / 'images'}")
+    status, out, err = evaluate(tmp_path, data, weights, "--split=test-dev", overrides=overrides)
+    assert status == 0, err
+    name = "detections_test-dev2017_solov2_tiny_shapes_results"
+    assert f"{name}.zip" in out
+    with zipfile.ZipFile(tmp_path / f"{name}.zip") as archive:
+        assert archive.namelist() == [f"{name}.json"]
+        rows = json.loads(archive.read(f"{name}.json"))
+    assert rows
+    assert all(row.keys() == {"image_id", "category_id", "score", "segmentation"} for row in rows)
+
+
+def test_pictures_without_annotations(tmp_path, data, weights):
+    status, out, err = evaluate(tmp_path, data, weights, "--images", str(data / "images"))
+    assert status == 0, err
+    assert f"{trainings.PICTURES} pictures" in out
+    assert len(list(tmp_path.glob("*.jpg"))) == trainings.PICTURES
+    assert {row["file_name"] for row in json.loads((tmp_path / "results.json").read_text())}
+
+
+def test_what_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
+    incomplete = tmp_path / "incomplete"
+    shutil.copytree(data, incomplete)
+    (incomplete / "images" / "000003.jpg").unlink()
+    renamed = tmp_path / "renamed"
+    shutil.copytree(trainings.data_set(), renamed)
+    for folder, says in ((incomplete, "1 of its 8 pictures cannot be evaluated"), (renamed, "category names")):
+        status, _, err = evaluate(tmp_path / "out", folder, weights)
+        assert status == 2
+        assert len(err.splitlines()) == 1 and says in err, err
+    status, _, err = evaluate(tmp_path / "out", data, tmp_path / "nothing.pdparams")
+    assert (status, len(err.splitlines())) == (2, 1)
