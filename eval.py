@@ -20,7 +20,6 @@ from data.images import find_images  # noqa: E402
 from tools.cli import Parser, add_network_options, config_of, run  # noqa: E402
 from tools.coco_evaluation import summary_table  # noqa: E402
 from tools.distributed import join_world  # noqa: E402
-from tools.draw_shapes import provide  # noqa: E402
 from tools.evaluation import evaluate_split, write_submission  # noqa: E402
 from tools.folder_prediction import predict_files  # noqa: E402
 from tools.pipeline import prompt_interruption  # noqa: E402
@@ -60,8 +59,6 @@ def main() -> int:
         if args.split == "test-dev":
             print(f"wrote {write_submission(predictor, output, world=world)}")
             return 0
-        if world.is_first:
-            provide(predictor.config, "val")
         evaluation = evaluate_split(predictor, output, world=world)
     if evaluation:
         print(summary_table(evaluation, classwise=args.classwise))

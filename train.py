@@ -17,9 +17,8 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C d
 from config import load_config  # noqa: E402
 from config.base import PROJECT  # noqa: E402
 from model.device import select_device  # noqa: E402
-from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
+from tools.cli import Parser, add_config_options, add_device_option, natural_number, positive_number, run  # noqa: E402
 from tools.distributed import join_world  # noqa: E402
-from tools.draw_shapes import provide  # noqa: E402
 from tools.processes import run_processes  # noqa: E402
 from tools.run_log import CURVES, LOG  # noqa: E402
 from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from  # noqa: E402
@@ -28,6 +27,7 @@ from tools.training import build_trainer, check_folder, read_data_sets, resume, 
 def main() -> int:
     parser = Parser(__doc__)
     add_config_options(parser, default_config=20)
+    add_device_option(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", metavar="FILE|auto", help="go on with a saved run; auto: the newest in the folder")
@@ -47,11 +47,9 @@ def main() -> int:
     world = join_world()
     if world.is_first:
         check_folder(folder, resumes=args.resume is not None)
-        for split in ("train", "val"):
-            provide(config, split)
     if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
         return run_processes(sys.argv, config.train_cfg.processes)
-    data = read_data_sets(config, show=world.is_first)
+    data = read_data_sets(config, world=world)
     trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
     if args.resume:
         started = resume(trainer, folder, args.resume)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import paddle
 
 from config.errors import InputError
 
+LAUNCHER_GPU = "FLAGS_selected_gpus"  # environment variable of paddle.distributed.launch
+
 
 def select_device(name: str) -> str:
     """Make `auto`, `cpu`, `gpu` or `gpu:i` the device of everything that follows and return its full name.
 
-    `auto` is the first GPU where Paddle sees one. Raises InputError where a GPU is asked for and there is none.
+    `auto` is a GPU where Paddle sees one, and without a number it is the first, or the one that
+    `paddle.distributed.launch` gave to this process. Raises InputError where a GPU is asked for and there is none.
     """
     if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", name):
         raise InputError(f"--device {name}: expected auto, cpu, gpu or gpu:0, gpu:1 ...")
     count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if name == "auto":
-        name = "gpu:0" if count else "cpu"
+        name = "gpu" if count else "cpu"
     if name.startswith("gpu"):
-        index = int(name.partition(":")[2] or 0)
+        index = int(name.partition(":")[2] or os.environ.get(LAUNCHER_GPU) or 0)
         if index >= count:
             raise InputError(f"--device {name}: {_why_none(count)}; use --device cpu")
         name = f"gpu:{index}"

@@ -53,7 +53,7 @@ def without_line_breaks(message: object) -> str:
 
 
 def add_config_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
-    """--config, --list, -o and --device, as every program that builds a network has them."""
+    """--config, --list and -o, as every program that follows a config has them."""
     parser.add_argument(
         "--config", default=default_config, metavar="N", help=f"number or name of a config (default: {default_config})"
     )
@@ -66,12 +66,16 @@ def add_config_options(parser: argparse.ArgumentParser, *, default_config: int) 
         metavar="SECTION.FIELD=VALUE",
         help="change a field of the config, for example -o nms.score_thr=0.2; may be given several times",
     )
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
 
 
 def add_network_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
-    """Those of `add_config_options`, --weights and --untrained, for programs that run a trained network."""
+    """--weights and --untrained beside the other options of this module, for programs that run a trained network."""
     add_config_options(parser, default_config=default_config)
+    add_device_option(parser)
     parser.add_argument(
         "--weights", metavar="FILE", help="checkpoint to run (default: the config's, weights/<config name>.pdparams)"
     )

@@ -26,6 +26,7 @@ from config.base import PROJECT, Config, ShapesConfig  # noqa: E402
 from config.errors import InputError  # noqa: E402
 from data.shapes import Scene, draw_scene, write_coco  # noqa: E402
 from tools.cli import Parser, run  # noqa: E402
+from tools.distributed import ALONE, World  # noqa: E402
 from tools.pipeline import ordered_map  # noqa: E402
 
 SPLITS = ("train", "val")  # the place of a split is the first number of its pictures' seeds
@@ -44,12 +45,16 @@ def main() -> int:
     return 0
 
 
-def provide(config: Config, split: str) -> None:
-    """Draw a split of a config whose data set is generated, unless it is there; paths that a user gave stay alone."""
+def provide(config: Config, split: str, *, world: World = ALONE) -> None:
+    """Draw a split of a config whose data set is generated, unless it is there; paths that a user gave stay alone.
+
+    Of several processes one draws and the others wait.
+    """
     path = getattr(config, f"{split}_path")
     is_own = path == getattr(type(config), f"{split}_path")
-    if config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
+    if world.is_first and config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
         draw(config, split)
+    world.gather(None)
 
 
 def draw(config: Config, split: str) -> None:

@@ -6,6 +6,7 @@ glyphs only and turns every other letter into '?'.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -154,8 +155,13 @@ def _draw_labels(
 
 
 def label_texts(name: str, category_id: int, score: float) -> tuple[str, ...]:
-    """What a label may say, the best first; the category id stands for a name that no font can write."""
+    """What a label may say, the best first; the category id stands for a name that no font can write.
+
+    A score that is not a number, as true instances have it, is not said.
+    """
     names = (name, f"#{category_id}") if find_font(name) else (f"#{category_id}",)
+    if math.isnan(score):
+        return names
     return (*(f"{name} {score:.2f}" for name in names), *names)
 
 

@@ -18,6 +18,7 @@ from data.files import write_whole
 from data.images import read_image
 from tools.coco_evaluation import Evaluation, GroundTruth, compare_instances, evaluate_coco, read_ground_truth
 from tools.distributed import World
+from tools.draw_shapes import provide
 from tools.evaluation_report import write_report
 from tools.evaluator import predict_records
 from tools.folder_prediction import write_json
@@ -33,6 +34,7 @@ SUBMISSION = "detections_test-dev2017_{}_results"  # the name that the COCO serv
 def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evaluation | None:
     """AP on the validation pictures; writes the results and a report into `output`. None in all processes but one."""
     config = predictor.config
+    provide(config, "val", world=world)
     truth = read_ground_truth(PROJECT / config.val_path)
     records = all_records(config, predictor.classes, truth)
     rows = predict_records(predictor, records, world=world)
@@ -117,7 +119,7 @@ class _Pictures:
         return Instances.from_windows(
             image.shape[:2],
             [(0, 0, coco_mask.decode(row["segmentation"])) for row in rows],
-            np.array([row.get("score", 1.0) for row in rows]),
+            np.array([row.get("score", np.nan) for row in rows]),
             np.array([index[row["category_id"]] for row in rows], np.int64),
             self.classes.names,
             self.classes.ids,

@@ -10,14 +10,16 @@ from paddle import nn
 
 from config.base import PROJECT, Config
 from config.errors import InputError
-from data.class_lists import ClassList, read_class_list
-from data.coco import CocoData, check_same_classes, read_coco
+from data.class_lists import ClassList
+from data.coco import CocoData
 from data.files import check_writable
 from data.training_set import TrainingSet
 from model.solov2 import build_model
 from tools.checkpoint import load_checkpoint, load_fitting_weights
 from tools.coco_evaluation import read_ground_truth
-from tools.distributed import World
+from tools.data_sets import read_splits, records_to_learn
+from tools.distributed import ALONE, World
+from tools.draw_shapes import SPLITS
 from tools.evaluator import mask_ap
 from tools.run_log import LOG
 from tools.trainer import Trainer
@@ -33,34 +35,18 @@ class DataSets:
     classes: ClassList
 
 
-def read_data_sets(config: Config, *, show: bool) -> DataSets:
-    """Read and check both annotation files; with `show` everything that is wrong with them is printed.
+def read_data_sets(config: Config, *, world: World = ALONE) -> DataSets:
+    """Read and check what a config trains on and is evaluated on, and print what is in it and wrong with it.
 
     Raises InputError where the files disagree.
     """
-    training = read_coco(
-        PROJECT / config.train_path, PROJECT / config.train_pre_path, keep_empty=config.train_cfg.keep_empty
-    )
-    classes = training.classes
-    if config.lists_its_classes:
-        listed = read_class_list(config.classes_file)
-        names = {"first_name": config.classes_path, "second_name": config.train_path}
-        check_same_classes(listed, classes, **names)
-    validation = None
-    if config.train_cfg.eval_every:
-        validation = read_coco(
-            PROJECT / config.val_path,
-            PROJECT / config.val_pre_path,
-            classes=classes,
-            classes_from=config.train_path,
-            keep_empty=True,
-        )
-    if show:
-        for name, found in (("training", training), ("validation", validation)):
-            if found:
-                print(f"{name}: {found.pictures} pictures, {found.instances} instances, {len(classes)} classes")
-                print(*found.problems.lines(), sep="\n", end="")
-    return DataSets(training, validation, classes)
+    data = read_splits(config, SPLITS if config.train_cfg.eval_every else SPLITS[:1], world=world)
+    if world.is_first:
+        for split, found in data.items():
+            print(f"{split}: {found.pictures} pictures, {found.instances} instances, {len(found.classes)} classes")
+            for line in found.problems.lines():
+                print(f"  {line}")
+    return DataSets(data["train"], data.get("val"), data["train"].classes)
 
 
 def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path | None) -> Trainer:
@@ -73,7 +59,7 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
         evaluate = mask_ap(config, data.classes, data.validation.records, truth, world=world)
     return Trainer(
         build_model(config),
-        TrainingSet(data.training.records, config, seed=config.train_cfg.seed),
+        TrainingSet(records_to_learn(data.training, config), config, seed=config.train_cfg.seed),
         classes=data.classes,
         world=world,
         folder=folder,

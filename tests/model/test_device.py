@@ -45,6 +45,12 @@ def test_a_gpu_by_number(gpus):
     assert [select_device(name) for name in ("gpu", "gpu:0", "gpu:1")] == ["gpu:0", "gpu:0", "gpu:1"]
 
 
+def test_one_of_many_processes_takes_the_gpu_that_the_launcher_gave_it(gpus, monkeypatch):
+    gpus(4)
+    monkeypatch.setenv("FLAGS_selected_gpus", "2")
+    assert [select_device(name) for name in ("auto", "gpu", "gpu:1")] == ["gpu:2", "gpu:2", "gpu:1"]
+
+
 @pytest.mark.parametrize(("count", "says"), [(0, "sees 0 GPUs"), (1, "sees 1 GPU;"), (2, "sees 2 GPUs")])
 def test_a_gpu_that_is_not_there(gpus, selected, count, says):
     gpus(count)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from unittest import mock
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,6 +22,7 @@ from data.training_set import TrainingSet, load_sample
 from tests.samples import SAMPLES, assert_equal
 from tests.squares import GRIDS, options, write_squares
 from tools.browse_dataset import draw_grid, draw_sample, main
+from tools.drawing import PALETTE
 
 NAMES = ("cat", "dog")
 PICTURES = ([(1, 1, 20)], [(30, 20, 9), (33, 22, 12)], [(10, 50, 8)], [(40, 8, 16)])
@@ -50,13 +50,19 @@ def training_set(overrides: list[str], seed: int) -> TrainingSet:
 def test_samples_are_those_of_training(squares, tmp_path):
     drawn = drawn_samples(squares, "--epoch=3", "--seed=7", "--count=4", "--output", tmp_path)
     wanted = training_set(squares, seed=7)
-    names = [f"{path.stem}" for path in sorted(tmp_path.iterdir())]
+    files = sorted(path.stem for path in tmp_path.iterdir())
     for place, sample in enumerate(drawn):
         expected = wanted.sample(3, place, wanted.index(3, place))
         assert_equal(sample, expected)
-        assert names[place].startswith(f"epoch3_{place:04d}_")
-    assert sorted(sample.name for sample in drawn) == sorted(str(record.path) for record in wanted.records)
+        assert files[place] == f"epoch3_{place:04d}_{wanted.records[wanted.index(3, place)].path.stem}"
+    assert any(" + " in sample.name for sample in drawn), "no picture was mixed with a second one"
     assert wanted.batch(3, [2, 0]).names == (drawn[2].name, drawn[0].name)
+
+
+def test_each_epoch_has_its_own_order(squares):
+    source = training_set(squares, seed=0)
+    orders = {tuple(source.index(epoch, place) for place in range(len(PICTURES))) for epoch in range(6)}
+    assert len(orders) > 1 and {tuple(sorted(order)) for order in orders} == {tuple(range(len(PICTURES)))}
 
 
 def test_raw_pictures_are_those_of_the_data_set(squares, tmp_path):
@@ -98,7 +104,7 @@ def test_grid_shows_who_learns_what():
         (70, 30): (255, 255, 255),  # cell 1, 3 learns nothing
         (27, 65): green,  # the outline, the later one on top
     }.items():
-        assert panel[y, x].tolist() == list(color), (x, y)
+        np.testing.assert_allclose(panel[y, x], color, atol=30, err_msg=f"{x}, {y}")  # smooth edges
     dark = (panel.sum(axis=-1) < 150).nonzero()
     assert (dark[0].min(), dark[0].max(), dark[1].min(), dark[1].max()) == (19, 61, 19, 79)  # frames of both centres
     coarse = draw_grid(white, [outline, outline], colors, (2, 4), 0, blocks)
@@ -106,7 +112,7 @@ def test_grid_shows_who_learns_what():
     assert (white == 255).all()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(SAMPLES, st.sampled_from(["target.scale_ranges=1,10,8,20,16,30", "target.scale_ranges=90,91,92,93,94,95"]))
 def test_every_sample_can_be_drawn(sample, ranges):
     """Without instances, with instances on no level, of any shape."""
@@ -114,14 +120,13 @@ def test_every_sample_can_be_drawn(sample, ranges):
     config = load_config(20, [*GRIDS, ranges])
     drawn = draw_sample(sample, classes, config, title="train")
     assert drawn.dtype == np.uint8 and drawn.shape[2] == 3 and max(drawn.shape) > 900
-    # Only the picture, at the left, is coloured where no instance is on a level.
-    hsv = cv2.cvtColor(drawn[:, -drawn.shape[1] // 8 :], cv2.COLOR_RGB2HSV)
-    assert "90" not in ranges or hsv[..., 1].max() < 64
+    right = drawn[:, -drawn.shape[1] // 8 :]  # a part of the panels at the right
+    assert "90" not in ranges or not any((right == color).all(axis=-1).any() for color in PALETTE)
 
 
 def test_command_line(squares, tmp_path):
     command = [sys.executable, PROJECT / "tools" / "browse_dataset.py", "--config=20", *options(*squares)]
-    done = subprocess.run([*command, "--count=2", "--output", tmp_path], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, "--count=2", "--output", tmp_path], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert f"2 drawings are in {tmp_path}" in done.stdout and len(list(tmp_path.iterdir())) == 2
 

@@ -6,11 +6,10 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import load_config
@@ -40,7 +39,7 @@ NAMES = ("cat", "dog")
 SCENE = (
     (1, 1, 6),  # fine grid, cell 0, 0
     (9, 1, 6),  # fine grid, cell 0, 1: alone
-    (2, 2, 4),  # fine grid, cell 0, 0: shares it with the first
+    (2, 2, 4),  # fine grid, cell 0, 0: shares it with the first; at 1/4 size a fourth of four pixels
     (40, 40, 9),  # fine grid, cell 5, 5: alone; middle grid, cell 2, 2
     (40, 40, 12),  # middle grid, cell 2, 2: shares it with the one before and has no other
     (2, 36, 24),  # coarse grid, cell 1, 0
@@ -75,12 +74,13 @@ def test_instances_fall_where_the_paper_puts_them(squares):
     assert landing.any_shared.tolist() == [2, 3, 2]
     assert landing.on_none == 1
     assert landing.crowded_out == 3  # the two in cell 0, 0, and the one of 12; that of 9 has the fine grid
-    assert (found.lost, found.vanished) == (0, 1)
+    assert (found.lost, found.vanished) == (0, 2)
 
 
 def test_half_the_size_moves_instances_to_finer_levels(squares):
     found, head, target = measured(squares, 32)
     assert found.size == (32, 32)
+    assert measured(squares, 40)[0].size == (64, 64)  # padded
     assert (found.lost, len(found.sides)) == (1, 8)
     landing = count_landing(found, head=head, target=target)
     assert landing.objects.tolist() == [6, 3, 1]  # 3, 3, 2, 4.5, 6 and 8.5; 12, 8.5 and 20; 20
@@ -92,6 +92,7 @@ def test_vanished_is_what_the_targets_have_nothing_of(squares):
     assert soft.soft_masks and found.vanished == 0  # a sixteenth of it remains
 
 
+@settings(deadline=None)
 @given(SAMPLES)
 def test_same_cells_as_in_training(sample):
     """Cells and instances on no level are those of grid_targets."""
@@ -107,6 +108,7 @@ def test_same_cells_as_in_training(sample):
     assert total([landing, landing]).unlearnt == 2 * landing.unlearnt
 
 
+@settings(deadline=None)
 @given(
     scales=st.lists(st.floats(0, 5000), min_size=1, max_size=30).map(np.array),
     grids=st.lists(st.integers(1, 40), min_size=1, max_size=5),
@@ -143,14 +145,24 @@ def test_better_ranges_are_suggested(squares):
     assert count_landing(crowd(8, 12), head=config.head, target=better).crowded_out == 0
 
 
+def test_landing_on_no_level_is_worse_than_sharing(squares):
+    """Ranges that nearly all squares are outside of have no shared cells, and are no good."""
+    config = load_config(20, [*squares, "target.scale_ranges=1,5,5,5,5,11"])
+    few = crowd(2, 4)._replace(centres=np.array([(60.0, 60.0), (4.0, 60.0)]))
+    suggestion = suggest([crowd(8, 12), few], head=config.head, target=config.target)
+    assert suggestion.before.on_none == 8 and suggestion.before.same_centre.sum() == 0
+    assert suggestion.after.on_none == 0 and suggestion.after.same_centre.sum() > 0
+
+
 @pytest.mark.parametrize(
     "pictures",
     [
         [crowd(8, 6)],  # each has a cell
         [crowd(1, 6)._replace(centres=np.full((2, 2), 4.0), sides=np.full((2, 2), 6.0))],  # no grid could part them
+        [crowd(8, 6)] * 6 + [crowd(1, 40)],  # for the one that is on no level many others would share cells
         [crowd(0, 6)],
     ],
-    ids=["nothing to mend", "nothing to gain", "nothing there"],
+    ids=["nothing to mend", "nothing to gain", "more to lose", "nothing there"],
 )
 def test_nothing_is_suggested_without_a_gain(squares, pictures):
     config = load_config(20, squares)
@@ -181,13 +193,14 @@ def test_report(squares, tmp_path, capsys):
     report = capsys.readouterr().out
     assert "2 pictures, 1 of them without an instance, 9 instances; 0 crowds" in report
     assert "classes: 2, the same in" in report
+    assert "train: instances in the grids, 2 of 2 pictures" in report
     rows = {line.split()[0]: line.split()[1:] for line in report.splitlines() if line.startswith(NAMES)}
     assert rows == {"cat": ["1", "5", "1"], "dog": ["2", "4", "0"]}
     assert "val: 1 of 2 classes have no instance" in report
     middle = next(line for line in report.splitlines() if line.startswith("  4 x 4"))
     assert [int(number) for number in middle.split()[-4:]] == [3, 4, 2, 3]
     assert "1 instances land on no level, 3 are crowded out on all of theirs" in report
-    assert "1 masks vanish at 1/4 size" in report
+    assert "2 masks vanish at 1/4 size" in report
     pictures = {"classes_train.png", "classes_val.png", "scales_train_64.png", "scales_val_64.png"}
     assert {path.name for path in tmp_path.iterdir()} == pictures
 
@@ -223,7 +236,7 @@ def test_other_classes_are_an_error(squares, tmp_path):
 
 def command_line(*arguments: object) -> subprocess.CompletedProcess:
     command = [sys.executable, PROJECT / "tools" / "check_dataset.py", "--config=20", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_command_line(squares, tmp_path):

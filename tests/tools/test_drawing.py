@@ -147,6 +147,7 @@ def test_a_name_that_no_font_can_write_becomes_its_category_id(monkeypatch):
     monkeypatch.setattr(drawing, "FALLBACK_FONTS", ())
     assert label_texts("汽车", 7, 0.5)[0] == "#7 0.50"
     assert label_texts("traffic light", 7, 0.5)[0] == "traffic light 0.50"
+    assert label_texts("traffic light", 7, float("nan")) == ("traffic light", "#7")
     assert find_font("汽车") is None
     draw_instances(grey(100, 100), squares((100, 100), [(20, 40)], 30, name="汽车"))
 

@@ -23,7 +23,7 @@ from tools.training_state import BEST, load_state, newest_state
 
 def trainer(folder: Path | None, *overrides: str) -> Trainer:
     config = trainings.config(*overrides)
-    return build_trainer(config, read_data_sets(config, show=False), world=ALONE, folder=folder)
+    return build_trainer(config, read_data_sets(config), world=ALONE, folder=folder)
 
 
 def losses(folder: Path) -> list[float]:
@@ -119,7 +119,7 @@ def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(tmp_path):
     for picture in (trainings.data_set() / "images").iterdir():
         (folder / "images" / picture.name).write_bytes(picture.read_bytes()[:300])
     config = trainings.config(*trainings.overrides(folder=folder))
-    run = build_trainer(config, read_data_sets(config, show=False), world=ALONE, folder=tmp_path / "run")
+    run = build_trainer(config, read_data_sets(config), world=ALONE, folder=tmp_path / "run")
     with pytest.raises(InputError, match=r"images/00000\d\.jpg"):
         run.run()
 

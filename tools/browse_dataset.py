@@ -1,0 +1,210 @@
+"""Draw what a network learns: pictures as training changes them, their instances, and the grid cells these are given.
+
+    python tools/browse_dataset.py --config=20
+    python tools/browse_dataset.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ... --count=50
+    python tools/browse_dataset.py --config=1 --raw          scaled to the network's input, not changed otherwise
+
+Each drawing has the picture at the left and beside it a panel for each level. In a panel, the cells that learn an
+instance have its colour, the one with its centre of mass a dark frame. A cell that is given to several instances has a
+stripe of each; it learns the class of the one to the right and the masks of all. The grey rim is what a batch of this
+picture alone is padded with; a batch with larger pictures is padded further, which shifts the cells.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from config import load_config  # noqa: E402
+from config.base import PROJECT, AugmentConfig, Config  # noqa: E402
+from data.class_lists import ClassList  # noqa: E402
+from data.files import check_writable  # noqa: E402
+from data.geometry import resize  # noqa: E402
+from data.grid_targets import CellBlock, assigned_cells, box_scales, box_sides, centre_of_mass  # noqa: E402
+from data.images import write_image  # noqa: E402
+from data.samples import Sample  # noqa: E402
+from data.training_set import TrainingSet  # noqa: E402
+from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
+from tools.data_sets import read_splits, records_to_learn  # noqa: E402
+from tools.dataset_statistics import padded_size  # noqa: E402
+from tools.draw_shapes import SPLITS  # noqa: E402
+from tools.drawing import pick_colors  # noqa: E402
+from tools.instances import Instances  # noqa: E402
+from tools.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height  # noqa: E402
+
+LONG_SIDE = 900  # pixels; smaller pictures are enlarged by a whole number, to this length at least
+SMALLER = 2  # times that a panel is smaller than the picture
+PANEL_COLUMNS = 2
+FADE = 0.8  # share of white in the picture behind a panel
+PADDING, LINE = (150, 150, 150), (176, 182, 192)
+ENTRY = 260  # points, width of an entry of the legend
+UNAUGMENTED = AugmentConfig(flip=0.0)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(__doc__)
+    add_config_options(parser, default_config=20)
+    parser.add_argument("--split", choices=SPLITS, default="train", help="val: as if it were trained on")
+    parser.add_argument("--count", type=positive_number, default=16, metavar="N", help="pictures (default: 16)")
+    parser.add_argument("--epoch", type=natural_number, default=0, metavar="E", help="of training (default: 0)")
+    parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
+    parser.add_argument("--raw", action="store_true", help="without augmentation")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="folder of the PNG files (default: runs/<config name>/pictures)"
+    )
+    args = parser.parse_args(argv)
+    if args.seed is not None:
+        args.overrides.append(f"train_cfg.seed={args.seed}")
+    config = load_config(args.config, args.overrides)
+    if args.raw:
+        config = config.replace(augment=UNAUGMENTED)
+    folder = args.output or PROJECT / "runs" / config.name / "pictures"
+    check_writable(folder / "0000.png")
+    data = read_splits(config, [args.split])[args.split]
+    records = records_to_learn(data, config)
+    training_set = TrainingSet(records, config, seed=config.train_cfg.seed)
+    count = min(args.count, len(training_set))
+    for place in tqdm(range(count), unit="picture", disable=None):
+        index = training_set.index(args.epoch, place)
+        sample = training_set.sample(args.epoch, place, index)
+        drawing = draw_sample(sample, data.classes, config, title=f"{args.split}, epoch {args.epoch}, place {place}")
+        write_image(folder / f"epoch{args.epoch}_{place:04d}_{records[index].path.stem}.png", drawing)
+    print(f"{count} drawings are in {folder}")
+    return 0
+
+
+def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: str) -> np.ndarray:
+    """The picture with its instances, a panel for each level, and a legend below the picture: uint8 [H, W, 3] RGB."""
+    sides = box_sides(sample.gt_boxes, config.target)
+    centres = np.array([centre_of_mass(mask) for mask in sample.gt_masks]).reshape(-1, 2)
+    size = padded_size(*sample.image.shape[:2], divisor=config.data.size_divisor)
+    blocks = assigned_cells(centres, sides, size=size, head=config.head, config=config.target)
+    picture, colors, background, contours = _enlarged(sample, classes, size)
+    grids = config.head.num_grids
+    panels = [draw_grid(background, contours, colors, grids, level, blocks) for level in range(len(grids))]
+    headings = [
+        f"{grid} x {grid}, scales {low:g} to {high:g}, instances: {sum(block.level == level for block in blocks)}"
+        for level, (grid, low, high) in enumerate(
+            zip(grids, config.target.scale_ranges[::2], config.target.scale_ranges[1::2])
+        )
+    ]
+    levels = [[grids[block.level] for block in blocks if block.instance == index] for index in range(len(sample))]
+    entries = [
+        f"{classes.names[label]}, scale {scale:.0f}: " + (", ".join(f"{grid} x {grid}" for grid in own) or "no level")
+        for label, scale, own in zip(sample.gt_classes, box_scales(sides), levels)
+    ]
+    height, width = sample.image.shape[:2]
+    name = " + ".join(Path(part).name for part in sample.name.split(" + "))  # of two pictures, where they were mixed
+    title = f"{name}, {title}: {width} x {height} pixels, instances: {len(sample)}"
+    return _compose(title, picture, list(zip(headings, panels)), list(zip(entries, colors)))
+
+
+def _enlarged(
+    sample: Sample, classes: ClassList, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Sequence[np.ndarray]]]:
+    """The drawn picture, the colours of its instances uint8 [n, 3], and for the panels, in their size, the faded and
+    padded picture and the outlines of each instance."""
+    height, width = sample.image.shape[:2]
+    factor = -(-LONG_SIDE // max(size))
+    large = resize(sample, height=height * factor, width=width * factor)
+    instances = Instances.from_windows(
+        large.image.shape[:2], large.gt_masks, np.full(len(large), np.nan), large.gt_classes, classes.names, classes.ids
+    )
+    padded = np.full((*size, 3), PADDING, np.uint8)
+    padded[:height, :width] = sample.image
+    panel_size = (size[1] * factor // SMALLER, size[0] * factor // SMALLER)
+    grey = cv2.cvtColor(cv2.resize(padded, panel_size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
+    faded = np.rint(grey[..., None].repeat(3, axis=2) * (1 - FADE) + 255 * FADE).astype(np.uint8)
+    outlines = []
+    for mask in large.gt_masks:
+        found, _ = cv2.findContours(
+            mask.pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.left, mask.top)
+        )
+        outlines.append([points // SMALLER for points in found])
+    return instances.draw(large.image), pick_colors(instances.boxes), faded, outlines
+
+
+def draw_grid(
+    background: np.ndarray,
+    contours: Sequence[Sequence[np.ndarray]],
+    colors: np.ndarray,
+    grids: Sequence[int],
+    level: int,
+    blocks: Sequence[CellBlock],
+) -> np.ndarray:
+    """The grid of one level on a background, uint8 [h, w, 3], with its instances' outlines. Returns a new picture.
+
+    contours: for each instance cv2's, in pixels of the background. colors: uint8 [n, 3]. blocks: of all levels.
+    """
+    panel = background.copy()
+    height, width = panel.shape[:2]
+    grid, first_cell = grids[level], sum(grid * grid for grid in grids[:level])
+    xs, ys = (np.rint(np.arange(grid + 1) * length / grid).astype(int) for length in (width, height))
+    panel[ys[1:-1]] = panel[:, xs[1:-1]] = LINE
+    of_level = [block for block in blocks if block.level == level]
+    given = defaultdict(list)
+    for block in of_level:
+        for cell in (block.cells - first_cell).tolist():
+            given[cell].append(block.instance)
+    for cell, owners in given.items():
+        row, column = divmod(cell, grid)
+        stripes = np.rint(np.linspace(xs[column] + 1, xs[column + 1], len(owners) + 1)).astype(int)
+        for owner, x1, x2 in zip(owners, stripes, stripes[1:]):
+            panel[ys[row] + 1 : ys[row + 1], x1:x2] = colors[owner]
+    for block in of_level:
+        row, column = divmod(block.centre - first_cell, grid)
+        corners = (int(xs[column]), int(ys[row])), (int(xs[column + 1]), int(ys[row + 1]))
+        cv2.drawContours(panel, contours[block.instance], -1, colors[block.instance].tolist(), 1, cv2.LINE_AA)
+        cv2.rectangle(panel, *corners, INK, 2)
+    return panel
+
+
+def _compose(
+    title: str,
+    picture: np.ndarray,
+    panels: Sequence[tuple[str, np.ndarray]],
+    entries: Sequence[tuple[str, np.ndarray]],
+) -> np.ndarray:
+    """Picture and legend at the left, panels under their headings at the right. All on the raster of a Canvas."""
+    line = text_height(LABEL_SIZE) + 4
+    picture_height, picture_width = (side / SCALE for side in picture.shape[:2])
+    panel_height, panel_width = (side / SCALE for side in panels[0][1].shape[:2])
+    columns = max(1, int(picture_width // ENTRY))
+    rows = -(-len(entries) // columns)
+    panel_rows = -(-len(panels) // PANEL_COLUMNS)
+    top = MARGIN + 2 * line
+    height = max(line + picture_height + MARGIN + rows * line, panel_rows * (line + panel_height + MARGIN))
+    right = MARGIN + picture_width + MARGIN
+    canvas = Canvas(top + height + MARGIN, right + PANEL_COLUMNS * (panel_width + MARGIN))
+    canvas.headline(title)
+    _paste(canvas, MARGIN, top + line, picture)
+    for index, (text, color) in enumerate(entries):
+        row, column = index % rows, index // rows
+        x, y = MARGIN + column * ENTRY, top + line + picture_height + MARGIN + row * line
+        canvas.rectangle(x, y + 2, x + line - 6, y + line - 4, tuple(color.tolist()))
+        canvas.text(x + line, y, shorten(text, ENTRY - line - MARGIN))
+    for index, (heading, panel) in enumerate(panels):
+        row, column = divmod(index, PANEL_COLUMNS)
+        x, y = right + column * (panel_width + MARGIN), top + row * (line + panel_height + MARGIN)
+        canvas.text(x, y, shorten(heading, panel_width))
+        _paste(canvas, x, y + line, panel)
+    return canvas.pixels
+
+
+def _paste(canvas: Canvas, x: float, y: float, picture: np.ndarray) -> None:
+    left, top = round(x * SCALE), round(y * SCALE)
+    canvas.pixels[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,233 @@
+"""Look a data set over before a network is trained on it: what is wrong with it, what is in it, and what can be learnt.
+
+    python tools/check_dataset.py --config=20
+    python tools/check_dataset.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ... --split train
+
+Prints what is wrong with single entries, classes, sizes, and where the instances fall in the network's grids at its
+input size, and at the smallest and the largest size that training scales to. Draws the same as PNG files.
+
+An instance falls on each level whose range in target.scale_ranges its scale is in, and is given up to 3 x 3 cells
+there. Where two instances have their centre of mass in the same cell of a level, that cell can learn one class only. An
+instance that has no centre cell to itself on any of its levels is crowded out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import partial
+from multiprocessing import get_context
+from os import cpu_count
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)
+
+from concurrent.futures import Executor, ProcessPoolExecutor  # noqa: E402
+from contextlib import nullcontext  # noqa: E402
+
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from config import load_config  # noqa: E402
+from config.base import PROJECT, Config  # noqa: E402
+from data.coco import CocoData, Record  # noqa: E402
+from data.files import check_writable  # noqa: E402
+from data.images import write_image  # noqa: E402
+from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
+from tools.data_sets import read_splits  # noqa: E402
+from tools.dataset_plots import class_plot, scale_plot  # noqa: E402
+from tools.dataset_statistics import (  # noqa: E402
+    Landing,
+    Measured,
+    Suggestion,
+    all_scales,
+    count_landing,
+    input_sizes,
+    measure,
+    suggest,
+    total,
+)
+from tools.draw_shapes import SPLITS  # noqa: E402
+from tools.pipeline import ordered_map  # noqa: E402
+
+COMMON_SIZES = 5  # picture sizes that are listed
+COLUMNS = """
+cells: those that are given at least one instance, summed over the pictures
+same centre: instances whose centre of mass lies in the same cell as another's on the level
+any shared: instances with any of their cells given to another on the level too
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = Parser(__doc__)
+    add_config_options(parser, default_config=20)
+    parser.add_argument("--split", choices=(*SPLITS, "both"), default="both", help="default: both")
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, help="folder of the PNG files (default: runs/<config name>/dataset)"
+    )
+    parser.add_argument(
+        "--limit",
+        type=positive_number,
+        metavar="N",
+        help="decode masks of N pictures, evenly spread (default: all)",
+    )
+    parser.add_argument(
+        "--processes",
+        type=natural_number,
+        metavar="K",
+        default=cpu_count(),
+        help="that decode masks (0: this one only)",
+    )
+    args = parser.parse_args(argv)
+    config = load_config(args.config, args.overrides)
+    folder = args.output or PROJECT / "runs" / config.name / "dataset"
+    check_writable(folder / "classes.png")
+    splits = SPLITS if args.split == "both" else (args.split,)
+    data = describe_splits(config, splits)
+    write_class_tables(config, data, folder)
+    with _decoding_processes(args.processes) as pool:
+        for split in splits:
+            # Beside the training set, the other one is only evaluated on: at one size, and nothing to suggest.
+            for_training = split == splits[0]
+            sizes = input_sizes(config) if for_training else [config.data.short_side]
+            records = evenly_spread(data[split].records, args.limit)
+            pictures = measure_all(records, config, sizes, pool)
+            print(f"\n{split}: instances in the grids, {len(records)} of {len(data[split].records)} pictures")
+            write_levels(config, dict(zip(sizes, zip(*pictures))), split, folder, may_suggest=for_training)
+    print(COLUMNS, f"The drawings are in {folder}", sep="\n")
+    return 0
+
+
+def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData]:
+    """Read the annotation files and print what is in them and wrong with them."""
+    data = read_splits(config, splits)
+    for split, found in data.items():
+        print(f"{split}: {getattr(config, f'{split}_path')}")
+        print(
+            f"  {found.pictures} pictures, {found.empty} of them without an instance, {found.instances} instances; "
+            f"{found.crowds} crowds, which are not trained on"
+        )
+        print(*picture_sizes(found.records), sep="\n")
+        print(*(f"  {line}" for line in found.problems.lines() or ["nothing is wrong with its entries"]), sep="\n")
+    lists = [config.classes_path] if config.lists_its_classes else []
+    lists += [getattr(config, f"{split}_path") for split in splits]
+    print(f"classes: {len(next(iter(data.values())).classes)}, the same in {', '.join(lists)}")
+    return data
+
+
+def picture_sizes(records: Sequence[Record]) -> Iterator[str]:
+    """The extremes of the sizes and the most common ones."""
+    for what in ("width", "height"):
+        sides = [getattr(record, what) for record in records]
+        yield f"  {what:<6} {min(sides)} to {max(sides)} pixels, median {np.median(sides):g}"
+    sizes = Counter((record.width, record.height) for record in records)
+    common = ", ".join(f"{width} x {height} ({count})" for (width, height), count in sizes.most_common(COMMON_SIZES))
+    yield f"  most often {common}" + (f" of {len(sizes)} sizes" if len(sizes) > COMMON_SIZES else "")
+
+
+def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) -> None:
+    """Print the instances of each class, the most frequent first, and draw them for each split."""
+    classes = next(iter(data.values())).classes
+    counts = {split: _count_classes(found) for split, found in data.items()}
+    width = max(map(len, classes.names))
+    print(f"\n{'class':<{width}}  {'id':>6}" + "".join(f"{split:>10}" for split in data))
+    for index in sorted(range(len(classes)), key=lambda index: [-count[index] for count in counts.values()]):
+        row = "".join(f"{count[index]:>10}" for count in counts.values())
+        print(f"{classes.names[index]:<{width}}  {classes.ids[index]:>6}{row}")
+    for split, count in counts.items():
+        missing = [name for name, number in zip(classes.names, count) if not number]
+        if missing:
+            print(f"{split}: {len(missing)} of {len(classes)} classes have no instance")
+        title = f"{config.name}, {split}: instances of each class"
+        write_image(folder / f"classes_{split}.png", class_plot(classes.names, count, title=title))
+
+
+def _count_classes(found: CocoData) -> np.ndarray:
+    indices = [annotation.class_index for record in found.records for annotation in record.annotations]
+    return np.bincount(np.array(indices, np.int64), minlength=len(found.classes))
+
+
+def evenly_spread(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
+    """At most `limit` of the records, at equal distances."""
+    if limit is None or limit >= len(records):
+        return records
+    return [records[index] for index in np.arange(limit) * len(records) // limit]
+
+
+def _decoding_processes(count: int) -> ProcessPoolExecutor | nullcontext:
+    """None for 0. Decoding is many small steps of Python, which threads would do one after another."""
+    return ProcessPoolExecutor(count, get_context("spawn")) if count else nullcontext()
+
+
+def measure_all(
+    records: Sequence[Record], config: Config, short_sides: Sequence[int], pool: Executor | None
+) -> list[list[Measured]]:
+    """For each record what is found at each of the short sides."""
+    work = partial(measure, short_sides=short_sides, data=config.data, target=config.target)
+    results = ordered_map(pool, work, records, ahead=64)
+    return list(tqdm(results, total=len(records), unit="picture", desc="decoding masks", disable=None))
+
+
+def write_levels(
+    config: Config, by_size: dict[int, Sequence[Measured]], split: str, folder: Path, *, may_suggest: bool
+) -> None:
+    """Print and draw, for each short side, how the instances of a split fall on the levels."""
+    suggestion = None
+    if may_suggest:
+        pooled = [measured for pictures in by_size.values() for measured in pictures]
+        suggestion = suggest(pooled, head=config.head, target=config.target)
+    for short_side, pictures in by_size.items():
+        landing = total(count_landing(each, head=config.head, target=config.target) for each in pictures)
+        scales = all_scales(pictures)
+        print(f"\nat short side {short_side}, {scales.size} instances")
+        print(*level_table(config, landing), sep="\n")
+        print(*remarks(pictures, landing), sep="\n")
+        bands = {"target.scale_ranges": (_band_texts(config, landing, scales.size), config.target.scale_ranges)}
+        if suggestion:
+            bands["suggested"] = (_grid_names(config), suggestion.scale_ranges)
+        title = f"{config.name}, {split}: instances at short side {short_side}"
+        write_image(folder / f"scales_{split}_{short_side}.png", scale_plot(scales, bands, title=title))
+    if suggestion:
+        print(*_describe(suggestion), sep="\n")
+
+
+def level_table(config: Config, landing: Landing) -> Iterator[str]:
+    """A line for each level under a heading."""
+    yield f"  {'grid':<8}  {'scales':<14}{'instances':>10}{'cells':>10}{'same centre':>13}{'any shared':>12}"
+    ranges = config.target.scale_ranges
+    for name, low, high, *counts in zip(_grid_names(config), ranges[::2], ranges[1::2], *landing[:4]):
+        objects, cells, same_centre, any_shared = counts
+        yield f"  {name:<8}  {f'{low:g} to {high:g}':<14}{objects:>10}{cells:>10}{same_centre:>13}{any_shared:>12}"
+
+
+def remarks(pictures: Sequence[Measured], landing: Landing) -> Iterator[str]:
+    """Which instances are not learnt."""
+    yield f"  {landing.on_none} instances land on no level, {landing.crowded_out} are crowded out on all of theirs"
+    lost, vanished = (sum(getattr(picture, what) for picture in pictures) for what in ("lost", "vanished"))
+    yield f"  {vanished} masks vanish at 1/4 size, {lost} more have no pixel at this size at all"
+
+
+def _grid_names(config: Config) -> list[str]:
+    return [f"{grid} x {grid}" for grid in config.head.num_grids]
+
+
+def _band_texts(config: Config, landing: Landing, instances: int) -> list[str]:
+    shares = landing.objects / max(1, instances)
+    return [f"{name}: {share:.0%}" for name, share in zip(_grid_names(config), shares)]
+
+
+def _describe(suggestion: Suggestion) -> Iterator[str]:
+    before, after = suggestion.before, suggestion.after
+    yield "\nOther scale ranges give more instances a cell of their own; over the sizes above together they change"
+    yield f"  instances on no level             {before.on_none} -> {after.on_none}"
+    yield f"  instances crowded out             {before.crowded_out} -> {after.crowded_out}"
+    counts = (f"{each.same_centre.sum()} of {each.objects.sum()}" for each in (before, after))
+    yield f"  same centre, summed over levels   {' -> '.join(counts)}"
+    yield "  -o target.scale_ranges=" + ",".join(f"{end:g}" for end in suggestion.scale_ranges)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

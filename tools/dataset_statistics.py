@@ -1,0 +1,174 @@
+"""How the instances of a data set fall on a network's levels and cells, and scale ranges that suit them better."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from config.base import Config, DataConfig, HeadConfig, TargetConfig
+from data.coco import Record, decode_mask
+from data.geometry import resize_to
+from data.grid_targets import assigned_cells, box_scales, box_sides, centre_of_mass, quarter_mask
+from data.preprocess import resized_size
+from data.samples import Sample
+
+OVERLAP = 2.0  # upper end of a range / lower end of the next one, in the default scale_ranges
+WORTH_MENDING = 0.01  # share of the instances that no cell learns for itself, from which ranges are suggested ...
+WORTH_CHANGING = 0.9  # ... that leave at most this part of it
+
+
+class Measured(NamedTuple):
+    """The instances of one picture at one size of the network's input; what decides about their cells."""
+
+    size: tuple[int, int]  # height and width, padded as a batch of this picture alone
+    centres: np.ndarray  # float64 [n, 2], x and y of the centres of mass
+    sides: np.ndarray  # float64 [n, 2], see data.grid_targets.box_sides
+    lost: int  # further instances that keep no pixel at this size and are not learnt
+    vanished: int  # of the n those whose mask has nothing left at 1/4 size
+
+
+class Landing(NamedTuple):
+    """How many instances fall where. Arrays are int64 [levels]; sums of several are made by `total`.
+
+    An instance falls on each level whose scale range it is in, and counts on each of them.
+    """
+
+    objects: np.ndarray  # instances on the level
+    cells: np.ndarray  # cells of the level that are given at least one instance
+    same_centre: np.ndarray  # instances whose centre of mass lies in the same cell as that of another on the level
+    any_shared: np.ndarray  # instances with at least one cell that is given to another on the level too
+    on_none: int  # instances in no scale range
+    crowded_out: int  # instances that are of `same_centre` on every level they fall on
+
+    @property
+    def unlearnt(self) -> int:
+        """Instances that no cell learns for itself."""
+        return self.on_none + self.crowded_out
+
+    @property
+    def failed(self) -> float:
+        """Share of the pairs of an instance and its level that have no centre cell to themselves; no level is one."""
+        return (self.on_none + self.same_centre.sum()) / max(1, self.on_none + self.objects.sum())
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """scale_ranges that suit a data set better, and how its instances fall with the present ones and with them."""
+
+    scale_ranges: tuple[float, ...]
+    before: Landing
+    after: Landing
+
+
+def input_sizes(config: Config) -> list[int]:
+    """Short sides to measure at: the network's input size, and the smallest and the largest of training."""
+    sides = config.augment.short_sides
+    return list(dict.fromkeys([config.data.short_side, *([min(sides), max(sides)] if sides else [])]))
+
+
+def measure(record: Record, *, short_sides: Sequence[int], data: DataConfig, target: TargetConfig) -> list[Measured]:
+    """Decode the masks of a picture and scale them to each of the short sides as training does, without the picture."""
+    sample = Sample(
+        image=_blank(record.height, record.width),
+        gt_masks=tuple(decode_mask(annotation, record.height, record.width) for annotation in record.annotations),
+        gt_boxes=np.array([annotation.box for annotation in record.annotations], np.float32).reshape(-1, 4),
+        gt_classes=np.array([annotation.class_index for annotation in record.annotations], np.int64),
+        name=str(record.path),
+    )
+    return [_measure_at(sample, replace(data, short_side=short_side), target) for short_side in short_sides]
+
+
+def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig) -> Measured:
+    size = resized_size(*sample.image.shape[:2], short_side=data.short_side, long_side=data.long_side)
+    scaled = resize_to(sample, _blank(*size))
+    quarters = [quarter_mask(mask, soft=target.soft_masks) for mask in scaled.gt_masks]
+    return Measured(
+        size=padded_size(*size, divisor=data.size_divisor),
+        centres=np.array([centre_of_mass(mask) for mask in scaled.gt_masks]).reshape(-1, 2),
+        sides=box_sides(scaled.gt_boxes, target),
+        lost=len(sample) - len(scaled),
+        vanished=sum(not quarter.pixels.any() for quarter in quarters),
+    )
+
+
+def padded_size(height: int, width: int, *, divisor: int) -> tuple[int, int]:
+    """(height, width) of a batch of one picture of this size."""
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
+
+
+def _blank(height: int, width: int) -> np.ndarray:
+    """A black picture, uint8 [height, width, 3], that takes no memory."""
+    return np.broadcast_to(np.uint8(0), (height, width, 3))
+
+
+def count_landing(measured: Measured, *, head: HeadConfig, target: TargetConfig) -> Landing:
+    """Where the instances of one picture fall."""
+    levels = len(head.num_grids)
+    blocks = assigned_cells(measured.centres, measured.sides, size=measured.size, head=head, config=target)
+    centres = Counter(block.centre for block in blocks)
+    given = Counter(cell for block in blocks for cell in block.cells.tolist())
+    objects, same_centre, any_shared = np.zeros((3, levels), np.int64)
+    for block in blocks:
+        objects[block.level] += 1
+        same_centre[block.level] += centres[block.centre] > 1
+        any_shared[block.level] += any(given[cell] > 1 for cell in block.cells.tolist())
+    ends = np.cumsum(np.square(head.num_grids))
+    cells = np.bincount(np.searchsorted(ends, np.fromiter(given, np.int64), side="right"), minlength=levels)
+    landed = {block.instance for block in blocks}
+    with_own_centre = {block.instance for block in blocks if centres[block.centre] == 1}
+    return Landing(
+        objects=objects,
+        cells=cells,
+        same_centre=same_centre,
+        any_shared=any_shared,
+        on_none=len(measured.sides) - len(landed),
+        crowded_out=len(landed) - len(with_own_centre),
+    )
+
+
+def total(landings: Iterable[Landing]) -> Landing:
+    """The sum of at least one landing."""
+    return Landing(*(sum(values) for values in zip(*landings)))
+
+
+def all_scales(pictures: Iterable[Measured]) -> np.ndarray:
+    """float64 [n], the scales of the instances of at least one picture, in pixels of the network's input."""
+    return box_scales(np.concatenate([measured.sides for measured in pictures]))
+
+
+def fitted_scale_ranges(scales: np.ndarray, *, num_grids: Sequence[int], present: Sequence[float]) -> tuple[float, ...]:
+    """Scale ranges with which each level learns as large a share of the instances as it has of the cells.
+
+    The borders between levels are quantiles of the scales, float64 [n]; around each border neighbours overlap by
+    OVERLAP. The outer ends are the present ones, or the least and the greatest scale where those lie outside.
+    """
+    cells = np.square(num_grids)
+    borders = np.quantile(scales, np.cumsum(cells)[:-1] / cells.sum())
+    lows = [min(present[0], np.floor(scales.min())), *np.rint(borders / OVERLAP**0.5)]
+    highs = [*np.rint(borders * OVERLAP**0.5), max(present[-1], np.ceil(scales.max()))]
+    return tuple(float(end) for pair in zip(lows, highs) for end in pair)
+
+
+def suggest(pictures: Sequence[Measured], *, head: HeadConfig, target: TargetConfig) -> Suggestion | None:
+    """Fitted scale ranges, where the present ones are poor and they are clearly better; otherwise None.
+
+    Poor: no cell learns WORTH_MENDING of the instances for itself. Better: of those at most WORTH_CHANGING remain, and
+    a smaller share of all that lands somewhere or on no level does so without a centre cell to itself.
+    """
+    scales = all_scales(pictures)
+    if not scales.size:
+        return None
+    ranges = fitted_scale_ranges(scales, num_grids=head.num_grids, present=target.scale_ranges)
+    fitted = replace(target, scale_ranges=ranges)
+    before, after = (
+        total(count_landing(measured, head=head, target=each) for measured in pictures) for each in (target, fitted)
+    )
+    is_poor = before.unlearnt >= WORTH_MENDING * scales.size
+    is_better = after.unlearnt <= WORTH_CHANGING * before.unlearnt and after.failed < before.failed
+    if is_poor and is_better:
+        return Suggestion(ranges, before, after)
+    return None
