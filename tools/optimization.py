@@ -14,6 +14,7 @@ from paddle.optimizer import Adam, AdamW, Momentum, Optimizer
 from paddle.regularizer import L2Decay
 
 from config.base import TrainConfig
+from config.errors import InputError
 
 NORMS = (nn.BatchNorm2D, nn.SyncBatchNorm, nn.GroupNorm)
 
@@ -27,12 +28,13 @@ def build_optimizer(network: nn.Layer, config: TrainConfig) -> Optimizer:
     """The optimizer of a network; `learning_rate` says what to give its `set_lr` before each step.
 
     Weight decay is L2 regularisation with Momentum and Adam and decoupled with AdamW (Loshchilov & Hutter 2017).
+    Without it are the kinds in `config.no_decay`, and biases whose layer says so itself.
     """
     parameters = trainable(network)
-    exempt = {parameters[name].name for name in _without_decay(network, config.no_decay) & parameters.keys()}
+    without = _without_decay(network, config.no_decay)
+    exempt = {parameter.name for name, parameter in parameters.items() if name in without}
     for parameter in parameters.values():
-        if parameter.name in exempt:
-            parameter.regularizer = L2Decay(0.0)
+        parameter.regularizer = L2Decay(0.0) if parameter.name in exempt else None
     shared = {
         "parameters": list(parameters.values()),
         "learning_rate": config.lr,
@@ -49,9 +51,12 @@ def build_optimizer(network: nn.Layer, config: TrainConfig) -> Optimizer:
 def _without_decay(network: nn.Layer, kinds: tuple[str, ...]) -> set[str]:
     names = set()
     for prefix, layer in network.named_sublayers():
-        kind = "norm" if isinstance(layer, NORMS) else "bias"
-        for name, _ in layer.named_parameters(prefix=prefix, include_sublayers=False):
-            if kind in kinds and (kind == "norm" or name.endswith(".bias")):
+        for name, parameter in layer.named_parameters(prefix=prefix, include_sublayers=False):
+            if isinstance(layer, NORMS):
+                exempt = "norm" in kinds
+            else:
+                exempt = parameter.regularizer is not None or ("bias" in kinds and name.endswith(".bias"))
+            if exempt:
                 names.add(name)
     return names
 
@@ -74,7 +79,7 @@ def is_finite(tensors: Sequence[paddle.Tensor]) -> bool:
 
 
 class WeightAverage:
-    """Exponential moving average of a network's weights and of its norms' statistics, kept on the device.
+    """Exponential moving average of a network's weights and of its norms' statistics, kept on the device in float32.
 
     After step t the average has moved by 1 - min(decay, (1 + t) / (10 + t)) towards the weights, so that it follows
     them closely in the beginning.
@@ -83,14 +88,14 @@ class WeightAverage:
     def __init__(self, network: nn.Layer, decay: float) -> None:
         self.decay = decay
         self._live = network.state_dict()
-        self._average = {name: value.detach().clone() for name, value in self._live.items()}
+        self._average = {name: value.detach().astype("float32").clone() for name, value in self._live.items()}
 
     @paddle.no_grad()
     def update(self, step: int) -> None:
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for average, live in zip(self._average.values(), self._live.values()):
             average.scale_(1 - share)  # not `lerp_`, which takes five times as long on a CPU
-            average.add_(live * share)
+            average.add_(live.astype("float32") * share)
 
     def tensors(self) -> dict[str, paddle.Tensor]:
         return self._average
@@ -115,7 +120,7 @@ class WeightAverage:
     @paddle.no_grad()
     def _copy(self, values: Mapping[str, paddle.Tensor]) -> None:
         for name, live in self._live.items():
-            live.set_value(values[name])
+            live.set_value(values[name].astype(live.dtype))
 
 
 def optimizer_arrays(optimizer: Optimizer, network: nn.Layer) -> dict[str, np.ndarray]:
@@ -134,7 +139,17 @@ def optimizer_arrays(optimizer: Optimizer, network: nn.Layer) -> dict[str, np.nd
 
 
 def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Give a new optimizer what another one remembered.
+
+    Raises InputError where that was of another kind or trained other parameters.
+    """
     parameters = trainable(network)
+    remembered = "velocity_0" if isinstance(optimizer, Momentum) else "moment1_0"
+    if arrays and {key.partition("|")[0] for key in arrays if key.endswith(remembered)} != parameters.keys():
+        raise InputError(
+            "the saved optimizer state does not fit this run; resume with the train_cfg.optimizer, "
+            "backbone.frozen_stages and backbone.train_norm that it was saved with"
+        )
     state = {}
     for key, array in arrays.items():
         name, _, quantity = key.partition("|")

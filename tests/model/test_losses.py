@@ -1,0 +1,234 @@
+"""Dice and focal loss against plain expressions of them, and what a batch of any kind leaves in a network."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import paddle
+import pytest
+from paddle.nn import functional as F
+
+from config import load_config
+from config.base import LossConfig
+from data.grid_targets import grid_targets
+from data.samples import MaskWindow
+from model.head.solov2_loss import LossSum, PictureTargets, solov2_losses
+from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss
+from model.solov2 import build_model
+from tests import trainings
+from tools.optimization import trainable
+from tools.trainer import to_tensors
+
+FLOAT = 4  # bytes
+
+
+def dice_inputs(p: int, *, dims: int = 6, pixels: int = 40, targets: int = 3, seed: int = 0):
+    """Kernels, features, masks and rows; with more masks than targets several cells predict the same one."""
+    rng = np.random.default_rng(seed)
+    kernels = paddle.to_tensor(rng.normal(size=(p, dims)).astype(np.float32))
+    feats = paddle.to_tensor(rng.normal(size=(dims, pixels)).astype(np.float32))
+    masks = paddle.to_tensor(rng.integers(0, 17, (targets, pixels)).astype(np.uint8))
+    rows = paddle.to_tensor(rng.integers(0, targets, p))
+    kernels.stop_gradient = feats.stop_gradient = False
+    return kernels, feats, masks, rows
+
+
+def plain_dice(kernels, feats, masks, rows):
+    """The formula of the original SOLO, with its smoothing of each sum of squares."""
+    p = F.sigmoid(paddle.matmul(kernels, feats))
+    t = masks.astype("float32").gather(rows) / 16
+    return (1 - 2 * (p * t).sum(1) / ((p * p).sum(1) + SMOOTH + (t * t).sum(1) + SMOOTH)).sum()
+
+
+def value_and_gradients(function, inputs):
+    kernels, feats = inputs[:2]
+    kernels.clear_grad()
+    feats.clear_grad()
+    value = function(*inputs)
+    (value * 1.7).backward()
+    return float(value), kernels.grad.numpy(), feats.grad.numpy()
+
+
+@pytest.mark.parametrize("p", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 130])
+def test_dice_and_its_gradients_are_those_of_the_formula(p):
+    inputs = dice_inputs(p)
+    value, *gradients = value_and_gradients(dynamic_dice_loss, inputs)
+    expected_value, *expected_gradients = value_and_gradients(plain_dice, inputs)
+    assert value == pytest.approx(expected_value, rel=1e-5)
+    for found, expected in zip(gradients, expected_gradients):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_dice_gradients_are_finite_differences():
+    """In float64 by numpy, so that the step can be small."""
+    kernels, feats, masks, rows = dice_inputs(5)
+    _, *gradients = value_and_gradients(dynamic_dice_loss, (kernels, feats, masks, rows))
+    arrays = [kernels.numpy().astype(np.float64), feats.numpy().astype(np.float64)]
+    t = masks.numpy()[rows.numpy()] / 16
+
+    def value() -> float:
+        p = 1 / (1 + np.exp(-arrays[0] @ arrays[1]))
+        return float((1 - 2 * (p * t).sum(1) / ((p * p).sum(1) + (t * t).sum(1) + 2 * SMOOTH)).sum())
+
+    for array, gradient in zip(arrays, gradients):
+        for place in ((0, 0), (1, 2), (4, 5)):
+            before = array[place]
+            array[place] = before + 1e-5
+            above = value()
+            array[place] = before - 1e-5
+            below = value()
+            array[place] = before
+            assert gradient[place] == pytest.approx(1.7 * (above - below) / 2e-5, rel=1e-3, abs=1e-6)
+
+
+def test_dice_of_a_perfect_and_of_a_wrong_mask():
+    feats = paddle.to_tensor([[50.0, 50.0, -50.0, -50.0]])
+    masks = paddle.to_tensor([[16, 16, 0, 0], [0, 0, 16, 16], [0, 0, 0, 0]], dtype="uint8")
+    for row, loss in ((0, SMOOTH / 2), (1, 1.0), (2, 1.0)):
+        found = dynamic_dice_loss(paddle.ones([1, 1]), feats, masks, paddle.to_tensor([row]))
+        assert float(found) == pytest.approx(loss, abs=2e-4)
+
+
+def test_dice_keeps_one_float_per_pixel_of_each_mask_until_the_backward_pass():
+    """Paddle's own memory counter; with the plain expression it shows several times as much."""
+    p, pixels = 3 * CHUNK, 4096
+    inputs = dice_inputs(p, pixels=pixels)
+    assert 1.0 <= held(dynamic_dice_loss, inputs) / (p * pixels * FLOAT) < 1.1
+    assert held(plain_dice, inputs) / (p * pixels * FLOAT) > 2
+
+
+def held(function, inputs) -> int:
+    """Bytes that are there between the forward and the backward pass and were not before."""
+    value_and_gradients(function, inputs)  # what is made once
+    before = _allocated()
+    value = function(*inputs)
+    held = _allocated() - before
+    value.backward()
+    return held
+
+
+def _allocated() -> int:
+    if paddle.get_device().startswith("gpu"):
+        return paddle.device.cuda.memory_allocated()
+    return paddle.base.core.host_memory_stat_current_value("Allocated", 0)
+
+
+def focal_by_numpy(logits: np.ndarray, labels: np.ndarray, gamma: float, alpha: float) -> float:
+    total = 0.0
+    for row, label in zip(logits.astype(np.float64), labels):
+        for number, x in enumerate(row):
+            p = 1 / (1 + math.exp(-x))
+            if number == label:
+                total -= alpha * (1 - p) ** gamma * math.log(p)
+            else:
+                total -= (1 - alpha) * p**gamma * math.log(1 - p)
+    return total
+
+
+@pytest.mark.parametrize(("gamma", "alpha"), [(2.0, 0.25), (0.0, 0.5), (0.5, 0.75), (1.0, 0.0), (1.0, 1.0)])
+def test_focal_loss_is_its_formula(gamma, alpha):
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 3, (30, 5)).astype(np.float32)
+    labels = rng.integers(-1, 5, 30)
+    found = focal_loss(paddle.to_tensor(logits), paddle.to_tensor(labels), gamma=gamma, alpha=alpha)
+    assert float(found) == pytest.approx(focal_by_numpy(logits, labels, gamma, alpha), rel=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_loss_of_extreme_logits_is_finite(gamma):
+    """Right answers cost nothing, wrong ones their distance, with the gradient -alpha or 1 - alpha."""
+    logits = paddle.to_tensor([[100.0, -100.0], [-100.0, 100.0], [20.0, -20.0], [0.0, 0.0]])
+    logits.stop_gradient = False
+    loss = focal_loss(logits, paddle.to_tensor([0, 0, 0, -1]), gamma=gamma, alpha=0.25)
+    loss.backward()
+    assert float(loss) == pytest.approx(0.25 * 100 + 0.75 * 100 + 2 * 0.75 * 0.5**gamma * math.log(2), rel=1e-5)
+    gradient = logits.grad.numpy()
+    assert np.isfinite(gradient).all()
+    np.testing.assert_allclose(gradient[[0, 2]], 0, atol=1e-6)
+    np.testing.assert_allclose(gradient[1], [-0.25, 0.75], rtol=1e-5)
+
+
+def picture(labels: list[int], cells: list[int], rows: list[int], masks: int = 2) -> PictureTargets:
+    """Targets of a picture of 2 x 4 pixels at 1/4 size; mask number i is inside in column i."""
+    pixels = np.zeros((masks, 2, 4), np.uint8)
+    for number in range(masks):
+        pixels[number, :, number] = 16
+    return PictureTargets(
+        labels=paddle.to_tensor(np.array(labels, np.int64)),
+        masks=paddle.to_tensor(pixels),
+        cells=paddle.to_tensor(np.array(cells, np.int64)),
+        rows=paddle.to_tensor(np.array(rows, np.int64)),
+        positives=sum(label >= 0 for label in labels),
+    )
+
+
+def test_the_losses_of_a_batch_are_sums_with_their_counts():
+    """Three cells, two classes; cell 2 learns two masks and mask 0 is learnt by two cells; the second one has none."""
+    rng = np.random.default_rng(5)
+    cate, kernels = (paddle.to_tensor(rng.normal(size=(2, 3, n)).astype(np.float32)) for n in (2, 4))
+    feats = paddle.to_tensor(rng.normal(size=(2, 4, 2, 4)).astype(np.float32))
+    targets = [picture([0, -1, 1], [0, 2, 2], [0, 0, 1]), picture([-1, -1, -1], [], [], masks=0)]
+    config = LossConfig(dice_weight=3.0, focal_gamma=2.0, focal_alpha=0.25)
+    losses = solov2_losses(cate, kernels, feats, targets, config)
+    dice = plain_dice(
+        kernels[0].gather(targets[0].cells), feats[0].flatten(1), targets[0].masks.flatten(1), targets[0].rows
+    )
+    focal = focal_by_numpy(cate.numpy().reshape(6, 2), np.array([0, -1, 1, -1, -1, -1]), 2.0, 0.25)
+    assert (losses["mask"].count, losses["category"].count) == (3, 2)
+    assert float(losses["mask"].total) == pytest.approx(3 * float(dice), rel=1e-5)
+    assert float(losses["category"].total) == pytest.approx(focal, rel=1e-5)
+    assert float(losses["mask"].mean()) == pytest.approx(float(dice), rel=1e-5)
+    assert float(losses["category"].mean()) == pytest.approx(focal / 3, rel=1e-5)
+
+
+def test_a_loss_is_never_divided_by_zero():
+    assert LossSum(paddle.zeros([]), 0).divisor(0) == 1
+    assert LossSum(paddle.zeros([]), 0, extra=1).divisor(7) == 8
+
+
+@pytest.fixture(scope="module")
+def network():
+    paddle.seed(0)
+    network = build_model(load_config(trainings.CONFIG, trainings.OVERRIDES))
+    network.train()
+    return network
+
+
+def squares(*sides: int) -> list[MaskWindow]:
+    return [MaskWindow(5 * i % 20, 3 * i % 20, np.ones((side, side), np.uint8)) for i, side in enumerate(sides)]
+
+
+BATCHES = {
+    "nothing in the batch": ([], []),
+    "nothing in the second picture": (squares(20, 10), []),
+    "nothing in two of the levels": (squares(8), squares(9)),
+    "in all levels": (squares(8, 22, 44), squares(40, 20)),
+    "one pixel": (squares(1), squares(1, 1)),
+    "five hundred": (squares(*[2 + i % 40 for i in range(500)]), squares(8)),
+    "the same instance twice": (squares(20) * 2, squares(20) * 3),
+}
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_every_parameter_has_a_finite_gradient(network, name):
+    config = load_config(trainings.CONFIG, trainings.OVERRIDES)
+    targets = []
+    for masks in BATCHES[name]:
+        boxes = np.array([(m.left, m.top, m.right, m.bottom) for m in masks], np.float32).reshape(-1, 4)
+        classes = np.arange(len(masks)) % config.num_classes
+        targets.append(grid_targets(masks, boxes, classes, size=(64, 64), head=config.head, config=config.target))
+    images = paddle.to_tensor(np.random.default_rng(6).normal(size=(2, 3, 64, 64)).astype(np.float32))
+    network.clear_gradients()
+    losses = network.losses(images, [to_tensors(target) for target in targets])
+    assert losses["mask"].count == sum(len(target.cells) for target in targets)
+    assert losses["category"].count == sum(int((target.labels >= 0).sum()) for target in targets)
+    assert bool(losses["mask"].count) == any(BATCHES[name])
+    total = losses["mask"].mean() + losses["category"].mean()
+    assert math.isfinite(float(total))
+    total.backward()
+    for parameter_name, parameter in trainable(network).items():
+        assert parameter.grad is not None, parameter_name
+        assert np.isfinite(parameter.grad.numpy()).all(), parameter_name
+    kernel_gradient = network.head.kernel_pred.weight.grad.abs().sum()
+    assert bool(kernel_gradient > 0) == any(BATCHES[name])

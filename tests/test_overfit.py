@@ -1,0 +1,60 @@
+"""A network learns eight real pictures by heart: from annotations as they are to AP, all of training works."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config.base import PROJECT
+from tests.parity import COCO_TINY, needs_coco
+from tools.run_log import read_log
+
+PICTURES = 8
+SETTINGS = (
+    "classes_path=data/coco_classes.txt",
+    "data.short_side=384",
+    "data.long_side=640",
+    "augment.flip=0",
+    "augment.flip_vertical=0",
+    "augment.turn=0",
+    "train_cfg.epochs=700",  # of one step each
+    "train_cfg.warmup_iters=50",
+    "train_cfg.weight_decay=0",
+    "train_cfg.ema_decay=0.98",
+    "train_cfg.save_every=100",
+    "train_cfg.eval_every=700",
+    "eval_cfg.score=0.05",
+)
+
+
+@pytest.mark.slow
+@needs_coco
+def test_eight_pictures_are_learnt_by_heart(tmp_path):
+    """In less than half an hour on two cores. Set OVERFIT_FOLDER to keep the run and look at it."""
+    folder = Path(os.environ.get("OVERFIT_FOLDER", tmp_path))
+    annotations = write_first_pictures(folder / "annotations.json")
+    pictures = COCO_TINY / "train2017"
+    paths = [f"{split}_path={annotations}" for split in ("train", "val")]
+    paths += [f"{split}_pre_path={pictures}" for split in ("train", "val")]
+    options = [word for text in (*SETTINGS, *paths) for word in ("-o", text)]
+    command = [sys.executable, str(PROJECT / "train.py"), "--config=20", *options, "--output", str(folder / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert read_log(folder / "run")[-1]["mask_ap"] >= 0.5
+
+
+def write_first_pictures(path: Path) -> Path:
+    """An annotation file of the first pictures of a real one that have instances, crowds and all."""
+    content = json.loads((COCO_TINY / "annotations" / "instances_train2017.json").read_text())
+    annotated = {row["image_id"] for row in content["annotations"] if not row.get("iscrowd")}
+    content["images"] = [image for image in content["images"] if image["id"] in annotated][:PICTURES]
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [row for row in content["annotations"] if row["image_id"] in ids]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
