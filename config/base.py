@@ -164,7 +164,7 @@ class TrainConfig:
     processes: int = 1  # processes that train.py starts on a CPU, a thread each; 1: one process with all cores
     seed: int = 0
     log_every: int = 20  # steps between lines in the log
-    save_every: int = 1000  # steps between checkpoints, besides the one at the end of each epoch
+    save_every: int = 1000  # steps between checkpoints, besides those at the end and at evaluations
     keep: int = 3  # newest checkpoints that are kept, besides the best one
     eval_every: int = 1  # epochs between evaluations; 0: none
 

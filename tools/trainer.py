@@ -104,7 +104,8 @@ class Trainer:
             batches = ordered_map(pool, self._prepare, self._jobs(last_step), ahead=workers + 1)
             try:
                 if self.evaluation_due:
-                    self._evaluate(log)
+                    with log.paused():
+                        self._evaluate(log)
                 while self.step < last_step and not self._stopping():
                     self._take_step(batches, log)
                     if self.folder:
@@ -113,7 +114,8 @@ class Trainer:
                     self.save()
             except _EvaluationStopped:
                 pass  # the state was saved before the evaluation began
-        self.speed = log.close()
+            finally:
+                self.speed = log.close()
         return self._stopping()
 
     def _stopping(self) -> int:
@@ -193,7 +195,7 @@ class Trainer:
         epoch = self.step // self.steps_per_epoch
         every = self.settings.eval_every
         self.evaluation_due = bool(self.evaluate and every and (ends or (ends_epoch and epoch % every == 0)))
-        if ends or ends_epoch or self.step % self.settings.save_every == 0:
+        if ends or self.evaluation_due or self.step % self.settings.save_every == 0:
             with log.paused():
                 self.save()
         if self.evaluation_due:

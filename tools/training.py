@@ -23,7 +23,7 @@ from tools.draw_shapes import SPLITS
 from tools.evaluator import mask_ap
 from tools.run_log import LOG
 from tools.trainer import Trainer
-from tools.training_state import load_state, newest_state
+from tools.training_state import load_state, newer_states, newest_state
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,10 @@ def resume(trainer: Trainer, folder: Path, which: str) -> str:
     """Go on with a saved run: `which` is a file, or `auto` for the newest one in the folder, if there is any."""
     if which != "auto":
         path = Path(which)
+        if path.parent.resolve() == folder.resolve() and newer_states(path):
+            raise InputError(
+                f"{path}: its run went on from there; give another --output to branch off, or remove the newer states"
+            )
         trainer.restore(load_state(path), path=path)
         return f"resuming {path} after step {trainer.step}"
     found = newest_state(folder)

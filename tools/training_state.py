@@ -93,6 +93,12 @@ def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
     return None
 
 
+def newer_states(path: Path) -> list[Path]:
+    """The states of the same run after more steps, whole or not."""
+    this = _STEP.fullmatch(path.with_suffix(".pdstate").name)
+    return [file for file in _newest_first(path.parent) if this and _step(file) > int(this[1])]
+
+
 def _newest_first(folder: Path) -> list[Path]:
     paths = [path for path in folder.glob("step_*.pdstate") if _STEP.fullmatch(path.name)]
     return sorted(paths, key=_step, reverse=True)

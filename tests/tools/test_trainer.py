@@ -154,6 +154,16 @@ def test_a_state_of_another_run_is_refused(tmp_path):
             resume(trainer(None, *overrides), tmp_path, "auto")
 
 
+def test_an_older_state_is_resumed_in_another_folder(tmp_path):
+    trainer(tmp_path, "train_cfg.save_every=1").run(last_step=3)
+    older = tmp_path / "step_0000002.pdparams"
+    with pytest.raises(InputError, match="another --output to branch off"):
+        resume(trainer(tmp_path), tmp_path, str(older))
+    branch = trainer(tmp_path / "branch")
+    assert "after step 2" in resume(branch, tmp_path / "branch", str(older))
+    assert branch.step == 2
+
+
 def test_a_run_is_not_overwritten(tmp_path):
     check_folder(tmp_path, resumes=False)
     trainer(tmp_path).run(last_step=1)
