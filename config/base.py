@@ -169,6 +169,12 @@ class TrainConfig:
     eval_every: int = 1  # epochs between evaluations; 0: none
 
 
+# PaddleDetection's way of training its enhanced models; the defaults are those of the original SOLO.
+PPDET_TRAINING = TrainConfig(
+    milestones=(24, 33), warmup_iters=1000, warmup_factor=0.0, clip_norm=0.0, no_decay=("norm",), ema_decay=0.9998
+)
+
+
 @dataclass(frozen=True)
 class EvalConfig:
     """What `eval.py` uses."""

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, Published
+from config.base import PPDET_0_5_ZOO, PPDET_TRAINING, Published
 from config.solov2_light_512_dcn_r50_fpn_8gpu_3x import SOLOv2Light512DCNR50
 
 
@@ -18,12 +18,4 @@ class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
     head = replace(SOLOv2Light512DCNR50.head, deform_version=2, drop_block=True)
     augment = replace(SOLOv2Light512DCNR50.augment, distort=0.5, crop=1.0)
     target = replace(SOLOv2Light512DCNR50.target, box_border=0, skip_empty_masks=True)
-    train_cfg = replace(
-        SOLOv2Light512DCNR50.train_cfg,
-        milestones=(24, 33),
-        warmup_iters=1000,
-        warmup_factor=0.0,
-        clip_norm=0.0,
-        no_decay=("norm",),
-        ema_decay=0.9998,
-    )
+    train_cfg = PPDET_TRAINING

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_ZOO, Published
+from config.base import PPDET_TRAINING, PPDET_ZOO, Published
 from config.solov2_r101_dcn_fpn_8gpu_3x import SOLOv2R101DCN
 
 
@@ -14,12 +14,4 @@ class SOLOv2R101vd(SOLOv2R101DCN):
     mask_feat_head = replace(SOLOv2R101DCN.mask_feat_head, deform_bias=True)
     head = replace(SOLOv2R101DCN.head, deform_bias=True)
     target = replace(SOLOv2R101DCN.target, box_border=0, skip_empty_masks=True)
-    train_cfg = replace(
-        SOLOv2R101DCN.train_cfg,
-        milestones=(24, 33),
-        warmup_iters=2000,
-        warmup_factor=0.0,
-        clip_norm=0.0,
-        no_decay=("norm",),
-        ema_decay=0.9998,
-    )
+    train_cfg = replace(PPDET_TRAINING, warmup_iters=2000)

@@ -200,7 +200,10 @@ class Predictor:
         path = self.config.model_path(section)
         if not path.exists():
             ways = [f"python {p.convert} FILE --config={self.config.number} ({p.where})" for p in self.config.published]
-            raise InputError(f"{path}: no such checkpoint; convert a published one first: {' or '.join(ways)}")
+            remedy = f"convert a published one first: {' or '.join(ways)}"
+            if not ways:
+                remedy = f"python train.py --config={self.config.number} makes one, --weights FILE takes another"
+            raise InputError(f"{path}: no such checkpoint; {remedy}")
         return path
 
 
