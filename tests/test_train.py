@@ -182,6 +182,12 @@ def test_a_killed_run_leaves_no_process_behind_and_resumes(tmp_path):
     assert f"after step {saved}" in resumed.stdout
 
 
+def test_what_stops_all_processes_is_said_once(tmp_path):
+    done = train(*in_run(tmp_path / "run", "train_cfg.processes=2", "train_path=nowhere.json"))
+    assert done.returncode == 2
+    assert done.stderr.count("nowhere.json: cannot be read") == 1, done.stderr
+
+
 def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 

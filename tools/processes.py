@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import IO
 
 GRACE = 20.0  # seconds in which a process may end by itself when another one has failed
 
@@ -22,11 +24,14 @@ def run_processes(command: Sequence[str], count: int) -> int:
     """
     with _free_ports(count) as ports:
         endpoints = [f"127.0.0.1:{port}" for port in ports]
+    # What all of them would say is said by the first; the others' words count where they alone fail.
+    words = [None, *(tempfile.TemporaryFile() for _ in range(1, count))]  # noqa: SIM115, open as long as they write
     # In a session of their own, because the terminal sends its signals to all processes of a session by itself.
     members = [
         subprocess.Popen(
             [sys.executable, *command],
             env=_environment(rank, endpoints),
+            stderr=words[rank],
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )
@@ -42,6 +47,8 @@ def run_processes(command: Sequence[str], count: int) -> int:
     previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         status = _status_of(members)
+        if members[0].returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
+            _repeat(words[1:])
         # The members agree that they were stopped, but not by which signal.
         return 128 + received[0] if received and status > 128 else status
     finally:
@@ -49,6 +56,12 @@ def run_processes(command: Sequence[str], count: int) -> int:
             signal.signal(number, handler)
         for member in members:
             member.kill()
+
+
+def _repeat(words: Sequence[IO[bytes]]) -> None:
+    for stream in words:
+        stream.seek(0)
+        sys.stderr.write(stream.read().decode(errors="replace"))
 
 
 def _status_of(members: list[subprocess.Popen]) -> int:
