@@ -29,13 +29,16 @@ def run(main: Callable[[], int]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
-    if threading.current_thread() is threading.main_thread():
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if in_main_thread:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main()
         sys.stdout.flush()
         return status
     except InputError as error:
+        if in_main_thread:  # from here on the status says what happened, even if other processes end this one
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print(f"{argparse.ArgumentParser().prog}: error: {without_line_breaks(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
