@@ -4,14 +4,17 @@ VENV ?= .venv
 PADDLE ?= paddlepaddle>=2.6.2,<4
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test parity lint clean
 
-# A seeded, untrained network: enough to see that everything works, and that is all its drawings show.
 demo: $(VENV)/installed
-	$(BIN)/python demo.py --config=3 --untrained=0 --score=0
+	$(BIN)/python demo.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest
+
+# The large networks against the numbers of the original programs, where those are in ../shared.
+parity: $(VENV)/installed
+	$(BIN)/python -m pytest -m slow tests/model
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -24,7 +24,7 @@ from tools.predictor import DEFAULT_THREADS, Predictor  # noqa: E402
 
 def main() -> int:
     parser = Parser(__doc__)
-    add_network_options(parser, default_config=0)
+    add_network_options(parser)
     parser.add_argument("--input", nargs="+", metavar="PATH", help="files, folders, globs (default: images/test)")
     parser.add_argument("--output", metavar="DIR", help="folder for the drawings (default: images/res)")
     parser.add_argument("--score", type=fraction, help="leave out instances below it (default: the config's, 0.3)")

@@ -28,7 +28,7 @@ from tools.predictor import DEFAULT_THREADS, Predictor  # noqa: E402
 
 def main() -> int:
     parser = Parser(__doc__)
-    add_network_options(parser, default_config=20)
+    add_network_options(parser)
     parser.add_argument("--classwise", action="store_true", help="print the AP of each class too")
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of what is written (default: in runs/)")
     what = parser.add_mutually_exclusive_group()

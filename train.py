@@ -26,7 +26,7 @@ from tools.training import build_trainer, check_folder, read_data_sets, resume, 
 
 def main() -> int:
     parser = Parser(__doc__)
-    add_config_options(parser, default_config=20)
+    add_config_options(parser)
     add_device_option(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
     start = parser.add_mutually_exclusive_group()

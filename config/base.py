@@ -272,10 +272,6 @@ class Config:
         return changed
 
     @property
-    def description(self) -> str:
-        return " ".join(type(self).__doc__.split())
-
-    @property
     def classes_file(self) -> Path:
         return PROJECT / self.classes_path
 

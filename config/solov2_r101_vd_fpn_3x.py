@@ -10,7 +10,7 @@ class SOLOv2R101vd(SOLOv2R101DCN):
     number = 10
     published = (Published(42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py"),)
     data = replace(SOLOv2R101DCN.data, normalize_first=True)
-    backbone = replace(SOLOv2R101DCN.backbone, variant="d")
+    backbone = replace(SOLOv2R101DCN.backbone, variant="d", train_norm=False)
     mask_feat_head = replace(SOLOv2R101DCN.mask_feat_head, deform_bias=True)
     head = replace(SOLOv2R101DCN.head, deform_bias=True)
     target = replace(SOLOv2R101DCN.target, box_border=0, skip_empty_masks=True)

@@ -21,8 +21,7 @@ def norm_layer(
     trainable: whether scale and shift are trained.
     """
     attributes = {
-        name: paddle.ParamAttr(learning_rate=lr_mult, trainable=trainable, regularizer=L2Decay(0.0))
-        for name in ("weight_attr", "bias_attr")
+        name: paddle.ParamAttr(learning_rate=lr_mult, trainable=trainable) for name in ("weight_attr", "bias_attr")
     }
     if kind == "group":
         return nn.GroupNorm(num_groups=groups, num_channels=channels, **attributes)

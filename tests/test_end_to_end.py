@@ -18,7 +18,7 @@ from tests.parity import COCO_TINY, Fixture, foreign_checkpoint, needs_coco, nee
 pytestmark = [needs_parity, needs_coco]
 
 PICTURES = sorted((COCO_TINY / "val2017").glob("*.jpg"))
-A_FEW = PICTURES[::10]
+A_FEW = PICTURES[::20]
 # (how the file is written, what is in it, the script, the config)
 FILES = {
     "old .pth": (write_torch_legacy, "solo_solov2_light_448_r18_fpn_8gpu_3x_evalc", "solo2paddle", 3),

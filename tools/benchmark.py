@@ -27,7 +27,7 @@ from tools.predictor import Predictor  # noqa: E402
 
 def main() -> int:
     parser = Parser(__doc__)
-    add_network_options(parser, default_config=0)
+    add_network_options(parser)
     parser.add_argument("--images", nargs="+", required=True, metavar="PATH", help="files, folders, globs")
     parser.add_argument("--limit", type=positive_number, metavar="N", help="take the first N pictures only")
     parser.add_argument("--threads", type=natural_number, default=0, help="threads beside the network (default: 0)")

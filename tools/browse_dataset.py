@@ -53,7 +53,7 @@ UNAUGMENTED = AugmentConfig(flip=0.0)
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
-    add_config_options(parser, default_config=20)
+    add_config_options(parser)
     parser.add_argument("--split", choices=SPLITS, default="train", help="val: as if it were trained on")
     parser.add_argument("--count", type=positive_number, default=16, metavar="N", help="pictures (default: 16)")
     parser.add_argument("--epoch", type=natural_number, default=0, metavar="E", help="of training (default: 0)")

@@ -63,7 +63,7 @@ any shared: instances with any of their cells given to another on the level too
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
-    add_config_options(parser, default_config=20)
+    add_config_options(parser)
     parser.add_argument("--split", choices=(*SPLITS, "both"), default="both", help="default: both")
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="folder of the PNG files (default: runs/<config name>/dataset)"

@@ -13,6 +13,8 @@ from config import load_config, registry
 from config.base import Config, Published
 from config.errors import InputError
 
+DEFAULT_CONFIG = 20  # whose checkpoint comes with the repository
+
 
 class Parser(argparse.ArgumentParser):
     """Help from the module's docstring, and errors in one line."""
@@ -55,10 +57,10 @@ def without_line_breaks(message: object) -> str:
     return " ".join(str(message).splitlines())
 
 
-def add_config_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
+def add_config_options(parser: argparse.ArgumentParser) -> None:
     """--config, --list and -o, as every program that follows a config has them."""
     parser.add_argument(
-        "--config", default=default_config, metavar="N", help=f"number or name of a config (default: {default_config})"
+        "--config", default=DEFAULT_CONFIG, metavar="N", help=f"number or name of a config (default: {DEFAULT_CONFIG})"
     )
     parser.add_argument("--list", action=_ListConfigs, nargs=0, help="print all configs and end")
     parser.add_argument(
@@ -75,9 +77,9 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, default_config: int) -> None:
+def add_network_options(parser: argparse.ArgumentParser) -> None:
     """--weights and --untrained beside the other options of this module, for programs that run a trained network."""
-    add_config_options(parser, default_config=default_config)
+    add_config_options(parser)
     add_device_option(parser)
     parser.add_argument(
         "--weights", metavar="FILE", help="checkpoint to run (default: the config's, weights/<config name>.pdparams)"
@@ -102,15 +104,15 @@ def list_configs() -> str:
     for number, kind in registry().items():
         config = kind()
         first, *others = config.published or (None,)
-        rows.append((str(number), config.name, _backbone(config), _input(config), *_where(first)))
-        rows += [("", "", "", "", *_where(other)) for other in others]
+        rows.append((str(number), config.name, _backbone(config), _input(config), *_where(config, first)))
+        rows += [("", "", "", "", *_where(config, other)) for other in others]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
-def _where(published: Published | None) -> tuple[str, str, str]:
+def _where(config: Config, published: Published | None) -> tuple[str, str, str]:
     if published is None:
-        return "", "", "not published"
+        return "", "", "comes with the program" if config.number == DEFAULT_CONFIG else "not published"
     return f"{published.mask_ap:.1f}", published.convert, published.where
 
 

@@ -46,12 +46,13 @@ def main() -> int:
 
 
 def provide(config: Config, split: str, *, world: World = ALONE) -> None:
-    """Draw a split of a config whose data set is generated, unless it is there; paths that a user gave stay alone.
+    """Draw a split of a config whose data set is generated, unless it is there.
 
-    Of several processes one draws and the others wait.
+    Paths that a user gave stay alone, in a config derived from it too. Of several processes one draws, the others wait.
     """
     path = getattr(config, f"{split}_path")
-    is_own = path == getattr(type(config), f"{split}_path")
+    owner = next(kind for kind in type(config).__mro__ if "shapes" in vars(kind))
+    is_own = path == getattr(owner, f"{split}_path")
     if world.is_first and config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
         draw(config, split)
     world.gather(None)

@@ -38,9 +38,11 @@ MODELS = (
 )
 # Large networks of which a sibling is compared anyway.
 SLOW = {
+    "solo_solov2_r101_dcn_fpn_8gpu_3x_eval",
     "solo_solov2_r101_dcn_fpn_8gpu_3x_evalc",
     "solo_solov2_r50_fpn_8gpu_3x_evalc",
     "ppdet_solov2_r50_fpn_3x_coco_eval",
+    "ppdet05_solov2_r50_fpn_3x_evalk",
     "ppdet_solov2_r50_enhance_coco_eval",
     "solo_solov2_light_448_r34_fpn_8gpu_3x_evalc",
     "solo_solov2_light_512_dcn_r50_fpn_8gpu_3x_evalc",

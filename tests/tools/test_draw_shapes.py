@@ -1,0 +1,58 @@
+"""Data sets of generated pictures: drawn when a config asks for its own, and only then."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from config.base import PROJECT
+from config.errors import InputError
+from config.solov2_tiny_shapes import SOLOv2TinyShapes
+from tools.data_sets import read_splits
+
+
+@pytest.fixture
+def few(tmp_path):
+    """Config 20 with few pictures, in a folder of the test's own."""
+
+    class Few(SOLOv2TinyShapes):
+        shapes = replace(SOLOv2TinyShapes.shapes, train_pictures=3, val_pictures=2, height=64, width=64)
+        train_path, train_pre_path = f"{tmp_path}/train/annotations.json", f"{tmp_path}/train/images"
+        val_path, val_pre_path = f"{tmp_path}/val/annotations.json", f"{tmp_path}/val/images"
+
+    return Few
+
+
+def test_a_missing_data_set_is_drawn_once(few, tmp_path, capsys):
+    data = read_splits(few(), ("train", "val"))
+    assert [len(found.records) for found in data.values()] == [3, 2]
+    assert capsys.readouterr().out.count("drew") == 2
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    read_splits(few(), ("train", "val"))
+    assert "drew" not in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_users_path_is_never_drawn_to(few, tmp_path):
+    class Mine(few):
+        train_path = f"{tmp_path}/mine.json"
+
+    for config in (Mine(), few().replace(train_path=f"{tmp_path}/mine.json")):
+        with pytest.raises(InputError, match="mine.json"):
+            read_splits(config, ("train",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line(tmp_path):
+    command = [sys.executable, str(PROJECT / "tools" / "draw_shapes.py")]
+    done = subprocess.run([*command, "--config=0"], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    small = ["shapes.train_pictures=2", "shapes.val_pictures=1", "shapes.height=64", "shapes.width=96"]
+    paths = [f"{split}_path={tmp_path}/{split}/annotations.json" for split in ("train", "val")]
+    options = [word for text in (*small, *paths) for word in ("-o", text)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.count("drew")) == (0, 2), done.stderr
+    assert len(list((tmp_path / "train" / "images").iterdir())) == 2
