@@ -40,6 +40,8 @@ def main() -> int:
     check_writable(output / "index.html")
     paths = find_images(args.images) if args.images else None
     world = join_world()
+    if paths and not world.is_first:
+        return 0  # these pictures are not shared out: there is one folder of drawings and one file of results
     predictor = Predictor(
         config,
         args.weights,
@@ -57,7 +59,8 @@ def main() -> int:
         return 0
     with prompt_interruption():
         if args.split == "test-dev":
-            print(f"wrote {write_submission(predictor, output, world=world)}")
+            if written := write_submission(predictor, output, world=world):
+                print(f"wrote {written}")
             return 0
         evaluation = evaluate_split(predictor, output, world=world)
     if evaluation:

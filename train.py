@@ -21,7 +21,7 @@ from tools.cli import Parser, add_config_options, add_device_option, natural_num
 from tools.distributed import join_world  # noqa: E402
 from tools.processes import run_processes  # noqa: E402
 from tools.run_log import CURVES, LOG  # noqa: E402
-from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from  # noqa: E402
+from tools.training import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from  # noqa: E402
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
     folder = args.output or PROJECT / "runs" / config.name
     device = select_device(args.device)
     world = join_world()
-    if world.is_first:
+    if world.is_first and not args.performance:
         check_folder(folder, resumes=args.resume is not None)
     if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
         return run_processes(sys.argv, config.train_cfg.processes)
@@ -55,9 +55,11 @@ def main() -> int:
         started = resume(trainer, folder, args.resume)
     else:
         started = start_from(trainer.network, config, args.finetune)
+    check_same_start(trainer)
     if world.is_first:
         print(started)
-    ended_by = trainer.run(last_step=args.performance or args.max_iters, visualdl=args.visualdl)
+    last_step = trainer.step + args.performance if args.performance else args.max_iters
+    ended_by = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
         print(f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}")
         if not args.performance:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+
+from config.errors import InputError
+from config.values import did_you_mean, type_words, typed
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -21,7 +24,9 @@ class BackboneConfig:
     base_width: int = 64  # channels of a group of the first stage's 3x3 convolution
     norm: str = "frozen"  # "frozen": running statistics always; "batch"; "sync": over all GPUs, plain batch norm on CPU
     train_norm: bool = True  # scale and shift of the norms are trained where their stage is (PaddleDetection: not)
-    frozen_stages: int = 1  # stages that are not trained: 0 none, 1 the stem and the first stage, 2 the second too ...
+    # Stages that are not trained: 0 none, 1 the stem and the first stage, 2 the second too ... The statistics of their
+    # norms still move where the kind is "batch" or "sync", as in PaddleDetection; norm="frozen" keeps them.
+    frozen_stages: int = 1
     deform_version: int = 0  # 0 no deformable convolution, 1 offsets, 2 offsets and modulation (DCN v1, v2)
     deform_stages: tuple[int, ...] = ()  # stages 1 to 4 whose 3x3 convolutions are deformable
     lr_mults: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # learning-rate multiplier of each stage
@@ -104,6 +109,11 @@ class TargetConfig:
     centre_fraction: float = 0.2  # of the box's sides: cells this near to the centre of mass are positive
     skip_empty_masks: bool = False  # masks that vanish at 1/4 size are not learnt (PaddleDetection)
     soft_masks: bool = False  # mask targets are the share of inside pixels (area average), not 0 or 1
+
+
+def level_ranges(scale_ranges: tuple[float, ...]) -> list[tuple[float, float]]:
+    """The lower and the upper end of each level's range, in pixels, of a list such as `TargetConfig.scale_ranges`."""
+    return list(zip(scale_ranges[::2], scale_ranges[1::2]))
 
 
 @dataclass(frozen=True)
@@ -203,8 +213,9 @@ class ShapesConfig:
 
     train_pictures: int = 0  # 0: the data set is none of these
     val_pictures: int = 200
-    height: int = 256  # pixels
-    width: int = 256
+    height: int = 320  # pixels
+    width: int = 320
+    diameters: tuple[float, ...] = (1 / 8, 1 / 2)  # smallest and largest, as shares of the shorter side
 
 
 @dataclass(frozen=True)
@@ -227,7 +238,8 @@ _DATA_FIELDS = ("train_path", "classes_path")
 class Config:
     """One model with everything needed to run it; a numbered subclass states only what differs.
 
-    Instances are read-only. `replace` and `config.override` give changed copies.
+    Instances are read-only. `replace` and `config.override` give changed copies. The class statement of a subclass
+    raises InputError for what is no field, or of another type than the default.
     """
 
     number: int
@@ -260,7 +272,9 @@ class Config:
     test_pre_path: str = "images/res"  # folder that demo.py writes to by default
 
     def __init_subclass__(cls) -> None:
+        _check_stated(cls)
         cls.name = cls.__module__.rpartition(".")[2]  # the name of the file
+        cls.published = vars(cls).get("published", ())  # a derived config's checkpoints are its own
 
     def __setattr__(self, field: str, value: object) -> None:
         raise AttributeError(f"a config is read-only; use replace({field}=...)")
@@ -288,3 +302,52 @@ class Config:
     def model_path(self, section: str) -> Path:
         """Where `train_cfg`, `eval_cfg` or `test_cfg` looks for its checkpoint."""
         return PROJECT / getattr(self, section).model_path.format(name=self.name, backbone=self.backbone.name)
+
+
+PLAIN_FIELDS = tuple(name for name in Config.__annotations__ if isinstance(getattr(Config, name, None), str))
+SECTIONS = tuple(name for name, value in vars(Config).items() if is_dataclass(value))
+_STATED_TYPES = {
+    "number": 0,
+    "published": (Published(0.0, "", ""),),
+    "num_classes": Config.num_classes,
+    **{name: getattr(Config, name) for name in (*PLAIN_FIELDS, *SECTIONS)},
+}
+
+
+def known_fields(config: Config | type[Config]) -> dict[str, object]:
+    """Every name that can be overridden with its present value, or for the class itself with its default."""
+    known = {name: getattr(config, name) for name in PLAIN_FIELDS}
+    for name in SECTIONS:
+        section = getattr(config, name)
+        known.update({f"{name}.{field.name}": getattr(section, field.name) for field in fields(section)})
+    return known
+
+
+def with_field(config: Config, path: str, value: object) -> Config:
+    """A copy in which one of `known_fields` is changed."""
+    section, _, field = path.rpartition(".")
+    if not section:
+        return config.replace(**{field: value})
+    return config.replace(**{section: replace(getattr(config, section), **{field: value})})
+
+
+def file_of(kind: type[Config]) -> str:
+    """The file that states a config, from the project's folder on."""
+    return f"{kind.__module__.replace('.', '/')}.py"
+
+
+def _check_stated(kind: type[Config]) -> None:
+    for name, value in vars(kind).items():
+        if name.startswith("_"):
+            continue
+        if name not in _STATED_TYPES:
+            known = [*_STATED_TYPES, *known_fields(Config)]
+            hint = did_you_mean(name, known, otherwise=f"known are {', '.join(_STATED_TYPES)}")
+            raise InputError(f"{file_of(kind)}: {kind.__name__}.{name} is no field of a config; {hint}")
+        try:
+            typed(value, like=_STATED_TYPES[name])
+        except TypeError:
+            expected = type_words(_STATED_TYPES[name])
+            raise InputError(f"{file_of(kind)}: {kind.__name__}.{name}={value!r}: expected {expected}") from None
+        if name == "number" and value < 0:
+            raise InputError(f"{file_of(kind)}: {kind.__name__}.number={value}: expected 0 or more")

@@ -5,14 +5,19 @@ from __future__ import annotations
 import math
 from typing import Callable
 
-from config.base import Config
+from config.base import Config, file_of, known_fields, level_ranges, with_field
 from config.errors import InputError
+from config.values import type_words, typed
 
 Rule = tuple[Callable[[object], bool], str]  # whether a value is right, and what would be, in words
 
 
-def check(config: Config) -> None:
-    """Raises InputError for the first field whose value makes no sense, with what would."""
+def check(config: Config) -> Config:
+    """The config with every value in the type of its default, a list as a tuple and a whole number as a float.
+
+    Raises InputError for the first field whose value is of another type or makes no sense, with what would.
+    """
+    config = _with_types(config)
     for path, (is_right, expected) in _RULES.items():
         section, field = path.split(".")
         value = getattr(getattr(config, section), field)
@@ -37,6 +42,23 @@ def check(config: Config) -> None:
         raise InputError(
             f"backbone.depth={config.backbone.depth}: expected 50 or 101 with deformable or grouped convolutions"
         )
+    return config
+
+
+def _with_types(config: Config) -> Config:
+    defaults = known_fields(Config)
+    for path, value in known_fields(config).items():
+        try:
+            right = typed(value, like=defaults[path])
+        except TypeError:
+            expected = type_words(defaults[path])
+            raise InputError(f"{file_of(type(config))}: {path}={value!r}: expected {expected}") from None
+        for number in right if isinstance(right, tuple) else (right,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise InputError(f"{path}={value}: expected finite numbers only")
+        if right is not value:
+            config = with_field(config, path, right)
+    return config
 
 
 def _one_of(*values: object) -> Rule:
@@ -101,7 +123,7 @@ _RULES: dict[str, Rule] = {
     "data.std": _all(3, lambda value: value > 0, "numbers above 0, one for each colour"),
     "data.resize_by": _one_of("size", "factor"),
     "target.scale_ranges": (
-        lambda values: all(low <= high for low, high in zip(values[::2], values[1::2])),
+        lambda values: all(low <= high for low, high in level_ranges(values)),
         "pairs of a lower and an upper end",
     ),
     "target.centre_fraction": _FRACTION,
@@ -154,6 +176,9 @@ _RULES: dict[str, Rule] = {
     "shapes.val_pictures": _POSITIVE,
     "shapes.height": (lambda value: value >= 64, "64 or more"),
     "shapes.width": (lambda value: value >= 64, "64 or more"),
+    "shapes.diameters": (
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1, "two numbers from 0 to 1, the smaller first"
+    ),
     "test_cfg.score": _FRACTION,
     "test_cfg.batch_size": _POSITIVE,
 }

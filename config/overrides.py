@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
-import difflib
 from collections.abc import Iterable
 
-from config.base import Config
+from config.base import Config, known_fields, with_field
 from config.checks import check
 from config.errors import InputError
-
-PLAIN_FIELDS = (
-    "train_path",
-    "val_path",
-    "classes_path",
-    "train_pre_path",
-    "val_pre_path",
-    "test_path",
-    "test_pre_path",
-)
+from config.values import did_you_mean, type_words, typed
 
 
 def override(config: Config, assignments: Iterable[str]) -> Config:
@@ -33,35 +22,37 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         if not equals:
             raise InputError(f"-o {assignment}: expected section.field=value, for example -o nms.score_thr=0.2")
         config = _assign(config, path.strip(), text.strip())
-    check(config)
-    return config
+    return check(config)
+
+
+def differences(config: Config) -> tuple[str, ...]:
+    """Assignments that turn the config as its file states it into this one, as far as a trained network depends on it.
+
+    That is what it is made of, what pictures look like to it, and how its predictions become instances.
+    """
+    stated = known_fields(type(config)())
+    return tuple(
+        f"{path}={_text(value)}"
+        for path, value in known_fields(config).items()
+        if path.partition(".")[0] in _OF_THE_NETWORK and value != stated[path]
+    )
+
+
+_OF_THE_NETWORK = ("backbone", "neck", "mask_feat_head", "head", "nms", "data")
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _assign(config: Config, path: str, text: str) -> Config:
     known = known_fields(config)
     if path not in known:
-        near = difflib.get_close_matches(path, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+        hint = did_you_mean(path, known, otherwise=f"known are {', '.join(known)}")
         raise InputError(f"-o {path}={text}: there is no field {path} in config {config.name}; {hint}")
     # The base config's value tells the type, because an empty tuple does not.
     value = _parse(text, like=known_fields(Config)[path], present=known[path], assignment=f"{path}={text}")
-    section, _, field = path.rpartition(".")
-    if not section:
-        return config.replace(**{field: value})
-    return config.replace(**{section: dataclasses.replace(getattr(config, section), **{field: value})})
-
-
-def known_fields(config: Config | type[Config]) -> dict[str, object]:
-    """Every name that can be overridden with its present value, or for the class itself with its default."""
-    fields = {name: getattr(config, name) for name in PLAIN_FIELDS}
-    for section in sections(config):
-        values = dataclasses.asdict(getattr(config, section))
-        fields.update({f"{section}.{name}": value for name, value in values.items()})
-    return fields
-
-
-def sections(config: Config | type[Config]) -> list[str]:
-    return [name for name in vars(Config) if dataclasses.is_dataclass(getattr(config, name))]
+    return with_field(config, path, value)
 
 
 def _parse(text: str, *, like: object, present: object, assignment: str) -> object:
@@ -69,25 +60,11 @@ def _parse(text: str, *, like: object, present: object, assignment: str) -> obje
         return text
     if isinstance(like, tuple) and all(isinstance(item, str) for item in like) and like:
         return tuple(word.strip() for word in text.split(",") if word.strip())
-    wanted = "a list of numbers such as 1,2,3" if isinstance(like, tuple) else _TYPE_WORDS[type(like)]
     try:
-        value = ast.literal_eval(_BOOLEANS.get(text.lower(), text))
-        return _convert(value, like)
-    except (ValueError, SyntaxError, TypeError):
-        raise InputError(f"-o {assignment}: expected {wanted}, as in the present value {present}") from None
+        return typed(ast.literal_eval(_BOOLEANS.get(text.lower(), text)), like=like)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two for thousands of brackets
+        expected = type_words(like)
+        raise InputError(f"-o {assignment}: expected {expected}, as in the present value {present}") from None
 
 
 _BOOLEANS = {"true": "True", "false": "False"}
-_TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number"}
-
-
-def _convert(value: object, like: object) -> object:
-    if isinstance(like, tuple):
-        items = value if isinstance(value, (tuple, list)) else (value,)
-        sample = like[0] if like else 0
-        return tuple(_convert(item, sample) for item in items)
-    if isinstance(like, float) and type(value) is int:
-        return float(value)
-    if type(value) is not type(like):
-        raise TypeError
-    return value

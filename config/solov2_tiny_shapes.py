@@ -7,7 +7,6 @@ class SOLOv2TinyShapes(Config):
     """SOLOv2 with 1.5 million parameters for the generated pictures of shapes."""
 
     number = 20
-    # Enlarged from 256 x 256, because what limits the small shapes is the mask features' resolution.
     data = replace(Config.data, short_side=320, long_side=320)
     backbone = replace(
         Config.backbone,

@@ -7,56 +7,31 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
-from config.errors import InputError
+from config.errors import InputError, listed
 from data.class_lists import ClassList
 from data.coco_checks import (
-    MAX_PIXELS,
-    Box,
     Problems,
-    Segmentation,
     UnusableError,
+    are_same,
     compressed_runs,
     pack_polygons,
     to_rle,
-    usable_box,
+    usable_area,
+    usable_bbox,
     usable_segmentation,
     whole_number,
+    within_picture,
 )
+from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
 from data.samples import MaskWindow
-
-SHOWN = 5  # names listed in an error message
-
-
-class Annotation(NamedTuple):
-    """One instance. A tuple, because there are a million of them."""
-
-    id: int  # in the file
-    class_index: int  # 0-based, into CocoData.classes
-    box: Box  # x1, y1, x2, y2 in pixels, within the picture; x2 and y2 exclusive
-    segmentation: Segmentation
-
-
-@dataclass(frozen=True)
-class Record:
-    """One picture and its usable instances; crowds are none."""
-
-    image_id: int
-    file_name: str  # as in the file
-    path: Path
-    height: int
-    width: int
-    annotations: tuple[Annotation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +40,13 @@ class CocoData:
 
     records: tuple[Record, ...]  # in the order of the file
     classes: ClassList
+    categories: ClassList  # those of the file itself, of which `classes` may have more
     problems: Problems
     pictures: int  # usable ones, with and without instances
     instances: int  # usable ones
-    crowds: int  # left out
+    crowds: int  # usable ones, which are not trained on
     empty: int  # of the pictures those without an instance
+    left_out: int  # annotations that are not usable, or of a picture that is not
 
 
 def read_coco(
@@ -88,7 +65,8 @@ def read_coco(
     classes: which class each category id is, by default the file's own categories in the order of their ids.
     classes_from: what to call the origin of `classes` in a message.
     keep_empty: records of pictures without instances too. A file without annotations is one of such pictures.
-    check_files: leave out pictures that are not there. Whether they can be read is not looked at.
+    check_files: leave out pictures that are not there, cannot be read or have another size than the file says, as far
+    as their first bytes tell.
 
     Raises InputError where the file is not of this form, has categories that `classes` has not, or nothing remains.
     """
@@ -98,36 +76,39 @@ def read_coco(
         classes = own
     else:
         check_same_classes(classes, own, first_name=classes_from, second_name=str(annotations))
-    pictures = _read_images(content["images"], Path(images), problems)
+    pictures = read_pictures(content["images"], Path(images), problems)
     if check_files:
-        _drop_missing(pictures, Path(images), problems)
+        drop_unusable_files(pictures, Path(images), problems)
     own_ids = set(own.ids)
     class_of = {category: index for index, category in enumerate(classes.ids) if category in own_ids}
-    found, crowds = _read_annotations(content["annotations"], pictures, class_of, problems)
-    usable = [replace(pictures[image_id], annotations=tuple(found[image_id])) for image_id in found]
+    usable = _with_annotations(pictures, content["annotations"], class_of, problems)
     records = tuple([record for record in usable if record.annotations or keep_empty])
     if not records:
         raise _useless(problems, "no picture with a usable annotation" if usable else "no usable picture")
+    instances = sum(len(record.annotations) for record in usable)
+    crowds = sum(len(record.crowds) for record in usable)
     return CocoData(
         records=records,
         classes=classes,
+        categories=own,
         problems=problems,
         pictures=len(usable),
-        instances=sum(len(record.annotations) for record in usable),
+        instances=instances,
         crowds=crowds,
         empty=sum(not record.annotations for record in usable),
+        left_out=len(content["annotations"]) - instances - crowds,
     )
 
 
 def check_same_classes(first: ClassList, second: ClassList, *, first_name: str, second_name: str) -> None:
     """Raise InputError where `second` has category ids that `first` has not, or that have other names there."""
     names = dict(zip(first.ids, first.names))
-    remedy = "use annotation files with the same categories, or set classes_path to the list you want to train on"
+    remedy = "use annotation files with the same categories"
     unknown = [f"{number} {name!r}" for number, name in zip(second.ids, second.names) if number not in names]
     if unknown:
         ids, are = ("category id", "is") if len(unknown) == 1 else ("category ids", "are")
         raise InputError(
-            f"{len(unknown)} {ids} of {second_name} {are} not in {first_name}: {_shortened(unknown)}; {remedy}"
+            f"{len(unknown)} {ids} of {second_name} {are} not in {first_name}: {listed(unknown)}; {remedy}"
         )
     renamed = [
         f"{number} is {name!r} and was {names[number]!r}"
@@ -135,7 +116,7 @@ def check_same_classes(first: ClassList, second: ClassList, *, first_name: str, 
         if name.strip().casefold() != names[number].strip().casefold()
     ]
     if renamed:
-        raise InputError(f"{second_name} has other category names than {first_name}: {_shortened(renamed)}; {remedy}")
+        raise InputError(f"{second_name} has other category names than {first_name}: {listed(renamed)}; {remedy}")
 
 
 def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
@@ -177,8 +158,10 @@ def _read_classes(entries: list, problems: Problems) -> ClassList:
     names: dict[int, str] = {}
     for position, entry in enumerate(entries):
         number, name = (whole_number(entry.get("id")), entry.get("name")) if type(entry) is dict else (None, None)
-        if number is None or not isinstance(name, str) or not name.strip():
-            problems.add("category", "without an id or a name, left out", _called(number, position))
+        if number is None:
+            problems.add("category", "without a whole number as id, left out", _called(number, position))
+        elif not isinstance(name, str) or not name.strip():
+            problems.add("category", "without a name, left out", _called(number, position))
         elif names.get(number, name) != name:
             raise InputError(
                 f"{problems.file}: the category id {number} is both {names[number]!r} and {name!r}; give each its own"
@@ -197,64 +180,13 @@ def _read_classes(entries: list, problems: Problems) -> ClassList:
     return classes
 
 
-def _read_images(entries: list, folder: Path, problems: Problems) -> dict[int, Record | None]:
-    """The usable pictures by id, without annotations; None for those that are known and not usable."""
-    pictures: dict[int, Record | None] = {}
-    for position, entry in enumerate(entries):
-        number = whole_number(entry.get("id")) if type(entry) is dict else None
-        try:
-            if number is None:
-                raise UnusableError("without a whole number as id, left out")
-            if pictures.setdefault(number) is not None:
-                raise UnusableError("with the id of an earlier one, left out")
-            pictures[number] = _read_image(number, entry, folder)
-        except UnusableError as reason:
-            problems.add("image", str(reason), _called(number, position))
-    return pictures
-
-
-def _read_image(number: int, entry: dict, folder: Path) -> Record:
-    name, height, width = entry.get("file_name"), whole_number(entry.get("height")), whole_number(entry.get("width"))
-    if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise UnusableError("without a file_name, left out")
-    if not height or not width or min(height, width) < 0 or height * width > MAX_PIXELS:
-        raise UnusableError("without a usable height and width, left out")
-    path = folder / name.replace("\\", "/")
-    return Record(image_id=number, file_name=name, path=path, height=height, width=width)
-
-
-def _drop_missing(pictures: dict[int, Record | None], folder: Path, problems: Problems) -> None:
-    """Put None for pictures that are not there. Raises InputError where none is."""
-    listing = functools.cache(_file_names)
-    records = [record for record in pictures.values() if record]
-    missing = [record for record in records if os.path.normcase(record.path.name) not in listing(record.path.parent)]
-    if missing and len(missing) == len(records):
-        names = _shortened([repr(record.file_name) for record in missing])
-        raise InputError(
-            f"{problems.file}: none of its {len(missing)} pictures is in {folder} (looked for {names}); "
-            "set train_pre_path, or val_pre_path for validation, to the folder of the pictures"
-        )
-    for record in missing:
-        pictures[record.image_id] = None
-        problems.add("image", f"not found in {folder}, left out", f"{record.image_id} {record.file_name!r}")
-
-
-def _file_names(folder: Path) -> set[str]:
-    """The names in a folder; one listing is much faster than a question for each of 100,000 files."""
-    try:
-        with os.scandir(folder) as entries:
-            return {os.path.normcase(entry.name) for entry in entries}
-    except (OSError, ValueError):  # ValueError: a name from the annotation file that no file can have
-        return set()
-
-
-def _read_annotations(
-    entries: list, pictures: dict[int, Record | None], class_of: dict[int, int], problems: Problems
-) -> tuple[dict[int, list[Annotation]], int]:
-    """The usable annotations of each usable picture by its id, and the number of crowds."""
+def _with_annotations(
+    pictures: dict[int, Record | None], entries: list, class_of: dict[int, int], problems: Problems
+) -> list[Record]:
+    """The usable pictures with their usable annotations."""
     found: dict[int, list[Annotation]] = {number: [] for number, record in pictures.items() if record}
+    crowds: dict[int, list[tuple[int, Annotation]]] = {number: [] for number in found}
     ids: set[int] = set()
-    crowds = 0
     bar = tqdm(entries, desc=problems.file.name, unit="annotation", unit_scale=True, delay=1, leave=False, disable=None)
     for position, entry in enumerate(bar):
         number = whole_number(entry.get("id")) if type(entry) is dict else None
@@ -262,21 +194,26 @@ def _read_annotations(
             record = _picture_of(entry, number, pictures)
             if record is None:
                 continue
-            if _is_crowd(entry):
-                crowds += 1
-                continue
-            annotation = _read_annotation(number, entry, record, class_of)
+            is_crowd = _is_crowd(entry)
+            annotation, remarks = _read_annotation(number, entry, record, class_of)
+            instances, regions = found[record.image_id], crowds[record.image_id]
             if number in ids:
-                _check_not_repeated(annotation, found[record.image_id])
-                problems.add("annotation", "with the id of another one, kept", str(number))
+                _check_not_repeated(annotation, [*instances, *(crowd for _, crowd in regions)])
+                remarks.append("with the id of another one, kept")
         except UnusableError as reason:
             problems.add("annotation", str(reason), _called(number, position))
             continue
         ids.add(number)
-        found[record.image_id].append(annotation)
-        if isinstance(annotation.segmentation, tuple) and len(annotation.segmentation) < len(entry["segmentation"]):
-            problems.add("annotation", "kept without those of its polygons that are damaged", str(number))
-    return found, crowds
+        if is_crowd:
+            regions.append((len(instances), annotation))
+        else:
+            instances.append(annotation)
+        for remark in remarks:
+            problems.add("annotation", remark, str(number))
+    return [
+        replace(pictures[image_id], annotations=tuple(found[image_id]), crowds=tuple(crowds[image_id]))
+        for image_id in found
+    ]
 
 
 def _picture_of(entry: object, number: int | None, pictures: dict[int, Record | None]) -> Record | None:
@@ -296,15 +233,33 @@ def _is_crowd(entry: dict) -> bool:
     return bool(crowd)
 
 
-def _read_annotation(number: int, entry: dict, record: Record, class_of: dict[int, int]) -> Annotation:
-    """An annotation that is no crowd."""
+def _read_annotation(
+    number: int, entry: dict, record: Record, class_of: dict[int, int]
+) -> tuple[Annotation, list[str]]:
+    """An annotation, and what is wrong with it although it is kept."""
     class_index = class_of.get(whole_number(entry.get("category_id")))
     if class_index is None:
         raise UnusableError("of an unknown category, left out")
-    height, width = record.height, record.width
-    segmentation = usable_segmentation(entry.get("segmentation"), height=height, width=width)
-    box = usable_box(entry.get("bbox"), segmentation, height=height, width=width)
-    return Annotation(number, class_index, box, segmentation)
+    size = {"height": record.height, "width": record.width}
+    segmentation, extent = usable_segmentation(entry.get("segmentation"), **size)
+    bbox, area, remarks = usable_bbox(entry.get("bbox")), usable_area(entry.get("area")), []
+    if isinstance(segmentation, tuple) and len(segmentation) < len(entry["segmentation"]):
+        remarks.append("kept without those of its polygons that are damaged")
+    if area is None and entry.get("area") is not None:
+        remarks.append("with an area that is no number of pixels, kept with that of its mask")
+    box = within_picture(extent, **size)
+    if box is None:
+        raise UnusableError("whose polygons cover no pixel, left out")
+    if bbox is not None:
+        x, y, w, h = bbox
+        own = within_picture((x, y, x + w, y + h), **size)
+        if own is None:
+            raise UnusableError("with a bbox without area in the picture, left out")
+        if are_same(own, box):
+            box = own
+        else:
+            remarks.append("with a bbox that is not that of its mask, trained on with the mask's")
+    return Annotation(number, class_index, box, segmentation, bbox, area), remarks
 
 
 def _check_not_repeated(annotation: Annotation, others: list[Annotation]) -> None:
@@ -320,8 +275,3 @@ def _useless(problems: Problems, what: str) -> InputError:
 
 def _called(number: int | None, position: int) -> str:
     return f"at index {position}" if number is None else str(number)
-
-
-def _shortened(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

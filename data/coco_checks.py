@@ -11,7 +11,8 @@ from typing import NamedTuple, Union
 import numpy as np
 from pycocotools import mask as coco_mask
 
-EXAMPLES = 5  # entries of each kind that a problem names
+from config.errors import SHOWN, listed
+
 MAX_PIXELS = 2**30  # of a picture; OpenCV reads no larger ones
 FEWEST_COORDINATES = 6  # of a polygon
 _PLURALS = {"image": "images", "annotation": "annotations", "category": "categories"}
@@ -20,6 +21,7 @@ _RLE_DIGITS = 7  # of 5 bits; no run of a picture with MAX_PIXELS has more
 # Polygons, float64 [2 * points] of x, y, x, y ... each, or an RLE: {"size": [height, width], "counts": bytes}.
 Segmentation = Union[tuple[np.ndarray, ...], dict]
 Box = tuple[float, float, float, float]
+MIN_OVERLAP = 0.5  # IoU of an entry's box with the extent of its mask, from which they are taken to be the same
 
 
 class UnusableError(Exception):
@@ -43,16 +45,19 @@ class Problems:
     def add(self, noun: str, what: str, example: str) -> None:
         """Count one more "image", "annotation" or "category" that is `what`."""
         count, examples = self.found.get((noun, what), Found(0, ()))
-        if count < EXAMPLES:
+        if count < SHOWN:
             examples += (example,)
         self.found[noun, what] = Found(count + 1, examples)
+
+    def count(self, noun: str) -> int:
+        """How often an entry of this kind was found wrong."""
+        return sum(found.count for (kind, _), found in self.found.items() if kind == noun)
 
     def lines(self) -> list[str]:
         """One line for each kind, such as "2 annotations of an unknown image, left out: train.json annotation 7, 9"."""
         return [
             f"{found.count} {noun if found.count == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
-            + ", ".join(found.examples)
-            + (" ..." if found.count > len(found.examples) else "")
+            + listed(found.examples, count=found.count)
             for (noun, what), found in self.found.items()
         ]
 
@@ -85,11 +90,13 @@ def _pack(polygon: object) -> object:
         return polygon
 
 
-def usable_segmentation(segmentation: object, *, height: int, width: int) -> Segmentation:
+def usable_segmentation(segmentation: object, *, height: int, width: int) -> tuple[Segmentation, Box]:
     """Check an entry's segmentation, after `pack_polygons`, against its picture; runs become compressed RLE.
 
     Of several polygons those with fewer than 3 points or half a point are left out.
-    A polygon may be up to the picture's longer side outside of it. Raises UnusableError where nothing can be decoded.
+    A polygon may be up to the picture's longer side outside of it.
+    Returns it and its extent, x1, y1, x2, y2, which may reach as far. Raises UnusableError where nothing can be
+    decoded.
     """
     if type(segmentation) is list and segmentation:
         return _usable_polygons(segmentation, height=height, width=width)
@@ -98,21 +105,31 @@ def usable_segmentation(segmentation: object, *, height: int, width: int) -> Seg
     raise UnusableError("without a segmentation, left out")
 
 
-def _usable_polygons(polygons: list, *, height: int, width: int) -> tuple[np.ndarray, ...]:
+def _usable_polygons(polygons: list, *, height: int, width: int) -> tuple[Segmentation, Box]:
     if not all(isinstance(polygon, np.ndarray) for polygon in polygons):
         raise UnusableError("with a polygon that is no list of numbers, left out")
     usable = tuple([polygon for polygon in polygons if polygon.size >= FEWEST_COORDINATES and not polygon.size % 2])
     if not usable:
         raise UnusableError("whose polygons have fewer than 3 points or half a point, left out")
     # NaN fails the comparisons. pycocotools follows the outline in steps of 1/5 pixel, in memory, whatever its length.
-    side = max(height, width)
-    for polygon in usable:
-        if not (np.minimum.reduce(polygon) >= -side and np.maximum.reduce(polygon) <= 2 * side):
+    least, most = -max(height, width), 2 * max(height, width)
+    extents = [_extent(polygon) for polygon in usable]
+    for x1, y1, x2, y2 in extents:
+        if not (x1 >= least and y1 >= least and x2 <= most and y2 <= most):
             raise UnusableError("with coordinates far outside of the picture or no numbers, left out")
     # The area of a figure of eight may cancel out, so what seems to have none is drawn.
     if all(_area(polygon) < 1 for polygon in usable) and not coco_mask.area(to_rle(usable, height, width)):
         raise UnusableError("whose polygons cover no pixel, left out")
-    return usable
+    if len(extents) == 1:
+        return usable, extents[0]
+    x1, y1, x2, y2 = zip(*extents)
+    return usable, (min(x1), min(y1), max(x2), max(y2))
+
+
+def _extent(polygon: np.ndarray) -> Box:
+    """x1, y1, x2, y2; NaN where a coordinate is."""
+    points = polygon.reshape(-1, 2)
+    return (*np.minimum.reduce(points).tolist(), *np.maximum.reduce(points).tolist())
 
 
 def _area(polygon: np.ndarray) -> float:
@@ -121,7 +138,7 @@ def _area(polygon: np.ndarray) -> float:
     return abs(x[:-1].dot(y[1:]) - x[1:].dot(y[:-1]) + x[-1] * y[0] - x[0] * y[-1]) / 2
 
 
-def _usable_rle(rle: dict, *, height: int, width: int) -> dict:
+def _usable_rle(rle: dict, *, height: int, width: int) -> tuple[Segmentation, Box]:
     size, counts = [height, width], rle.get("counts")
     if rle.get("size") != size:
         raise UnusableError("with an RLE whose size is not that of the picture, left out")
@@ -131,16 +148,20 @@ def _usable_rle(rle: dict, *, height: int, width: int) -> dict:
     if not runs[1::2].any():
         raise UnusableError("whose RLE covers no pixel, left out")
     if isinstance(counts, str):
-        return {"size": size, "counts": counts.encode("ascii")}
-    return coco_mask.frPyObjects({"size": size, "counts": runs.tolist()}, height, width)
+        usable = {"size": size, "counts": counts.encode("ascii")}
+    else:
+        usable = coco_mask.frPyObjects({"size": size, "counts": runs.astype(np.int64).tolist()}, height, width)
+    x, y, w, h = coco_mask.toBbox(usable).tolist()
+    return usable, (x, y, x + w, y + h)
 
 
 def _plain_runs(counts: object) -> np.ndarray | None:
-    """The runs of an uncompressed RLE, int64 [n]; None where there are none or they are no whole numbers."""
+    """The runs of an uncompressed RLE, float64 [n]; None where there are none or they are no whole numbers."""
     try:
-        return np.array(array("q", counts)) if counts else None
+        runs = np.array(array("d", counts or ()))
     except (TypeError, OverflowError):
         return None
+    return runs if runs.size and (np.floor(runs) == runs).all() else None
 
 
 def compressed_runs(counts: str) -> np.ndarray | None:
@@ -175,25 +196,41 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:
     return coco_mask.merge(coco_mask.frPyObjects(list(segmentation), height, width))
 
 
-def usable_box(bbox: object, segmentation: Segmentation, *, height: int, width: int) -> Box:
-    """An entry's box x, y, width, height as x1, y1, x2, y2 within the picture; that of the segmentation where missing.
-
-    Raises UnusableError where it is no box, or none of it is in the picture.
-    """
+def usable_bbox(bbox: object) -> Box | None:
+    """An entry's bbox: x, y, width, height; None where it has none. Raises UnusableError where it is no box."""
+    if bbox is None or bbox == []:
+        return None
     try:
-        x, y, w, h = _extent(segmentation) if bbox is None or bbox == [] else array("d", bbox)
+        x, y, w, h = array("d", bbox)
     except (TypeError, ValueError, OverflowError):
         raise UnusableError("with a bbox that is not four numbers, left out") from None
-    x1, y1, x2, y2 = max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))
-    if not (x1 < x2 and y1 < y2 and math.isfinite(x + y + w + h)):
-        raise UnusableError("with a bbox without area in the picture, left out")
-    return x1, y1, x2, y2
+    return x, y, w, h
 
 
-def _extent(segmentation: Segmentation) -> Box:
-    """The box of a segmentation: x, y, width, height."""
-    if isinstance(segmentation, dict):
-        return tuple(coco_mask.toBbox(segmentation).tolist())
-    points = np.concatenate(segmentation).reshape(-1, 2)
-    (x1, y1), (x2, y2) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
-    return x1, y1, x2 - x1, y2 - y1
+def within_picture(box: Box, *, height: int, width: int) -> Box | None:
+    """The part of x1, y1, x2, y2 that lies in the picture; None where there is none."""
+    x1, y1, x2, y2 = box
+    if not math.isfinite(x1 + y1 + x2 + y2):
+        return None
+    # Comparisons, because `max` and `min` would take most of the time of reading a million annotations' boxes.
+    x1, y1 = x1 if x1 > 0 else 0.0, y1 if y1 > 0 else 0.0
+    x2, y2 = x2 if x2 < width else float(width), y2 if y2 < height else float(height)
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+
+
+def are_same(box: Box, extent: Box) -> bool:
+    """Whether a box, x1, y1, x2, y2, can be that of the mask with this extent."""
+    if box == extent:
+        return True
+    w = min(box[2], extent[2]) - max(box[0], extent[0])
+    h = min(box[3], extent[3]) - max(box[1], extent[1])
+    areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (box, extent)]
+    return w > 0 and h > 0 and w * h >= MIN_OVERLAP * (sum(areas) - w * h)
+
+
+def usable_area(area: object) -> float | None:
+    """An entry's area in pixels; None where it has none that is a number."""
+    try:
+        return float(area) if type(area) in (int, float) and 0 <= area < math.inf else None
+    except OverflowError:
+        return None

@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from data.class_lists import ClassList
+from data.coco_checks import to_rle
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class CocoInstance:
     @classmethod
     def from_polygons(cls, category: str, polygons: Sequence[list[float]], *, height: int, width: int) -> CocoInstance:
         """polygons: at least one, each of three corners or more, in a picture of this size."""
-        rles = coco_mask.frPyObjects(list(polygons), height, width)
-        return cls(category, coco_mask.merge(rles), tuple(polygons))
+        return cls(category, to_rle(tuple(polygons), height, width), tuple(polygons))
 
     @classmethod
     def union(cls, parts: Sequence[CocoInstance]) -> CocoInstance:

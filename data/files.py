@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from config.errors import InputError
+
+_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
 
 
 @contextmanager
@@ -31,7 +34,7 @@ def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     finally:
         if temporary != path:
             with suppress(OSError):
@@ -48,7 +51,7 @@ def check_writable(path: str | Path) -> None:
             probe.touch()
             probe.unlink()
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
 
 
 def _temporary(path: Path) -> Path:
@@ -60,5 +63,10 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}-{zlib.crc32(path.name.encode()):08x}{path.suffix}")
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def temporaries(folder: Path, suffix: str) -> list[Path]:
+    """Files that `write_whole` was writing into a folder, or that a killed process left there."""
+    return [path for path in folder.glob(f".*-*{suffix}") if _TEMPORARY.fullmatch(path.stem)]
+
+
+def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror or error}); give another place or make room")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config.base import HeadConfig, TargetConfig
+from config.base import HeadConfig, TargetConfig, level_ranges
 from data.samples import MaskWindow
 
 QUARTER = 4  # pixels of the input to a side of a mask target's pixel
@@ -83,7 +83,7 @@ def assigned_cells(
     scales = box_scales(sides)
     blocks = []
     first_cell = 0
-    for level, (grid, low, high) in enumerate(zip(head.num_grids, config.scale_ranges[::2], config.scale_ranges[1::2])):
+    for level, (grid, (low, high)) in enumerate(zip(head.num_grids, level_ranges(config.scale_ranges))):
         for index in np.flatnonzero((scales >= low) & (scales <= high)).tolist():
             half = sides[index] * config.centre_fraction / 2
             (column, columns), (line, lines) = (

@@ -8,9 +8,11 @@ import glob
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from config.errors import InputError
 from data.files import write_whole
@@ -32,6 +34,13 @@ _EXTENSIONS = tuple(extension for _, extensions, _ in _FORMATS for extension in 
 _HEIC = re.compile(rb"....ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)
 # OpenCV returns a wrong picture for these: clipped at 1.0 (Radiance) or black (PFM, whose 1.0 becomes 1 of 255).
 _HIGH_DYNAMIC_RANGE = re.compile(rb"#\?(?:RADIANCE|RGBE)|P[Ff]\r?\n|\x76\x2f\x31\x01")
+_SIGNATURE = 16  # bytes from the beginning that tell the format
+# Formats, as Pillow calls them: those that every OpenCV reads, those that it gives the size of their header, turned
+# or not, and of these the ones that all its versions turn as EXIF says.
+_ALWAYS_READ = ("JPEG", "MPO", "PNG", "BMP", "PPM")
+_SAME_SIZE = (*_ALWAYS_READ, "WEBP")
+_TURNED = ("JPEG", "MPO")
+_ORIENTATION = 0x0112  # tag of EXIF
 _MAX_BYTES = 2**31 - 1
 _PNG_END = b"IEND\xaeB`\x82"
 
@@ -106,6 +115,51 @@ def read_image(path: str | Path) -> np.ndarray:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     except cv2.error as error:
         raise ImageError(path, _why_failed(error)) from error
+
+
+def picture_size(path: str | Path) -> tuple[int, int] | None:
+    """Height and width in pixels of what `read_image` will return, from the first bytes of the file where they tell.
+
+    None for a format whose pictures only OpenCV itself can tell the size of. Raises ImageError where the first bytes
+    show that it cannot be read; what is missing at the end they do not show. Pillow may warn about what it meets.
+    Safe to call from several threads at once.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            reason = _why_refused_at_once(stream.read(_SIGNATURE))
+            stream.seek(0)
+            header = _read_header(stream)
+    except OSError as error:
+        raise ImageError(path, _why_unreadable(path, error)) from error
+    if reason:
+        raise ImageError(path, reason)
+    if header is None:
+        return read_image(path).shape[:2]
+    (width, height), turned, kind = header
+    if kind not in _ALWAYS_READ and not cv2.haveImageReader(str(path)):
+        raise ImageError(path, _why_undecodable(path.read_bytes()))
+    if kind not in _SAME_SIZE or (turned and kind not in _TURNED):
+        return None
+    return (width, height) if turned else (height, width)
+
+
+def _read_header(stream: BinaryIO) -> tuple[tuple[int, int], bool, str] | None:
+    """Width and height as stored, whether EXIF swaps them, and Pillow's name for the format; None where it fails."""
+    try:
+        with Image.open(stream) as image:
+            return image.size, _is_turned(image.info.get("exif")), image.format
+    except Exception:  # whatever comes to Pillow's readers in a damaged file
+        return None
+
+
+def _is_turned(exif: bytes | None) -> bool:
+    """Whether an EXIF orientation swaps the sides."""
+    if not exif:
+        return False
+    tags = Image.Exif()
+    tags.load(exif)
+    return tags.get(_ORIENTATION) in (5, 6, 7, 8)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -184,12 +238,19 @@ def _why_unreadable(path: Path, error: OSError) -> str:
 
 def _why_refused(data: bytes) -> str | None:
     """Return why `data` must not be decoded, None if it may be."""
-    if not data:
-        return "empty file"
+    if reason := _why_refused_at_once(data):
+        return reason
     if data.startswith(b"\xff\xd8") and not _has_jpeg_end(data):
         return "truncated JPEG, its end is missing; copy or download it again"
     if data.startswith(b"\x89PNG") and data.rfind(_PNG_END) < 0:
         return "truncated PNG, its end is missing; copy or download it again"
+    return None
+
+
+def _why_refused_at_once(data: bytes) -> str | None:
+    """The same as far as the first bytes tell."""
+    if not data:
+        return "empty file"
     if _HIGH_DYNAMIC_RANGE.match(data):
         return "floating-point picture, in which no value is white; convert it to JPEG or PNG"
     return None

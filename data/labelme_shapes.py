@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,17 +16,17 @@ from data.coco_rows import CocoInstance
 
 IGNORED_LABELS = ("__ignore__", "_background_")  # labelme's own names for what is no object
 POINT_KINDS = ("point", "points")
-# Fewest and most points that labelme gives a shape of each kind.
-CORNERS = {
-    "polygon": (3, math.inf),
-    "rectangle": (2, 2),
-    "oriented_rectangle": (4, 4),
-    "circle": (2, 2),
-    "line": (2, 2),
-    "linestrip": (2, math.inf),
+# How many points a shape of each kind has; a rectangle's are two opposite corners, or all four as of X-AnyLabeling.
+POINT_COUNTS = {
+    "polygon": range(3, sys.maxsize),
+    "rectangle": (2, 4),
+    "oriented_rectangle": (4,),
+    "circle": (2,),
+    "line": (2,),
+    "linestrip": range(2, sys.maxsize),
     "mask": (1, 2),
 }
-FARTHEST = 1e6  # pixels; no picture that can be read is as large
+FARTHEST = 1e6  # pixels of coordinates and of widths; no picture that can be read is as large
 ROUNDNESS = 0.1  # pixels that the polygon of a circle may lie inside of it
 
 
@@ -83,11 +84,10 @@ def _kind_and_label(shape: object) -> tuple[str, str]:
 
 def _part(shape: dict, kind: str, label: str, *, height: int, width: int, line_width: float) -> CocoInstance:
     """The part of a shape that lies in the picture. Raises UnusableShapeError where there is none."""
-    if kind not in CORNERS:
+    if kind not in POINT_COUNTS:
         raise UnusableShapeError(f"'{label}' is of the unknown kind {kind}")
     points = _points(shape, label)
-    fewest, most = CORNERS[kind]
-    if not fewest <= len(points) <= most:
+    if len(points) not in POINT_COUNTS[kind]:
         raise UnusableShapeError(f"{kind} '{label}' has {len(points)} points")
     if kind == "mask":
         part = CocoInstance.from_mask(label, _pasted_mask(shape, label, points[0], height=height, width=width))
@@ -123,7 +123,10 @@ def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, wi
         content = np.frombuffer(base64.b64decode(shape.get("mask")), np.uint8)
     except (TypeError, ValueError) as error:
         raise UnusableShapeError(f"mask '{label}' is not in base64 ({error})") from error
-    crop = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    try:
+        crop = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if content.size else None
+    except cv2.error as error:
+        raise UnusableShapeError(f"mask '{label}' cannot be decoded; it may be too large") from error
     if crop is None or crop.ndim != 2:
         raise UnusableShapeError(f"mask '{label}' is not a picture of one channel")
     left, top = np.rint(corner).astype(int)
@@ -138,7 +141,7 @@ def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, wi
 def _rings(kind: str, points: np.ndarray, line_width: float) -> list[np.ndarray]:
     """The outlines, float64 [n, 2] each, whose union is the shape."""
     if kind == "rectangle":
-        (x1, y1), (x2, y2) = points
+        (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
         return [np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])]
     if kind == "circle":
         centre, rim = points

@@ -28,11 +28,17 @@ def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
 
 def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int) -> np.ndarray:
     """float32 [h, w, 3] pictures to [N, 3, H, W], zeros at the bottom and right; H and W divide evenly."""
-    height, width = (-(-max(side) // size_divisor) * size_divisor for side in zip(*(im.shape[:2] for im in images)))
+    largest = np.max([image.shape[:2] for image in images], axis=0).tolist()
+    height, width = padded_size(*largest, divisor=size_divisor)
     batch = np.zeros((len(images), 3, height, width), dtype=np.float32)
     for padded, image in zip(batch, images):
         padded[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
     return batch
+
+
+def padded_size(height: int, width: int, *, divisor: int) -> tuple[int, int]:
+    """(height, width) of a batch whose largest sides are these: the next multiples of `divisor`."""
+    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 def resized_size(height: int, width: int, *, short_side: int, long_side: int) -> tuple[int, int]:

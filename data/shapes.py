@@ -26,6 +26,7 @@ from data.images import write_image
 
 MIN_VISIBLE = 0.4
 MIN_SIDE = 64
+MIN_DIAMETER = 12.0
 FEWEST_SHAPES, MOST_SHAPES = 2, 8
 PLACEMENT_TRIES = 20
 COLOUR_DISTANCE = 75.0
@@ -225,11 +226,14 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     return np.clip(blurred, 0, 255).transpose(1, 2, 0).astype(np.uint8, order="C")
 
 
-def draw_scene(*, rng: np.random.Generator, height: int, width: int) -> Scene:
+def draw_scene(
+    *, rng: np.random.Generator, height: int, width: int, diameters: tuple[float, float] = (20 / 256, 1 / 2)
+) -> Scene:
     """Draw one picture of FEWEST_SHAPES to MOST_SHAPES shapes; advances `rng`.
 
-    Diameters are log-uniform from 20/256 to 1/2 of the shorter side. Of each shape at least MIN_VISIBLE of the area is
-    in the picture and not covered by a later one; a shape for which PLACEMENT_TRIES places fail is left out.
+    Diameters are log-uniform between two shares of the shorter side, and at least MIN_DIAMETER. Of each shape at least
+    MIN_VISIBLE of the area is in the picture and not covered by a later one; a shape for which PLACEMENT_TRIES places
+    fail is left out.
     Raises ValueError where a side is shorter than MIN_SIDE pixels.
     """
     side = min(height, width)
@@ -241,7 +245,7 @@ def draw_scene(*, rng: np.random.Generator, height: int, width: int) -> Scene:
     # All centres lie in one part of the picture, so that some pictures are crowded.
     spread = rng.uniform(0.4, 1)
     left, top = rng.uniform(0, 1 - spread, 2)
-    smallest, largest = max(12.0, side * 20 / 256), side / 2
+    smallest, largest = max(MIN_DIAMETER, side * diameters[0]), side * diameters[1]
     for chosen in rng.integers(0, len(CLASS_NAMES), rng.integers(FEWEST_SHAPES, MOST_SHAPES + 1)).tolist():
         for _ in range(PLACEMENT_TRIES):
             patch = _rasterise(

@@ -9,11 +9,10 @@ from functools import lru_cache
 import numpy as np
 
 from config.base import Config
-from config.errors import InputError
 from data.augment import augment, needs_second
-from data.coco import Record, decode_mask
+from data.coco import decode_mask
+from data.coco_pictures import Record, read_record_image
 from data.grid_targets import GridTargets, grid_targets
-from data.images import read_image
 from data.preprocess import normalize, pad_to_batch
 from data.samples import Sample
 
@@ -106,12 +105,7 @@ def load_sample(record: Record) -> Sample:
 
     Raises InputError with the picture's name where it cannot be read or has another size than the annotations say.
     """
-    image = read_image(record.path)
-    if image.shape[:2] != (record.height, record.width):
-        raise InputError(
-            f"{record.path}: is {image.shape[1]} x {image.shape[0]} pixels and {record.width} x {record.height} in the "
-            "annotations; correct one of them"
-        )
+    image = read_record_image(record)
     masks = [decode_mask(annotation, record.height, record.width) for annotation in record.annotations]
     kept = [index for index, mask in enumerate(masks) if mask.pixels.size]
     return Sample(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -33,6 +34,7 @@ def rle(counts: object, size: object = (HEIGHT, WIDTH)) -> dict:
     return {"size": list(size), "counts": counts}
 
 
+PICTURE = cv2.imencode(".jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobytes()
 COMPRESSED = coco_mask.encode(np.asfortranarray(DISC))["counts"].decode()
 
 
@@ -58,10 +60,10 @@ def valid() -> dict:
 
 
 def read(folder: Path, content: object, *, pictures: tuple[str, ...] = PICTURES, **options: object) -> CocoData:
-    """Write `content` as train.json, the (empty) pictures it names into `pictures`, and read it."""
+    """Write `content` as train.json, the pictures of these names into `pictures`, and read it."""
     (folder / "pictures").mkdir(exist_ok=True)
     for name in pictures:
-        (folder / "pictures" / name).touch()
+        (folder / "pictures" / name).write_bytes(PICTURE)
     path = folder / "train.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return read_coco(path, folder / "pictures", **options)

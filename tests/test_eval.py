@@ -21,6 +21,7 @@ from model.solov2 import build_model
 from tests import trainings
 from tools.checkpoint import Checkpoint, save_checkpoint
 from tools.cli import run
+from tools.distributed import World
 
 CLASSES = ClassList(names=tuple(f"class {i}" for i in range(8)), ids=tuple(range(1, 9)))
 # Random weights find something when nearly everything passes.
@@ -68,6 +69,14 @@ def evaluate(
     return status, out.getvalue(), err.getvalue()
 
 
+def unannotated(data: Path) -> tuple[str, str]:
+    """Overrides that make the pictures of a data set, without their annotations, those of test-dev."""
+    content = json.loads((data / "annotations.json").read_text())
+    del content["annotations"]
+    (data / "info.json").write_text(json.dumps(content))
+    return f"eval_cfg.test_dev_path={data / 'info.json'}", f"eval_cfg.test_dev_pre_path={data / 'images'}"
+
+
 def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
     status, out, err = evaluate(tmp_path, data, weights, "--classwise")
     assert status == 0, err
@@ -97,11 +106,7 @@ def test_a_batch_of_pictures_finds_what_single_ones_do(tmp_path, data, weights):
 
 
 def test_test_dev_writes_the_file_for_the_server(tmp_path, data, weights):
-    content = json.loads((data / "annotations.json").read_text())
-    del content["annotations"]
-    (tmp_path / "info.json").write_text(json.dumps(content))
-    overrides = (f"eval_cfg.test_dev_path={tmp_path / 'info.json'}", f"eval_cfg.test_dev_pre_path={data / 'images'}")
-    status, out, err = evaluate(tmp_path, data, weights, "--split=test-dev", overrides=overrides)
+    status, out, err = evaluate(tmp_path, data, weights, "--split=test-dev", overrides=unannotated(data))
     assert status == 0, err
     name = "detections_test-dev2017_solov2_tiny_shapes_results"
     assert f"{name}.zip" in out
@@ -120,15 +125,44 @@ def test_pictures_without_annotations(tmp_path, data, weights):
     assert {row["file_name"] for row in json.loads((tmp_path / "results.json").read_text())}
 
 
+def test_what_is_left_out_is_named(tmp_path, data, weights):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data, damaged)
+    content = json.loads((damaged / "annotations.json").read_text())
+    content["annotations"][0]["segmentation"] = {"size": [64, 64], "counts": "x"}  # pycocotools would never end
+    (damaged / "annotations.json").write_text(json.dumps(content))
+    status, out, err = evaluate(tmp_path / "out", damaged, weights)
+    assert status == 0, err
+    assert out.startswith("1 annotation with an RLE whose runs do not fill the picture, left out: ")
+    content["annotations"] = []
+    (damaged / "annotations.json").write_text(json.dumps(content))
+    status, _, err = evaluate(tmp_path / "out", damaged, weights)
+    assert status == 2 and "has no usable instance" in err
+
+
+@pytest.mark.parametrize("what", [("--images", "{data}/images"), ("--split=test-dev",), ("--split=val",)])
+def test_processes_that_are_not_the_first_write_and_say_nothing(tmp_path, data, weights, monkeypatch, what):
+    second = World(rank=1, size=2)
+    monkeypatch.setattr(World, "gather", lambda self, value: [value, value])
+    monkeypatch.setattr(door, "join_world", lambda: second)
+    more = [word.format(data=data) for word in what]
+    status, out, err = evaluate(tmp_path / "out", data, weights, *more, overrides=unannotated(data))
+    assert (status, out) == (0, ""), err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_what_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
     incomplete = tmp_path / "incomplete"
     shutil.copytree(data, incomplete)
     (incomplete / "images" / "000003.jpg").unlink()
     renamed = tmp_path / "renamed"
     shutil.copytree(trainings.data_set(), renamed)
-    for folder, says in ((incomplete, "1 of its 8 pictures cannot be evaluated"), (renamed, "category names")):
+    missing = "1 of its 8 pictures cannot be evaluated"
+    for folder, says in ((incomplete, missing), (renamed, "category names")):
         status, _, err = evaluate(tmp_path / "out", folder, weights)
         assert status == 2
         assert len(err.splitlines()) == 1 and says in err, err
+    status, _, err = evaluate(tmp_path / "out", data, weights, "--split=test-dev", overrides=unannotated(incomplete))
+    assert status == 2 and missing in err
     status, _, err = evaluate(tmp_path / "out", data, tmp_path / "nothing.pdparams")
     assert (status, len(err.splitlines())) == (2, 1)

@@ -84,7 +84,13 @@ def test_performance_leaves_nothing_behind(tmp_path):
     done = train(*in_run(tmp_path / "run"), "--performance=3")
     assert done.returncode == 0, done.stderr
     assert "pictures/s" in done.stdout and "MiB" in done.stdout
-    assert not list((tmp_path / "run").iterdir())
+    assert not (tmp_path / "run").exists()
+    trained = in_run(tmp_path / "run")
+    assert train(*trained, "--max-iters=1").returncode == 0
+    for more in ((), ("--resume=auto",)):
+        done = train(*trained, "--performance=2", *more)
+        assert done.returncode == 0, done.stderr
+        assert f"{3 if more else 2} of 8 steps" in done.stdout
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -7,10 +7,13 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import numpy as np
+import paddle
+from paddle import nn
 
 from config import load_config
 from config.base import Config
 from data.shapes import draw_scene, write_coco
+from model.solov2 import build_model
 
 CONFIG = 20
 OVERRIDES = (
@@ -58,3 +61,12 @@ def options(*more: str, folder: Path | None = None) -> list[str]:
 
 def config(*more: str) -> Config:
     return load_config(CONFIG, overrides(*more))
+
+
+def untrained_network() -> nn.Layer:
+    paddle.seed(0)
+    return build_model(load_config(CONFIG, OVERRIDES))
+
+
+def arrays_of(network: nn.Layer) -> dict[str, np.ndarray]:
+    return {name: value.numpy().copy() for name, value in network.state_dict().items()}

@@ -26,17 +26,17 @@ import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from config import load_config  # noqa: E402
-from config.base import PROJECT, AugmentConfig, Config  # noqa: E402
+from config.base import PROJECT, AugmentConfig, Config, level_ranges  # noqa: E402
 from data.class_lists import ClassList  # noqa: E402
 from data.files import check_writable  # noqa: E402
 from data.geometry import resize  # noqa: E402
 from data.grid_targets import CellBlock, assigned_cells, box_scales, box_sides, centre_of_mass  # noqa: E402
 from data.images import write_image  # noqa: E402
+from data.preprocess import padded_size  # noqa: E402
 from data.samples import Sample  # noqa: E402
 from data.training_set import TrainingSet  # noqa: E402
 from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
 from tools.data_sets import read_splits, records_to_learn  # noqa: E402
-from tools.dataset_statistics import padded_size  # noqa: E402
 from tools.draw_shapes import SPLITS  # noqa: E402
 from tools.drawing import pick_colors  # noqa: E402
 from tools.instances import Instances  # noqa: E402
@@ -94,9 +94,7 @@ def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: st
     panels = [draw_grid(background, contours, colors, grids, level, blocks) for level in range(len(grids))]
     headings = [
         f"{grid} x {grid}, scales {low:g} to {high:g}, instances: {sum(block.level == level for block in blocks)}"
-        for level, (grid, low, high) in enumerate(
-            zip(grids, config.target.scale_ranges[::2], config.target.scale_ranges[1::2])
-        )
+        for level, (grid, (low, high)) in enumerate(zip(grids, level_ranges(config.target.scale_ranges)))
     ]
     levels = [[grids[block.level] for block in blocks if block.instance == index] for index in range(len(sample))]
     entries = [

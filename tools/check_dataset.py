@@ -17,7 +17,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
-from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
 
@@ -25,19 +24,18 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-from concurrent.futures import Executor, ProcessPoolExecutor  # noqa: E402
-from contextlib import nullcontext  # noqa: E402
+from concurrent.futures import Executor  # noqa: E402
 
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from config import load_config  # noqa: E402
-from config.base import PROJECT, Config  # noqa: E402
+from config.base import PROJECT, Config, level_ranges  # noqa: E402
 from data.coco import CocoData, Record  # noqa: E402
 from data.files import check_writable  # noqa: E402
 from data.images import write_image  # noqa: E402
 from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
-from tools.data_sets import read_splits  # noqa: E402
+from tools.data_sets import NOTHING_TO_LEARN, read_splits  # noqa: E402
 from tools.dataset_plots import class_plot, scale_plot  # noqa: E402
 from tools.dataset_statistics import (  # noqa: E402
     Landing,
@@ -51,7 +49,7 @@ from tools.dataset_statistics import (  # noqa: E402
     total,
 )
 from tools.draw_shapes import SPLITS  # noqa: E402
-from tools.pipeline import ordered_map  # noqa: E402
+from tools.pipeline import ordered_map, worker_processes  # noqa: E402
 
 COMMON_SIZES = 5  # picture sizes that are listed
 COLUMNS = """
@@ -88,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     splits = SPLITS if args.split == "both" else (args.split,)
     data = describe_splits(config, splits)
     write_class_tables(config, data, folder)
-    with _decoding_processes(args.processes) as pool:
+    with worker_processes(args.processes) as pool:
         for split in splits:
             # Beside the training set, the other one is only evaluated on: at one size, and nothing to suggest.
             for_training = split == splits[0]
@@ -111,7 +109,8 @@ def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData
             f"{found.crowds} crowds, which are not trained on"
         )
         print(*picture_sizes(found.records), sep="\n")
-        print(*(f"  {line}" for line in found.problems.lines() or ["nothing is wrong with its entries"]), sep="\n")
+        problems = [*found.problems.lines(), *([] if found.instances else [NOTHING_TO_LEARN])]
+        print(*(f"  {line}" for line in problems or ["nothing is wrong with its entries"]), sep="\n")
     lists = [config.classes_path] if config.lists_its_classes else []
     lists += [getattr(config, f"{split}_path") for split in splits]
     print(f"classes: {len(next(iter(data.values())).classes)}, the same in {', '.join(lists)}")
@@ -157,11 +156,6 @@ def evenly_spread(records: Sequence[Record], limit: int | None) -> Sequence[Reco
     return [records[index] for index in np.arange(limit) * len(records) // limit]
 
 
-def _decoding_processes(count: int) -> ProcessPoolExecutor | nullcontext:
-    """None for 0. Decoding is many small steps of Python, which threads would do one after another."""
-    return ProcessPoolExecutor(count, get_context("spawn")) if count else nullcontext()
-
-
 def measure_all(
     records: Sequence[Record], config: Config, short_sides: Sequence[int], pool: Executor | None
 ) -> list[list[Measured]]:
@@ -197,8 +191,8 @@ def write_levels(
 def level_table(config: Config, landing: Landing) -> Iterator[str]:
     """A line for each level under a heading."""
     yield f"  {'grid':<8}  {'scales':<14}{'instances':>10}{'cells':>10}{'same centre':>13}{'any shared':>12}"
-    ranges = config.target.scale_ranges
-    for name, low, high, *counts in zip(_grid_names(config), ranges[::2], ranges[1::2], *landing[:4]):
+    ranges = level_ranges(config.target.scale_ranges)
+    for name, (low, high), *counts in zip(_grid_names(config), ranges, *landing[:4]):
         objects, cells, same_centre, any_shared = counts
         yield f"  {name:<8}  {f'{low:g} to {high:g}':<14}{objects:>10}{cells:>10}{same_centre:>13}{any_shared:>12}"
 

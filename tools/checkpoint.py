@@ -12,13 +12,12 @@ from paddle import nn
 
 from config import load_config
 from config.base import Config
-from config.errors import InputError
+from config.errors import InputError, listed
 from data.class_lists import ClassList
 from data.files import write_whole
 from tools.safe_pickle import damaged, load_arrays
 
 FORMAT_VERSION = 1
-SHOWN = 8  # names listed in an error message
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def load_weights(
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
     problems = compare_shapes(wanted, found)
-    problems = problems or _shortened([f"{n} holds {a.dtype}" for n, a in weights.items() if a.dtype.kind != "f"])
+    problems = problems or listed([f"{n} holds {a.dtype}" for n, a in weights.items() if a.dtype.kind != "f"])
     if problems:
         remedy = f"it was made for --config={made_for}" if made_for else "give the config it was made for"
         raise InputError(f"{path} does not fit config {config_name}: {problems}; {remedy}")
@@ -149,16 +148,11 @@ def _fill(network: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
 def compare_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
     """What differs between two sets of names with shapes, in words; empty where nothing does."""
     if found and not wanted.keys() & found.keys():
-        return f"none of its {len(found)} names belongs to this network: {_shortened(list(found))}"
+        return f"none of its {len(found)} names belongs to this network: {listed(list(found))}"
     other_shape = [f"{n} {found[n]} instead of {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
     lists = {
         "other shape": other_shape,
         "missing": [name for name in wanted if name not in found],
         "unknown": [name for name in found if name not in wanted],
     }
-    return "; ".join(f"{title}: {_shortened(names)}" for title, names in lists.items() if names)
-
-
-def _shortened(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return "; ".join(f"{title}: {listed(names)}" for title, names in lists.items() if names)

@@ -42,7 +42,7 @@ def run(main: Callable[[], int]) -> int:
         if in_main_thread:  # from here on the status says what happened, even if other processes end this one
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print(f"{argparse.ArgumentParser().prog}: error: {without_line_breaks(error)}", file=sys.stderr)
-        return 2
+        return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -1,6 +1,6 @@
 """How good COCO results are: AP of boxes and masks, which classes are confused, which pictures are worst.
 
-    truth = read_ground_truth("annotations/val.json")
+    truth = ground_truth(read_coco("annotations/val.json", "val", keep_empty=True))
     evaluation = evaluate_coco(truth, rows, image_ids)
     print(summary_table(evaluation))
     worst = compare_instances(truth, rows, image_ids).pictures[:20]
@@ -9,12 +9,10 @@
 from __future__ import annotations
 
 import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -23,6 +21,9 @@ from pycocotools.cocoeval import COCOeval
 
 from config.errors import InputError
 from data.class_lists import ClassList
+from data.coco import CocoData
+from data.coco_checks import to_rle
+from data.coco_pictures import Annotation, Record
 
 # The order of COCOeval.stats: AP over IoU 0.5 to 0.95, at 0.5, at 0.75, of small (area below 32^2 pixels), medium and
 # large (above 96^2) objects; AR with 1, 10 and 100 instances a picture, and with 100 of small, medium, large objects.
@@ -34,7 +35,7 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 class GroundTruth:
     """The annotations of a data set, made fit for pycocotools.
 
-    image_ids: all pictures of the file, those without objects too.
+    image_ids: all usable pictures of the file, those without objects too.
     classes: the categories in the order of their ids.
     objects: annotations with `id`, `image_id`, `category_id`, `iscrowd`, `bbox` [x, y, width, height], `area` in pixels
         and `segmentation` as compressed RLE.
@@ -119,36 +120,26 @@ class Comparison:
     pictures: tuple[PictureQuality, ...]
 
 
-def read_ground_truth(annotations: str | Path | Mapping) -> GroundTruth:
-    """Read an annotation file in COCO form, or take one that is loaded, which stays as it is.
+def ground_truth(found: CocoData) -> GroundTruth:
+    """What `read_coco` found, with `keep_empty`, made fit for pycocotools.
 
-    For a file as COCO defines it, pycocotools computes from the result what it computes from the file. Beyond that,
-    `iscrowd` may be missing, `area` and `bbox` are taken from the mask where they are missing, `id` is given anew, and
-    polygons of fewer than 3 points, at which pycocotools may fail, are passed over. An annotation without a usable
-    segmentation, or of a picture or category that is not there, is left out and counted; crowds stay, as regions in
-    which nothing is wrong.
-    Raises InputError where the file cannot be read or is no such file.
+    pycocotools computes from the result what it computes from the file without the entries that `read_coco` left out.
+    Where the file says no `area` or `bbox`, those of the mask are taken.
     """
-    source = "the annotations" if isinstance(annotations, Mapping) else str(annotations)
-    content = annotations if isinstance(annotations, Mapping) else _read_json(Path(annotations))
-    try:
-        images = {image["id"]: image for image in content["images"] if "id" in image}
-        categories = {entry["id"]: str(entry["name"]) for entry in content["categories"] if {"id", "name"} <= {*entry}}
-        entries = list(content["annotations"])
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{source}: not in COCO form ({error}); it needs the lists images, annotations and categories"
-        ) from None
-    objects = [made for entry in entries if (made := _make_object(entry, images, categories))]
+    ids = found.classes.ids
+    objects = [
+        _make_object(record, annotation, category_id=ids[annotation.class_index], is_crowd=is_crowd)
+        for record in found.records
+        for annotation, is_crowd in record.in_file_order()
+    ]
     for number, made in enumerate(objects, start=1):  # from 1 on: COCOeval takes the id 0 for "no match"
         made["id"] = number
-    ids = sorted(categories)
     return GroundTruth(
-        source=source,
-        image_ids=frozenset(images),
-        classes=ClassList(names=tuple(categories[i] for i in ids), ids=tuple(ids)),
+        source=str(found.problems.file),
+        image_ids=frozenset(record.image_id for record in found.records),
+        classes=found.categories,
         objects=tuple(objects),
-        left_out=len(entries) - len(objects),
+        left_out=found.left_out,
     )
 
 
@@ -160,20 +151,26 @@ def evaluate_coco(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collec
     Small, medium and large go by the area of the mask for masks and of the box for boxes, as in mmdetection.
     Raises InputError where a picture is not in the annotations.
     """
-    counted = _counted(truth, image_ids)
-    rows = [row for row in rows if row["image_id"] in counted]
-    shared = [{key: row[key] for key in ("image_id", "category_id", "score")} for row in rows]
-    masks = [
-        {**part, "segmentation": row["segmentation"], "area": int(coco_mask.area(row["segmentation"]))}
-        for part, row in zip(shared, rows)
-    ]
-    boxes = [{**part, "bbox": row["bbox"], "area": row["bbox"][2] * row["bbox"][3]} for part, row in zip(shared, rows)]
     return Evaluation(
-        mask=_average_precision("segm", truth, masks, counted),
-        box=_average_precision("bbox", truth, boxes, counted),
-        pictures=len(counted),
+        mask=mask_precision(truth, rows, image_ids),
+        box=box_precision(truth, rows, image_ids),
+        pictures=len(_counted(truth, image_ids)),
         left_out=truth.left_out,
     )
+
+
+def mask_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> AveragePrecision:
+    """The half of `evaluate_coco` that is about masks; a row needs no bbox."""
+    shown = ("image_id", "category_id", "score", "segmentation")
+    masks = [{**{key: row[key] for key in shown}, "area": int(coco_mask.area(row["segmentation"]))} for row in rows]
+    return _average_precision("segm", truth, masks, _counted(truth, image_ids))
+
+
+def box_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> AveragePrecision:
+    """The half of `evaluate_coco` that is about boxes; a row needs no segmentation."""
+    shown = ("image_id", "category_id", "score", "bbox")
+    boxes = [{**{key: row[key] for key in shown}, "area": row["bbox"][2] * row["bbox"][3]} for row in rows]
+    return _average_precision("bbox", truth, boxes, _counted(truth, image_ids))
 
 
 def compare_instances(
@@ -260,54 +257,17 @@ def percent(value: float | None) -> str:
     return "n/a" if value is None else f"{value * 100:.1f}"
 
 
-def _read_json(path: Path) -> Mapping:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read ({reason}); give an annotation file in COCO form") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}; give an annotation file in COCO form, not results")
-    return content
-
-
-def _make_object(entry: Mapping, images: Mapping[int, Mapping], categories: Collection[int]) -> dict | None:
-    """An entry of GroundTruth.objects, still without its id; None where the annotation cannot be used."""
-    try:
-        if entry["category_id"] not in categories:
-            return None
-        image = images[entry["image_id"]]
-        rle = _encode(entry["segmentation"], image.get("height"), image.get("width"))
-        box, area = entry.get("bbox"), entry.get("area")
-        return {
-            "image_id": entry["image_id"],
-            "category_id": entry["category_id"],
-            "iscrowd": int(bool(entry.get("iscrowd"))),
-            "bbox": [float(side) for side in box] if box and len(box) == 4 else coco_mask.toBbox(rle).tolist(),
-            "area": int(coco_mask.area(rle)) if area is None else float(area),
-            "segmentation": rle,
-        }
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _encode(segmentation: object, height: int, width: int) -> dict:
-    """Compressed RLE of polygons or of either form of RLE. Raises ValueError, KeyError or TypeError for others."""
-    if isinstance(segmentation, Mapping):
-        counts, size = segmentation["counts"], list(segmentation["size"])
-        if None not in (height, width) and size != [height, width]:
-            raise ValueError("an RLE of another size than the picture")
-        if not isinstance(counts, list):
-            coco_mask.area(segmentation)  # raises where the counts are no text
-            return {"size": size, "counts": counts}
-        if sum(counts) != size[0] * size[1] or min(counts) < 0:
-            raise ValueError("counts that do not add up to the picture")
-        return coco_mask.frPyObjects({"size": size, "counts": counts}, *size)
-    polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-    # NaN fails the comparison. pycocotools follows an outline in steps of 1/5 pixel, in memory, whatever its length.
-    if not polygons or not all((np.abs(np.asarray(polygon, np.float64)) < 1e6).all() for polygon in polygons):
-        raise ValueError("no polygon in or near the picture")
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+def _make_object(record: Record, annotation: Annotation, *, category_id: int, is_crowd: bool) -> dict:
+    """An entry of GroundTruth.objects, still without its id."""
+    rle = to_rle(annotation.segmentation, record.height, record.width)
+    return {
+        "image_id": record.image_id,
+        "category_id": category_id,
+        "iscrowd": int(is_crowd),
+        "bbox": coco_mask.toBbox(rle).tolist() if annotation.bbox is None else list(annotation.bbox),
+        "area": int(coco_mask.area(rle)) if annotation.area is None else annotation.area,
+        "segmentation": rle,
+    }
 
 
 def _counted(truth: GroundTruth, image_ids: Collection[int]) -> set[int]:
@@ -322,6 +282,7 @@ def _counted(truth: GroundTruth, image_ids: Collection[int]) -> set[int]:
 
 def _average_precision(kind: str, truth: GroundTruth, found: Sequence[dict], counted: set[int]) -> AveragePrecision:
     """kind: "segm" or "bbox"; found: rows with their area, given an id and iscrowd here."""
+    found = [row for row in found if row["image_id"] in counted]
     for number, row in enumerate(found, start=1):
         row.update(id=number, iscrowd=0)
     objects = [dict(made) for made in truth.objects if made["image_id"] in counted]  # copies: COCOeval writes into them

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from config.base import PROJECT, Config
+from config.errors import InputError
 from data.class_lists import read_class_list
 from data.coco import CocoData, Record, check_same_classes, read_coco
 from tools.distributed import ALONE, World
 from tools.draw_shapes import provide
+
+NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some"
 
 
 def read_splits(config: Config, splits: Sequence[str], *, world: World = ALONE) -> dict[str, CocoData]:
@@ -33,5 +36,11 @@ def read_splits(config: Config, splits: Sequence[str], *, world: World = ALONE) 
 
 
 def records_to_learn(found: CocoData, config: Config) -> Sequence[Record]:
-    """The pictures to train on: those with instances, and as `train_cfg.keep_empty` says the others."""
-    return [record for record in found.records if record.annotations or config.train_cfg.keep_empty]
+    """The pictures to train on, at least one: those with instances, and as `train_cfg.keep_empty` says the others.
+
+    Raises InputError where there is none.
+    """
+    records = [record for record in found.records if record.annotations or config.train_cfg.keep_empty]
+    if not records:
+        raise InputError(f"{found.problems.file}: {NOTHING_TO_LEARN}, or set train_cfg.keep_empty=true")
+    return records

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from config.base import level_ranges
 from tools.plots import BLUE, GRID, LINE_COLORS, MARGIN, PALE_INK, WHITE, Canvas, bars, text_height, text_width
 
 MOST_CLASSES = 100  # in the bar chart, which would be too tall to look at with more
@@ -50,7 +51,7 @@ def scale_plot(
     for heading, (texts, ranges) in levels.items():
         canvas.text(MARGIN, top, heading, color=PALE_INK)
         top += text_height(12) + 4
-        for index, (text, start, end) in enumerate(zip(texts, ranges[::2], ranges[1::2])):
+        for index, (text, (start, end)) in enumerate(zip(texts, level_ranges(ranges))):
             _draw_band(canvas, top, (place(start), place(end)), text, LINE_COLORS[index])
             top += BAND
         top += 8

@@ -13,7 +13,7 @@ from config.base import Config, DataConfig, HeadConfig, TargetConfig
 from data.coco import Record, decode_mask
 from data.geometry import resize_to
 from data.grid_targets import assigned_cells, box_scales, box_sides, centre_of_mass, quarter_mask
-from data.preprocess import resized_size
+from data.preprocess import padded_size, resized_size
 from data.samples import Sample
 
 OVERLAP = 2.0  # upper end of a range / lower end of the next one, in the default scale_ranges
@@ -93,11 +93,6 @@ def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig) -> Measu
         lost=len(sample) - len(scaled),
         vanished=sum(not quarter.pixels.any() for quarter in quarters),
     )
-
-
-def padded_size(height: int, width: int, *, divisor: int) -> tuple[int, int]:
-    """(height, width) of a batch of one picture of this size."""
-    return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 def _blank(height: int, width: int) -> np.ndarray:

@@ -9,9 +9,7 @@ train.py and eval.py draw what is missing by themselves.
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from config.errors import InputError  # noqa: E402
 from data.shapes import Scene, draw_scene, write_coco  # noqa: E402
 from tools.cli import Parser, run  # noqa: E402
 from tools.distributed import ALONE, World  # noqa: E402
-from tools.pipeline import ordered_map  # noqa: E402
+from tools.pipeline import ordered_map, worker_processes  # noqa: E402
 
 SPLITS = ("train", "val")  # the place of a split is the first number of its pictures' seeds
 
@@ -61,7 +59,7 @@ def provide(config: Config, split: str, *, world: World = ALONE) -> None:
 def draw(config: Config, split: str) -> None:
     folder = (PROJECT / getattr(config, f"{split}_path")).parent
     count = getattr(config.shapes, f"{split}_pictures")
-    with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
+    with worker_processes(cpu_count() or 1) as pool:
         scenes = ordered_map(pool, partial(_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
         bar = tqdm(scenes, total=count, unit="picture", desc=f"drawing {folder}", disable=None)
         write_coco(scenes=bar, output=folder)
@@ -69,7 +67,8 @@ def draw(config: Config, split: str) -> None:
 
 
 def _scene(shapes: ShapesConfig, split: int, index: int) -> Scene:
-    return draw_scene(rng=np.random.default_rng([split, index]), height=shapes.height, width=shapes.width)
+    rng = np.random.default_rng([split, index])
+    return draw_scene(rng=rng, height=shapes.height, width=shapes.width, diameters=shapes.diameters)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from config.base import PROJECT, Config
+from config.base import PROJECT
 from config.errors import InputError
 from data.class_lists import ClassList
-from data.coco import Record, read_coco
+from data.coco import CocoData, read_coco
+from data.coco_pictures import Record, read_record_image
 from data.files import write_whole
-from data.images import read_image
-from tools.coco_evaluation import Evaluation, GroundTruth, compare_instances, evaluate_coco, read_ground_truth
+from tools.coco_evaluation import Evaluation, GroundTruth, compare_instances, evaluate_coco, ground_truth
 from tools.distributed import World
 from tools.draw_shapes import provide
 from tools.evaluation_report import write_report
@@ -35,59 +35,57 @@ def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evalu
     """AP on the validation pictures; writes the results and a report into `output`. None in all processes but one."""
     config = predictor.config
     provide(config, "val", world=world)
-    truth = read_ground_truth(PROJECT / config.val_path)
-    records = all_records(config, predictor.classes, truth)
-    rows = predict_records(predictor, records, world=world)
+    found = read_complete(config.val_path, config.val_pre_path, predictor.classes)
+    if not found.instances:
+        raise InputError(f"{config.val_path}: has no usable instance; give the annotations of its pictures")
+    if world.is_first:
+        for line in found.problems.lines():
+            print(line)
+    rows = predict_records(predictor, found.records, world=world)
     if not world.is_first:
         return None
     for kind in RESULTS:
         _write_results(output, rows, kind)
-    image_ids = {record.image_id for record in records}
-    evaluation = evaluate_coco(truth, rows, image_ids)
+    truth = ground_truth(found)
+    evaluation = evaluate_coco(truth, rows, truth.image_ids)
     write_report(
         output,
         title=f"{config.name} on {config.val_path}",
         evaluation=evaluation,
-        comparison=compare_instances(truth, rows, image_ids),
-        file_names={record.image_id: record.file_name for record in records},
-        load=_Pictures(records, rows, truth, predictor.classes).load,
+        comparison=compare_instances(truth, rows, truth.image_ids),
+        file_names={record.image_id: record.file_name for record in found.records},
+        load=_Pictures(found.records, rows, truth, predictor.classes).load,
     )
     return evaluation
 
 
-def all_records(config: Config, classes: ClassList, truth: GroundTruth) -> tuple[Record, ...]:
-    """The validation pictures. Raises InputError where one is missing: AP without it would be another number."""
+def read_complete(annotations: str | Path, images: str | Path, classes: ClassList) -> CocoData:
+    """Read what is evaluated on. Raises InputError where a picture is not usable: AP would be another number."""
     found = read_coco(
-        PROJECT / config.val_path,
-        PROJECT / config.val_pre_path,
-        classes=classes,
-        classes_from="the checkpoint",
-        keep_empty=True,
+        PROJECT / annotations, PROJECT / images, classes=classes, classes_from="the checkpoint", keep_empty=True
     )
-    if left_out := len(truth.image_ids) - len(found.records):
+    if left_out := found.problems.count("image"):
         raise InputError(
-            f"{config.val_path}: {left_out} of its {len(truth.image_ids)} pictures cannot be evaluated "
-            f"({'; '.join(found.problems.lines())}); complete {config.val_pre_path}, or take them out of the file"
+            f"{annotations}: {left_out} of its {left_out + len(found.records)} pictures cannot be evaluated "
+            f"({'; '.join(found.problems.lines())}); complete {images}, or take them out of the file"
         )
-    return found.records
+    return found
 
 
-def write_submission(predictor: Predictor, output: Path, *, world: World) -> Path:
-    """Run the pictures of COCO test-dev and write the zip file of masks that the COCO server takes."""
+def write_submission(predictor: Predictor, output: Path, *, world: World) -> Path | None:
+    """Run the pictures of COCO test-dev and write the zip file of masks that the COCO server takes.
+
+    None in all processes but one.
+    """
     settings = predictor.config.eval_cfg
-    found = read_coco(
-        PROJECT / settings.test_dev_path,
-        PROJECT / settings.test_dev_pre_path,
-        classes=predictor.classes,
-        classes_from="the checkpoint",
-        keep_empty=True,
-    )
+    found = read_complete(settings.test_dev_path, settings.test_dev_pre_path, predictor.classes)
     rows = predict_records(predictor, found.records, world=world)
+    if not world.is_first:
+        return None
     path = output / f"{SUBMISSION.format(predictor.config.name)}.zip"
-    if world.is_first:
-        masks = _write_results(output, rows, "segmentation")
-        with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(masks, path.with_suffix(".json").name)
+    masks = _write_results(output, rows, "segmentation")
+    with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(masks, path.with_suffix(".json").name)
     return path
 
 
@@ -108,17 +106,17 @@ class _Pictures:
         self.found = _by_picture(rows)
         self.annotated = _by_picture(truth.objects)
 
-    def load(self, image_id: int) -> tuple[np.ndarray, Instances, Instances]:
-        """The picture, uint8 [H, W, 3] RGB, the instances found and those annotated."""
-        image = read_image(self.records[image_id].path)
-        return (image, *(self._instances(rows.get(image_id, []), image) for rows in (self.found, self.annotated)))
+    def load(self, image_id: int, score: float) -> tuple[np.ndarray, Instances, Instances]:
+        """The picture, uint8 [H, W, 3] RGB, the instances found with at least this score and those annotated."""
+        image = read_record_image(self.records[image_id])
+        found = [row for row in self.found.get(image_id, []) if row["score"] >= score]
+        return (image, *(self._instances(rows, image) for rows in (found, self.annotated.get(image_id, []))))
 
     def _instances(self, rows: Sequence[dict], image: np.ndarray) -> Instances:
         index = {category: number for number, category in enumerate(self.classes.ids)}
-        rows = [row for row in rows if row["category_id"] in index]
         return Instances.from_windows(
             image.shape[:2],
-            [(0, 0, coco_mask.decode(row["segmentation"])) for row in rows],
+            ((0, 0, coco_mask.decode(row["segmentation"])) for row in rows),  # one full mask at a time
             np.array([row.get("score", np.nan) for row in rows]),
             np.array([index[row["category_id"]] for row in rows], np.int64),
             self.classes.names,

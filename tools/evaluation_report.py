@@ -22,7 +22,7 @@ PICTURES = "pictures"  # the folder beside the page
 LONGEST_SIDE = 1280  # pixels of a drawing on the page
 WORST = 20  # pictures that are drawn
 
-Load = Callable[[int], "tuple[np.ndarray, Instances, Instances]"]
+Load = Callable[[int, float], "tuple[np.ndarray, Instances, Instances]"]
 
 _STYLE = """
 body { margin: 0 auto; padding: 1rem; max-width: 70rem; background: #fff; color: #20242c;
@@ -61,8 +61,8 @@ def write_report(
     """Write `index.html` and the pictures it shows into a folder; returns its path.
 
     file_names: what to call each picture, by its id.
-    load: from an id to the picture, uint8 [H, W, 3] RGB, what was found in it and what is there. It is called for at
-    most `worst` of the pictures with mistakes, one after another; instances below comparison.score are not drawn.
+    load: from an id and a score to the picture, uint8 [H, W, 3] RGB, what was found in it with at least this score,
+    and what is there. It is called for at most `worst` of the pictures with mistakes, one after another.
     Raises InputError where the folder cannot be written to.
     """
     folder = Path(folder)
@@ -167,8 +167,7 @@ def _write_plot(folder: Path, name: str, plot: np.ndarray) -> str:
 
 
 def _figure(folder: Path, rank: int, picture: PictureQuality, file_name: str, load: Load, score: float) -> str:
-    image, predicted, truth = load(picture.image_id)
-    predicted = predicted.select(predicted.scores.astype(np.float64) >= score)
+    image, predicted, truth = load(picture.image_id, score)
     halves = []
     for kind, what, instances in (("found", "Found", predicted), ("annotated", "Annotated", truth)):
         name = f"worst_{rank:03}_{kind}.jpg"

@@ -9,9 +9,8 @@ from tqdm import tqdm
 
 from config.base import Config
 from data.class_lists import ClassList
-from data.coco import Record
-from data.images import read_image
-from tools.coco_evaluation import GroundTruth, evaluate_coco
+from data.coco_pictures import Record, read_record_image
+from tools.coco_evaluation import GroundTruth, mask_precision
 from tools.distributed import ALONE, World
 from tools.pipeline import ordered_map, worker_threads
 from tools.predictor import DEFAULT_THREADS, Predictor, decoding_thread
@@ -22,11 +21,14 @@ def predict_records(
 ) -> list[dict]:
     """COCO result rows of all pictures, in the order of the records; each process works on its share of them.
 
-    Raises InputError for a picture that cannot be read: AP without it would be that of another data set.
+    Only the first process gets them, the others get an empty list. Raises InputError for a picture that cannot be read
+    or has another size than annotated: AP without it would be that of another data set.
     """
     own = records[world.rank :: world.size]
-    found = [rows for part in world.gather(_rows_by_picture(predictor, own, world, threads)) for rows in part]
-    by_picture = dict(found)
+    parts = world.gather(_rows_by_picture(predictor, own, world, threads))
+    if not world.is_first:
+        return []
+    by_picture = dict(rows for part in parts for rows in part)
     return [row for record in records for row in by_picture[record.image_id]]
 
 
@@ -35,7 +37,7 @@ def _rows_by_picture(
 ) -> list[tuple[int, list[dict]]]:
     with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         prepared = ordered_map(
-            pool, lambda record: (record, predictor.prepare(read_image(record.path))), records, ahead=threads
+            pool, lambda record: (record, predictor.prepare(read_record_image(record))), records, ahead=threads
         )
         predicted = predictor.run_batches(
             prepared, lambda item: item[1], batch_size=predictor.config.eval_cfg.batch_size
@@ -51,9 +53,12 @@ def _rows_by_picture(
 
 
 def mask_ap(
-    config: Config, classes: ClassList, records: Sequence[Record], truth: GroundTruth, *, world: World
+    config: Config, classes: ClassList, records: Sequence[Record], truth: GroundTruth | None, *, world: World
 ) -> Callable[[nn.Layer], float]:
-    """A function that says how good a network is: mask AP on these pictures, from 0 to 1, the same in all processes."""
+    """A function that says how good a network is: mask AP on these pictures, from 0 to 1, the same in all processes.
+
+    truth: needed in the first process only.
+    """
 
     def evaluate(network: nn.Layer) -> float:
         predictor = Predictor.around(network, config, classes, score=config.eval_cfg.score)
@@ -61,7 +66,7 @@ def mask_ap(
         rows = predict_records(predictor, records, world=world, threads=threads)
         ap = None
         if world.is_first:
-            ap = evaluate_coco(truth, rows, {record.image_id for record in records}).mask.summary["AP"]
+            ap = mask_precision(truth, rows, {record.image_id for record in records}).summary["AP"]
         return world.gather(ap)[0] or 0.0
 
     return evaluate

@@ -13,6 +13,7 @@ At the end stand the options that make train.py use the result.
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import json
@@ -29,10 +30,11 @@ sys.path[0] = str(ROOT)
 
 from config.errors import InputError  # noqa: E402
 from data.class_lists import ClassList, read_class_list  # noqa: E402
+from data.coco_checks import whole_number  # noqa: E402
 from data.coco_rows import CocoPicture  # noqa: E402
 from data.files import check_writable, write_whole  # noqa: E402
 from data.images import ImageError, read_image  # noqa: E402
-from data.labelme_shapes import IGNORED_LABELS, LabelmeInstances, labelme_instances  # noqa: E402
+from data.labelme_shapes import FARTHEST, IGNORED_LABELS, LabelmeInstances, labelme_instances  # noqa: E402
 from tools.cli import Parser, fraction, natural_number, positive_number, run  # noqa: E402
 from tools.coco_writer import (  # noqa: E402
     UnusableFileError,
@@ -68,14 +70,7 @@ def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFi
     another picture.
     """
     data = _load(path)
-    # labelme on Windows writes backslashes.
-    picture = path.parent / PureWindowsPath(str(data.get("imagePath") or "")).as_posix()
-    if picture.is_file():
-        image = read_image(picture)
-    elif data.get("imageData"):
-        picture, image = _extract(path, data["imageData"], extracted)
-    else:
-        raise UnusableFileError(f"{path}: its picture {picture} does not exist and is not in the file; put it there")
+    picture, image = _read_picture(path, data, extracted)
     height, width = image.shape[:2]
     return LabelmeFile(
         source=path,
@@ -90,11 +85,34 @@ def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFi
 def _load(path: Path) -> dict:
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnusableFileError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
         raise UnusableFileError(f"{path}: not a labelme file, it has no list of shapes")
     return data
+
+
+def _read_picture(path: Path, data: dict, extracted: Path) -> tuple[Path, np.ndarray]:
+    """The path and the pixels, uint8 [H, W, 3], of the picture that a file names, or else holds."""
+    name = data.get("imagePath")
+    # labelme on Windows writes backslashes.
+    named = PureWindowsPath(name) if isinstance(name, str) else PureWindowsPath()
+    picture = path.parent / named.as_posix()
+    if named.name and _is_file(picture):
+        return picture, read_image(picture)
+    if data.get("imageData"):
+        return _extract(path, data["imageData"], extracted)
+    if not named.name:
+        raise UnusableFileError(f"{path}: names no picture (imagePath) and holds none (imageData); annotate it again")
+    raise UnusableFileError(f"{path}: its picture {picture} does not exist and is not in the file; put it there")
+
+
+def _is_file(path: Path) -> bool:
+    """False too for names that the system cannot look for, such as too long ones and those in forbidden folders."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _extract(path: Path, encoded: object, target: Path) -> tuple[Path, np.ndarray]:
@@ -105,7 +123,7 @@ def _extract(path: Path, encoded: object, target: Path) -> tuple[Path, np.ndarra
         raise UnusableFileError(f"{path}: imageData is not a picture in base64 ({error})") from error
     # Pictures of other formats are PNG or JPEG inside of the file, whatever the name in it says.
     target = target.with_suffix(".png" if content.startswith(b"\x89PNG") else ".jpg")
-    if target.exists() and target.read_bytes() != content:
+    if target.is_file() and target.read_bytes() != content:
         raise InputError(f"{target}: is another picture than the one in {path}; give another folder with --images")
     try:
         with write_whole(target) as temporary:
@@ -120,10 +138,15 @@ def _compare_sizes(path: Path, data: dict, height: int, width: int) -> str:
     stated = (data.get("imageHeight"), data.get("imageWidth"))
     if None in stated or stated == (height, width):
         return ""
+    if None in map(whole_number, stated):
+        return f"{path}: imageHeight and imageWidth are no whole numbers; {_TAKEN}"
     sizes = f"made for {stated[1]}x{stated[0]} pixels, but the picture has {width}x{height}"
     if stated == (width, height):
         raise UnusableFileError(f"{path}: {sizes} when it is upright; save the picture upright and annotate it again")
-    return f"{path}: {sizes}; the coordinates are taken for pixels of the picture"
+    return f"{path}: {sizes}; {_TAKEN}"
+
+
+_TAKEN = "the coordinates are taken for pixels of the picture"
 
 
 def find_labelme_files(folders: Sequence[Path]) -> list[Path]:
@@ -207,6 +230,14 @@ def choose_validation(names: Iterable[str], *, share: float, seed: int) -> set[s
     return set(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
 
 
+def line_width(text: str) -> int:
+    """Pixels, as an option."""
+    number = positive_number(text)
+    if number > FARTHEST:
+        raise argparse.ArgumentTypeError(f"{text} is too wide, give {FARTHEST:.0f} or less")
+    return number
+
+
 def _check_outputs(outputs: Iterable[Path], folders: Sequence[Path]) -> None:
     for output in outputs:
         if output.resolve().parent in [folder.resolve() for folder in folders]:
@@ -219,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of labelme files")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="classes, one a line (default: all labels, sorted)")
-    parser.add_argument("--line-width", type=positive_number, default=5, help="pixels of lines (default: 5)")
+    parser.add_argument("--line-width", type=line_width, default=5, help="pixels of lines (default: 5)")
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="for pictures inside of files (default: <name of --output>_images)"
     )

@@ -16,6 +16,7 @@ from paddle.regularizer import L2Decay
 from config.base import TrainConfig
 from config.errors import InputError
 
+_MASTER = "master_weight"
 NORMS = (nn.BatchNorm2D, nn.SyncBatchNorm, nn.GroupNorm)
 
 
@@ -130,8 +131,10 @@ def optimizer_arrays(optimizer: Optimizer, network: nn.Layer) -> dict[str, np.nd
     differently.
     """
     names = {parameter.name: name for name, parameter in trainable(network).items()}
-    arrays = {}
-    for key, value in optimizer.state_dict().items():
+    state = optimizer.state_dict()
+    masters = state.get("master_weights", {})  # in float32, of parameters in float16
+    arrays = {f"{names[key]}|{_MASTER}": np.asarray(value) for key, value in masters.items()}
+    for key, value in state.items():
         owner = _owner(key, names)
         if owner is not None:
             arrays[f"{names[owner]}|{key[len(owner) + 1 :]}"] = np.asarray(value)
@@ -150,11 +153,15 @@ def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mappi
             "the saved optimizer state does not fit this run; resume with the train_cfg.optimizer, "
             "backbone.frozen_stages and backbone.train_norm that it was saved with"
         )
-    state = {}
+    state, masters = {}, {}
     for key, array in arrays.items():
         name, _, quantity = key.partition("|")
-        state[f"{parameters[name].name}_{quantity}"] = paddle.to_tensor(array)
-    optimizer.set_state_dict(state)
+        own_name = parameters[name].name
+        if quantity == _MASTER:
+            masters[own_name] = paddle.to_tensor(array)
+        else:
+            state[f"{own_name}_{quantity}"] = paddle.to_tensor(array)
+    optimizer.set_state_dict({**state, **({"master_weights": masters} if masters else {})})
 
 
 def _owner(key: str, names: Mapping[str, str]) -> str | None:

@@ -12,10 +12,13 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
+from multiprocessing import get_context
 from typing import Callable, TypeVar
+
+from tools.processes import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -53,13 +56,22 @@ def ordered_map(
             future.cancel()
 
 
-@contextmanager
-def worker_threads(count: int) -> Iterator[Executor | None]:
+def worker_threads(count: int) -> AbstractContextManager[Executor | None]:
     """A pool of threads, None for 0; when the block ends, by an error too, what has not begun is dropped."""
-    if count == 0:
+    return _dropping(ThreadPoolExecutor(count) if count else None)
+
+
+def worker_processes(count: int) -> AbstractContextManager[Executor | None]:
+    """The same of processes, for many small steps of Python, which threads would do one after another."""
+    # Spawned, because a forked process has the locks of threads that it has not; started by the first item.
+    return _dropping(ProcessPoolExecutor(count, get_context("spawn"), end_with_parent) if count else None)
+
+
+@contextmanager
+def _dropping(pool: Executor | None) -> Iterator[Executor | None]:
+    if pool is None:
         yield None
         return
-    pool = ThreadPoolExecutor(count)
     try:
         yield pool
     finally:

@@ -11,7 +11,8 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO
+
+from config.errors import InputError
 
 GRACE = 20.0  # seconds in which a process may end by itself when another one has failed
 
@@ -24,7 +25,7 @@ def run_processes(command: Sequence[str], count: int) -> int:
     """
     with _free_ports(count) as ports:
         endpoints = [f"127.0.0.1:{port}" for port in ports]
-    # What all of them would say is said by the first; the others' words count where they alone fail.
+    # What all of them would say is said by the first; another's words count where it alone has failed.
     words = [None, *(tempfile.TemporaryFile() for _ in range(1, count))]  # noqa: SIM115, open as long as they write
     # In a session of their own, because the terminal sends its signals to all processes of a session by itself.
     members = [
@@ -33,7 +34,7 @@ def run_processes(command: Sequence[str], count: int) -> int:
             env=_environment(rank, endpoints),
             stderr=words[rank],
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         for rank in range(count)
     ]
@@ -46,9 +47,10 @@ def run_processes(command: Sequence[str], count: int) -> int:
 
     previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        status = _status_of(members)
-        if members[0].returncode in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
-            _repeat(words[1:])
+        failed, status = _first_failure(members)
+        if failed and not received and members[0].returncode != InputError.status:
+            words[failed].seek(0)
+            sys.stderr.write(words[failed].read().decode(errors="replace"))
         # The members agree that they were stopped, but not by which signal.
         return 128 + received[0] if received and status > 128 else status
     finally:
@@ -58,33 +60,28 @@ def run_processes(command: Sequence[str], count: int) -> int:
             member.kill()
 
 
-def _repeat(words: Sequence[IO[bytes]]) -> None:
-    for stream in words:
-        stream.seek(0)
-        sys.stderr.write(stream.read().decode(errors="replace"))
-
-
-def _status_of(members: list[subprocess.Popen]) -> int:
-    """Waits for all; 0 where all ended well, otherwise the status of the first that did not."""
-    by_pid = {member.pid: member for member in members}
-    while by_pid:
+def _first_failure(members: list[subprocess.Popen]) -> tuple[int, int]:
+    """Waits for all: the number and the exit status of the first that did not end well; zeros where all did."""
+    running = {member.pid: rank for rank, member in enumerate(members)}
+    while running:
         pid, wait_status = os.wait()
-        member = by_pid.pop(pid, None)
-        if member is None:
+        rank = running.pop(pid, None)
+        if rank is None:
             continue
-        member.returncode = status = os.waitstatus_to_exitcode(wait_status)
+        members[rank].returncode = status = os.waitstatus_to_exitcode(wait_status)
         if status:
-            for other in by_pid.values():
+            others = [members[other] for other in running.values()]
+            for other in others:
                 other.terminate()
-            for other in by_pid.values():
+            for other in others:
                 with suppress(subprocess.TimeoutExpired):
                     other.wait(GRACE)
-            return status if status > 0 else 128 - status
-    return 0
+            return rank, status if status > 0 else 128 - status
+    return 0, 0
 
 
-def _end_with_parent() -> None:
-    """A process whose parent is killed must not train on."""
+def end_with_parent() -> None:
+    """Called in a process: it is killed with its parent, which would otherwise leave it behind."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError
-from data.files import write_whole
+from data.files import unwritable, write_whole
 from data.images import write_image
 from tools.memory import peak_memory
 from tools.plots import line_plot
@@ -98,8 +98,12 @@ class RunLog:
 
     def write(self, line: dict) -> None:
         if self.folder:
-            with (self.folder / LOG).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
+            path = self.folder / LOG
+            try:
+                with path.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(line) + "\n")
+            except OSError as error:
+                raise unwritable(path, error) from error
         if self.board:
             for name, value in line.items():
                 if name != "step":

@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import paddle
@@ -14,6 +14,7 @@ from paddle import nn
 
 from config.base import Config
 from config.errors import InputError
+from config.overrides import differences
 from data.class_lists import ClassList
 from data.grid_targets import GridTargets
 from data.training_set import Batch, TrainingSet
@@ -32,7 +33,7 @@ from tools.optimization import (
 from tools.pipeline import ordered_map, worker_threads
 from tools.precision import Precision
 from tools.run_log import RunLog
-from tools.training_state import BEST, TrainingState, save_state
+from tools.training_state import BEST, TrainingState, remove_leftovers, save_state
 
 STATISTICS = ("._mean", "._variance")  # what Paddle calls those of a batch norm
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -98,6 +99,8 @@ class Trainer:
             show=self.world.is_first,
             visualdl=visualdl,
         )
+        if folder:
+            remove_leftovers(folder)
         self.network.train()
         workers = self.settings.workers
         with self._signals(), worker_threads(workers) as pool:
@@ -114,8 +117,11 @@ class Trainer:
                     self.save()
             except _EvaluationStopped:
                 pass  # the state was saved before the evaluation began
-            finally:
-                self.speed = log.close()
+            except BaseException:
+                with suppress(InputError):  # about a disk that is full, which may be what ended the run
+                    log.close()
+                raise
+            self.speed = log.close()
         return self._stopping()
 
     def _stopping(self) -> int:
@@ -169,12 +175,13 @@ class Trainer:
         totals = [float(losses[name].total) for name in names]
         count = len(names)
         shared = self.world.sum([*totals, *(losses[name].count for name in names), self._received])
-        self._agreed = self._received or (signal.SIGTERM if shared[-1] else 0)
+        # What arrived behind the sum, the others do not know yet.
+        self._agreed = (self._received or signal.SIGTERM) if shared[-1] else 0
         divisors = [losses[name].divisor(value) for name, value in zip(names, shared[count : 2 * count])]
         values = {name: total / divisor for name, total, divisor in zip(names, shared, divisors)}
         values["loss"] = sum(values.values())
         if not math.isfinite(values["loss"]):
-            raise self._not_finite("loss", [] if all(map(math.isfinite, totals)) else batch.names)
+            raise self._not_finite("loss", () if all(map(math.isfinite, totals)) else batch.names)
         scale = self.world.size / self.settings.accumulate
         self.precision.backward(
             sum(losses[name].total * (scale / divisor) for name, divisor in zip(names, divisors))
@@ -182,11 +189,11 @@ class Trainer:
         return values
 
     def _not_finite(self, what: str, names: Sequence[str]) -> InputError:
-        """names: of pictures that may be the reason."""
-        pictures = f" (pictures {', '.join(names)})" if names else ""
+        """names: of this process's pictures that may be the reason; all processes call it."""
+        pictures = ", ".join(name for part in self.world.gather(list(names)) for name in part)
         return InputError(
-            f"the {what} of step {self.step + 1} is not finite{pictures}; the last checkpoint is as it was. Look at "
-            "them with tools/browse_dataset.py, or lower train_cfg.lr"
+            f"the {what} of step {self.step + 1} is not finite (pictures {pictures}); the last checkpoint is as it "
+            "was. Look at them with tools/browse_dataset.py, or lower train_cfg.lr"
         )
 
     def _save_when_due(self, last_step: int, log: RunLog) -> None:
@@ -206,6 +213,8 @@ class Trainer:
     def _evaluate(self, log: RunLog) -> None:
         self._unify_statistics()
         self._evaluating = True
+        if self._stopping():
+            raise _EvaluationStopped
         with self.average.in_place() if self.average else nullcontext():
             self.network.eval()
             ap = self.evaluate(self.network)
@@ -222,6 +231,7 @@ class Trainer:
         self._unify_statistics()
         if self.world.is_first:
             save_state(self.folder, self._state(), self._checkpoint(), keep=self.settings.keep)
+        self.world.meet()
 
     def _unify_statistics(self) -> None:
         """Each process has seen other pictures, so the running statistics of its batch norms are others."""
@@ -231,7 +241,7 @@ class Trainer:
     def _checkpoint(self) -> Checkpoint:
         weights = self.average.arrays() if self.average else _arrays(self.network)
         source = {"program": "train.py", "step": str(self.step)}
-        return Checkpoint(weights, self.classes, self.config.name, source=source)
+        return Checkpoint(weights, self.classes, self.config.name, differences(self.config), source)
 
     def _state(self) -> TrainingState:
         return TrainingState(
@@ -241,6 +251,7 @@ class Trainer:
             total_batch=self.total_batch,
             dataset_size=len(self.training_set),
             seed=self.settings.seed,
+            optimizer_name=self.settings.optimizer,
             best_ap=self.best_ap,
             evaluation_due=self.evaluation_due,
             weights=_arrays(self.network),
@@ -257,6 +268,7 @@ class Trainer:
             ("pictures a step", state.total_batch, self.total_batch),
             ("pictures to train on", state.dataset_size, len(self.training_set)),
             ("train_cfg.seed", state.seed, self.settings.seed),
+            ("train_cfg.optimizer", state.optimizer_name, self.settings.optimizer),
             ("a moving average", bool(state.average), self.average is not None),
         ):
             if then != now:
@@ -288,7 +300,7 @@ class Trainer:
 
 
 class _EvaluationStopped(BaseException):
-    """A signal came during an evaluation, which would take too long to wait for."""
+    """A signal came before or during an evaluation, which would take too long to wait for."""
 
 
 def to_tensors(targets: GridTargets) -> PictureTargets:

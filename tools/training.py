@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import paddle
 from paddle import nn
 
-from config.base import PROJECT, Config
+from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco import CocoData
@@ -16,14 +18,14 @@ from data.files import check_writable
 from data.training_set import TrainingSet
 from model.solov2 import build_model
 from tools.checkpoint import load_checkpoint, load_fitting_weights
-from tools.coco_evaluation import read_ground_truth
+from tools.coco_evaluation import ground_truth
 from tools.data_sets import read_splits, records_to_learn
 from tools.distributed import ALONE, World
 from tools.draw_shapes import SPLITS
 from tools.evaluator import mask_ap
 from tools.run_log import LOG
 from tools.trainer import Trainer
-from tools.training_state import load_state, newer_states, newest_state
+from tools.training_state import BEST, load_state, newer_states, newest_state
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
     paddle.seed(config.train_cfg.seed)
     evaluate = None
     if data.validation and folder:
-        truth = read_ground_truth(PROJECT / config.val_path)
+        truth = ground_truth(data.validation) if world.is_first else None
         evaluate = mask_ap(config, data.classes, data.validation.records, truth, world=world)
     return Trainer(
         build_model(config),
@@ -93,14 +95,27 @@ def resume(trainer: Trainer, folder: Path, which: str) -> str:
             raise InputError(
                 f"{path}: its run went on from there; give another --output to branch off, or remove the newer states"
             )
-        trainer.restore(load_state(path), path=path)
-        return f"resuming {path} after step {trainer.step}"
-    found = newest_state(folder)
-    if found is None:
-        return f"{folder}: nothing to resume, starting anew"
-    path, state, problems = found
+        problems, state = [], load_state(path)
+    else:
+        found = newest_state(folder)
+        if found is None:
+            return f"{folder}: nothing to resume, starting anew"
+        path, state, problems = found
     trainer.restore(state, path=path)
+    if not (folder / BEST).exists():  # the run branches off from another folder
+        trainer.best_ap = -1.0
     return "\n".join([*problems, f"resuming {path} after step {trainer.step}"])
+
+
+def check_same_start(trainer: Trainer) -> None:
+    """Raises InputError where the processes of a training do not start from the same step and weights."""
+    weights = (value.numpy().tobytes() for value in trainer.network.state_dict().values())
+    starts = trainer.world.gather((trainer.step, functools.reduce(lambda sum, data: zlib.crc32(data, sum), weights, 0)))
+    if len(set(starts)) > 1:
+        raise InputError(
+            f"the processes start from different weights (after steps {', '.join(str(step) for step, _ in starts)}); "
+            "--output, --resume and --finetune must name the same files on all machines"
+        )
 
 
 def check_folder(folder: Path, *, resumes: bool) -> None:

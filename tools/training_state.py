@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import InputError
-from data.files import write_whole
+from data.files import temporaries, write_whole
 from tools.checkpoint import Checkpoint, save_checkpoint
 from tools.safe_pickle import damaged, load_arrays
 
@@ -36,6 +36,7 @@ class TrainingState:
     total_batch: int
     dataset_size: int
     seed: int
+    optimizer_name: str
     best_ap: float
     evaluation_due: bool
     weights: Mapping[str, np.ndarray]
@@ -55,6 +56,13 @@ def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, ke
             with contextlib.suppress(FileNotFoundError):
                 file.unlink()
     return path
+
+
+def remove_leftovers(folder: Path) -> None:
+    """What a run that was killed in the middle of a checkpoint left behind under temporary names."""
+    for suffix in (".pdstate", ".pdparams"):
+        for path in temporaries(folder, suffix):
+            path.unlink(missing_ok=True)
 
 
 def _plain(state: TrainingState) -> dict:

@@ -61,11 +61,13 @@ def read_split(folder: Path, split: str) -> list[str]:
     """
     path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it holds NUL, so it is no text in UTF-8")
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read ({reason}); give the folder above ImageSets and --split") from error
-    names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    names = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if not names:
         raise InputError(f"{path}: lists no pictures; choose another --split")
     return names
@@ -79,8 +81,9 @@ def read_indices(path: Path, *, height: int, width: int) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             mode, indices = picture.mode, np.asarray(picture)
-    except OSError as error:
-        raise UnusableFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # of a damaged file Pillow raises ValueError, SyntaxError, IndexError and others
+        reason = getattr(error, "strerror", None) or error
+        raise UnusableFileError(f"{path}: cannot be read ({reason}); get the original file") from error
     if mode not in ("P", "L"):
         raise UnusableFileError(f"{path}: its pixels are colours ({mode}), not palette indices; get the original file")
     if indices.shape != (height, width):
@@ -139,6 +142,8 @@ def main(argv: list[str] | None = None) -> int:
     check_writable(args.output)
     pictures, skipped = convert_files(lambda name: read_voc(args.folder, name, classes), names)
     print(f"read {len(pictures)} pictures; skipped {skipped}")
+    if not any(picture.instances for picture in pictures):
+        raise InputError(f"{args.folder}: none of {len(pictures)} pictures holds an instance; choose another --split")
     write_annotations(args.output, pictures, classes)
     role = "val" if args.split == "val" else "train"
     print("use it with", training_options(role, args.output, args.folder / "JPEGImages"))

@@ -7,10 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import load_config, registry
-from config.base import Config
+from config.base import Config, known_fields, level_ranges, with_field
 from config.checks import check
 from config.errors import InputError
-from config.overrides import known_fields
 
 
 def test_every_number_has_a_rule():
@@ -65,6 +64,27 @@ def test_a_value_without_sense_is_one_clear_line(overrides, says):
         load_config(0, overrides)
     assert "\n" not in str(error.value)
     assert overrides[0].partition("=")[0] in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999"])
+def test_numbers_are_finite(text):
+    for path, value in known_fields(Config).items():
+        sample = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(sample, float):
+            with pytest.raises(InputError, match=f"{path}=.*inf.*: expected finite numbers only"):
+                load_config(0, [f"{path}={text}"])
+            with pytest.raises(InputError, match=f"{path}=.*nan.*: expected finite numbers only"):
+                check(with_field(Config(), path, (float("nan"),) if isinstance(value, tuple) else float("nan")))
+
+
+def test_level_ranges_are_pairs():
+    assert level_ranges((1.0, 96.0, 48.0, 192.0)) == [(1.0, 96.0), (48.0, 192.0)]
+
+
+@pytest.mark.parametrize("text", ["(" * 300, "-" * 100_000 + "1"], ids=["brackets", "signs"])
+def test_a_value_that_the_parser_gives_up_on_is_refused(text):
+    with pytest.raises(InputError, match="expected a whole number"):
+        load_config(0, [f"data.short_side={text}"])
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from config import load_config, registry
 from config.base import Config
 from config.errors import InputError
+from config.overrides import differences
 
 NAMES = {
     0: "solov2_r50_fpn_8gpu_3x",
@@ -59,6 +60,8 @@ def test_true_and_false_are_words_of_their_own(text):
         (0, ["nms.nms_pre=many"], "a whole number"),
         (0, ["nms.nms_pre=1.5"], "a whole number"),
         (0, ["nms.score_thr=True"], "a number"),
+        (0, ["nms.sigma=1" + "0" * 400], "a number"),
+        (0, ["batch_size=4"], "did you mean train_cfg.batch_size or eval_cfg.batch_size or test_cfg.batch_size"),
         (0, ["head.drop_block=1"], "true or false"),
         (0, ["head.num_grids=a,b"], "a list of numbers"),
         (0, ["number=3"], "no field number"),
@@ -103,3 +106,28 @@ def test_a_class_list_is_about_the_data_it_is_stated_with():
     assert not Mine().lists_its_classes
     assert Listed().lists_its_classes
     assert not load_config(Listed(), ["train_path=other.json"]).lists_its_classes
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("train_cfg.batch_size=4", "train_path=mine.json"),
+        ("data.short_side=640", "data.mean=1,2,3.5", "head.num_grids=20,10,5,4,3", "nms.kernel=linear"),
+        ("backbone.deform_stages=()", "backbone.lr_mults=1,1,0.5,0.25", "head.drop_block=true"),
+    ],
+)
+def test_differences_turn_the_stated_config_into_the_changed_one(overrides):
+    changed = load_config(11, overrides)
+    found = differences(changed)
+    assert [text for text in found if text.startswith("train")] == []
+    restored = load_config(11, found)
+    for section in ("backbone", "neck", "mask_feat_head", "head", "nms", "data"):
+        assert getattr(restored, section) == getattr(changed, section)
+
+
+def test_a_derived_config_has_no_published_checkpoint():
+    class Mine(registry()[0]):
+        number = 100
+
+    assert registry()[0].published and not Mine.published

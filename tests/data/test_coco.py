@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from config.base import PROJECT, Config
-from config.errors import InputError
+from config.errors import LONGEST, SHOWN, InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco import Annotation, check_same_classes, decode_mask, read_coco
-from data.coco_checks import EXAMPLES, compressed_runs
-from tests.coco_files import DISC, HEIGHT, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
+from data.coco_checks import compressed_runs
+from tests.coco_files import DISC, HEIGHT, PICTURE, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
 from tests.parity import COCO_TINY, needs_coco
 
 
@@ -54,23 +54,24 @@ def test_a_file_of_test_pictures_has_no_annotations(tmp_path):
 
 def test_a_line_counts_a_kind_and_names_the_first_few(tmp_path):
     content = valid()
-    content["annotations"] += [{"id": number, "image_id": 4} for number in range(EXAMPLES)]
+    content["annotations"] += [{"id": number, "image_id": 4} for number in range(SHOWN)]
     assert read(tmp_path, content).problems.lines() == [
-        f"{EXAMPLES} annotations of an unknown image, left out: {tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4"
+        f"{SHOWN} annotations of an unknown image, left out: "
+        f"{tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4, 5, 6, 7"
     ]
     content["annotations"].append({"image_id": 4, "id": 8})
     content["annotations"].append({"image_id": 4})
     assert str(read(tmp_path, content).problems).splitlines() == [
-        "6 annotations of an unknown image, left out: "
-        f"{tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4 ...",
-        f"1 annotation without a whole number as id, left out: {tmp_path / 'train.json'} annotation at index 11",
+        "9 annotations of an unknown image, left out: "
+        f"{tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4, 5, 6, 7 and 1 more",
+        f"1 annotation without a whole number as id, left out: {tmp_path / 'train.json'} annotation at index 14",
     ]  # fmt: skip
 
 
 def test_names_with_folders(tmp_path):
     (tmp_path / "pictures" / "a").mkdir(parents=True)
     for file in ("pictures/a/5.jpg", "beside.jpg", "elsewhere.jpg"):
-        (tmp_path / file).touch()
+        (tmp_path / file).write_bytes(PICTURE)
     content = valid()
     for row, name in zip(content["images"], ("a\\5.jpg", "../beside.jpg", str(tmp_path / "elsewhere.jpg"))):
         row["file_name"] = name
@@ -85,6 +86,15 @@ def test_without_pictures_the_folder_and_the_field_are_named(tmp_path):
         read(tmp_path, valid(), pictures=())
     assert str(tmp_path / "pictures") in str(error.value) and str(tmp_path / "train.json") in str(error.value)
     assert read(tmp_path, valid(), pictures=(), check_files=False).pictures == 3
+
+
+def test_long_names_lose_their_middle(tmp_path):
+    content = valid()
+    for row in content["images"]:
+        row["file_name"] = "first/" + "x" * 5000 + ".jpg"
+    with pytest.raises(InputError, match="looked for 'first/x+ [.]{3} x+.jpg', ") as error:
+        read(tmp_path, content)
+    assert len(str(error.value)) < 4 * LONGEST + 4 * len(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,7 @@ def test_without_pictures_the_folder_and_the_field_are_named(tmp_path):
         ({**valid(), "categories": None}, "has no list of categories"),
         ({**valid(), "annotations": None}, "has no list of annotations"),
         ({**valid(), "categories": []}, "no usable category"),
-        ({**valid(), "categories": [{"id": 1}]}, "no usable category; mend it: 1 category without an id or a name"),
+        ({**valid(), "categories": [{"id": 1}]}, "no usable category; mend it: 1 category without a name, left out"),
         ({**valid(), "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "1 is both 'a' and 'b'"),
         ({**valid(), "images": []}, "no usable picture"),
         ({**valid(), "images": [{"id": 1}]}, "no usable picture; mend it: 1 image without a file_name"),
@@ -143,7 +153,7 @@ def test_a_category_that_the_class_list_has_not(tmp_path):
         read(tmp_path, valid(), classes=ClassList(names=("cat",), ids=(1,)), classes_from="train.json")
     assert str(error.value) == (
         f"2 category ids of {tmp_path / 'train.json'} are not in train.json: 3 'dog', 7 'ring'; "
-        "use annotation files with the same categories, or set classes_path to the list you want to train on"
+        "use annotation files with the same categories"
     )
 
 

@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
 from data.coco import decode_mask
-from tests.coco_files import COMPRESSED, HEIGHT, SQUARE, WIDTH, read, rle, valid
+from tests.coco_files import COMPRESSED, DISC, HEIGHT, PICTURE, SQUARE, WIDTH, read, rle, runs_of, valid
 
 MISSING = object()
 PIXELS = HEIGHT * WIDTH
@@ -62,8 +64,8 @@ ANNOTATION_DAMAGES = [
             rle(counts)
             for counts in (
                 *(None, 5, "", [], {}, "ü", "\ud800", " ", "~", COMPRESSED[:-1], COMPRESSED + "1", "o" * 40, "N"),
-                *([PIXELS - 1], [-1, PIXELS + 1], [9, -5, PIXELS - 4], [str(PIXELS)], [float(PIXELS)], [[PIXELS]]),
-                *([10**30], [2**62] * 4 + [PIXELS]),
+                *([PIXELS - 1], [-1, PIXELS + 1], [9, -5, PIXELS - 4], [str(PIXELS)], [PIXELS - 0.5, 0.5], [[PIXELS]]),
+                *([10**30], [2**62] * 4 + [PIXELS], [10**400], [math.nan, PIXELS], [math.inf, -math.inf]),
             )
         ],
     ),
@@ -116,6 +118,10 @@ def again(**values: object) -> Callable[[dict], None]:
     return lambda content: content["annotations"].append({**content["annotations"][0], **values})
 
 
+def crowd(**values: object) -> dict:
+    return {**valid()["annotations"][4], "id": 1, **values}
+
+
 def picture(row: int, **values: object) -> Callable[[dict], None]:
     return lambda content: content["images"][row].update(values)
 
@@ -126,7 +132,23 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
         ("1 annotation without a whole number as id", appended("annotations", ["no object"]), 3, 4),
         ("1 annotation with the id, category and bbox of an earlier one, left out", again(), 3, 4),
         ("1 annotation with the id of another one, kept", again(image_id=2), 3, 5),
-        ("1 annotation with the id of another one, kept", again(bbox=[10, 10, 5, 5]), 3, 5),
+        ("1 annotation with the id of another one, kept", again(bbox=[10, 10, 9, 9]), 3, 5),
+        (
+            "1 annotation with a bbox that is not that of its mask, trained on with the mask's",
+            again(id=1, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
+            3,
+            5,
+        ),
+        ("1 annotation with a bbox that is not that of its mask", again(id=1, bbox=[40, 30, 10, 10]), 3, 5),
+        *(
+            ("1 annotation with an area that is no number of pixels", again(id=1, area=area), 3, 5)
+            for area in ("9", [9], math.nan, math.inf, -1, True, 10**400)
+        ),
+        ("1 annotation whose polygons cover no pixel", again(id=1, segmentation=[[70, 9, 80, 9, 80, 19]]), 3, 4),
+        ("1 annotation without a segmentation", appended("annotations", crowd(segmentation=None)), 3, 4),
+        ("1 annotation with an RLE whose runs", appended("annotations", crowd(segmentation=rle("N"))), 3, 4),
+        ("1 annotation of an unknown category", appended("annotations", crowd(category_id=2)), 3, 4),
+        ("1 annotation with the id, category and bbox of an earlier one", appended("annotations", crowd(id=104)), 3, 4),
         ("1 annotation kept without those of its polygons", again(id=1, segmentation=[[1, 2, 3, 4], SQUARE]), 3, 5),
         ("1 image with the id of an earlier one", appended("images", valid()["images"][0]), 3, 4),
         ("1 image without a whole number as id", appended("images", None), 3, 4),
@@ -141,9 +163,9 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
         ("1 image not found in", picture(0, file_name="gone.jpg"), 2, 1),
         ("1 image not found in", picture(2, file_name="\ud800/9.jpg"), 2, 4),
         ("1 image not found in", picture(2, file_name="C:\\pictures\\9.jpg"), 2, 4),
-        ("1 category without an id or a name", appended("categories", {"id": 4}), 3, 4),
-        ("1 category without an id or a name", appended("categories", {"id": "4", "name": "cap"}), 3, 4),
-        ("1 category without an id or a name", appended("categories", "cap"), 3, 4),
+        ("1 category without a name", appended("categories", {"id": 4}), 3, 4),
+        ("1 category without a whole number as id", appended("categories", {"id": "4", "name": "cap"}), 3, 4),
+        ("1 category without a whole number as id", appended("categories", "cap"), 3, 4),
         ("1 category with the id and name of an earlier one", appended("categories", {"id": 1, "name": "cat"}), 3, 4),
         ("1 category with the name of an earlier one, kept", appended("categories", {"id": 0, "name": "ring"}), 3, 4),
     ],
@@ -156,6 +178,53 @@ def test_other_damages_are_counted(tmp_path, says, damage, pictures, instances):
     assert line.startswith(says)
     assert (coco.pictures, coco.instances) == (pictures, instances)
     line.encode()  # can be printed, whatever the names in the file
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "1 image that cannot be read, left out: {file} image 9 '9.jpg' (empty file)"),
+        (b"<html>", "1 image that cannot be read, left out: {file} image 9 '9.jpg' (not a picture"),
+        (PICTURE[:40], "1 image that cannot be read, left out: {file} image 9 '9.jpg' (truncated JPEG"),
+        (None, "1 image that cannot be read, left out: {file} image 9 '9.jpg' (a folder, not a picture)"),
+        (
+            cv2.imencode(".png", np.zeros((WIDTH, HEIGHT), np.uint8))[1].tobytes(),
+            "1 image of another size than annotated, left out: {file} image 9 '9.jpg' (40 x 60, annotated 60 x 40)",
+        ),
+    ],
+    ids=["empty", "no picture", "cut off", "a folder", "another size"],
+)
+def test_pictures_are_looked_into(tmp_path, content, says):
+    path = tmp_path / "pictures" / "9.jpg"
+    path.parent.mkdir()
+    path.mkdir() if content is None else path.write_bytes(content)
+    coco = read(tmp_path, valid(), pictures=("5.jpg", "2.jpg"), keep_empty=True)
+    (line,) = coco.problems.lines()
+    assert line.startswith(says.format(file=tmp_path / "train.json"))
+    assert [record.image_id for record in coco.records] == [5, 2]
+
+
+def test_a_bbox_that_is_not_that_of_its_mask_is_kept_for_the_evaluation_alone(tmp_path):
+    (record, _) = read(tmp_path, damaged(0, bbox=[10, 10, 20, 20.5])).records
+    assert record.annotations[0].box == (10, 10, 20, 20.5)
+    assert record.annotations[0].bbox == (10, 10, 20, 20.5)  # x, y, width, height
+
+
+def test_runs_may_be_written_with_a_point(tmp_path):
+    content = damaged(3, segmentation=rle([float(run) for run in runs_of(DISC)]))
+    coco = read(tmp_path, content)
+    assert (coco.instances, coco.problems.lines()) == (4, [])
+    assert np.array_equal(decode_mask(coco.records[0].annotations[2], HEIGHT, WIDTH).full(HEIGHT, WIDTH), DISC)
+
+
+def test_crowds_are_kept_apart_with_their_place(tmp_path):
+    content = valid()
+    content["annotations"].insert(0, crowd(image_id=5))
+    content["annotations"].append(crowd(id=2, image_id=5))
+    coco = read(tmp_path, content)
+    order = [(annotation.id, is_crowd) for annotation, is_crowd in coco.records[0].in_file_order()]
+    assert order == [(1, True), (100, False), (102, False), (103, False), (2, True)]
+    assert (coco.instances, coco.crowds, coco.left_out) == (4, 3, 0)
 
 
 def test_annotations_of_a_picture_left_out_are_no_problem_of_their_own(tmp_path):
@@ -172,8 +241,8 @@ def test_annotations_of_a_picture_left_out_are_no_problem_of_their_own(tmp_path)
         ({"bbox": []}, (10, 10, 20, 20.5)),
         ({"bbox": None, "segmentation": [[5, 5, 15, 5, 15, 15], [-10, 20, 70, 20, 70, 30]]}, (0, 5, 60, 30)),
         ({"bbox": None, "segmentation": rle(COMPRESSED)}, (21, 11, 40, 30)),
-        ({"bbox": [-5, -5, 100, 100.5]}, (0, 0, 60, 40)),
-        ({"bbox": [50, 30.5, 100, 100]}, (50, 30.5, 60, 40)),
+        ({"bbox": [-5, -5, 100, 100.5], "segmentation": [[1, 1, 59, 1, 59, 39]]}, (0, 0, 60, 40)),
+        ({"bbox": [50, 30.5, 100, 100], "segmentation": [[50, 30, 90, 30, 90, 70]]}, (50, 30.5, 60, 40)),
     ],
     ids=["missing", "empty", "missing, several polygons", "missing, RLE", "around the picture", "over a corner"],
 )
@@ -190,7 +259,7 @@ def test_what_is_not_needed_may_be_missing(tmp_path, values):
 
 
 def test_a_figure_of_eight_has_pixels_although_its_area_cancels_out(tmp_path):
-    coco = read(tmp_path, damaged(0, segmentation=[[10, 10, 30, 30, 30, 10, 10, 30]]))
+    coco = read(tmp_path, damaged(0, bbox=None, segmentation=[[10, 10, 30, 30, 30, 10, 10, 30]]))
     assert coco.problems.lines() == []
     assert decode_mask(coco.records[0].annotations[0], HEIGHT, WIDTH).area > 100
 

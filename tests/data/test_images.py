@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from config.errors import InputError
-from data.images import ImageError, find_images, read_image
+from data.images import ImageError, find_images, picture_size, read_image
 
 SCENE = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8), (96, 64))
 RGB = Image.fromarray(SCENE)
@@ -262,6 +262,37 @@ class TestReadImage:
 
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(read_or_reason, paths)) == [read_or_reason(path) for path in paths]
+
+
+class TestPictureSize:
+    TOLD_BY_HEADER = {kind: LOSSLESS_OR_PLAIN[kind] for kind in ("png", "jpeg", "grey jpeg", "bmp", "webp", "ppm")}
+
+    @pytest.mark.parametrize("data", TOLD_BY_HEADER.values(), ids=TOLD_BY_HEADER.keys())
+    def test_is_told_by_the_header(self, tmp_path, monkeypatch, data):
+        (tmp_path / "picture").write_bytes(data)
+        monkeypatch.setattr(cv2, "imdecode", None)
+        assert picture_size(tmp_path / "picture") == (64, 96)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+    def test_is_that_of_the_upright_picture_or_unknown(self, tmp_path, file_format, orientation):
+        (tmp_path / "picture").write_bytes(encoded(RGB, file_format, exif=with_orientation(orientation)))
+        size = picture_size(tmp_path / "picture")
+        assert size == read_image(tmp_path / "picture").shape[:2] or (size is None and file_format != "JPEG")
+
+    @pytest.mark.parametrize("name", ["empty", "text", "heic", "start of jpeg", "radiance", "pfm", "png bomb"])
+    def test_tells_what_the_header_shows(self, tmp_path, name):
+        data, reason = TestImageError.REASONS[name]
+        (tmp_path / "picture").write_bytes(data)
+        with pytest.raises(ImageError) as caught:
+            picture_size(tmp_path / "picture")
+        assert caught.value.reason.startswith(reason)
+
+    def test_names_what_is_no_picture_file(self, tmp_path):
+        for path, reason in ((tmp_path, "a folder, not a picture"), (tmp_path / "gone", "no such file")):
+            with pytest.raises(ImageError) as caught:
+                picture_size(path)
+            assert caught.value.reason == reason
 
 
 class TestImageError:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from data.coco_rows import CocoInstance
-from data.labelme_shapes import clip_polygon, labelme_instances
+from data.labelme_shapes import FARTHEST, clip_polygon, labelme_instances
+from tests.png_chunks import grey_png
 
 HEIGHT, WIDTH = 60, 80
 
@@ -23,7 +24,11 @@ def shape(points: object, kind: str | None = "polygon", **more: object) -> dict:
 
 
 def png(mask: np.ndarray) -> str:
-    return base64.b64encode(cv2.imencode(".png", mask)[1].tobytes()).decode("ascii")
+    return in_base64(cv2.imencode(".png", mask)[1].tobytes())
+
+
+def in_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
 
 
 def read(*shapes: object, line_width: float = 5):
@@ -86,6 +91,11 @@ def test_rectangle_is_given_by_opposite_corners_in_any_order(points):
     np.testing.assert_array_equal(only_mask(shape(points, "rectangle")), box(10, 5, 30, 25))
 
 
+@pytest.mark.parametrize("points", [[[10, 5], [30, 5], [30, 25], [10, 25]], [[20, 5], [30, 15], [20, 25], [10, 15]]])
+def test_rectangle_of_four_corners_is_the_box_around_them(points):
+    np.testing.assert_array_equal(only_mask(shape(points, "rectangle")), box(10, 5, 30, 25))
+
+
 def test_oriented_rectangle_has_four_corners():
     points = [[20, 10], [40, 10], [40, 20], [20, 20]]
     np.testing.assert_array_equal(only_mask(shape(points, "oriented_rectangle")), box(20, 10, 40, 20))
@@ -113,6 +123,7 @@ def test_line_has_the_width_that_was_asked_for():
     line = shape([[20, 30], [60, 30]], "line")
     np.testing.assert_array_equal(only_mask(line, line_width=6)[:, 20:60], box(20, 27, 60, 33)[:, 20:60])
     np.testing.assert_array_equal(only_mask(line, line_width=12)[:, 20:60], box(20, 24, 60, 36)[:, 20:60])
+    assert only_mask(line, line_width=FARTHEST).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -215,6 +226,7 @@ def test_points_are_counted_and_ignored_labels_are_not():
         (shape([[0, 0], [5, 5]], "mask", mask="AAAA"), "mask 'cat' is not a picture of one channel"),
         (shape([[0, 0]], "mask", mask=png(np.ones((5, 5, 3), np.uint8))), "mask 'cat' is not a picture of one channel"),
         (shape([[0, 0], [5, 5]], "mask", mask=png(np.zeros((5, 5), np.uint8))), "covers no pixel"),
+        (shape([[0, 0], [5, 5]], "mask", mask=in_base64(grey_png(100_000, 100_000))), "mask 'cat' cannot be decoded"),
     ],
 )
 def test_broken_shape_is_named_and_the_others_stay(wrong, reason):

@@ -136,6 +136,12 @@ def test_missing_pictures_are_a_mistake(squares, tmp_path):
         main(["--config=20", *options(*squares, f"train_pre_path={tmp_path}"), "--output", str(tmp_path / "out")])
 
 
+def test_pictures_without_any_instance_are_a_mistake(tmp_path):
+    paths = write_squares(tmp_path, "train", [(), ()], NAMES)
+    with pytest.raises(InputError, match=r"train\.json: no picture has a usable annotation"):
+        main(["--config=20", *options(*GRIDS, *paths), "--output", str(tmp_path / "out")])
+
+
 def test_unknown_split_is_a_mistake(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--split=test"])

@@ -223,6 +223,14 @@ def test_problems_are_named(squares, tmp_path, capsys):
     assert re.search(r"1 image not found in .*, left out: .*train\.json image 2 '2\.png'", capsys.readouterr().out)
 
 
+def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
+    paths = write_squares(tmp_path, "train", [(), ()], NAMES)
+    assert check(*options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
+    report = capsys.readouterr().out
+    assert "  no picture has a usable annotation; annotate some\n" in report
+    assert "nothing is wrong" not in report
+
+
 def test_other_classes_are_an_error(squares, tmp_path):
     more = write_squares(tmp_path, "val", [SCENE], (*NAMES, "hen"))
     with pytest.raises(InputError, match=r"1 category id of .*val\.json is not in .*: 3 'hen'; "):

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from config.errors import InputError
 from data.images import read_image
-from tools.coco_evaluation import compare_instances, evaluate_coco, read_ground_truth
+from tests.coco_results import truth_of
+from tools.coco_evaluation import compare_instances, evaluate_coco
 from tools.evaluation_plots import confusion_plot, precision_recall_plot, quality_plot
 from tools.evaluation_report import LONGEST_SIDE, write_report
 from tools.instances import Instances
@@ -119,10 +120,10 @@ def rectangle(category_id: int, box: tuple, image_id: int = 1, **others) -> dict
 
 
 def evaluation_of(rows: list, annotations: list, names: tuple = NAMES):
-    truth = read_ground_truth({
-        "images": [{"id": i, "height": SIDE, "width": SIDE} for i in (1, 2)],
+    truth = truth_of({
+        "images": [{"id": i, "file_name": f"{i}.jpg", "height": SIDE, "width": SIDE} for i in (1, 2)],
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
-        "annotations": annotations,
+        "annotations": [{"id": number, **entry} for number, entry in enumerate(annotations)],
     })
     return {
         "evaluation": evaluate_coco(truth, rows, truth.image_ids),
@@ -130,12 +131,12 @@ def evaluation_of(rows: list, annotations: list, names: tuple = NAMES):
     }
 
 
-def load(image_id: int) -> tuple:
+def load(image_id: int, score: float) -> tuple:
     """A grey picture with one instance of score 0.9, one of score 0.3 and an annotation."""
     masks = np.zeros((2, SIDE, SIDE), bool)
     masks[0, 5:25, 5:25] = masks[1, 30:50, 30:50] = True
     found = Instances.from_masks(masks, [0.9, 0.3], [0, 1], NAMES, (0, 1))
-    return np.full((SIDE, SIDE, 3), 128, np.uint8), found, found.select([0])
+    return np.full((SIDE, SIDE, 3), 128, np.uint8), found.select(found.scores >= score), found.select([0])
 
 
 FOUND = rectangle(0, (5, 5, 20, 20), score=0.9)
@@ -205,7 +206,7 @@ def test_what_was_found_is_drawn_beside_what_is_there(tmp_path):
 
 
 def test_large_pictures_are_shrunk_and_only_the_worst_are_drawn(tmp_path):
-    def load_large(image_id: int) -> tuple:
+    def load_large(image_id: int, score: float) -> tuple:
         size = (300, 2 * LONGEST_SIDE)
         none = Instances.from_masks(np.zeros((0, *size), bool), [], [], NAMES, (0, 1))
         return np.zeros((*size, 3), np.uint8), none, none
@@ -216,7 +217,7 @@ def test_large_pictures_are_shrunk_and_only_the_worst_are_drawn(tmp_path):
 
 
 def test_no_page_is_left_where_a_picture_fails(tmp_path):
-    def fail(image_id: int) -> tuple:
+    def fail(image_id: int, score: float) -> tuple:
         raise InputError(f"{image_id}.jpg: no such file")
 
     with pytest.raises(InputError, match="2.jpg"):

@@ -21,47 +21,8 @@ from config import load_config
 from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
+from tests.labelme_files import HEIGHT, WIDTH, add, annotate, in_base64, shape, write_picture
 from tools.labelme2coco import choose_validation, main
-
-HEIGHT, WIDTH = 40, 60
-SQUARE = [[10, 5], [30, 5], [30, 25], [10, 25]]
-
-
-def shape(label: str = "cat", points: object = SQUARE, kind: str = "polygon", **more: object) -> dict:
-    return {"label": label, "points": points, "shape_type": kind, "group_id": None, "flags": {"easy": True}, **more}
-
-
-def write_picture(path: Path, *, height: int = HEIGHT, width: int = WIDTH, value: int = 90) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((height, width, 3), value, np.uint8))
-    return path
-
-
-def annotate(path: Path, *shapes: object, picture: str | None = None, **changes: object) -> Path:
-    """Write a labelme file for the picture beside it of the same name, or for `picture`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "version": "5.4.1",
-        "flags": {},
-        "shapes": list(shapes),
-        "imagePath": path.with_suffix(".png").name if picture is None else picture,
-        "imageData": None,
-        "imageHeight": HEIGHT,
-        "imageWidth": WIDTH,
-        **changes,
-    }
-    path.write_text(json.dumps(content), encoding="utf-8")
-    return path
-
-
-def add(folder: Path, name: str, *shapes: object, **changes: object) -> None:
-    """A picture and its labelme file."""
-    write_picture(folder / f"{name}.png")
-    annotate(folder / f"{name}.json", *(shapes or [shape()]), **changes)
-
-
-def in_base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
 def convert(tmp_path: Path, *folders: str, options: tuple[str, ...] = ()) -> COCO:
@@ -184,6 +145,9 @@ def damage(folder: Path) -> dict[str, str]:
     (folder / "list.json").write_text("[1, 2]")
     annotate(folder / "alone.json", shape())
     annotate(folder / "nameless.json", shape(), imagePath=None)
+    annotate(folder / "numbered.json", shape(), imagePath=[5])
+    annotate(folder / "long.json", shape(), picture="a" * 5000)
+    (folder / "deep.json").write_text("[" * 100_000)
     annotate(folder / "spoilt.json", shape(), imageData="a")
     annotate(folder / "noise.json", shape(), imageData="AAAA")
     add(folder, "cut")
@@ -194,7 +158,10 @@ def damage(folder: Path) -> dict[str, str]:
         "coco.json": "not a labelme file",
         "list.json": "not a labelme file",
         "alone.json": "alone.png does not exist and is not in the file",
-        "nameless.json": "does not exist and is not in the file",
+        "nameless.json": "names no picture (imagePath) and holds none (imageData)",
+        "numbered.json": "names no picture (imagePath) and holds none (imageData)",
+        "long.json": "does not exist and is not in the file",
+        "deep.json": "cannot be read as JSON",
         "spoilt.json": "imageData is not a picture in base64",
         "noise.json": "imageData: not a picture",
         "cut.png": "truncated PNG",
@@ -239,6 +206,28 @@ def test_size_is_that_of_the_picture(tmp_path, capsys, stated):
     assert (image["height"], image["width"]) == (HEIGHT, WIDTH)
     warned = "a.json: made for 4x3 pixels, but the picture has 60x40" in capsys.readouterr().err
     assert warned == (stated["imageHeight"] == 3)
+
+
+@pytest.mark.parametrize("stated", [("40", "60"), ([40], {}), (True, 60)], ids=str)
+def test_size_that_is_no_number_is_called_so(tmp_path, capsys, stated):
+    add(tmp_path / "in", "a", imageHeight=stated[0], imageWidth=stated[1])
+    assert names_of(convert(tmp_path, "in")) == ["a.png"]
+    assert "a.json: imageHeight and imageWidth are no whole numbers; the coordinates" in capsys.readouterr().err
+
+
+def test_picture_in_a_forbidden_folder_counts_as_missing(tmp_path, capsys, monkeypatch):
+    add(tmp_path / "in", "good")
+    annotate(tmp_path / "in" / "a.json", shape(), picture="closed/a.png")
+    is_file = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert names_of(convert(tmp_path, "in")) == ["good.png"]
+    assert "closed/a.png does not exist and is not in the file" in capsys.readouterr().err
 
 
 def turned_picture(path: Path) -> None:
@@ -360,6 +349,7 @@ def test_one_picture_cannot_be_shared_out(tmp_path):
         (("--val-fraction", "1"), "leaves no picture to train on"),
         (("--val-fraction", "10%"), "--val-fraction"),
         (("--line-width", "0"), "--line-width"),
+        (("--line-width", "1000000000000000000"), "too wide, give 1000000 or less"),
     ],
 )
 def test_wrong_option_is_one_line_and_status_2(tmp_path, capsys, options, message):

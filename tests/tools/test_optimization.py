@@ -13,7 +13,6 @@ from paddle import nn
 
 from config import load_config
 from config.base import TrainConfig
-from config.errors import InputError
 from model.solov2 import build_model
 from tests import trainings
 from tools.optimization import (
@@ -21,8 +20,6 @@ from tools.optimization import (
     build_optimizer,
     is_finite,
     learning_rate,
-    load_optimizer_arrays,
-    optimizer_arrays,
     trainable,
 )
 
@@ -217,16 +214,6 @@ def test_one_value_that_is_no_number_is_found(value, finite):
     assert is_finite(tensors) is finite
 
 
-@pytest.fixture
-def network() -> nn.Layer:
-    paddle.seed(0)
-    return build_model(load_config(trainings.CONFIG, trainings.OVERRIDES))
-
-
-def state(network: nn.Layer) -> dict[str, np.ndarray]:
-    return {name: value.numpy().copy() for name, value in network.state_dict().items()}
-
-
 def disturb(network: nn.Layer, seed: int) -> None:
     """Other values everywhere, in the statistics of norms too."""
     rng = np.random.default_rng(seed)
@@ -237,12 +224,12 @@ def disturb(network: nn.Layer, seed: int) -> None:
 def test_the_average_follows_its_formula(network):
     """Statistics of norms included; the first steps count more than the decay says."""
     average = WeightAverage(network, decay=0.5)
-    expected = state(network)
+    expected = trainings.arrays_of(network)
     assert any(name.endswith("._variance") for name in expected)
     for step, decay in enumerate((1 / 10, 2 / 11, 3 / 12, 4 / 13, 5 / 14, 6 / 15, 7 / 16, 8 / 17, 0.5, 0.5)):
         disturb(network, step)
         average.update(step)
-        for name, value in state(network).items():
+        for name, value in trainings.arrays_of(network).items():
             expected[name] = decay * expected[name] + (1 - decay) * value
     found = average.arrays()
     assert found.keys() == expected.keys()
@@ -254,10 +241,10 @@ def test_the_average_is_in_place_only_during_the_block(network):
     average = WeightAverage(network, decay=0.9)
     disturb(network, 1)
     average.update(100)
-    raw, mean = state(network), average.arrays()
+    raw, mean = trainings.arrays_of(network), average.arrays()
 
     def assert_weights(expected):
-        for name, value in state(network).items():
+        for name, value in trainings.arrays_of(network).items():
             np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
     with average.in_place():
@@ -298,91 +285,3 @@ def test_half_precision_weights_have_an_average_in_single_precision():
         assert layer.weight.dtype == paddle.float16
         assert layer.weight.item() == pytest.approx(0.001, rel=1e-2)
     assert layer.weight.item() == 1
-
-
-def step_with(network: nn.Layer, optimizer: paddle.optimizer.Optimizer, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    for parameter in trainable(network).values():
-        parameter.grad = paddle.to_tensor(rng.normal(size=parameter.shape).astype(np.float32))
-    optimizer.step()
-    optimizer.clear_grad()
-
-
-def assert_goes_on(build, config: TrainConfig) -> dict[str, np.ndarray]:
-    """A second network with the first one's weights and optimizer state makes the same next steps."""
-    first, second = build(), build()
-    names = [{parameter.name for parameter in trainable(network).values()} for network in (first, second)]
-    assert names[0].isdisjoint(names[1]), "Paddle's running numbers are no longer counted through the process"
-    optimizers = [build_optimizer(network, config) for network in (first, second)]
-    for seed in range(3):
-        step_with(first, optimizers[0], seed)
-    arrays = optimizer_arrays(optimizers[0], first)
-    second.set_state_dict(state(first))
-    load_optimizer_arrays(optimizers[1], second, arrays)
-    for seed in range(3, 5):
-        for network, optimizer in zip((first, second), optimizers):
-            step_with(network, optimizer, seed)
-        expected = state(first)
-        for name, value in state(second).items():
-            np.testing.assert_array_equal(value, expected[name], err_msg=name)
-    after = [optimizer_arrays(optimizer, network) for network, optimizer in zip((first, second), optimizers)]
-    assert after[0].keys() == after[1].keys() == arrays.keys()
-    for key, value in after[0].items():
-        np.testing.assert_array_equal(after[1][key], value, err_msg=key)
-    return arrays
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "quantities"),
-    [("momentum", {"velocity_0"}), ("adam", None), ("adamw", None)],
-)
-def test_an_optimizer_goes_on_in_another_network(optimizer, quantities):
-    config = load_config(trainings.CONFIG, [*trainings.OVERRIDES, f"train_cfg.optimizer={optimizer}"])
-    arrays = assert_goes_on(lambda: build_model(config), config.train_cfg)
-    quantities = quantities or {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
-    parameters = trainable(build_model(config))
-    assert arrays.keys() == {f"{name}|{quantity}" for name in parameters for quantity in quantities}
-
-
-class Nested(nn.Layer):
-    """Parameters of different shapes, of which Paddle's names begin with each other."""
-
-    built = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        Nested.built += 1
-        stem = f"w{Nested.built}"
-        for size, (name, ending) in enumerate(zip("abcdef", ("", "_0", "_1", "_0_0", "_10", "_0.w_0")), start=2):
-            setattr(self, name, self.create_parameter([size], attr=paddle.ParamAttr(name=stem + ending)))
-
-
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_name_that_begins_like_another_is_not_confused(optimizer):
-    arrays = assert_goes_on(Nested, replace(TrainConfig(), optimizer=optimizer))
-    for name, size in zip("abcdef", range(2, 8)):
-        shapes = {array.shape for key, array in arrays.items() if key.startswith(f"{name}|") and "pow" not in key}
-        assert shapes == {(size,)}
-
-
-@pytest.mark.parametrize(
-    "difference", ["train_cfg.optimizer=momentum", "backbone.frozen_stages=1", "backbone.train_norm=false"]
-)
-def test_the_state_of_another_optimizer_is_refused(network, difference):
-    config = load_config(trainings.CONFIG, trainings.OVERRIDES)
-    optimizer = build_optimizer(network, config.train_cfg)
-    step_with(network, optimizer, 0)
-    arrays = optimizer_arrays(optimizer, network)
-    other = load_config(config, [difference])
-    changed = build_model(other)
-    with pytest.raises(InputError, match="optimizer, backbone.frozen_stages") as error:
-        load_optimizer_arrays(build_optimizer(changed, other.train_cfg), changed, arrays)
-    assert "\n" not in str(error.value)
-
-
-def test_a_state_from_before_the_first_step_is_empty_and_fits(network):
-    config = load_config(trainings.CONFIG, trainings.OVERRIDES).train_cfg
-    optimizer = build_optimizer(network, config)
-    assert optimizer_arrays(optimizer, network) == {}
-    load_optimizer_arrays(optimizer, network, {})
-    step_with(network, optimizer, 0)

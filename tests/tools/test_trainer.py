@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from config.errors import InputError
 from tests import trainings
 from tools.checkpoint import load_checkpoint
-from tools.distributed import ALONE
+from tools.distributed import ALONE, World
 from tools.run_log import read_log
 from tools.trainer import Trainer
 from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from
@@ -112,14 +113,13 @@ def test_a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_checkpoint(t
 
 
 def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(tmp_path):
+    """One that was damaged after all of them had been looked at."""
     folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "annotations.json").write_bytes((trainings.data_set() / "annotations.json").read_bytes())
-    (folder / "images").mkdir()
-    for picture in (trainings.data_set() / "images").iterdir():
-        (folder / "images" / picture.name).write_bytes(picture.read_bytes()[:300])
+    shutil.copytree(trainings.data_set(), folder)
     config = trainings.config(*trainings.overrides(folder=folder))
     run = build_trainer(config, read_data_sets(config), world=ALONE, folder=tmp_path / "run")
+    for picture in (folder / "images").iterdir():
+        picture.write_bytes(picture.read_bytes()[:300])
     with pytest.raises(InputError, match=r"images/00000\d\.jpg"):
         run.run()
 
@@ -148,6 +148,7 @@ def test_a_state_of_another_run_is_refused(tmp_path):
         (("train_cfg.batch_size=4",), "pictures a step 2, this one has 4"),
         (("train_cfg.seed=5",), "train_cfg.seed 0, this one has 5"),
         (("train_cfg.ema_decay=0",), "moving average"),
+        (("train_cfg.optimizer=adam",), "train_cfg.optimizer adamw, this one has adam"),
         (("head.channels=32",), "head.channels|other shape"),
     ):
         with pytest.raises(InputError, match=says):
@@ -162,6 +163,48 @@ def test_an_older_state_is_resumed_in_another_folder(tmp_path):
     branch = trainer(tmp_path / "branch")
     assert "after step 2" in resume(branch, tmp_path / "branch", str(older))
     assert branch.step == 2
+
+
+def test_a_branch_has_a_best_of_its_own(tmp_path):
+    for folder, ap, last_step in ((tmp_path, 0.5, 4), (tmp_path / "branch", 0.4, 8)):
+        run = trainer(folder, "train_cfg.eval_every=1")
+        run.evaluate = lambda network, ap=ap: ap
+        if run.folder != tmp_path:
+            resume(run, run.folder, str(tmp_path / "step_0000004.pdstate"))
+        run.run(last_step=last_step)
+    assert load_checkpoint(tmp_path / "branch" / BEST).source["step"] == "8"
+
+
+def test_what_a_killed_run_was_writing_goes(tmp_path):
+    for name in (".123-0123abcd.pdstate", ".123-0123abcd.pdparams", ".mine-1.pdparams", "mine.pdparams"):
+        (tmp_path / name).touch()
+    trainer(tmp_path).run(last_step=1)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {".mine-1.pdparams", "mine.pdparams"} <= left
+    assert not {name for name in left if name.startswith(".123")}
+
+
+def test_a_signal_before_an_evaluation_is_not_kept_waiting(tmp_path, monkeypatch):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+    save = run.save
+    monkeypatch.setattr(run, "save", lambda: (save(), os.kill(os.getpid(), signal.SIGTERM)))
+    run.evaluate = lambda network: pytest.fail("the signal came before")
+    assert run.run() == signal.SIGTERM
+    assert newest_state(tmp_path)[1].evaluation_due
+
+
+def test_a_signal_behind_the_sum_waits_for_the_next_step(monkeypatch):
+    """Or this process would end a step before the others."""
+    run = trainer(None)
+
+    def total(self, values):
+        run._received = signal.SIGTERM if run.step == 1 else run._received
+        return list(values)
+
+    monkeypatch.setattr(World, "sum", total)
+    monkeypatch.setattr(run, "_stopping", lambda: run._agreed)
+    assert run.run() == signal.SIGTERM
+    assert run.step == 3
 
 
 def test_a_run_is_not_overwritten(tmp_path):

@@ -19,6 +19,7 @@ from config import load_config
 from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
+from tests.png_chunks import grey_png
 from tools.voc2coco import main, masked_instances
 
 HEIGHT, WIDTH = 30, 40
@@ -132,10 +133,19 @@ def test_class_is_that_of_most_pixels(objects, classes):
         assert number == 0 if not inside else inside.count(number) == max(map(inside.count, inside))
 
 
+# Each makes Pillow raise something else: DecompressionBombError, ValueError, SyntaxError, IndexError.
+DAMAGED_PNGS = {
+    "huge": grey_png(50_000, 50_000),
+    "cut_chunk": grey_png(WIDTH, HEIGHT, (b"pHYs", b"a")),
+    "late_header": grey_png(WIDTH, HEIGHT, (b"IDAT", b"\0"), (b"IHDR", bytes(range(40)))),
+    "late_profile": grey_png(WIDTH, HEIGHT, (b"IDAT", b"\0"), (b"iCCP", b"")),
+}
+
+
 def damage(voc: Path) -> dict[str, str]:
     """Add pictures that cannot be used to the list; part of the path -> why."""
     objects, classes = scene()
-    bad = ("no_picture", "no_objects", "colours", "small", "text", "classless")
+    bad = ("no_picture", "no_objects", "colours", "small", "text", "classless", *DAMAGED_PNGS)
     for name in bad:
         add(voc, name, objects, classes)
     (voc / "JPEGImages" / "no_picture.jpg").unlink()
@@ -144,8 +154,11 @@ def damage(voc: Path) -> dict[str, str]:
     write_mask(voc / "SegmentationClass" / "small.png", classes[:-1])
     (voc / "SegmentationClass" / "text.png").write_text("no picture")
     write_mask(voc / "SegmentationClass" / "classless.png", np.where(objects == 2, 255, classes))
+    for name, content in DAMAGED_PNGS.items():
+        (voc / "SegmentationObject" / f"{name}.png").write_bytes(content)
     list_pictures(voc, *bad, "2007_01")
     return {
+        **{f"SegmentationObject/{name}.png": "cannot be read (" for name in DAMAGED_PNGS},
         "JPEGImages/no_picture.jpg": "no such file",
         "SegmentationObject/no_objects.png": "cannot be read (No such file or directory)",
         "SegmentationObject/colours.png": "its pixels are colours (RGB), not palette indices",
@@ -179,9 +192,20 @@ def test_picture_without_instances_is_kept(voc):
     assert not coco.imgToAnns[2]
 
 
+def test_data_set_without_any_instance_is_refused(voc):
+    add(voc, "empty", np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8))
+    list_pictures(voc, "empty")
+    with pytest.raises(InputError, match="VOC: none of 1 pictures holds an instance; choose another --split"):
+        convert(voc)
+    assert not (voc.parent / "out" / "voc.json").exists()
+
+
 def test_list_that_is_missing_or_empty_is_named(voc):
     with pytest.raises(InputError, match=r"Segmentation/test\.txt: cannot be read \(No such file"):
         convert(voc, "--split", "test")
     list_pictures(voc, "", split="test")
     with pytest.raises(InputError, match=r"test\.txt: lists no pictures"):
+        convert(voc, "--split", "test")
+    list_pictures(voc, "a\0b", split="test")
+    with pytest.raises(InputError, match=r"test\.txt: cannot be read \(it holds NUL, so it is no text in UTF-8\)"):
         convert(voc, "--split", "test")

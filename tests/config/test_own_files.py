@@ -1,0 +1,131 @@
+"""A user's own file in config/: what it may state, and that each mistake in it is one line that names it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+import config as registry_of_configs
+from config import load_config, registry
+from config.base import SECTIONS, Config
+from config.errors import InputError
+from tools.cli import list_configs
+
+HEAD = "from dataclasses import replace\nfrom config.solov2_tiny_shapes import SOLOv2TinyShapes as Tiny\n\n"
+MINE = HEAD + "class Mine(Tiny):\n    number = 100\n"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Writes files into a second folder that counts as config/ too."""
+    monkeypatch.setattr(registry_of_configs, "__path__", [*registry_of_configs.__path__, str(tmp_path)])
+    before = set(sys.modules)
+
+    def forget() -> None:
+        registry.cache_clear()
+        registry_of_configs._stated_configs.cache_clear()
+        for name in set(sys.modules) - before:
+            if name.startswith("config."):
+                del sys.modules[name]
+
+    def write(**files: str) -> None:
+        forget()
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+
+    yield write
+    forget()
+
+
+def mistake(which: object = 20) -> str:
+    """What a program says that runs a config of ours beside that file."""
+    with pytest.raises(InputError) as error:
+        load_config(which)
+    return str(error.value)
+
+
+def test_own_config_is_found_by_number_and_name(write):
+    write(mine=MINE + "    train_cfg = replace(Tiny.train_cfg, lr=1, milestones=[3, 5])\n    _note = 'kept'\n")
+    for which in (100, "100", "mine"):
+        found = load_config(which)
+        assert (found.name, found.number, found.train_cfg.milestones) == ("mine", 100, (3, 5))
+        assert type(found.train_cfg.lr) is float
+
+
+def test_same_number_in_two_files_names_both(write):
+    write(mine=MINE, other=MINE)
+    assert mistake() == "config/mine.py and config/other.py both have number = 100; give one another"
+    with pytest.raises(InputError, match="config/mine.py and config/other.py"):
+        list_configs()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("class Mine(\n", "config/mine.py, line 1: SyntaxError: "),
+        ("import no_such_module\n", "config/mine.py, line 1: ModuleNotFoundError: No module named 'no_such_module'; "),
+        (HEAD + "1 / 0\n", "config/mine.py, line 4: ZeroDivisionError: division by zero; correct this file"),
+        (MINE + "    data = replace(Tiny.data, shrt_side=5)\n", "config/mine.py, line 6: TypeError: "),
+    ],
+)
+def test_file_that_cannot_be_imported_is_named(write, text, says):
+    write(mine=text)
+    assert mistake().startswith(says)
+
+
+def test_mistake_of_an_imported_file_is_named_where_it_is(write):
+    write(a_first="from config.later import Mine\n", later=HEAD + "1 / 0\n")
+    assert mistake().startswith("config/later.py, line 4: ZeroDivisionError")
+    write(a_first="from config.later import Mine\n", later="class Mine(\n")
+    assert mistake().startswith("config/later.py, line 1: SyntaxError")
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        ("train_pth = 'a.json'", "Mine.train_pth is no field of a config; did you mean train_path?"),
+        ("lr_mults = (1.0,)", "Mine.lr_mults is no field of a config; did you mean backbone.lr_mults?"),
+        ("batch_size = 4", "did you mean train_cfg.batch_size or eval_cfg.batch_size or test_cfg.batch_size?"),
+        ("qqqqqqq = 4", "known are number, published, num_classes, classes_path"),
+        ("number = '100'", "Mine.number='100': expected a whole number"),
+        ("number = True", "Mine.number=True: expected a whole number"),
+        ("number = -1", "Mine.number=-1: expected 0 or more"),
+        ("train_path = 5", "Mine.train_path=5: expected text"),
+        ("train_cfg = {'epochs': 5}", "Mine.train_cfg={'epochs': 5}: expected a TrainConfig"),
+        ("train_cfg = Tiny.eval_cfg", "expected a TrainConfig"),
+    ],
+)
+def test_what_is_no_field_or_of_another_type_is_refused(write, stated, says):
+    write(mine=MINE + f"    {stated}\n")
+    message = mistake()
+    assert message.startswith("config/mine.py: Mine.") and says in message
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        ("train_cfg = replace(Tiny.train_cfg, batch_size='4')", "train_cfg.batch_size='4': expected a whole number"),
+        ("train_cfg = replace(Tiny.train_cfg, epochs=2.5)", "train_cfg.epochs=2.5: expected a whole number"),
+        ("train_cfg = replace(Tiny.train_cfg, model_path=None)", "train_cfg.model_path=None: expected text"),
+        ("head = replace(Tiny.head, num_grids=('a', 2))", r"head.num_grids=('a', 2): expected a list of numbers"),
+    ],
+)
+def test_value_of_another_type_is_refused_where_it_is_used(write, stated, says):
+    write(mine=MINE + f"    {stated}\n")
+    assert mistake(100).startswith(f"config/mine.py: {says}")
+    assert load_config(20).number == 20
+
+
+def test_config_without_a_number_is_told_so(write):
+    write(mine=HEAD + "class Mine(Tiny):\n    train_path = 'a.json'\n")
+    assert "config/mine.py gives Mine no number of its own; add one such as number = 100" in mistake("mine")
+    assert load_config(20).name == "solov2_tiny_shapes"
+
+
+def test_every_section_is_known():
+    """Statements of all fields are accepted, and mean what they say."""
+    stated = {name: replace(getattr(Config, name)) for name in SECTIONS}
+    kind = type("All", (Config,), {"number": 7, "num_classes": 3, "published": (), **stated})
+    assert load_config(kind()).num_classes == 3
