@@ -6,11 +6,12 @@ BIN = $(VENV)/bin
 
 .PHONY: demo test parity lint clean
 
+# A seeded, untrained network: enough to see that everything works, and that is all its drawings show.
 demo: $(VENV)/installed
-	$(BIN)/python demo.py
+	$(BIN)/python demo.py --config=3 --untrained=0 --score=0
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --durations=20
 
 # The large networks against the numbers of the original programs, where those are in ../shared.
 parity: $(VENV)/installed

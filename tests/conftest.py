@@ -1,8 +1,12 @@
 import signal
 
+import hypothesis
 import pytest
 
 import model  # noqa: F401  (test files may then import Paddle as they like, see model/__init__.py)
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes is not what is tested
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

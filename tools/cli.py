@@ -13,7 +13,7 @@ from config import load_config, registry
 from config.base import Config, Published
 from config.errors import InputError
 
-DEFAULT_CONFIG = 20  # whose checkpoint comes with the repository
+DEFAULT_CONFIG = 20
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,7 +112,8 @@ def list_configs() -> str:
 
 def _where(config: Config, published: Published | None) -> tuple[str, str, str]:
     if published is None:
-        return "", "", "comes with the program" if config.number == DEFAULT_CONFIG else "not published"
+        here = config.model_path("test_cfg")
+        return "", "", str(here) if here.exists() else f"not published; train.py --config={config.number} makes one"
     return f"{published.mask_ap:.1f}", published.convert, published.where
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from config import load_config, registry
@@ -118,7 +118,6 @@ def test_the_ends_of_a_range_make_sense():
     assert config.train_cfg.milestones == ()
 
 
-@settings(deadline=None)
 @given(shares=st.lists(st.integers(0, 100), min_size=3, max_size=3))
 def test_probabilities_of_mixing_are_at_most_one_together(shares):
     names = ("copy_paste", "mixup", "cutmix")

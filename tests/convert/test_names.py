@@ -73,7 +73,7 @@ RECORDED = (
     ("ppdet05_ResNet50_vd_ssld_pretrained", RESNET50_VD, CLAS_1, SSLD, foreign_names.clas_1),
 )
 
-few_examples = settings(max_examples=40, deadline=None)
+few_examples = settings(max_examples=40)
 
 
 def stand_ins(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ def unscaled(sample: Sample) -> DataConfig:
     return DataConfig(short_side=min(sample.image.shape[:2]), long_side=max(sample.image.shape[:2]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     sample=SAMPLES,
     second=st.one_of(st.none(), SAMPLES),
@@ -171,7 +171,7 @@ def test_second_picture_is_needed_as_often_as_the_probabilities_say():
     assert 0.4 < np.mean([needs_second(config, np.random.default_rng(seed)) for seed in range(400)]) < 0.6
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(sample=SAMPLES, seed=SEEDS)
 def test_random_crop_is_a_part_of_the_picture_with_instances(sample, seed):
     part = random_crop(sample, np.random.default_rng(seed))

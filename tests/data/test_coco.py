@@ -8,7 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -212,7 +212,6 @@ POLYGON = st.lists(COORDINATE, min_size=6, max_size=40).map(lambda values: value
 
 
 @given(polygons=st.lists(POLYGON, min_size=1, max_size=3), height=st.integers(1, 50), width=st.integers(1, 50))
-@settings(deadline=None)
 def test_polygons_decode_like_pycocotools(polygons, height, width):
     annotation = Annotation(1, 0, (0, 0, 1, 1), tuple(np.array(polygon, np.float64) for polygon in polygons))
     window = decode_mask(annotation, height, width)
@@ -226,7 +225,6 @@ def test_polygons_decode_like_pycocotools(polygons, height, width):
 
 
 @given(seed=st.integers(0, 2**32 - 1), height=st.integers(1, 50), width=st.integers(1, 50), share=st.floats(0, 1))
-@settings(deadline=None)
 def test_runs_decode_like_pycocotools(seed, height, width, share):
     mask = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
     compressed = coco_mask.encode(np.asfortranarray(mask))

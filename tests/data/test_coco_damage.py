@@ -278,7 +278,7 @@ def places(value: object) -> list[tuple[object, object]]:
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_gives_usable_records_or_an_input_error(tmp_path: Path, data):
     content = valid()
     for _ in range(data.draw(st.integers(1, 4))):

@@ -22,7 +22,7 @@ def distorted(image: np.ndarray, config: AugmentConfig, seed: int) -> np.ndarray
     return distort_colours(image, config, np.random.default_rng(seed))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), height=st.integers(1, 30), width=st.integers(1, 30))
 def test_returns_a_new_picture_of_the_same_kind(seed, height, width):
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
@@ -33,7 +33,7 @@ def test_returns_a_new_picture_of_the_same_kind(seed, height, width):
     assert np.array_equal(result, distorted(image, AugmentConfig(distort=0.5), seed))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_grey_stays_grey(seed):
     image = np.random.default_rng(seed).integers(0, 256, (9, 9, 1), dtype=np.uint8).repeat(3, axis=2)

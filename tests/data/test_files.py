@@ -13,7 +13,7 @@ from config.errors import InputError
 from data.files import write_whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(content=st.binary(max_size=5000), durable=st.booleans(), before=st.none() | st.binary(max_size=50))
 def test_content_arrives_whole_and_nothing_else_is_left(tmp_path_factory, content, durable, before):
     path = tmp_path_factory.mktemp("whole") / "new" / "results.json"

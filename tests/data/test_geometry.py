@@ -25,7 +25,7 @@ MIRRORS = {flip: lambda a: a[:, ::-1], flip_vertical: lambda a: a[::-1], turn: n
 SIDES = st.one_of(st.integers(1, 120), st.sampled_from([1, 30, 60, 400]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sample=SAMPLES)
 @pytest.mark.parametrize("change", MIRRORS)
 def test_mirrors_and_turns_as_numpy_does(change, sample):
@@ -39,7 +39,7 @@ def test_mirrors_and_turns_as_numpy_does(change, sample):
         assert box.tolist() == [mask.left, mask.top, mask.right, mask.bottom]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sample=SAMPLES, shift=st.floats(0, 0.5))
 @pytest.mark.parametrize(("change", "times"), [(flip, 2), (flip_vertical, 2), (turn, 4)])
 def test_is_undone_by_repeating(change, times, sample, shift):
@@ -50,7 +50,7 @@ def test_is_undone_by_repeating(change, times, sample, shift):
     assert_equal(changed, annotated, tolerance=1e-4)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(sample=SAMPLES, height=SIDES, width=SIDES)
 def test_resizes_masks_exactly_as_opencv_does(sample, height, width):
     resized = resize(sample, height=height, width=width)
@@ -80,7 +80,7 @@ def samples_and_windows(draw) -> tuple[Sample, Window]:
     return sample, Window(top, left, draw(st.integers(top + 1, height)), draw(st.integers(left + 1, width)))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=samples_and_windows())
 def test_crops_as_slicing_does(case):
     sample, window = case

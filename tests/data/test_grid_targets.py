@@ -152,21 +152,18 @@ def _random_window(top: int, left: int, height: int, width: int, seed: int) -> M
     return MaskWindow(top, left, pixels)
 
 
-@settings(deadline=None)
 @given(mask=WINDOWS)
 def test_a_hard_mask_is_what_cv2_makes_of_the_bytes(mask):
     expected = cv2.resize(mask.full(64, 128), (32, 16), interpolation=cv2.INTER_LINEAR) * INSIDE
     np.testing.assert_array_equal(quarter_mask(mask, soft=False).full(16, 32), expected)
 
 
-@settings(deadline=None)
 @given(mask=WINDOWS)
 def test_a_soft_mask_counts_the_pixels_of_each_four_by_four(mask):
     expected = mask.full(64, 128).reshape(16, 4, 32, 4).sum(axis=(1, 3))
     np.testing.assert_array_equal(quarter_mask(mask, soft=True).full(16, 32), expected)
 
 
-@settings(deadline=None)
 @given(mask=WINDOWS)
 def test_the_centre_of_mass_is_the_mean_position_of_the_pixels(mask):
     y, x = np.argwhere(mask.full(64, 128)).mean(axis=0)
@@ -182,7 +179,7 @@ def nearby(centre: float, half: float, cell: float, grid: int) -> list[int]:
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     masks=st.lists(WINDOWS, max_size=6),
     border=st.sampled_from([0, 1]),

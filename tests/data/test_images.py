@@ -131,7 +131,7 @@ class TestFindImages:
         assert find_images([tmp_path]) == pictures
 
     @given(numbers=st.sets(st.integers(0, 10**12), min_size=1, max_size=8))
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     def test_orders_numbers_by_value(self, numbers):
         with tempfile.TemporaryDirectory() as folder:
             make_files(Path(folder), *(f"frame_{number}.jpg" for number in numbers))
@@ -361,7 +361,7 @@ class TestImageError:
         "data", [JPEG, JPEG_WITH_RESTARTS, PROGRESSIVE, PNG], ids=["jpeg", "restarts", "progressive", "png"]
     )
     @given(cut=st.floats(0, 1))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_a_cut_off_picture_is_refused_or_whole(self, data, cut):
         try:
             image = read_bytes(data[: round(cut * len(data))])
@@ -371,7 +371,7 @@ class TestImageError:
 
     @pytest.mark.parametrize("data", [JPEG, PNG], ids=["jpeg", "png"])
     @given(flips=st.dictionaries(st.floats(0, 1, exclude_max=True), st.integers(1, 255), min_size=1, max_size=4))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     def test_a_damaged_picture_is_read_or_refused(self, data, flips):
         damaged = bytearray(data)
         for position, mask in flips.items():

@@ -101,7 +101,7 @@ def test_oriented_rectangle_has_four_corners():
     np.testing.assert_array_equal(only_mask(shape(points, "oriented_rectangle")), box(20, 10, 40, 20))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     x=st.floats(-10, WIDTH + 10),
     y=st.floats(-10, HEIGHT + 10),
@@ -126,7 +126,7 @@ def test_line_has_the_width_that_was_asked_for():
     assert only_mask(line, line_width=FARTHEST).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     points=st.lists(st.tuples(st.integers(0, WIDTH), st.integers(0, HEIGHT)), min_size=2, max_size=6),
     line_width=st.integers(3, 15),
@@ -266,7 +266,7 @@ corners = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(points=corners)
 def test_clipping_changes_nothing_within_the_picture(points):
     """Whatever the outline, also where it crosses itself: the same pixels as when pycocotools cuts it off."""
@@ -282,7 +282,7 @@ def test_clipping_changes_nothing_within_the_picture(points):
     np.testing.assert_array_equal(part[surely], filled(points)[surely])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     radii=st.lists(st.floats(10, 28), min_size=5, max_size=20),
     centre=st.tuples(st.floats(28, WIDTH - 28), st.floats(28, HEIGHT - 28)),

@@ -42,7 +42,7 @@ def rectangle(height: int, width: int, box: tuple[int, int, int, int], value: in
     return Sample(image, (mask,), np.float32([box]), np.array([value - 1]), "rectangle.png")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sample=SAMPLES, second=SAMPLES, seed=SEEDS)
 @pytest.mark.parametrize("function", [copy_paste, mixup, cutmix])
 def test_gives_a_consistent_sample_that_the_seed_decides(function, sample, second, seed):
@@ -61,7 +61,7 @@ def test_another_seed_gives_another_picture(function):
     assert len(images) > 7
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sample=SAMPLES, second=SAMPLES, seed=SEEDS)
 def test_mixup_keeps_all_instances_where_they_were(sample, second, seed):
     result = mixed(mixup, sample, second, seed)
@@ -86,7 +86,7 @@ def test_mixup_blends_by_one_share_on_black():
     assert 0.4 < np.mean(shares) < 0.6 and min(shares) < 0.2 and max(shares) > 0.8
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=SEEDS, sample_seed=SEEDS)
 def test_cutmix_of_equal_sizes_moves_pixels_and_masks_alike(seed, sample_seed):
     sample = painted_sample(sample_seed, 45, 60)
@@ -130,7 +130,7 @@ def test_cutmix_keeps_the_proportions_of_the_second_picture():
     assert max(shapes, key=np.prod) == (27, 27)  # the square, 80 / 30 times as large, where it is not cut
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(sample=SAMPLES, second_seed=SEEDS, seed=SEEDS)
 def test_copy_paste_hides_what_is_below(sample, second_seed, seed):
     second = painted_sample(second_seed, 40, 40, first_class=MOST)

@@ -33,7 +33,7 @@ def size_by_rule(height: int, width: int, config: DataConfig) -> tuple[int, int]
 SIDES = st.one_of(st.integers(1, 200), st.sampled_from([1, 40, 66, 1000]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(height=SIDES, width=SIDES)
 def test_resized_as_opencv_does_then_normalised(height, width):
     image = noise(height, width)
@@ -43,7 +43,7 @@ def test_resized_as_opencv_does_then_normalised(height, width):
     assert np.array_equal(ours, (resized.astype(np.float32) - MEAN) / STD)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(height=SIDES, width=SIDES)
 def test_one_of_the_limits_is_reached_and_none_exceeded(height, width):
     short, long = sorted(preprocess(noise(height, width), SMALL).shape[:2])
@@ -88,7 +88,7 @@ def test_by_factor_samples_at_the_exact_ratio(size):
     assert np.array_equal(preprocess(image, BY_FACTOR), (resized.astype(np.float32) - MEAN) / STD)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(height=SIDES, width=SIDES)
 def test_by_factor_has_nearly_the_same_size(height, width):
     image = noise(height, width)
@@ -115,7 +115,7 @@ def test_equals_what_the_original_solo_resized(number, size):
     assert np.array_equal(np.rint(ours * STD + MEAN).astype(np.uint8), recorded["resized"])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 70), st.integers(1, 70)), min_size=1, max_size=3),
     divisor=st.sampled_from([1, 32]),

@@ -35,7 +35,7 @@ def shape_mask(name: str, *, radius: float, angle: float = 0.0, aspect: float = 
     return mask
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), height=st.integers(MIN_SIDE, 300), width=st.integers(MIN_SIDE, 300))
 def test_scene_is_sound_at_every_seed_and_size(seed, height, width):
     scene = scene_of(seed, height=height, width=width)
@@ -140,7 +140,7 @@ def test_area_is_that_of_the_geometry(name, unit_area, angle):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(CLASS_NAMES), radius=st.floats(6, 100), angle=st.floats(0, 6.2), aspect=st.floats(0.75, 1)
 )

@@ -62,7 +62,7 @@ def test_another_seed_or_epoch_is_another_order_and_another_augmentation():
     assert len({sample.image.tobytes() for sample in samples}) == 5
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     count=st.integers(1, 60),
     batch_size=st.integers(1, 5),

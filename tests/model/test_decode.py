@@ -162,7 +162,7 @@ def random_batch(seed: int, *, head: HeadConfig, size: int, busy: float) -> RawP
     return RawPredictions(*(paddle.to_tensor(part.astype(np.float32)) for part in (scores, kernels, feats)))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     head=st.sampled_from([HeadConfig(num_grids=(3, 2), strides=(8, 16)), HeadConfig(num_grids=(9, 5), strides=(0, 4))]),
     nms=st.builds(
@@ -189,7 +189,7 @@ def test_equals_the_dense_steps(head, nms, busy, seed):
     np.testing.assert_allclose(decoded.soft_masks.numpy(), soft, atol=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(size=st.integers(2, 4), seed=st.integers(0, 2**32 - 1))
 def test_a_picture_of_a_batch_decodes_as_it_does_alone(size, seed):
     head = HeadConfig(num_grids=(4, 2), strides=(2, 4))

@@ -60,7 +60,7 @@ class TestPointsNMS:
         scores = paddle.full([1, 2, 3, 3], 0.25)
         assert (points_nms(scores) == scores).all()
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(arrays(np.float32, array_shapes(min_dims=4, max_dims=4, max_side=4), elements=st.sampled_from([0, 0.25, 1])))
     def test_equals_the_definition(self, scores):
         expected = np.zeros_like(scores)
@@ -119,7 +119,7 @@ def test_mask_features_have_the_size_of_the_first_level():
     assert (feats >= 0).all()
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), count=st.integers(1, 2))
 def test_any_multiples_of_32_will_do(network, rows, columns, count):
     raw = run(network, pictures(count, 32 * rows, 32 * columns))

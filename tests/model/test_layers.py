@@ -127,7 +127,7 @@ class TestDeformConv2D:
         )
         assert layer.weight.optimize_attr["learning_rate"] == layer.offset.weight.optimize_attr["learning_rate"] == 1.0
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(
         version=st.sampled_from([1, 2]),
         size=st.sampled_from([1, 3]),

@@ -64,7 +64,7 @@ LONG = (st.integers(1, 3), st.integers(100, 300))
 ONE = st.just(1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(job=jobs(), threshold=st.sampled_from([0.5, 0.4]))
 def test_equals_two_resizes(job, threshold):
     soft, resized, original = job

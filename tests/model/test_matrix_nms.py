@@ -86,7 +86,7 @@ def paper(masks: np.ndarray, classes: np.ndarray, config: NMSConfig) -> np.ndarr
         return np.nanmin((1 - iou) / (1 - compensation), axis=0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     count=st.integers(1, 9),
     templates=st.integers(1, 9),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import paddle
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from paddle.nn import functional as F
 
@@ -69,7 +69,6 @@ def test_only_small_maps_are_multiplied_by_a_matrix(monkeypatch, side, by_matrix
                 resize_bilinear(paddle.ones([1, 1, *before]), after)
 
 
-@settings(deadline=None)
 @given(before=st.integers(1, 200), after=st.integers(1, 200))
 def test_a_row_of_the_matrix_is_a_mean_of_neighbours(before, after):
     matrix = bilinear_matrix(before, after)

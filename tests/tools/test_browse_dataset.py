@@ -112,7 +112,7 @@ def test_grid_shows_who_learns_what():
     assert (white == 255).all()
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(SAMPLES, st.sampled_from(["target.scale_ranges=1,10,8,20,16,30", "target.scale_ranges=90,91,92,93,94,95"]))
 def test_every_sample_can_be_drawn(sample, ranges):
     """Without instances, with instances on no level, of any shape."""

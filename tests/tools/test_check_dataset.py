@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from config import load_config
@@ -92,7 +92,6 @@ def test_vanished_is_what_the_targets_have_nothing_of(squares):
     assert soft.soft_masks and found.vanished == 0  # a sixteenth of it remains
 
 
-@settings(deadline=None)
 @given(SAMPLES)
 def test_same_cells_as_in_training(sample):
     """Cells and instances on no level are those of grid_targets."""
@@ -108,7 +107,6 @@ def test_same_cells_as_in_training(sample):
     assert total([landing, landing]).unlearnt == 2 * landing.unlearnt
 
 
-@settings(deadline=None)
 @given(
     scales=st.lists(st.floats(0, 5000), min_size=1, max_size=30).map(np.array),
     grids=st.lists(st.integers(1, 40), min_size=1, max_size=5),

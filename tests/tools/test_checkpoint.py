@@ -58,7 +58,7 @@ def trained(tmp_path_factory) -> Path:
 text = st.text(max_size=20)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     weights=st.dictionaries(
         text, arrays(st.sampled_from(["f4", "f2", "f8", "i8", "u1"]), array_shapes(min_dims=0, min_side=0)), max_size=4
@@ -137,7 +137,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
             load_checkpoint(path)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_cut_off_checkpoint_is_a_user_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("cut") / "x.pdparams"

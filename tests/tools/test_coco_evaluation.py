@@ -175,7 +175,7 @@ def random_case(seed: int, most: int) -> tuple[dict, list[dict]]:
     return data_set(*entries, pictures=pictures), rows
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(st.integers(0, 2**32))
 def test_numbers_are_those_of_pycocotools(tmp_path_factory, seed):
     content, rows = random_case(seed, most=16)
@@ -342,7 +342,7 @@ def test_pictures_come_worst_first():
     assert [picture.image_id for picture in comparison.pictures] == [2, 1, 3, 4]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_every_object_and_every_result_is_counted_once(seed):
     content, rows = random_case(seed, most=12)

@@ -48,7 +48,7 @@ def test_the_picture_given_is_not_changed_and_the_drawing_is_repeatable():
     assert np.array_equal(drawn, draw_instances(read_only, found))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 90), st.data())
 def test_pictures_of_any_size(height, width, side, data):
     at = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1))
@@ -108,7 +108,7 @@ def test_the_palette_is_bright_and_well_separated():
     assert (colors.max(axis=1) - colors.min(axis=1) >= 110).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.tuples(*[st.integers(0, 100)] * 4), st.integers(1, 60), st.integers(1, 90), st.integers(0, 6))
 def test_labels_stay_inside_the_picture(corners, height, width, others):
     (x1, x2), (y1, y2) = sorted(corners[:2]), sorted(corners[2:])
@@ -152,7 +152,7 @@ def test_a_name_that_no_font_can_write_becomes_its_category_id(monkeypatch):
     draw_instances(grey(100, 100), squares((100, 100), [(20, 40)], 30, name="汽车"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.one_of(
         st.text(max_size=8), st.sampled_from(["", " ", "a\nb", "\ud800", "naïve", "кот", "مركبة", "e\u0301", "🐕"])

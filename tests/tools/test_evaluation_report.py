@@ -65,7 +65,7 @@ def test_what_lies_outside_of_the_range_is_cut_off():
 numbers = st.one_of(st.floats(allow_subnormal=False), st.floats(-10, 10), st.integers(0, 10**6))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.dictionaries(st.text(max_size=30), st.lists(st.tuples(numbers, numbers), max_size=12), max_size=12),
     st.text(max_size=90),

@@ -44,7 +44,7 @@ def pictures(draw) -> np.ndarray:
     return masks
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(pictures())
 def test_rle_is_what_pycocotools_encodes_from_the_full_masks(masks):
     expected = [coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks]
@@ -75,7 +75,7 @@ def test_rle_at_the_borders_of_a_picture(rows, columns):
     assert np.array_equal(found.masks[0], mask)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(pictures())
 def test_masks_come_back_and_boxes_are_tight(masks):
     found = of(masks)
@@ -127,7 +127,7 @@ def test_rows_and_masks_must_agree():
         Instances(found.size, found.boxes, found.crops, found.scores, found.classes, NAMES, IDS[:2])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=12)))
 def test_polygons_rasterise_to_the_mask_with_its_holes_filled(mask):
     """However ragged the mask; a hole is background without a way to the border along sides of pixels."""

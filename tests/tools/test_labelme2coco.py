@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
@@ -317,7 +317,6 @@ def test_validation_gets_its_share_and_a_file_of_its_own(tmp_path, capsys):
     assert config.val_pre_path == config.train_pre_path == (tmp_path / "in").as_posix()
 
 
-@settings(deadline=None)
 @given(
     names=st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=30),
     share=st.floats(0.001, 0.999),

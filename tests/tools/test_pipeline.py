@@ -37,7 +37,7 @@ class WorkError(Exception):
     """What the tests raise."""
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     count=st.integers(0, 40),
     threads=st.integers(0, 5),
@@ -82,7 +82,7 @@ def test_an_endless_source_is_streamed(threads):
     assert max(begun) < 5 + 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     count=st.integers(1, 30),
     bad=st.integers(0, 29),

@@ -129,7 +129,7 @@ def test_an_unreadable_file_ends_the_stream_with_its_name(tmp_path):
     assert tiny.pool_threads() <= before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(height=st.integers(1, 300), width=st.integers(1, 300))
 def test_every_size_of_picture_works(height, width):
     found = tiny.tiny_predictor()(np.full((height, width, 3), 128, np.uint8))
@@ -263,7 +263,7 @@ def test_a_config_object_is_as_good_as_its_number():
     assert rows(Predictor(config, untrained=0)(SCENES[0])) == rows(tiny.tiny_predictor()(SCENES[0]))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(count=st.integers(0, 30), size=st.integers(1, 9))
 def test_batches_are_full_but_for_the_last(count, size):
     batches = list(batched(iter(range(count)), size))

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
@@ -118,7 +118,6 @@ def test_labels_replace_the_names_of_voc(voc):
         convert(voc, "--labels", str(voc / "labels.txt"))
 
 
-@settings(deadline=None)
 @given(
     objects=st.lists(st.integers(0, 5) | st.just(255), min_size=24, max_size=24),
     classes=st.lists(st.integers(0, 4) | st.just(255), min_size=24, max_size=24),
