@@ -12,6 +12,7 @@ from config.base import Config
 from data.augment import augment, needs_second
 from data.coco import decode_mask
 from data.coco_pictures import Record, read_record_image
+from data.geometry import select_present
 from data.grid_targets import GridTargets, grid_targets
 from data.preprocess import normalize, pad_to_batch
 from data.samples import Sample
@@ -105,13 +106,13 @@ def load_sample(record: Record) -> Sample:
 
     Raises InputError with the picture's name where it cannot be read or has another size than the annotations say.
     """
-    image = read_record_image(record)
-    masks = [decode_mask(annotation, record.height, record.width) for annotation in record.annotations]
-    kept = [index for index, mask in enumerate(masks) if mask.pixels.size]
-    return Sample(
-        image=image,
-        gt_masks=tuple(masks[index] for index in kept),
-        gt_boxes=np.array([record.annotations[index].box for index in kept], np.float32).reshape(-1, 4),
-        gt_classes=np.array([record.annotations[index].class_index for index in kept], np.int64),
-        name=str(record.path),
-    )
+    return annotated(record, read_record_image(record))
+
+
+def annotated(record: Record, image: np.ndarray) -> Sample:
+    """A picture of a record's size, uint8 [H, W, 3], with the record's instances but for those without a pixel."""
+    found = record.annotations
+    masks = tuple(decode_mask(annotation, record.height, record.width) for annotation in found)
+    boxes = np.array([annotation.box for annotation in found], np.float32).reshape(-1, 4)
+    classes = np.array([annotation.class_index for annotation in found], np.int64)
+    return select_present(Sample(image, masks, boxes, classes, name=str(record.path)))

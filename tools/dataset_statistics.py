@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from config.base import Config, DataConfig, HeadConfig, TargetConfig
-from data.coco import Record, decode_mask
+from data.coco_pictures import Record
 from data.geometry import resize_to
 from data.grid_targets import assigned_cells, box_scales, box_sides, centre_of_mass, quarter_mask
 from data.preprocess import padded_size, resized_size
 from data.samples import Sample
+from data.training_set import annotated
 
 OVERLAP = 2.0  # upper end of a range / lower end of the next one, in the default scale_ranges
 WORTH_MENDING = 0.01  # share of the instances that no cell learns for itself, from which ranges are suggested ...
@@ -72,17 +73,13 @@ def input_sizes(config: Config) -> list[int]:
 
 def measure(record: Record, *, short_sides: Sequence[int], data: DataConfig, target: TargetConfig) -> list[Measured]:
     """Decode the masks of a picture and scale them to each of the short sides as training does, without the picture."""
-    sample = Sample(
-        image=_blank(record.height, record.width),
-        gt_masks=tuple(decode_mask(annotation, record.height, record.width) for annotation in record.annotations),
-        gt_boxes=np.array([annotation.box for annotation in record.annotations], np.float32).reshape(-1, 4),
-        gt_classes=np.array([annotation.class_index for annotation in record.annotations], np.int64),
-        name=str(record.path),
-    )
-    return [_measure_at(sample, replace(data, short_side=short_side), target) for short_side in short_sides]
+    sample = annotated(record, _blank(record.height, record.width))
+    lost = len(record.annotations) - len(sample)
+    return [_measure_at(sample, replace(data, short_side=side), target, lost=lost) for side in short_sides]
 
 
-def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig) -> Measured:
+def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig, *, lost: int) -> Measured:
+    """lost: instances that had no pixel before."""
     size = resized_size(*sample.image.shape[:2], short_side=data.short_side, long_side=data.long_side)
     scaled = resize_to(sample, _blank(*size))
     quarters = [quarter_mask(mask, soft=target.soft_masks) for mask in scaled.gt_masks]
@@ -90,7 +87,7 @@ def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig) -> Measu
         size=padded_size(*size, divisor=data.size_divisor),
         centres=np.array([centre_of_mass(mask) for mask in scaled.gt_masks]).reshape(-1, 2),
         sides=box_sides(scaled.gt_boxes, target),
-        lost=len(sample) - len(scaled),
+        lost=lost + len(sample) - len(scaled),
         vanished=sum(not quarter.pixels.any() for quarter in quarters),
     )
 
