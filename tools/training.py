@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,8 +108,10 @@ def resume(trainer: Trainer, folder: Path, which: str) -> str:
 
 def check_same_start(trainer: Trainer) -> None:
     """Raises InputError where the processes of a training do not start from the same step and weights."""
-    weights = (value.numpy().tobytes() for value in trainer.network.state_dict().values())
-    starts = trainer.world.gather((trainer.step, functools.reduce(lambda sum, data: zlib.crc32(data, sum), weights, 0)))
+    checksum = 0
+    for value in trainer.network.state_dict().values():
+        checksum = zlib.crc32(value.numpy().tobytes(), checksum)
+    starts = trainer.world.gather((trainer.step, checksum))
     if len(set(starts)) > 1:
         raise InputError(
             f"the processes start from different weights (after steps {', '.join(str(step) for step, _ in starts)}); "

@@ -18,7 +18,7 @@ from tools.checkpoint import load_checkpoint
 from tools.distributed import ALONE, World
 from tools.run_log import read_log
 from tools.trainer import Trainer
-from tools.training import build_trainer, check_folder, read_data_sets, resume, start_from
+from tools.training import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
 from tools.training_state import BEST, load_state, newest_state
 
 
@@ -163,6 +163,23 @@ def test_an_older_state_is_resumed_in_another_folder(tmp_path):
     branch = trainer(tmp_path / "branch")
     assert "after step 2" in resume(branch, tmp_path / "branch", str(older))
     assert branch.step == 2
+
+
+@pytest.mark.parametrize("changed", [None, "step", "weights"])
+def test_processes_start_from_the_same_weights(monkeypatch, changed):
+    first, second = trainer(None), trainer(None)
+    starts = []
+    monkeypatch.setattr(World, "gather", lambda self, start: starts.append(start) or list(starts))
+    check_same_start(first)
+    if changed == "step":
+        second.step = 3
+    elif changed == "weights":
+        second.network.head.cate_pred.bias.set_value(second.network.head.cate_pred.bias + 1)
+    if changed is None:
+        check_same_start(second)
+    else:
+        with pytest.raises(InputError, match="on all machines"):
+            check_same_start(second)
 
 
 def test_a_branch_has_a_best_of_its_own(tmp_path):
