@@ -146,8 +146,13 @@ class DropBlock(nn.Layer):
 
 
 def append_coordinates(x: Tensor) -> Tensor:
-    """[N, C, H, W] to [N, C + 2, H, W]: x and y of each position, from -1 to 1 (CoordConv, Liu et al. 2018)."""
+    """[N, C, H, W] to [N, C + 2, H, W]: `coordinates_of` behind the channels (CoordConv, Liu et al. 2018)."""
+    return paddle.concat([x, coordinates_of(x)], axis=1)
+
+
+def coordinates_of(x: Tensor) -> Tensor:
+    """[N, 2, H, W] for [N, C, H, W]: x and y of each position, from -1 to 1."""
     batch, _, height, width = x.shape
     xs = paddle.linspace(-1, 1, width, dtype=x.dtype).reshape([1, 1, 1, width]).expand([batch, 1, height, width])
     ys = paddle.linspace(-1, 1, height, dtype=x.dtype).reshape([1, 1, height, 1]).expand([batch, 1, height, width])
-    return paddle.concat([x, xs, ys], axis=1)
+    return paddle.concat([xs, ys], axis=1)

@@ -38,13 +38,16 @@ class MaskFeatHead(nn.Layer):
         self.pred = ConvNorm(config.mid_channels, config.out_channels, 1, **options)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        total = self.levels[0][0](features[0])
-        for level in range(1, LEVELS):
-            x = features[level]
-            if level == LEVELS - 1:
+        halves = []  # what remains to be doubled once, which is done for their sum
+        for convs, x in zip(self.levels[1:], features[1:]):
+            if convs is self.levels[-1]:
                 x = append_coordinates(x)
-            for conv in self.levels[level]:
-                x = conv(x)
-                x = resize_bilinear(x, (x.shape[2] * 2, x.shape[3] * 2))
-            total = total + x
-        return self.pred(total)
+            x = convs[0](x)
+            for conv in convs[1:]:
+                x = conv(_doubled(x))
+            halves.append(x)
+        return self.pred(self.levels[0][0](features[0]) + _doubled(sum(halves[1:], halves[0])))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return resize_bilinear(x, (x.shape[2] * 2, x.shape[3] * 2))

@@ -10,7 +10,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.base import HeadConfig
-from model.layers import ConvNorm, DropBlock, append_coordinates
+from model.layers import ConvNorm, DropBlock, coordinates_of
 from model.resize import resize_bilinear
 
 PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal loss (Lin et al. 2017)
@@ -38,8 +38,9 @@ class SOLOv2Head(nn.Layer):
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         cate_logits, kernels = [], []
         for feature, grid in zip(_split_levels(features), self.num_grids):
-            kernel = resize_bilinear(append_coordinates(feature), (grid, grid))  # [N, C + 2, S, S]
-            cate = kernel[:, :-2]
+            coordinates = resize_bilinear(coordinates_of(feature), (grid, grid))  # [N, 2, S, S]
+            cate = resize_bilinear(feature, (grid, grid))  # [N, C, S, S]
+            kernel = paddle.concat([cate, coordinates], axis=1)
             for cate_conv, kernel_conv in zip(self.cate_convs, self.kernel_convs):
                 cate, kernel = cate_conv(cate), kernel_conv(kernel)
             if self.drop is not None:

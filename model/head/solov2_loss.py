@@ -55,10 +55,11 @@ def _float32_losses(
     cate_logits: Tensor, kernels: Tensor, mask_feats: Tensor, targets: Sequence[PictureTargets], config: LossConfig
 ) -> dict[str, LossSum]:
     dice, pairs, positives = paddle.zeros([]), 0, 0
-    for index, picture in enumerate(targets):
-        feats = mask_feats[index].astype("float32").flatten(start_axis=1)  # [D, pixels]
+    # Not by index: the gradient of an index is as large as the batch, for every picture.
+    for picture, kernel, feats in zip(targets, kernels.unbind(), mask_feats.unbind()):
         if picture.cells.shape[0]:
-            chosen = kernels[index].astype("float32").gather(picture.cells)
+            chosen = kernel.astype("float32").gather(picture.cells)
+            feats = feats.astype("float32").flatten(start_axis=1)  # [D, pixels]
             dice = dice + dynamic_dice_loss(chosen, feats, picture.masks.flatten(start_axis=1), picture.rows)
         pairs += picture.cells.shape[0]
         positives += picture.positives
