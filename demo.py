@@ -17,7 +17,7 @@ from config.base import PROJECT  # noqa: E402
 from config.errors import InputError  # noqa: E402
 from data.files import check_writable  # noqa: E402
 from data.images import find_images  # noqa: E402
-from tools.cli import Parser, add_network_options, config_of, fraction, natural_number, run  # noqa: E402
+from tools.cli import Parser, add_network_options, config_of, fraction, natural_number, network_options, run  # noqa: E402
 from tools.folder_prediction import Report, predict_files, write_json  # noqa: E402
 from tools.predictor import DEFAULT_THREADS, Predictor  # noqa: E402
 
@@ -43,9 +43,7 @@ def main() -> int:
     drawings = None if args.no_draw else Path(args.output or PROJECT / config.test_pre_path)
     for path in filter(None, (args.json, args.stats, drawings and drawings / "drawing.jpg")):
         check_writable(path)
-    predictor = Predictor(
-        config, args.weights, overrides=args.overrides, untrained=args.untrained, score=args.score, device=args.device
-    )
+    predictor = Predictor(config, **network_options(args), score=args.score)
     report = predict_files(
         predictor, paths, drawings=drawings, results=args.json, polygons=args.polygons, threads=args.threads
     )

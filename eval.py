@@ -17,7 +17,7 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C d
 from config.base import PROJECT  # noqa: E402
 from data.files import check_writable  # noqa: E402
 from data.images import find_images  # noqa: E402
-from tools.cli import Parser, add_network_options, config_of, run  # noqa: E402
+from tools.cli import Parser, add_network_options, config_of, network_options, run  # noqa: E402
 from tools.coco_evaluation import summary_table  # noqa: E402
 from tools.distributed import join_world  # noqa: E402
 from tools.evaluation import evaluate_split, write_submission  # noqa: E402
@@ -44,11 +44,8 @@ def main() -> int:
         return 0  # these pictures are not shared out: there is one folder of drawings and one file of results
     predictor = Predictor(
         config,
-        args.weights,
-        overrides=args.overrides,
-        untrained=args.untrained,
+        **network_options(args),
         score=config.test_cfg.score if paths else config.eval_cfg.score,
-        device=args.device,
         section="eval_cfg",
     )
     if paths:

@@ -113,7 +113,7 @@ def _source(path: str, table: NameTable) -> dict[str, str]:
 
 
 def _findings(config: Config, weights: Path, picture: np.ndarray) -> str:
-    predictor = Predictor(config, weights)
+    predictor = Predictor(config, weights, engine="dynamic")
     found = predictor(picture)
     lines = [f"{len(found)} instances of score {predictor.score:g} or more"]
     for class_id, score, box in zip(found.classes, found.scores, found.boxes.tolist()):

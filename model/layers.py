@@ -24,10 +24,22 @@ def norm_layer(
         name: paddle.ParamAttr(learning_rate=lr_mult, trainable=trainable) for name in ("weight_attr", "bias_attr")
     }
     if kind == "group":
-        return nn.GroupNorm(num_groups=groups, num_channels=channels, **attributes)
+        return GroupNorm(num_groups=groups, num_channels=channels, **attributes)
     if kind == "sync" and paddle.get_device().startswith("gpu"):
         return nn.SyncBatchNorm(channels, **attributes)
     return nn.BatchNorm2D(channels, use_global_stats=True if kind == "frozen" else None, **attributes)
+
+
+class GroupNorm(nn.GroupNorm):
+    """Paddle's group norm, or with `portable` the same made of an instance norm, whose translation to ONNX is right."""
+
+    portable = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.portable:
+            return nn.GroupNorm.forward(self, x)
+        normalised = F.instance_norm(x.reshape([0, self._num_groups, -1]), eps=self._epsilon).reshape(x.shape)
+        return normalised * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1])
 
 
 class DeformConv2D(nn.Layer):

@@ -17,12 +17,31 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
 
     Small maps on a CPU by two products with constant matrices, which forward and backward take a quarter of the time of
     Paddle's interpolation there. The same values, except for a side of 1, which Paddle's makes of the first pixel.
+    In a static graph, whose sizes are known when it runs, the matrices are computed by the graph.
     """
-    on_cpu = paddle.in_dynamic_mode() and x.place.is_cpu_place()  # a static graph does not know where it will run
-    if not on_cpu or max(*size, *x.shape[2:]) > LONGEST_BY_MATRIX:
+    static = not paddle.in_dynamic_mode()
+    if not static and (not x.place.is_cpu_place() or max(*size, *x.shape[2:]) > LONGEST_BY_MATRIX):
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-    rows, columns = _matrix(x.shape[2], size[0]), _matrix(x.shape[3], size[1])
-    return paddle.matmul(paddle.matmul(rows, x), columns, transpose_y=True)
+    matrix = _matrix_in_graph if static else _matrix
+    rows, columns = matrix(x.shape[2], size[0]), matrix(x.shape[3], size[1])
+    maps = x.flatten(stop_axis=1)  # three axes, because Paddle 3.3 multiplies a convolution's four wrongly on oneDNN
+    resized = paddle.matmul(paddle.matmul(rows, maps), columns, transpose_y=True)
+    return resized.reshape([-1, x.shape[1], *size])
+
+
+def double_nearest(x: Tensor) -> Tensor:
+    """[N, C, H, W] to [N, C, 2 * H, 2 * W]: each pixel four times."""
+    channels, height, width = x.shape[1:]
+    wide = paddle.stack([x, x], axis=4).reshape([-1, channels, height, 1, 2 * width])
+    return paddle.concat([wide, wide], axis=3).reshape([-1, channels, 2 * height, 2 * width])
+
+
+def _matrix_in_graph(before: int | Tensor, after: int | Tensor) -> Tensor:
+    """`bilinear_matrix` in float32, from sizes that may be tensors."""
+    before, after = paddle.to_tensor(before, dtype="float32"), paddle.to_tensor(after, dtype="float32")
+    centres = (paddle.arange(after, dtype="float32") + 0.5) * (before / after) - 0.5
+    centres = paddle.minimum(F.relu(centres), before - 1)
+    return F.relu(1 - (centres.unsqueeze(1) - paddle.arange(before, dtype="float32")).abs())
 
 
 @lru_cache(maxsize=64)

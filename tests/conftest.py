@@ -4,6 +4,7 @@ import hypothesis
 import pytest
 
 import model  # noqa: F401  (test files may then import Paddle as they like, see model/__init__.py)
+from tools.compiled import CACHE_VARIABLE
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes is not what is tested
 hypothesis.settings.load_profile("untimed")
@@ -16,3 +17,11 @@ def _signals_as_they_were():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_networks_of_the_tests(tmp_path_factory):
+    """A cache of their own, for the programs that they start too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("compiled")))
+        yield

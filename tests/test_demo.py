@@ -26,10 +26,10 @@ from demo import main
 from tests import tiny
 from tools.checkpoint import Checkpoint, save_checkpoint
 from tools.cli import run
+from tools.predictor import untrained_network
 
 DEMO = Path(__file__).resolve().parent.parent / "demo.py"
-NETWORK = [f"--config={tiny.CONFIG}", *itertools.chain.from_iterable(("-o", text) for text in tiny.OVERRIDES)]
-UNTRAINED = [*NETWORK, "--untrained=0"]
+UNTRAINED = (*tiny.OPTIONS, "--untrained=0")
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,8 @@ def test_drawings_in_the_folder_of_the_pictures_are_refused(photos):
 def bad_weights(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     predictor = tiny.tiny_predictor()
-    weights = {name: value.numpy() for name, value in predictor.network.state_dict().items()}
+    network = untrained_network(predictor.config, 0)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
     checkpoint = Checkpoint(weights, predictor.classes, predictor.config.name)
     save_checkpoint(folder / "whole.pdparams", checkpoint)
     whole = (folder / "whole.pdparams").read_bytes()
@@ -260,7 +261,7 @@ def bad_weights(tmp_path_factory) -> Path:
     ],
 )
 def test_weights_that_are_no_checkpoint(photos, bad_weights, name, told):
-    message = mistake(*NETWORK, "--input", photos, "--no-draw", "--weights", bad_weights / name)
+    message = mistake(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / name)
     assert str(bad_weights / name) in message
     assert told in message
 
@@ -269,7 +270,7 @@ def test_weights_that_do_not_fit(photos, bad_weights):
     message = mistake("--config=3", "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
     assert "solov2_light_448_r18_fpn_8gpu_3x" in message
     assert "other shape" in message
-    done = demo(*NETWORK, "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
+    done = demo(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
     assert (done.returncode, done.stderr) == (0, "")
     assert "UNTRAINED" not in done.stdout
 

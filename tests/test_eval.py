@@ -58,7 +58,7 @@ def evaluate(
 ) -> tuple[int, str, str]:
     """Exit status, output and error output."""
     options = trainings.options(*FINDS, *overrides, folder=data)
-    arguments = ["eval.py", *options, "--device=cpu", "--weights", str(weights), "--output", str(folder), *more]
+    arguments = ["eval.py", *options, "--engine=dynamic", "--weights", str(weights), "--output", str(folder), *more]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", arguments)

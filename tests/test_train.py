@@ -55,7 +55,7 @@ def test_from_nothing_to_a_checkpoint_that_eval_reads(tmp_path):
     }
     evaluated = subprocess.run(
         [sys.executable, str(PROJECT / "eval.py"), *in_run(tmp_path / "eval", "eval_cfg.batch_size=3")]
-        + ["--weights", str(tmp_path / "run" / "best.pdparams"), "--classwise"],
+        + ["--weights", str(tmp_path / "run" / "best.pdparams"), "--classwise", "--engine=dynamic"],
         capture_output=True, text=True, timeout=120, check=False,
     )
     assert evaluated.returncode == 0, evaluated.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -27,10 +27,14 @@ OVERRIDES = (
 )
 
 
+OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *(word for text in OVERRIDES for word in ("-o", text)))
+predictor = partial(Predictor, engine="dynamic")  # to compile takes longer than what is tested
+
+
 @lru_cache(maxsize=1)
 def tiny_predictor() -> Predictor:
     """Finds something in every picture; what it is means nothing."""
-    return Predictor(CONFIG, untrained=0, overrides=OVERRIDES)
+    return predictor(CONFIG, untrained=0, overrides=OVERRIDES)
 
 
 def scene(seed: int, height: int = 80, width: int = 120) -> np.ndarray:

@@ -19,7 +19,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from config.errors import InputError  # noqa: E402
 from data.images import find_images  # noqa: E402
 from model import paddle  # noqa: E402
-from tools.cli import Parser, add_network_options, config_of, natural_number, positive_number, run  # noqa: E402
+from tools.cli import Parser, add_network_options, config_of, natural_number, network_options, positive_number, run  # noqa: E402
 from tools.folder_prediction import predict_files, write_json  # noqa: E402
 from tools.memory import peak_memory  # noqa: E402
 from tools.predictor import Predictor  # noqa: E402
@@ -35,9 +35,7 @@ def main() -> int:
     args = parser.parse_args()
     config = config_of(args)
     paths = find_images(args.images)[: args.limit]
-    predictor = Predictor(
-        config, args.weights, overrides=args.overrides, untrained=args.untrained, score=0.0, device=args.device
-    )
+    predictor = Predictor(config, **network_options(args), score=0.0)
     with tempfile.TemporaryDirectory() as folder:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
     if not report.pictures:

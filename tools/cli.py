@@ -11,6 +11,7 @@ from typing import Callable, NoReturn
 
 from config import load_config, registry
 from config.base import Config, Published
+from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError
 
 DEFAULT_CONFIG = 20
@@ -90,6 +91,22 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="run random weights drawn from this seed instead of a checkpoint, to try the program or to time it",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", *ENGINES),
+        default="auto",
+        help="what runs the network: static is a graph that Paddle compiles once and keeps, dynamic Paddle layer by "
+        "layer, onnx and openvino are other programs (default: static on a CPU, dynamic on a GPU)",
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default=PRECISIONS[0], help="arithmetic of the network (default: fp32)"
+    )
+
+
+def network_options(args: argparse.Namespace) -> dict[str, object]:
+    """The arguments of `Predictor` that the options of `add_network_options` stand for, beside the config."""
+    names = ("weights", "overrides", "untrained", "device", "engine", "precision")
+    return {name: getattr(args, name) for name in names}
 
 
 class _ListConfigs(argparse.Action):

@@ -161,16 +161,18 @@ def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np
     """Lengths of the runs of 0, 1, 0, ... down the columns of the full picture, as pycocotools counts them."""
     height, width = size
     x1, y1, x2, y2 = box.tolist()
-    period = y2 - y1 + 1
-    columns = np.zeros(1 + (x2 - x1) * period, np.uint8)  # a 0 before the first column and after each
-    columns[1:].reshape(x2 - x1, period)[:, :-1] = cv2.transpose(crop.view(np.uint8)) if crop.size else 0
-    column, row = np.divmod(np.flatnonzero(columns[1:] != columns[:-1]), period)
-    edges = (x1 + column) * height + y1 + row  # start, end, start, end, ... of the runs of 1
-    # A run that leaves a column at the bottom and enters the next at the top is one run.
-    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2]) * 2 + 1
-    edges = np.delete(edges, np.concatenate([joined, joined + 1]))
+    if not crop.size:
+        return np.array([height * width])
+    pixels = np.zeros((x2 - x1) * height + 2, bool)  # down the columns that the box touches, between two zeros
+    pixels[1:-1].reshape(x2 - x1, height)[:, y1:y2] = _transposed(crop)
+    edges = x1 * height + np.flatnonzero(pixels[1:] != pixels[:-1])  # start, end, start, end, ... of the runs of 1
     lengths = np.diff(edges, prepend=0, append=height * width)
-    return lengths[:-1] if edges.size and lengths[-1] == 0 else lengths
+    return lengths if lengths[-1] else lengths[:-1]
+
+
+def _transposed(crop: np.ndarray) -> np.ndarray:
+    """OpenCV's is several times as fast as numpy's, and nothing needs to move where columns are stored already."""
+    return crop.T if crop.flags.f_contiguous else cv2.transpose(crop.view(np.uint8))
 
 
 def _doubled_contours(crop: np.ndarray) -> Sequence[np.ndarray]:
@@ -195,7 +197,7 @@ def _cut(top: int, left: int, window: np.ndarray) -> tuple[tuple[int, int, int, 
     """The tight box of a window's mask, in the picture, and the mask inside it."""
     if window.dtype not in (np.bool_, np.uint8):
         raise ValueError(f"masks of dtype {window.dtype}: bool or uint8 is needed")
-    pixels = window.view(np.uint8)
+    pixels = window.astype(bool, copy=False)
     # Not cv2.boundingRect: OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
     rows = np.flatnonzero(pixels.any(axis=1))
     if not rows.size:
@@ -203,4 +205,4 @@ def _cut(top: int, left: int, window: np.ndarray) -> tuple[tuple[int, int, int, 
     y1, y2 = rows[0], rows[-1] + 1
     columns = np.flatnonzero(pixels[y1:y2].any(axis=0))
     x1, x2 = columns[0], columns[-1] + 1
-    return (left + x1, top + y1, left + x2, top + y2), pixels[y1:y2, x1:x2] != 0
+    return (left + x1, top + y1, left + x2, top + y2), pixels[y1:y2, x1:x2].copy(order="K")

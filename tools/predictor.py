@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple, Union
 
@@ -20,10 +21,11 @@ from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
 from model.device import select_device
 from model.head.solov2_decode import decode
-from model.masks import masks_at_picture_size
 from model.solov2 import RawPredictions, build_model
-from tools.checkpoint import load_checkpoint, load_weights
+from tools.checkpoint import Checkpoint, load_checkpoint, load_weights
+from tools.engines import choose_engine, compiled_engine, dynamic_engine, threads_of_a_cpu
 from tools.instances import Instances
+from tools.mask_windows import masks_at_picture_size
 from tools.pipeline import StageTimes, ordered_map, worker_threads
 
 Picture = Union[np.ndarray, str, Path]
@@ -56,6 +58,7 @@ class Predictor:
     weights: a checkpoint of ours; None takes the one that the config's `section` names; `untrained` (a seed) takes
     random weights.
     score: instances below it are left out; None takes the config's.
+    engine, precision: what runs the network and in which arithmetic; see tools.engines.
     Raises InputError where something does not exist or does not fit.
     """
 
@@ -68,9 +71,12 @@ class Predictor:
         untrained: int | None = None,
         score: float | None = None,
         device: str = "auto",
+        engine: str = "auto",
+        precision: str = "fp32",
         section: str = "test_cfg",
     ) -> None:
         self.device = select_device(device)
+        engine = choose_engine(engine, precision, self.device)
         self.config = load_config(config, overrides)
         if untrained is None:
             path = Path(weights or self._default_weights(section))
@@ -79,20 +85,19 @@ class Predictor:
             if not self.classes:
                 raise InputError(f"{path} holds a backbone to start training from; give a whole network's checkpoint")
             self.config = load_config(checkpoint.adapt(self.config), overrides)
-            self.network = build_model(self.config)
-            load_weights(
-                self.network,
-                checkpoint.weights,
-                path=path,
-                config_name=self.config.name,
-                made_for=self._name_with_number(checkpoint.config_name),
-            )
+            build = partial(self._trained_network, checkpoint, path)
+            weights, facts = checkpoint.weights, ()
         else:
             self.classes = read_class_list(self.config.classes_file)
             self.config = self.config.replace(num_classes=len(self.classes))
-            self.network = _untrained_network(self.config, untrained)
-        self.network.eval()
+            build = partial(untrained_network, self.config, untrained)
+            weights, facts = {}, ("untrained", untrained)
+        if engine == "dynamic":
+            self.engine = dynamic_engine(build())
+        else:
+            self.engine = compiled_engine(engine, precision, build, self.config, weights, *facts)
         self.score = self.config.test_cfg.score if score is None else score
+        self._pool = _decoding_pool()
 
     @classmethod
     def around(cls, network: paddle.nn.Layer, config: Config, classes: ClassList, *, score: float) -> Predictor:
@@ -101,8 +106,9 @@ class Predictor:
         predictor.device = paddle.get_device()
         predictor.config = config
         predictor.classes = classes
-        predictor.network = network
+        predictor.engine = dynamic_engine(network)
         predictor.score = score
+        predictor._pool = _decoding_pool()
         return predictor
 
     def __call__(self, pictures: Picture | Sequence[Picture] | Iterable[Picture]) -> Instances | list | Iterator:
@@ -136,11 +142,7 @@ class Predictor:
     def run(self, batch: Sequence[Prepared]) -> RawPredictions:
         """The network on a batch; the tensors stay on its device. Returns when they are there."""
         images = pad_to_batch([prepared.input for prepared in batch], self.config.data.size_divisor)
-        with paddle.no_grad():
-            raw = self.network(paddle.to_tensor(images))
-        if self.device.startswith("gpu"):
-            paddle.device.cuda.synchronize()
-        return raw
+        return self.engine(images)
 
     def warm_up(self) -> None:
         """Run everything once on a small empty picture, so that what is timed afterwards has no first-time costs."""
@@ -149,19 +151,20 @@ class Predictor:
 
     def finish(self, raw: RawPredictions, index: int, prepared: Prepared) -> Instances:
         """Decode picture `index` of a batch."""
-        decoded = decode(raw, index, self.config.head, self.config.nms)
-        shown = int((decoded.scores.numpy() >= self.score).sum())  # they stand in descending order
+        decoded = decode(raw, index, self.config.head, self.config.nms, self._pool.map)
+        shown = int((decoded.scores >= self.score).sum())  # they stand in descending order
         windows = masks_at_picture_size(
             decoded.soft_masks[:shown],
             resized=prepared.input.shape[:2],
             original=prepared.original_size,
             threshold=self.config.nms.mask_thr,
+            parallel=self._pool.map,
         )
         return Instances.from_windows(
             prepared.original_size,
             windows,
-            decoded.scores[:shown].numpy(),
-            decoded.classes[:shown].numpy(),
+            decoded.scores[:shown],
+            decoded.classes[:shown],
             self.classes.names,
             self.classes.ids,
         )
@@ -191,6 +194,13 @@ class Predictor:
     def _prepare(self, picture: Picture) -> Prepared:
         return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
 
+    def _trained_network(self, checkpoint: Checkpoint, path: Path) -> paddle.nn.Layer:
+        network = build_model(self.config)
+        made_for = self._name_with_number(checkpoint.config_name)
+        load_weights(network, checkpoint.weights, path=path, config_name=self.config.name, made_for=made_for)
+        network.eval()
+        return network
+
     @staticmethod
     def _name_with_number(config_name: str) -> str:
         numbers = {kind.name: number for number, kind in registry().items()}
@@ -216,6 +226,11 @@ def decoding_thread(threads: int) -> AbstractContextManager[Executor | None]:
     return worker_threads(min(threads, 1))
 
 
+def _decoding_pool() -> ThreadPoolExecutor:
+    """Threads that share the parts of one picture's decoding; they end with the predictor."""
+    return ThreadPoolExecutor(threads_of_a_cpu(), thread_name_prefix="decoding")
+
+
 def batched(items: Iterable, size: int) -> Iterator[list]:
     """Lists of `size` items in a row; the last one may be shorter."""
     batch = []
@@ -228,9 +243,10 @@ def batched(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
-def _untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
+def untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
     """Random weights under which some cells pass the score threshold, so that every step has something to do."""
     paddle.seed(seed)
     network = build_model(config)
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+    network.eval()
     return network

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Callable, NamedTuple
 
 import numpy as np
 import paddle
@@ -13,83 +14,105 @@ from config.base import HeadConfig, NMSConfig
 from model.matrix_nms import matrix_nms
 from model.solov2 import RawPredictions
 
-CHUNK = 64  # masks computed at a time, so that they stay in the processor's cache
+BLOCK_ON_CPU = 32  # cells looked at together: few enough for their masks to stay in the processor's cache ...
+BLOCK_ON_GPU = 256  # ... and many enough to keep a GPU busy
+BLOCKS = 4  # between two looks at whether more are needed
 
 
 class Decoded(NamedTuple):
     """The n instances of one picture in descending order of score; n may be 0."""
 
     soft_masks: Tensor  # float32 [n, h, w] probability of each pixel, at a quarter of the padded input's size
-    scores: Tensor  # float32 [n]
-    classes: Tensor  # int64 [n] counted from 0
+    scores: np.ndarray  # float32 [n]
+    classes: np.ndarray  # int64 [n] counted from 0
 
 
 class Candidates(NamedTuple):
-    """(cell, class) pairs above the threshold, and the masks of the cells they share."""
+    """The best (cell, class) pairs, in descending order of score."""
 
-    cells: Tensor  # int64 [n] index of the cell among all cells
-    classes: Tensor  # int64 [n]
-    rows: Tensor  # int64 [n] into `masks`
-    areas: Tensor  # float32 [n] pixels inside
-    scores: Tensor  # float32 [n]
-    masks: Tensor  # uint8 [m, pixels], one for each distinct cell: a cell has one mask, whatever its classes
+    cells: np.ndarray  # int64 [n] index of the cell among all cells
+    classes: np.ndarray  # int64 [n]
+    scores: np.ndarray  # float32 [n]
+    areas: np.ndarray  # float32 [n] pixels inside
+    masks: Tensor  # uint8 [m, pixels], one for each cell looked at: a cell has one mask, whatever its classes
+    rows: np.ndarray  # int64 [n] into `masks`
 
 
 @paddle.no_grad()
-def decode(raw: RawPredictions, index: int, head: HeadConfig, nms: NMSConfig) -> Decoded:
-    """The instances of picture `index` of a batch.
+def decode(
+    raw: RawPredictions, index: int, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map
+) -> Decoded:
+    """The instances of picture `index` of a batch; parallel: `map`, or that of a pool of threads.
 
     In the order of the original SOLO: threshold on the category score, masks, area filter, score times mean
     probability inside the mask, the best `nms_pre`, Matrix NMS, `update_thr`, the best `max_per_img`.
     """
     kernels, size = raw.kernels[index], raw.mask_feats.shape[2:]
     feats = raw.mask_feats[index].flatten(start_axis=1)  # [D, pixels]
-    found = _candidates(raw.scores[index], kernels, feats, head, nms)
-    if found is not None:
-        best = found.scores.argsort(descending=True)[: nms.nms_pre]
-        # `gather`, because indexing with a tensor takes forty times as long on a CPU.
-        cells, classes, rows, areas = (column.gather(best) for column in found[:4])
-        scores = matrix_nms(found.scores.gather(best), classes, found.masks.gather(rows), areas, nms)
-        kept = paddle.nonzero(scores >= nms.update_thr).flatten()
-    if found is None or kept.shape[0] == 0:
-        return Decoded(paddle.zeros([0, *size]), paddle.zeros([0]), paddle.zeros([0], dtype="int64"))
-    kept = kept.gather(scores.gather(kept).argsort(descending=True)[: nms.max_per_img])
-    soft_masks = F.sigmoid(kernels.gather(cells.gather(kept)) @ feats)
-    return Decoded(soft_masks.reshape([-1, *size]), scores.gather(kept), classes.gather(kept))
+    found = best_candidates(raw.scores[index], kernels, feats, head, nms, parallel)
+    scores = matrix_nms(found.scores, found.classes, found.masks, found.rows, found.areas, nms, parallel)
+    kept = np.argsort(-scores, kind="stable")[: nms.max_per_img]
+    kept = kept[scores[kept] >= nms.update_thr]
+    if not len(kept):
+        return Decoded(paddle.zeros([0, *size]), scores[kept], found.classes[kept])
+    soft_masks = F.sigmoid(kernels.gather(paddle.to_tensor(found.cells[kept])) @ feats)
+    return Decoded(soft_masks.reshape([-1, *size]), scores[kept], found.classes[kept])
 
 
-def _candidates(
-    scores: Tensor, kernels: Tensor, feats: Tensor, head: HeadConfig, nms: NMSConfig
-) -> Candidates | None:
-    """scores: [cells, classes]; kernels: [cells, D]; feats: [D, pixels]. None where no candidate is left."""
+def best_candidates(
+    scores: Tensor,
+    kernels: Tensor,
+    feats: Tensor,
+    head: HeadConfig,
+    nms: NMSConfig,
+    parallel: Callable[..., Iterable] = map,
+) -> Candidates:
+    """The `nms_pre` best candidates. scores: [cells, classes]; kernels: [cells, D]; feats: [D, pixels].
+
+    A candidate's score is its category score times a mean probability, so it is never above its category score. Cells
+    are looked at in descending order of their best category score, and once there are `nms_pre` candidates above what
+    is still to come, the masks of the other cells are not computed: there may be thousands of them.
+    """
     pairs = paddle.nonzero(scores > nms.score_thr)
-    if pairs.shape[0] == 0:
-        return None
-    distinct, rows = pairs[:, 0].unique(return_inverse=True)
-    masks, areas, sums = _masks_of_cells(kernels.gather(distinct), feats, nms.mask_thr)
-    smallest = np.repeat(head.strides, np.square(head.num_grids)).astype(np.float32)
-    excess = areas - paddle.to_tensor(smallest).gather(distinct)
-    kept = paddle.nonzero(excess.gather(rows) > 0).flatten()
-    if kept.shape[0] == 0:
-        return None
-    pairs, rows = pairs.gather(kept), rows.gather(kept)
-    certainty = (sums / areas).gather(rows)  # mean probability inside the mask
+    values = scores.gather_nd(pairs).numpy() if len(pairs) else np.zeros(0, np.float32)
+    cells, classes = pairs.numpy().reshape(-1, 2).T
+    smallest = np.repeat(head.strides, np.square(head.num_grids))  # area in pixels that a mask must exceed
+    best_of_cell = np.zeros(len(smallest), np.float32)
+    np.maximum.at(best_of_cell, cells, values)
+    order = np.argsort(-best_of_cell, kind="stable")[: len(np.unique(cells))]
+    areas, certainty = np.zeros((2, len(smallest)), np.float32)  # of the cells looked at so far
+    masks = []
+
+    def look_at(chosen: np.ndarray) -> Tensor:
+        inside, areas[chosen], sums = _masks_of_cells(kernels.gather(paddle.to_tensor(chosen)), feats, nms.mask_thr)
+        large = areas[chosen] > smallest[chosen]
+        certainty[chosen] = np.where(large, sums / np.maximum(areas[chosen], 1), 0)
+        return inside
+
+    block = BLOCK_ON_CPU if feats.place.is_cpu_place() else BLOCK_ON_GPU
+    for start in range(0, len(order), BLOCKS * block):
+        chosen, rest = order[start : start + BLOCKS * block], order[start + BLOCKS * block :]
+        masks += parallel(look_at, np.split(chosen, range(block, len(chosen), block)))
+        if len(rest) and (values * certainty[cells] > best_of_cell[rest[0]]).sum() >= nms.nms_pre:
+            break
+    scored = values * certainty[cells]
+    best = np.argsort(-scored, kind="stable")[: nms.nms_pre]
+    best = best[scored[best] > 0]
+    place = np.zeros(len(smallest), np.int64)
+    place[order] = np.arange(len(order))
     return Candidates(
-        cells=pairs[:, 0],
-        classes=pairs[:, 1],
-        rows=rows,
-        areas=areas.gather(rows),
-        scores=scores.gather_nd(pairs) * certainty,
-        masks=masks,
+        cells=cells[best],
+        classes=classes[best],
+        scores=scored[best],
+        areas=areas[cells[best]],
+        masks=paddle.concat(masks) if masks else paddle.zeros([0, feats.shape[1]], dtype="uint8"),
+        rows=place[cells[best]],
     )
 
 
-def _masks_of_cells(kernels: Tensor, feats: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor]:
+def _masks_of_cells(kernels: Tensor, feats: Tensor, threshold: float) -> tuple[Tensor, np.ndarray, np.ndarray]:
     """The dynamic 1x1 convolution, a matrix product: masks uint8 [m, pixels], their areas [m], sums inside [m]."""
     ones = paddle.ones([feats.shape[1]])  # sums as products: Paddle's reduction takes four times as long on a CPU
-    chunks = []
-    for start in range(0, kernels.shape[0], CHUNK):
-        soft = F.sigmoid(kernels[start : start + CHUNK] @ feats)
-        inside = (soft > threshold).astype("float32")
-        chunks.append((inside.astype("uint8"), inside @ ones, (soft * inside) @ ones))
-    return tuple(paddle.concat(parts) for parts in zip(*chunks))
+    soft = F.sigmoid(kernels @ feats)
+    inside = (soft > threshold).astype("float32")
+    return inside.astype("uint8"), (inside @ ones).numpy(), ((soft * inside) @ ones).numpy()

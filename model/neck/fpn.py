@@ -8,6 +8,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.base import NeckConfig
+from model.resize import double_nearest
 
 
 class FPN(nn.Layer):
@@ -26,6 +27,6 @@ class FPN(nn.Layer):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         merged = [lateral(feature) for lateral, feature in zip(self.lateral_convs, features)]
         for level in range(len(merged) - 1, 0, -1):
-            merged[level - 1] = merged[level - 1] + F.interpolate(merged[level], scale_factor=2, mode="nearest")
+            merged[level - 1] = merged[level - 1] + double_nearest(merged[level])
         outputs = [conv(feature) for conv, feature in zip(self.output_convs, merged)]
         return [*outputs, F.max_pool2d(outputs[-1], kernel_size=1, stride=2)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import paddle
@@ -11,6 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from config.base import HeadConfig, NMSConfig
+from model.head import solov2_decode
 from model.head.solov2_decode import Decoded, decode
 from model.solov2 import RawPredictions
 
@@ -32,8 +35,8 @@ def raw_predictions(scores, masks) -> RawPredictions:
 
 def found(decoded: Decoded) -> list[tuple[int, float, str]]:
     """(class, score, mask) of each instance, checked for their types."""
-    assert decoded.soft_masks.dtype == decoded.scores.dtype == paddle.float32
-    assert decoded.classes.dtype == paddle.int64
+    assert decoded.soft_masks.dtype == paddle.float32
+    assert decoded.scores.dtype == np.float32 and decoded.classes.dtype == np.int64
     count = decoded.scores.shape[0]
     assert decoded.soft_masks.shape[0] == decoded.classes.shape[0] == count
     rows = decoded.soft_masks.flatten(start_axis=1).numpy() > 0.5
@@ -175,18 +178,33 @@ def random_batch(seed: int, *, head: HeadConfig, size: int, busy: float) -> RawP
         max_per_img=st.sampled_from([1, 4, 100]),
     ),
     busy=st.sampled_from([0.1, 0.7]),
+    blocks=st.sampled_from([(1, 1), (2, 3), (solov2_decode.BLOCK_ON_CPU, solov2_decode.BLOCKS)]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_equals_the_dense_steps(head, nms, busy, seed):
+def test_equals_the_dense_steps(head, nms, busy, blocks, seed):
     raw = random_batch(seed, head=head, size=1, busy=busy)
     expected = dense(raw, 0, head, nms)
-    decoded = decode(raw, 0, head, nms)
+    with patch.multiple(solov2_decode, BLOCK_ON_CPU=blocks[0], BLOCKS=blocks[1]), ThreadPoolExecutor(2) as pool:
+        decoded = decode(raw, 0, head, nms, pool.map)
     assert decoded.classes.tolist() == [class_id for class_id, _, _ in expected]
-    np.testing.assert_allclose(decoded.scores.numpy(), [score for _, _, score in expected], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(decoded.scores, [score for _, _, score in expected], rtol=1e-4, atol=1e-6)
     cells = [cell for _, cell, _ in expected]
     logits = raw.kernels[0].numpy()[cells] @ raw.mask_feats[0].flatten(start_axis=1).numpy()
     soft = (1 / (1 + np.exp(-logits))).reshape(-1, 5, 7)
     np.testing.assert_allclose(decoded.soft_masks.numpy(), soft, atol=1e-5)
+
+
+@patch.multiple(solov2_decode, BLOCK_ON_CPU=2, BLOCKS=1)
+def test_masks_that_cannot_be_among_the_best_are_not_computed():
+    head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
+    raw = random_batch(0, head=head, size=1, busy=0.9)
+    inputs = raw.scores[0], raw.kernels[0], raw.mask_feats[0].flatten(start_axis=1), head
+    everything, few = (solov2_decode.best_candidates(*inputs, replace(NMS, nms_pre=count)) for count in (500, 5))
+    assert everything.masks.shape[0] > 90 > 50 > few.masks.shape[0]
+    for column in ("cells", "classes", "scores", "areas"):
+        assert np.array_equal(getattr(few, column), getattr(everything, column)[:5])
+    ours, theirs = (found.masks.numpy()[found.rows[:5]] for found in (few, everything))
+    assert np.array_equal(ours, theirs)
 
 
 @settings(max_examples=10)
@@ -197,4 +215,4 @@ def test_a_picture_of_a_batch_decodes_as_it_does_alone(size, seed):
     for index in range(size):
         alone = RawPredictions(*(part[index : index + 1] for part in raw))
         for ours, single in zip(decode(raw, index, head, NMS), decode(alone, 0, head, NMS)):
-            assert np.array_equal(ours.numpy(), single.numpy())
+            assert np.array_equal(np.asarray(ours), np.asarray(single))

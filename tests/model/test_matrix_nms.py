@@ -26,15 +26,17 @@ def factors(masks, classes, config: NMSConfig) -> np.ndarray:
         masks = np.array([[pixel == "#" for pixel in row] for row in masks])
     masks = np.asarray(masks, np.uint8)
     scores = np.linspace(0.9, 0.1, 9, dtype=np.float32)[: len(masks)]
+    rows = np.arange(len(masks))[::-1]
     lowered = matrix_nms(
-        paddle.to_tensor(scores),
-        paddle.to_tensor(np.asarray(classes, np.int64)),
-        paddle.to_tensor(masks),
-        paddle.to_tensor(masks.sum(axis=1).astype(np.float32)),
+        scores,
+        np.asarray(classes, np.int64),
+        paddle.to_tensor(masks[::-1].copy()),
+        rows,
+        masks.sum(axis=1).astype(np.float32),
         config,
     )
-    assert lowered.shape == [len(masks)]
-    return lowered.numpy() / scores
+    assert lowered.shape == (len(masks),) and lowered.dtype == np.float32
+    return lowered / scores
 
 
 @pytest.mark.parametrize(

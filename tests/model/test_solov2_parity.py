@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import paddle
@@ -13,13 +14,13 @@ from convert.conversion import fill, network_shapes
 from convert.names import PPDET_0_5, PPDET_2, SOLO
 from data.preprocess import pad_to_batch, preprocess
 from model.head.solov2 import points_nms
-from model.head.solov2_decode import _candidates, decode
-from model.masks import masks_at_picture_size
+from model.head.solov2_decode import best_candidates, decode
 from model.matrix_nms import matrix_nms
 from model.solov2 import build_model
 from tests.parity import Fixture, needs_parity, picture, relative_errors
 from tools.checkpoint import load_weights
 from tools.instances import Instances
+from tools.mask_windows import masks_at_picture_size
 
 pytestmark = needs_parity
 
@@ -115,18 +116,16 @@ def test_candidates_and_matrix_nms(computed):
         assert [int(level.sum()) for level in levels] == recorded["candidates_per_level"].tolist()
     else:
         assert above.sum() == len(recorded["cand/cell"])
-    found = _candidates(
-        raw.scores[0], raw.kernels[0], raw.mask_feats[0].flatten(start_axis=1), config.head, config.nms
-    )
+    inputs = raw.scores[0], raw.kernels[0], raw.mask_feats[0].flatten(start_axis=1), config.head
     if "nms/n_after_area_filter" not in recorded:
         return  # PaddleDetection's recordings hold padding rows from here on
-    assert len(found.scores) == recorded["nms/n_after_area_filter"]
-    best = found.scores.argsort(descending=True)[: config.nms.nms_pre]
-    scores = found.scores.gather(best)
-    np.testing.assert_allclose(scores.numpy(), recorded["nms/pre_scores"], atol=2e-4)
-    masks = found.masks.gather(found.rows.gather(best))
-    decayed = matrix_nms(scores, found.classes.gather(best), masks, found.areas.gather(best), config.nms)
-    np.testing.assert_allclose(np.sort(decayed.numpy()), np.sort(recorded["nms/decayed"]), atol=2e-4)
+    everything = best_candidates(*inputs, replace(config.nms, nms_pre=10**6))
+    assert len(everything.scores) == recorded["nms/n_after_area_filter"]
+    found = best_candidates(*inputs, config.nms)
+    np.testing.assert_allclose(found.scores, recorded["nms/pre_scores"], atol=2e-4)
+    assert (found.scores == everything.scores[: config.nms.nms_pre]).all()
+    decayed = matrix_nms(found.scores, found.classes, found.masks, found.rows, found.areas, config.nms)
+    np.testing.assert_allclose(np.sort(decayed), np.sort(recorded["nms/decayed"]), atol=2e-4)
 
 
 def test_instances(computed):
@@ -135,7 +134,7 @@ def test_instances(computed):
     size = (480, 640)
     windows = masks_at_picture_size(decoded.soft_masks, resized=resized, original=size, threshold=config.nms.mask_thr)
     names = [""] * config.num_classes
-    found = Instances.from_windows(size, windows, decoded.scores.numpy(), decoded.classes.numpy(), names, names)
+    found = Instances.from_windows(size, windows, decoded.scores, decoded.classes, names, names)
     unmatched, extra = match(fixture, found)
     for row in unmatched:
         assert sits_on_threshold(fixture, row, raw, config)

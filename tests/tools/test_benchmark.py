@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import subprocess
 import sys
@@ -12,11 +11,10 @@ from data.images import write_image
 from tests import tiny
 
 BENCHMARK = Path(__file__).resolve().parent.parent.parent / "tools" / "benchmark.py"
-NETWORK = [f"--config={tiny.CONFIG}", *itertools.chain.from_iterable(("-o", text) for text in tiny.OVERRIDES)]
 
 
 def benchmark(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, BENCHMARK, *NETWORK, "--untrained=0", *arguments]
+    command = [sys.executable, BENCHMARK, *tiny.OPTIONS, "--untrained=0", *arguments]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, cwd=cwd)
 
 

@@ -18,7 +18,7 @@ from config.errors import InputError
 from data.class_lists import ClassList
 from tests import tiny
 from tools.checkpoint import Checkpoint, compare_shapes, load_checkpoint, load_weights, save_checkpoint
-from tools.predictor import Predictor
+from tools.predictor import untrained_network
 
 SMALL = Checkpoint(
     weights={"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3)},
@@ -49,8 +49,10 @@ def trained(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "tiny.pdparams"
     folder = path.parent
     (folder / "classes.txt").write_text("7\tcap\n12\tring\n31\tbelt\n")
-    source = Predictor(tiny.CONFIG, untrained=5, overrides=[*tiny.OVERRIDES, f"classes_path={folder / 'classes.txt'}"])
-    weights = {name: value.numpy() for name, value in source.network.state_dict().items()}
+    overrides = [*tiny.OVERRIDES, f"classes_path={folder / 'classes.txt'}"]
+    source = tiny.predictor(tiny.CONFIG, untrained=5, overrides=overrides)
+    network = untrained_network(source.config, 5)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
     save_checkpoint(path, Checkpoint(weights, source.classes, source.config.name, tiny.OVERRIDES))
     return path
 
@@ -240,13 +242,13 @@ def test_the_overrides_of_a_checkpoint_are_applied_and_the_users_own_win(trained
     adapted = load_checkpoint(trained).adapt(config)
     assert (adapted.data.short_side, adapted.head.num_grids) == (64, (12, 10, 8, 6, 4))
     assert (config.data.short_side, config.num_classes) == (448, 80)
-    predictor = Predictor(tiny.CONFIG, trained, overrides=["data.short_side=48", "test_cfg.score=0.5"])
+    predictor = tiny.predictor(tiny.CONFIG, trained, overrides=["data.short_side=48", "test_cfg.score=0.5"])
     assert (predictor.config.data.short_side, predictor.config.data.long_side) == (48, 96)
     assert predictor.score == 0.5
 
 
 def test_the_number_of_classes_follows_the_checkpoint(trained):
-    predictor = Predictor(tiny.CONFIG, trained)
+    predictor = tiny.predictor(tiny.CONFIG, trained)
     assert predictor.config.num_classes == 3
     assert predictor.classes == ClassList(names=("cap", "ring", "belt"), ids=(7, 12, 31))
     found = predictor(tiny.scene(1))
@@ -259,12 +261,12 @@ def test_a_backbone_alone_is_refused_with_a_reason(trained, tmp_path):
     path = tmp_path / "resnet18_imagenet.pdparams"
     save_checkpoint(path, Checkpoint(weights, ClassList((), ()), config_name=""))
     with pytest.raises(InputError, match=r"resnet18_imagenet\.pdparams"):
-        Predictor(tiny.CONFIG, path)
+        tiny.predictor(tiny.CONFIG, path)
 
 
 def test_the_wrong_config_is_named_together_with_the_right_one(trained):
     with pytest.raises(InputError) as caught:
-        Predictor(1, trained)
+        tiny.predictor(1, trained)
     assert str(trained) in str(caught.value)
     assert "solov2_light_448_r50_fpn_8gpu_3x" in str(caught.value)
     assert "solov2_light_448_r18_fpn_8gpu_3x" in str(caught.value), "the config that the file was made for"

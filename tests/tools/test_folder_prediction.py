@@ -90,7 +90,7 @@ def test_polygons_come_on_demand(photos, tmp_path):
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_threads_change_nothing_in_the_results(photos, tmp_path, batch_size):
     overrides = [*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"]
-    predictor = Predictor(tiny.CONFIG, untrained=0, overrides=overrides)
+    predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides)
     contents = set()
     for threads in (0, 1, 4):
         predict_files(predictor, files(photos)[:7], results=tmp_path / "rows.json", polygons=True, threads=threads)
@@ -104,7 +104,8 @@ def test_unreadable_pictures_are_named_counted_and_left_out(photos, tmp_path, ca
     cut_off = tmp_path / "cut.png"
     cut_off.write_bytes(good[0].read_bytes()[:-100])
     paths = [tmp_path / "none.jpg", good[0], good[1], cut_off, good[2], good[3], tmp_path]
-    predictor = Predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"])
+    overrides = [*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"]
+    predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides)
     report = predict_files(predictor, paths, drawings=tmp_path / "drawn", results=tmp_path / "rows.json", threads=2)
     assert (report.pictures, len(report.problems)) == (4, 3)
     assert [problem.partition(": ")[0] for problem in report.problems] == [str(paths[i]) for i in (0, 3, 6)]

@@ -67,7 +67,7 @@ def test_a_stream_takes_pictures_only_a_little_ahead(threads):
 
 
 def test_threads_and_batches_change_nothing():
-    together = Predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, "test_cfg.batch_size=2"])
+    together = tiny.predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, "test_cfg.batch_size=2"])
     same_size = [tiny.scene(seed) for seed in range(5)]
     alone = [rows(found) for found in tiny.tiny_predictor().stream(same_size, threads=0)]
     for threads in (0, 1, 4):
@@ -139,7 +139,7 @@ def test_every_size_of_picture_works(height, width):
 
 @pytest.mark.parametrize("override", ["test_cfg.score=1", "nms.score_thr=0.99", "nms.update_thr=0.99"])
 def test_nothing_found_is_an_ordinary_answer(override):
-    predictor = Predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, override])
+    predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, override])
     found = predictor(SCENES[0])
     assert len(found) == 0
     assert found.masks.shape == (0, 80, 120)
@@ -151,14 +151,14 @@ def test_nothing_found_is_an_ordinary_answer(override):
 def test_the_score_is_a_lower_bound_that_takes_from_the_end():
     everything = tiny.tiny_predictor()(SCENES[0])
     bound = float(everything.scores[2])
-    some = Predictor(tiny.CONFIG, untrained=0, overrides=tiny.OVERRIDES, score=bound)(SCENES[0])
+    some = tiny.predictor(tiny.CONFIG, untrained=0, overrides=tiny.OVERRIDES, score=bound)(SCENES[0])
     assert rows(some) == rows(everything)[: int((everything.scores >= bound).sum())]
 
 
 def test_predictors_of_different_configs_do_not_disturb_each_other():
     first = tiny.tiny_predictor()
     before = rows(first(SCENES[0]))
-    other = Predictor(1, untrained=1, overrides=[*tiny.OVERRIDES, "data.short_side=32", "nms.score_thr=0.011"])
+    other = tiny.predictor(1, untrained=1, overrides=[*tiny.OVERRIDES, "data.short_side=32", "nms.score_thr=0.011"])
     between = rows(other(SCENES[0]))
     assert rows(first(SCENES[0])) == before
     assert rows(other(SCENES[0])) == between
@@ -170,9 +170,9 @@ def test_predictors_of_different_configs_do_not_disturb_each_other():
 
 
 def test_a_seed_decides_the_random_weights():
-    again = Predictor(tiny.CONFIG, untrained=0, overrides=tiny.OVERRIDES)
+    again = tiny.predictor(tiny.CONFIG, untrained=0, overrides=tiny.OVERRIDES)
     assert rows(again(SCENES[0])) == rows(tiny.tiny_predictor()(SCENES[0]))
-    another = Predictor(tiny.CONFIG, untrained=1, overrides=tiny.OVERRIDES)
+    another = tiny.predictor(tiny.CONFIG, untrained=1, overrides=tiny.OVERRIDES)
     assert rows(another(SCENES[0])) != rows(tiny.tiny_predictor()(SCENES[0]))
 
 
@@ -193,7 +193,7 @@ def test_prediction_works_from_any_thread_and_keeps_no_gradients():
 
 
 def test_two_threads_may_use_two_predictors_at_once():
-    predictors = [Predictor(tiny.CONFIG, untrained=seed, overrides=tiny.OVERRIDES) for seed in (0, 1)]
+    predictors = [tiny.predictor(tiny.CONFIG, untrained=seed, overrides=tiny.OVERRIDES) for seed in (0, 1)]
     expected = [[rows(found) for found in predictor(SCENES)] for predictor in predictors]
     outcome = {}
 
@@ -232,7 +232,7 @@ def test_a_missing_checkpoint_names_its_converters_and_publishers(monkeypatch, t
 )
 def test_mistakes_are_user_errors_that_name_them(options, named):
     with pytest.raises(InputError, match=named):
-        Predictor(**{"config": 3, "untrained": 0, **options})
+        tiny.predictor(**{"config": 3, "untrained": 0, **options})
 
 
 @pytest.mark.parametrize(
@@ -255,12 +255,12 @@ def test_mistakes_are_user_errors_that_name_them(options, named):
 def test_a_value_that_makes_no_sense_is_refused_before_anything_runs(override):
     """Not a traceback from within the network, and not, which is worse, a result of something else."""
     with pytest.raises(InputError, match=override.partition("=")[0].rpartition(".")[2]):
-        Predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, override])
+        tiny.predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, override])
 
 
 def test_a_config_object_is_as_good_as_its_number():
     config = load_config(tiny.CONFIG, tiny.OVERRIDES)
-    assert rows(Predictor(config, untrained=0)(SCENES[0])) == rows(tiny.tiny_predictor()(SCENES[0]))
+    assert rows(tiny.predictor(config, untrained=0)(SCENES[0])) == rows(tiny.tiny_predictor()(SCENES[0]))
 
 
 @settings(max_examples=50)

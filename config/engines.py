@@ -1,0 +1,13 @@
+"""What can run a network, and in which arithmetic."""
+
+# The precisions of each engine, its default first.
+ENGINES = {
+    "dynamic": ("fp32",),
+    "static": ("fp32", "bf16"),
+    "onnx": ("fp32",),
+    "openvino": ("fp32", "bf16"),
+}
+PRECISIONS = ("fp32", "bf16")
+
+# Packages beside Paddle that an engine needs; each engine here is an extra of the same name in pyproject.toml.
+PACKAGES = {"onnx": ("onnxruntime", "paddle2onnx"), "openvino": ("openvino", "paddle2onnx")}

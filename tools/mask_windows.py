@@ -1,0 +1,78 @@
+"""From soft masks of the network to masks at the size of the picture: only the part that a mask can reach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Callable
+
+import cv2
+import numpy as np
+from paddle import Tensor
+
+from model.masks import enlarged_masks
+from model.resize import bilinear_matrix
+
+Size = tuple[int, int]
+Window = tuple[int, int, np.ndarray]  # top, left, bool [rows, columns]
+SMALL = 1 / 4  # share of the picture below which a window by matrices is faster than the whole picture by OpenCV
+
+
+def masks_at_picture_size(
+    soft_masks: Tensor,
+    *,
+    resized: Size,
+    original: Size,
+    threshold: float,
+    parallel: Callable[..., Iterable] = map,
+) -> Iterable[Window]:
+    """Enlarge soft masks to the picture and cut them at a threshold.
+
+    soft_masks: float32 [n, h, w] at a quarter of the padded input's size; resized: (height, width) of the picture
+    within the padded input; original: of the picture itself. The same as two bilinear resizes with a cut between them,
+    as in the original SOLO. parallel: `map`, or that of a pool of threads.
+    Gives a window of each mask, whose columns lie in memory one after another, as COCO's run-length encoding counts
+    them; outside of it the mask is 0.
+    """
+    if not soft_masks.place.is_cpu_place():
+        masks = enlarged_masks(soft_masks, resized=resized, original=original, threshold=threshold)
+        return ((0, 0, np.asfortranarray(mask)) for mask in masks)
+    rows = _axis_matrix(soft_masks.shape[1], resized[0], original[0])
+    columns = _axis_matrix(soft_masks.shape[2], resized[1], original[1])
+
+    def window_of(soft: np.ndarray) -> Window:
+        inside = soft > threshold  # [w, h], and so is all that follows
+        # A resized pixel exceeds the threshold only where one of the pixels that it is made of does.
+        top, bottom, y0, y1 = _reach(rows, inside.any(axis=0))
+        left, right, x0, x1 = _reach(columns, inside.any(axis=1))
+        if (bottom - top) * (right - left) < SMALL * original[0] * original[1]:
+            enlarged = columns[left:right, x0:x1] @ soft[x0:x1, y0:y1] @ rows[top:bottom, y0:y1].T
+        else:
+            top, left, enlarged = 0, 0, _two_resizes(soft, resized, original)
+        return top, left, (enlarged > threshold).T
+
+    return parallel(window_of, soft_masks.numpy().transpose(0, 2, 1))
+
+
+@lru_cache(maxsize=8)
+def _axis_matrix(quarter: int, resized: int, original: int) -> np.ndarray:
+    """One axis of both resizes, to the padded size, cut, and to the picture's size, as one [original, quarter]."""
+    padded = bilinear_matrix(quarter, quarter * 4)[:resized]
+    return (bilinear_matrix(resized, original) @ padded).astype(np.float32)
+
+
+def _reach(matrix: np.ndarray, occupied: np.ndarray) -> tuple[int, int, int, int]:
+    """Outputs that occupied inputs can reach, and the inputs that these outputs need: two half-open ranges."""
+    outputs = np.flatnonzero(matrix @ occupied)
+    if not len(outputs):
+        return 0, 0, 0, 0
+    top, bottom = outputs[0], outputs[-1] + 1
+    inputs = np.flatnonzero(matrix[top:bottom].any(axis=0))
+    return top, bottom, inputs[0], inputs[-1] + 1
+
+
+def _two_resizes(soft: np.ndarray, resized: Size, original: Size) -> np.ndarray:
+    """[w, h] to [W, H]."""
+    width, height = soft.shape
+    padded = cv2.resize(np.ascontiguousarray(soft), (4 * height, 4 * width), interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(padded[: resized[1], : resized[0]], original, interpolation=cv2.INTER_LINEAR)
