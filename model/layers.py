@@ -10,6 +10,8 @@ from paddle.nn import functional as F
 from paddle.regularizer import L2Decay
 from paddle.vision.ops import deform_conv2d
 
+from model.resize import shape_of
+
 
 def norm_layer(
     kind: str, channels: int, *, groups: int = 32, trainable: bool = True, lr_mult: float = 1.0
@@ -38,7 +40,7 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.portable:
             return nn.GroupNorm.forward(self, x)
-        normalised = F.instance_norm(x.reshape([0, self._num_groups, -1]), eps=self._epsilon).reshape(x.shape)
+        normalised = F.instance_norm(x.reshape([0, self._num_groups, -1]), eps=self._epsilon).reshape(shape_of(x))
         return normalised * self.weight.reshape([-1, 1, 1]) + self.bias.reshape([-1, 1, 1])
 
 
@@ -164,7 +166,7 @@ def append_coordinates(x: Tensor) -> Tensor:
 
 def coordinates_of(x: Tensor) -> Tensor:
     """[N, 2, H, W] for [N, C, H, W]: x and y of each position, from -1 to 1."""
-    batch, _, height, width = x.shape
+    batch, _, height, width = shape_of(x)
     xs = paddle.linspace(-1, 1, width, dtype=x.dtype).reshape([1, 1, 1, width]).expand([batch, 1, height, width])
     ys = paddle.linspace(-1, 1, height, dtype=x.dtype).reshape([1, 1, height, 1]).expand([batch, 1, height, width])
     return paddle.concat([xs, ys], axis=1)

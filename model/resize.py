@@ -23,7 +23,8 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     if not static and (not x.place.is_cpu_place() or max(*size, *x.shape[2:]) > LONGEST_BY_MATRIX):
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     matrix = _matrix_in_graph if static else _matrix
-    rows, columns = matrix(x.shape[2], size[0]), matrix(x.shape[3], size[1])
+    height, width = shape_of(x)[2:]
+    rows, columns = matrix(height, size[0]), matrix(width, size[1])
     maps = x.flatten(stop_axis=1)  # three axes, because Paddle 3.3 multiplies a convolution's four wrongly on oneDNN
     resized = paddle.matmul(paddle.matmul(rows, maps), columns, transpose_y=True)
     return resized.reshape([-1, x.shape[1], *size])
@@ -31,9 +32,17 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def double_nearest(x: Tensor) -> Tensor:
     """[N, C, H, W] to [N, C, 2 * H, 2 * W]: each pixel four times."""
-    channels, height, width = x.shape[1:]
+    channels, height, width = shape_of(x)[1:]
     wide = paddle.stack([x, x], axis=4).reshape([-1, channels, height, 1, 2 * width])
     return paddle.concat([wide, wide], axis=3).reshape([-1, channels, 2 * height, 2 * width])
+
+
+def shape_of(x: Tensor) -> list[int | Tensor]:
+    """Whole numbers; in a static graph tensors for those that are known only when it runs."""
+    if paddle.in_dynamic_mode():
+        return x.shape
+    sides = paddle.shape(x)
+    return [sides[axis] if side == -1 else side for axis, side in enumerate(x.shape)]
 
 
 def _matrix_in_graph(before: int | Tensor, after: int | Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+import model
 from config.base import Config
 from config.engines import ENGINES, PACKAGES
 from config.errors import InputError
@@ -102,6 +103,8 @@ def export_static(network: nn.Layer, path: Path, *, portable: bool) -> None:
     for layer in network.sublayers():
         if isinstance(layer, GroupNorm):
             layer.portable = portable
+    # The networks have no branch that depends on data; translating their code would take most of the time.
+    paddle.jit.ignore_module([model])
     images = paddle.static.InputSpec([None, 3, None, None], "float32", "images")
     paddle.jit.save(paddle.jit.to_static(network, input_spec=[images], full_graph=True), str(path))
 
@@ -191,11 +194,11 @@ def _openvino_engine(path: Path, precision: str) -> Engine:
     core = openvino.Core()
     hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
     hints["INFERENCE_NUM_THREADS"] = threads_of_a_cpu()
-    model = core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints)
+    compiled_model = core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints)
 
     def run(images: np.ndarray) -> RawPredictions:
-        found = model(images)
-        return RawPredictions(*(paddle.to_tensor(np.array(found[output])) for output in model.outputs))
+        found = compiled_model(images)
+        return RawPredictions(*(paddle.to_tensor(np.array(found[output])) for output in compiled_model.outputs))
 
     return run
 

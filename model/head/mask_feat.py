@@ -8,7 +8,7 @@ from paddle import Tensor, nn
 
 from config.base import MaskFeatHeadConfig
 from model.layers import ConvNorm, append_coordinates
-from model.resize import resize_bilinear
+from model.resize import resize_bilinear, shape_of
 
 LEVELS = 4  # P2 to P5
 
@@ -50,4 +50,5 @@ class MaskFeatHead(nn.Layer):
 
 
 def _doubled(x: Tensor) -> Tensor:
-    return resize_bilinear(x, (x.shape[2] * 2, x.shape[3] * 2))
+    height, width = shape_of(x)[2:]
+    return resize_bilinear(x, (2 * height, 2 * width))

@@ -11,7 +11,7 @@ from paddle.nn import functional as F
 
 from config.base import HeadConfig
 from model.layers import ConvNorm, DropBlock, coordinates_of
-from model.resize import resize_bilinear
+from model.resize import resize_bilinear, shape_of
 
 PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal loss (Lin et al. 2017)
 
@@ -71,8 +71,8 @@ def _tower(in_channels: int, config: HeadConfig) -> nn.LayerList:
 def _split_levels(features: Sequence[Tensor]) -> list[Tensor]:
     """Strides 4, 8, 16, 32, 64 to 8, 8, 16, 32, 32: the first is halved, the last gets its neighbour's size."""
     first, *middle, last = features
-    half = (first.shape[2] // 2, first.shape[3] // 2)
-    return [resize_bilinear(first, half), *middle, resize_bilinear(last, tuple(middle[-1].shape[2:]))]
+    height, width = shape_of(first)[2:]
+    return [resize_bilinear(first, (height // 2, width // 2)), *middle, resize_bilinear(last, shape_of(middle[-1])[2:])]
 
 
 def points_nms(scores: Tensor) -> Tensor:
