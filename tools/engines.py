@@ -80,10 +80,11 @@ def compiled_engine(
     made = []
 
     def make(folder: Path) -> None:
+        network = build()  # which says in one line where the weights do not fit
         print(f"compiling {config.name} for --engine {name}, once ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
         with _silence():
-            export_static(build(), folder / GRAPH, portable=exchange)
+            export_static(network, folder / GRAPH, portable=exchange)
             if exchange:
                 _to_onnx(folder)
         made.append(time.perf_counter() - start)
