@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from config.errors import InputError
 
 CACHE_VARIABLE = "PADDLE_SOLO_CACHE"
 MANIFEST = "manifest.json"  # written last: SHA-256 of each file
+LOCK = ".lock"
 KEEP = 20  # entries used last; the others are removed when one is added
 
 
@@ -46,10 +48,12 @@ def compiled(key: str, make: Callable[[Path], None]) -> Path:
             make(made)
             sums = {path.name: _digest_of(path) for path in sorted(made.iterdir())}
             (made / MANIFEST).write_text(json.dumps(sums))
-            if folder.exists():  # damaged
-                folder.rename(Path(workshop) / "damaged")
-            with suppress(OSError):  # another process was faster
-                made.rename(folder)
+            with (folder.parent / LOCK).open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # for two renames: between them there is no entry
+                if not _is_whole(folder):  # or another process was faster
+                    if folder.exists():
+                        folder.rename(Path(workshop) / "damaged")
+                    made.rename(folder)
         if not _is_whole(folder):
             raise InputError(f"{folder}: what was just compiled is damaged; is the disk full?")
         _remove_oldest(folder.parent)

@@ -11,7 +11,7 @@ import pytest
 
 from config.errors import InputError
 from tools import compiled as module
-from tools.compiled import CACHE_VARIABLE, MANIFEST, cache_folder, compiled, key_of
+from tools.compiled import CACHE_VARIABLE, LOCK, MANIFEST, cache_folder, compiled, key_of
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b.bias": np.zeros(4, np.float32)}
 
@@ -32,13 +32,17 @@ class Maker:
         (folder / "network.pdiparams").write_bytes(bytes(range(256)))
 
 
+def entries(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir() if path.name != LOCK)
+
+
 def test_what_was_made_once_is_found_again(cache: Path) -> None:
     make = Maker()
     folder = compiled("key", make)
     assert folder == cache / "key" == compiled("key", make)
     assert make.calls == 1
     assert (folder / "network.json").read_text() == "graph"
-    assert [path.name for path in cache.iterdir()] == ["key"]
+    assert entries(cache) == ["key"]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_a_failure_leaves_nothing_behind(cache: Path) -> None:
 
     with pytest.raises(RuntimeError):
         compiled("key", fail)
-    assert list(cache.iterdir()) == []
+    assert entries(cache) == []
 
 
 def test_several_at_once_get_the_same_whole_entry(cache: Path) -> None:
@@ -80,7 +84,7 @@ def test_several_at_once_get_the_same_whole_entry(cache: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         folders = list(pool.map(lambda _: compiled("key", make), range(4)))
     assert set(folders) == {cache / "key"}
-    assert [path.name for path in cache.iterdir()] == ["key"]
+    assert entries(cache) == ["key"]
     assert compiled("key", Maker()) == cache / "key"
 
 
@@ -91,7 +95,7 @@ def test_the_entries_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyP
         os.utime(compiled(key, make), (1e9 - age, 1e9 - age))
     compiled("old", make)  # and so it is the one used last
     compiled("new", make)
-    assert sorted(path.name for path in cache.iterdir()) == ["new", "old"]
+    assert entries(cache) == ["new", "old"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(cache: Path) -> None:
