@@ -33,16 +33,17 @@ OPSET = 17
 def choose_engine(name: str, precision: str, device: str) -> str:
     """The engine that `auto` stands for, or the one named. Raises InputError where it cannot do what is asked.
 
-    On a CPU `auto` is the static graph, which is several times as fast; on a GPU the dynamic one, because there nothing
-    has been measured.
+    On a CPU `auto` is the static graph; on a GPU the dynamic one, because there nothing has been measured.
     """
     on_gpu = device.startswith("gpu")
+    if on_gpu and precision != "fp32":
+        raise InputError(f"--precision {precision}: is for CPUs here; use --device cpu or --precision fp32")
     if name == "auto":
-        name = "dynamic" if on_gpu and precision == "fp32" else "static"
+        name = "dynamic" if on_gpu else "static"
     if precision not in ENGINES[name]:
         able = " or ".join(engine for engine, precisions in ENGINES.items() if precision in precisions)
         raise InputError(f"--precision {precision}: engine {name} computes in {ENGINES[name][0]}; use --engine {able}")
-    if precision == "bf16" and not on_gpu and not paddle.base.core.supports_bfloat16():
+    if precision == "bf16" and not paddle.base.core.supports_bfloat16():
         raise InputError("--precision bf16: this processor has no AVX-512, which it needs; use --precision fp32")
     if on_gpu and name in PACKAGES:
         raise InputError(f"--engine {name}: runs on CPUs here; use --device cpu, or --engine dynamic or static")

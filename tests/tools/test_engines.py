@@ -69,6 +69,7 @@ def test_auto_is_compiled_on_a_cpu_and_dynamic_on_a_gpu():
     [
         ("dynamic", "bf16", "cpu", ["--precision bf16", "--engine static"]),
         ("onnx", "fp32", "gpu:0", ["--engine onnx", "--device cpu"]),
+        ("auto", "bf16", "gpu:0", ["--precision bf16", "--device cpu"]),
     ],
 )
 def test_what_an_engine_cannot_do_is_one_line(engine, precision, device, words):
