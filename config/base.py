@@ -140,9 +140,18 @@ class AugmentConfig:
     distort_hue: float = 18.0  # largest turn in degrees of 360
     crop: float = 0.0  # probability; a random part that covers instances (Liu et al. 2016)
     short_sides: tuple[int, ...] = ()  # pixels; one is drawn for each picture, or none: the side in `data`
+    # The first epoch has the first of short_sides, the second the second ..., and the last from then on; none is drawn.
+    # Small pictures at the beginning teach nearly as much and cost less (progressive learning, Tan and Le 2021).
+    side_by_epoch: bool = False
     flip: float = 0.5  # probability of a mirror image, left and right exchanged
     flip_vertical: float = 0.0  # probability of one with top and bottom exchanged
     turn: float = 0.0  # probability of a quarter turn
+
+    def in_epoch(self, epoch: int) -> AugmentConfig:
+        """What happens in one epoch, counted from 0, where `side_by_epoch` tells them apart."""
+        if not (self.side_by_epoch and self.short_sides):
+            return self
+        return replace(self, short_sides=(self.short_sides[min(epoch, len(self.short_sides) - 1)],))
 
 
 @dataclass(frozen=True)

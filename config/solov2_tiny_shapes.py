@@ -7,7 +7,7 @@ class SOLOv2TinyShapes(Config):
     """SOLOv2 with 1.5 million parameters for the generated pictures of shapes."""
 
     number = 20
-    data = replace(Config.data, short_side=352, long_side=352)
+    data = replace(Config.data, short_side=384, long_side=384)
     backbone = replace(
         Config.backbone,
         depth=18,
@@ -21,14 +21,19 @@ class SOLOv2TinyShapes(Config):
     head = replace(
         Config.head, channels=64, stacked_convs=2, norm_groups=8, num_grids=(20, 12, 8), strides=(8, 8, 16)
     )
-    target = replace(Config.target, scale_ranges=(0.0, 60.0, 45.0, 112.0, 90.0, 2048.0), soft_masks=True)
-    # Learnt at a size that costs less than the one it is used at, where the small shapes have more pixels.
-    augment = replace(Config.augment, short_sides=(320,), flip_vertical=0.5, turn=0.5)
+    target = replace(Config.target, scale_ranges=(0.0, 66.0, 50.0, 124.0, 100.0, 2048.0), soft_masks=True)
+    augment = replace(
+        Config.augment,
+        short_sides=(192, 192, 256, 256, 256, 320, 384, 384),
+        side_by_epoch=True,
+        flip_vertical=0.5,
+        turn=0.5,
+    )
     train_cfg = replace(
         Config.train_cfg,
         model_path="",
         batch_size=4,
-        epochs=7,
+        epochs=8,
         optimizer="adamw",
         weight_decay=0.05,
         lr=0.002,

@@ -88,12 +88,11 @@ class TrainingSet:
     def sample(self, epoch: int, place: int, index: int) -> Sample:
         """Record `index`, augmented as it is at this place of this epoch."""
         rng = np.random.default_rng([self.seed, _AUGMENTATION, epoch, place])
+        steps = self.config.augment.in_epoch(epoch)
         second = None
-        if needs_second(self.config.augment, rng):
+        if needs_second(steps, rng):
             second = load_sample(self.records[rng.integers(len(self.records))])
-        return augment(
-            load_sample(self.records[index]), second, augment=self.config.augment, data=self.config.data, rng=rng
-        )
+        return augment(load_sample(self.records[index]), second, augment=steps, data=self.config.data, rng=rng)
 
 
 @lru_cache(maxsize=2)

@@ -17,6 +17,7 @@ Square = tuple[int, int, int]  # left, top, side in pixels
 GRIDS = (
     "data.short_side=64",
     "data.long_side=64",
+    "augment.short_sides=()",
     "data.size_divisor=32",
     "head.num_grids=8,4,2",
     "head.strides=8,8,16",

@@ -19,6 +19,7 @@ SETTINGS = (
     "classes_path=data/coco_classes.txt",
     "data.short_side=384",
     "data.long_side=640",
+    "augment.short_sides=()",
     "augment.flip=0",
     "augment.flip_vertical=0",
     "augment.turn=0",

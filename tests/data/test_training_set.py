@@ -107,6 +107,12 @@ def counted(count: int, batch_size: int, accumulate: int) -> TrainingSet:
     return TrainingSet(range(count), load_config(trainings.CONFIG, settings), seed=0)
 
 
+def test_pictures_grow_from_epoch_to_epoch():
+    data = training_set("augment.short_sides=32,48,64", "augment.side_by_epoch=true")
+    sizes = [data.sample(epoch, place, place).image.shape[:2] for epoch in range(5) for place in range(3)]
+    assert sizes == [(side, side) for side in (32, 48, 64, 64, 64) for _ in range(3)]
+
+
 def test_a_batch_is_padded_to_its_largest_picture():
     """At its own size, 64 x 64, and enlarged to 96 x 96."""
     data = training_set("augment.short_sides=64,96", "data.long_side=96", "augment.turn=0")
