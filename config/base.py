@@ -299,6 +299,11 @@ class Config:
         return PROJECT / self.classes_path
 
     @property
+    def deformable(self) -> bool:
+        """Whether the network has deformable convolutions."""
+        return any(part.deform_version for part in (self.backbone, self.mask_feat_head, self.head))
+
+    @property
     def lists_its_classes(self) -> bool:
         """Whether `classes_path` is about the data in `train_path`: it is stated with it or by who is more specific.
 

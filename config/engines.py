@@ -9,5 +9,8 @@ ENGINES = {
 }
 PRECISIONS = ("fp32", "bf16")
 
+# What runs deformable networks fastest on a CPU, the best first; Paddle's own kernel comes after them.
+FASTEST_DEFORMABLE = ("openvino", "onnx")
+
 # Packages beside Paddle that an engine needs; each engine here is an extra of the same name in pyproject.toml.
 PACKAGES = {"onnx": ("onnxruntime", "paddle2onnx"), "openvino": ("openvino", "paddle2onnx")}

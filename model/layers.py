@@ -51,6 +51,8 @@ class DeformConv2D(nn.Layer):
     positions outside of the picture count as 0. `weight` has the layout of an ordinary convolution.
     """
 
+    portable = False  # with a modulation of 1 in v1 too: paddle2onnx translates nothing else
+
     def __init__(
         self,
         in_channels: int,
@@ -94,6 +96,8 @@ class DeformConv2D(nn.Layer):
         if self.version == 2:
             offset, mask = offset.split([2 * self.taps, self.taps], axis=1)
             mask = F.sigmoid(mask)
+        elif self.portable:
+            mask = paddle.ones_like(offset[:, : self.taps])
         return deform_conv2d(x, offset, self.weight, bias=self.bias, mask=mask, **self.geometry)
 
 

@@ -40,29 +40,38 @@ class SOLOv2(nn.Layer):
 
     def forward(self, images: Tensor) -> RawPredictions:
         """images: float32 [N, 3, H, W], normalised, H and W multiples of 32."""
+        cate_features, kernels, mask_feats = self.trunk(images)
+        return RawPredictions(self.scores(cate_features), kernels, mask_feats)
+
+    def trunk(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """All but the scores, which compare cells for equality and so are not for lower precision.
+
+        Returns what the scores are made of, [N, channels, S, S] of each level, and kernels and mask features as in
+        RawPredictions.
+        """
         features = self.neck(self.backbone(images))
-        cate_logits, kernels = self.head(features)
-        return self.raw_predictions(cate_logits, kernels, self.mask_feat_head(features))
+        cate_features, kernels = self.head.towers(features)
+        return cate_features, cells_in_rows(kernels), self.mask_feat_head(features)
+
+    def scores(self, cate_features: Sequence[Tensor]) -> Tensor:
+        """As in RawPredictions."""
+        return cell_scores(self.head.cate_logits(cate_features))
 
     def losses(self, images: Tensor, targets: Sequence[PictureTargets]) -> dict[str, LossSum]:
         """The losses of a batch by name; images as in `forward`, one item of `targets` for each."""
         features = self.neck(self.backbone(images))
         cate_logits, kernels = self.head(features)
         return solov2_losses(
-            _cells_in_rows(cate_logits), _cells_in_rows(kernels), self.mask_feat_head(features), targets, self.loss
-        )
-
-    @staticmethod
-    def raw_predictions(cate_logits: list[Tensor], kernels: list[Tensor], mask_feats: Tensor) -> RawPredictions:
-        """Join the levels of the head: [N, classes or D, S, S] each."""
-        return RawPredictions(
-            scores=_cells_in_rows([points_nms(F.sigmoid(logits)) for logits in cate_logits]),
-            kernels=_cells_in_rows(kernels),
-            mask_feats=mask_feats,
+            cells_in_rows(cate_logits), cells_in_rows(kernels), self.mask_feat_head(features), targets, self.loss
         )
 
 
-def _cells_in_rows(levels: list[Tensor]) -> Tensor:
+def cell_scores(cate_logits: Sequence[Tensor]) -> Tensor:
+    """Logits [N, classes, S, S] of each level to the scores of RawPredictions."""
+    return cells_in_rows([points_nms(F.sigmoid(level)) for level in cate_logits])
+
+
+def cells_in_rows(levels: Sequence[Tensor]) -> Tensor:
     """[N, C, S, S] of each level to [N, cells, C]."""
     return paddle.concat([level.flatten(start_axis=2).transpose([0, 2, 1]) for level in levels], axis=1)
 

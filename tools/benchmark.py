@@ -1,27 +1,49 @@
 """Time the stages of prediction on a folder of pictures, from reading a file to a COCO results file.
 
     python tools/benchmark.py --config=1 --images photos
-    python tools/benchmark.py --config=1 --images photos --untrained=0 --json times.json
+    python tools/benchmark.py --config=0,1 --images photos --untrained=0 --vs dynamic --json times.json
 
 By default the stages run one after another, so that none is timed while another one uses the processor; --threads 4
-times the pipeline of demo.py instead. Each stage's median, 95th percentile and total are milliseconds a picture.
+times the pipeline of demo.py instead. Each stage has its median and 95th percentile in milliseconds a picture. GFLOP
+are those of the network's convolutions for the first picture, two operations for a multiplication and its addition.
+The peak they are compared with is measured in the same run, on a CPU: 3x3 convolutions of 256 channels at 64 x 64,
+one after another, by the static engine in the same precision, the fastest of ten runs. Each line of the table comes
+from a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
+import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from config.engines import ENGINES  # noqa: E402
 from config.errors import InputError  # noqa: E402
-from data.images import find_images  # noqa: E402
+from data.images import ImageError, find_images, read_image  # noqa: E402
+from data.preprocess import pad_to_batch  # noqa: E402
 from model import paddle  # noqa: E402
-from tools.cli import Parser, add_network_options, config_of, natural_number, network_options, positive_number, run  # noqa: E402
+from model.solov2 import build_model  # noqa: E402
+from tools.cli import (  # noqa: E402
+    Parser,
+    add_network_options,
+    columns,
+    config_of,
+    natural_number,
+    network_options,
+    positive_number,
+    run,
+)
 from tools.folder_prediction import predict_files, write_json  # noqa: E402
 from tools.memory import peak_memory  # noqa: E402
+from tools.operations import count_operations, measured_peak  # noqa: E402
 from tools.predictor import Predictor  # noqa: E402
 
 
@@ -31,8 +53,27 @@ def main() -> int:
     parser.add_argument("--images", nargs="+", required=True, metavar="PATH", help="files, folders, globs")
     parser.add_argument("--limit", type=positive_number, metavar="N", help="take the first N pictures only")
     parser.add_argument("--threads", type=natural_number, default=0, help="threads beside the network (default: 0)")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures as JSON")
+    parser.add_argument("--vs", choices=tuple(ENGINES), help="time another engine too, in fp32, and print the ratios")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures of all lines as JSON")
     args = parser.parse_args()
+    configs = args.config.split(",")
+    if args.weights and len(configs) > 1:
+        raise InputError("--weights: is for one config, not for several")
+    lines = [(config, args.engine, args.precision) for config in configs]
+    if args.vs:
+        lines = [line for config, *ours in lines for line in ((config, *ours), (config, args.vs, "fp32"))]
+    figures = [_measure(args)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
+    print(f"{platform.processor() or platform.machine()}, Paddle {paddle.__version__}, {args.threads} threads")
+    print(_table(figures))
+    if args.vs:
+        print(*(_ratios(*pair) for pair in zip(figures[::2], figures[1::2])), sep="\n")
+    if args.json:
+        write_json(args.json, figures)
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> dict[str, object]:
+    """The figures of one line of the table, in this process."""
     config = config_of(args)
     paths = find_images(args.images)[: args.limit]
     predictor = Predictor(config, **network_options(args), score=0.0)
@@ -40,28 +81,92 @@ def main() -> int:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
     if not report.pictures:
         raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
-    totals = {stage: row["total"] for stage, row in report.times.summary().items()}
-    network = totals.pop("network", 0.0)
-    figures = {
+    memory = peak_memory()
+    statistics = report.statistics()
+    totals = {stage: row["total"] for stage, row in statistics["milliseconds"].items()}
+    network = totals.pop("network")
+    return {
         "config": config.name,
         "device": predictor.device,
+        "engine": predictor.engine_name,
+        "precision": args.precision,
         "paddle": paddle.__version__,
         "machine": platform.processor() or platform.machine(),
         "threads": args.threads,
-        **report.statistics(),
-        "share_beside_network": sum(totals.values()) / network if network else 0.0,
-        "peak_memory_mib": peak_memory(),
+        **statistics,
+        "share_beside_network": sum(totals.values()) / network,
+        "peak_memory_mib": memory,
+        **_arithmetic(predictor, paths, statistics["milliseconds"]["network"]["median"], args.precision),
     }
-    print(
-        f"{config.name} on {predictor.device}, Paddle {paddle.__version__}, {args.threads} threads: "
-        f"{report.pictures} pictures, {figures['pictures_per_second']:.2f} a second, {report.instances} instances"
-    )
-    print(report.times.table())
-    print(f"everything but the network: {figures['share_beside_network']:.1%} of the network's time")
-    print(f"peak memory: {figures['peak_memory_mib']:.0f} MiB")
-    if args.json:
-        write_json(args.json, figures)
-    return 0
+
+
+def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float, precision: str) -> dict[str, float]:
+    """What the network computes for the first picture that can be read; and as a share of the peak, on a CPU."""
+    network = build_model(predictor.config)
+    network.eval()
+    operations = count_operations(network, *_input_size(predictor, paths))
+    figures = {"gflop": operations / 1e9}
+    if predictor.device == "cpu":
+        peak = measured_peak(precision)
+        figures["peak_gflop_per_second"] = peak / 1e9
+        figures["share_of_peak"] = operations / (milliseconds / 1000) / peak
+    return figures
+
+
+def _input_size(predictor: Predictor, paths: Sequence[Path]) -> tuple[int, int]:
+    for path in paths:
+        with suppress(ImageError):
+            prepared = predictor.prepare(read_image(path))
+            return pad_to_batch([prepared.input], predictor.config.data.size_divisor).shape[2:]
+    raise AssertionError("a picture was read before")
+
+
+def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision: str) -> dict[str, object]:
+    """The same in a process of its own, which says itself what is wrong."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "figures.json"
+        options = {"config": config, "engine": engine, "precision": precision, "device": args.device, "json": target}
+        options.update(threads=args.threads, limit=args.limit, untrained=args.untrained, weights=args.weights)
+        command = [f"--{name}={value}" for name, value in options.items() if value is not None]
+        for override in args.overrides:
+            command += ["-o", override]
+        done = subprocess.run(
+            [sys.executable, __file__, *command, "--images", *args.images], stdout=subprocess.DEVNULL, check=False
+        )
+        if done.returncode:
+            sys.exit(done.returncode)
+        (figures,) = json.loads(target.read_text())
+    return figures
+
+
+def _table(figures: Sequence[dict]) -> str:
+    stages = list(figures[0]["milliseconds"])
+    rows = [["", *stages, "all but the", "pictures", "", "of the", "peak"]]
+    rows.append(["milliseconds", *["median p95"] * len(stages), "network", "a second", "GFLOP", "peak", "memory"])
+    for line in figures:
+        times = [f"{row['median']:.1f} {row['p95']:.1f}" for row in line["milliseconds"].values()]
+        share = f"{line['share_of_peak']:.0%}" if "share_of_peak" in line else ""
+        rows.append(
+            [
+                f"{line['config']} {line['engine']} {line['precision']}",
+                *times,
+                f"{line['share_beside_network']:.1%}",
+                f"{line['pictures_per_second']:.2f}",
+                f"{line['gflop']:.1f}",
+                share,
+                f"{line['peak_memory_mib']:.0f} MiB",
+            ]
+        )
+    return columns(rows)
+
+
+def _ratios(ours: dict, other: dict) -> str:
+    parts = [
+        ("network", other["milliseconds"]["network"]["median"] / ours["milliseconds"]["network"]["median"]),
+        ("all in all", ours["pictures_per_second"] / other["pictures_per_second"]),
+    ]
+    words = ", ".join(f"{name} {ratio:.2f} times as fast" for name, ratio in parts)
+    return f"{ours['config']}, {ours['engine']} {ours['precision']} against {other['engine']}: {words}"
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from typing import Callable, NoReturn
 
 from config import load_config, registry
@@ -96,7 +97,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", *ENGINES),
         default="auto",
         help="what runs the network: static is a graph that Paddle compiles once and keeps, dynamic Paddle layer by "
-        "layer, onnx and openvino are other programs (default: static on a CPU, dynamic on a GPU)",
+        "layer, onnx and openvino are other programs (default: dynamic on a GPU; on a CPU static, but openvino or "
+        "onnx where they are installed and the network is deformable)",
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=PRECISIONS[0], help="arithmetic of the network (default: fp32)"
@@ -123,6 +125,11 @@ def list_configs() -> str:
         first, *others = config.published or (None,)
         rows.append((str(number), config.name, _backbone(config), _input(config), *_where(config, first)))
         rows += [("", "", "", "", *_where(config, other)) for other in others]
+    return columns(rows)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many cells as lines with the cells below each other."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 

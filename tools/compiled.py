@@ -79,7 +79,8 @@ def key_of(facts: Iterable[object], arrays: Mapping[str, np.ndarray]) -> str:
 
 def _code_digest() -> str:
     digest = hashlib.sha256()
-    for path in sorted([*(PROJECT / "model").rglob("*.py"), *(PROJECT / "tools").glob("engine*.py")]):
+    writers = [PROJECT / "tools" / name for name in ("engines.py", "graphs.py")]
+    for path in sorted([*(PROJECT / "model").rglob("*.py"), *writers]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -23,7 +23,8 @@ from model.device import select_device
 from model.head.solov2_decode import decode
 from model.solov2 import RawPredictions, build_model
 from tools.checkpoint import Checkpoint, load_checkpoint, load_weights
-from tools.engines import choose_engine, compiled_engine, dynamic_engine, threads_of_a_cpu
+from tools.engines import choose_engine, compiled_engine, dynamic_engine
+from tools.graphs import threads_of_a_cpu
 from tools.instances import Instances
 from tools.mask_windows import masks_at_picture_size
 from tools.pipeline import StageTimes, ordered_map, worker_threads
@@ -76,8 +77,8 @@ class Predictor:
         section: str = "test_cfg",
     ) -> None:
         self.device = select_device(device)
-        engine = choose_engine(engine, precision, self.device)
         self.config = load_config(config, overrides)
+        self.engine_name = choose_engine(engine, precision, self.device, deformable=self.config.deformable)
         if untrained is None:
             path = Path(weights or self._default_weights(section))
             checkpoint = load_checkpoint(path)
@@ -92,10 +93,10 @@ class Predictor:
             self.config = self.config.replace(num_classes=len(self.classes))
             build = partial(untrained_network, self.config, untrained)
             weights, facts = {}, ("untrained", untrained)
-        if engine == "dynamic":
+        if self.engine_name == "dynamic":
             self.engine = dynamic_engine(build())
         else:
-            self.engine = compiled_engine(engine, precision, build, self.config, weights, *facts)
+            self.engine = compiled_engine(self.engine_name, precision, build, self.config, weights, *facts)
         self.score = self.config.test_cfg.score if score is None else score
         self._pool = _decoding_pool()
 
@@ -106,6 +107,7 @@ class Predictor:
         predictor.device = paddle.get_device()
         predictor.config = config
         predictor.classes = classes
+        predictor.engine_name = "dynamic"
         predictor.engine = dynamic_engine(network)
         predictor.score = score
         predictor._pool = _decoding_pool()

@@ -36,7 +36,12 @@ class SOLOv2Head(nn.Layer):
         self.drop = DropBlock(block_size=3, keep_prob=0.9) if config.drop_block else None
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        cate_logits, kernels = [], []
+        cate_features, kernels = self.towers(features)
+        return self.cate_logits(cate_features), kernels
+
+    def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What the category logits are made of, [N, channels, S, S] of each level, and the kernels."""
+        cate_features, kernels = [], []
         for feature, grid in zip(_split_levels(features), self.num_grids):
             coordinates = resize_bilinear(coordinates_of(feature), (grid, grid))  # [N, 2, S, S]
             cate = resize_bilinear(feature, (grid, grid))  # [N, C, S, S]
@@ -45,9 +50,12 @@ class SOLOv2Head(nn.Layer):
                 cate, kernel = cate_conv(cate), kernel_conv(kernel)
             if self.drop is not None:
                 cate, kernel = self.drop(cate), self.drop(kernel)
-            cate_logits.append(self.cate_pred(cate))
+            cate_features.append(cate)
             kernels.append(self.kernel_pred(kernel))
-        return cate_logits, kernels
+        return cate_features, kernels
+
+    def cate_logits(self, cate_features: Sequence[Tensor]) -> list[Tensor]:
+        return [self.cate_pred(cate) for cate in cate_features]
 
 
 def _tower(in_channels: int, config: HeadConfig) -> nn.LayerList:

@@ -15,7 +15,7 @@ from data.preprocess import pad_to_batch
 from model.head.mask_feat import MaskFeatHead
 from model.head.solov2 import SOLOv2Head, points_nms
 from model.layers import DeformConv2D
-from model.solov2 import RawPredictions, SOLOv2, build_model
+from model.solov2 import RawPredictions, SOLOv2, build_model, cell_scores, cells_in_rows
 from tests import tiny
 
 CELLS = 12**2 + 10**2 + 8**2 + 6**2 + 4**2  # of the tiny network
@@ -73,16 +73,15 @@ class TestPointsNMS:
 def test_cells_of_all_levels_stand_row_by_row():
     grids = (3, 2)
     levels = [paddle.arange(2 * 4 * s * s, dtype="float32").reshape([2, 4, s, s]) + 1000 * s for s in grids]
-    raw = SOLOv2.raw_predictions([-level for level in levels], levels, paddle.zeros([2, 4, 8, 8]))
-    assert raw.kernels.shape == [2, 9 + 4, 4]
-    assert (raw.kernels[1, 2 * 3 + 1] == levels[0][1, :, 2, 1]).all()
-    assert (raw.kernels[1, 9 + 1 * 2 + 0] == levels[1][1, :, 1, 0]).all()
+    rows = cells_in_rows(levels)
+    assert rows.shape == [2, 9 + 4, 4]
+    assert (rows[1, 2 * 3 + 1] == levels[0][1, :, 2, 1]).all()
+    assert (rows[1, 9 + 1 * 2 + 0] == levels[1][1, :, 1, 0]).all()
 
 
 def test_scores_are_probabilities_of_cells_that_won():
     logits = [paddle.to_tensor([[[[1.0, 0.0], [2.0, 3.0]]]])]
-    raw = SOLOv2.raw_predictions(logits, logits, paddle.zeros([1, 1, 8, 8]))
-    np.testing.assert_allclose(raw.scores[0, :, 0].numpy(), [0.7311, 0, 0.8808, 0.9526], atol=1e-4)
+    np.testing.assert_allclose(cell_scores(logits)[0, :, 0].numpy(), [0.7311, 0, 0.8808, 0.9526], atol=1e-4)
 
 
 def test_a_fresh_head_expects_an_object_in_a_hundredth_of_the_cells(network):

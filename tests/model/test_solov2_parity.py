@@ -16,7 +16,7 @@ from data.preprocess import pad_to_batch, preprocess
 from model.head.solov2 import points_nms
 from model.head.solov2_decode import best_candidates, decode
 from model.matrix_nms import matrix_nms
-from model.solov2 import build_model
+from model.solov2 import RawPredictions, build_model, cell_scores, cells_in_rows
 from tests.parity import Fixture, needs_parity, picture, relative_errors
 from tools.checkpoint import load_weights
 from tools.instances import Instances
@@ -82,7 +82,7 @@ def computed(request):
         logits, kernels = network.head(pyramid)
         mask_feats = network.mask_feat_head(pyramid)
         scores = [points_nms(paddle.nn.functional.sigmoid(level)).transpose([0, 2, 3, 1]) for level in logits]
-        raw = network.raw_predictions(logits, kernels, mask_feats)
+        raw = RawPredictions(cell_scores(logits), cells_in_rows(kernels), mask_feats)
     stages = {"input": batch if fixture.model.startswith("solo") else batch[0], "mask_feat": mask_feats.numpy()}
     stages.update({"rgb": picture(), "stem": stem.numpy()})
     named = {"C": (maps, 2), "P": (pyramid, 2), "kernel": (kernels, 0)}

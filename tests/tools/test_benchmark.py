@@ -15,7 +15,7 @@ BENCHMARK = Path(__file__).resolve().parent.parent.parent / "tools" / "benchmark
 
 def benchmark(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, BENCHMARK, *tiny.OPTIONS, "--untrained=0", *arguments]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60, cwd=cwd)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
 def test_it_times_the_stages_up_to_the_results_file(tmp_path):
@@ -24,7 +24,7 @@ def test_it_times_the_stages_up_to_the_results_file(tmp_path):
         write_image(photos / f"{number}.png", tiny.scene(number))
     done = benchmark("--images", photos, "--limit=3", "--json", "new/times.json", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    figures = json.loads((tmp_path / "new" / "times.json").read_text())
+    (figures,) = json.loads((tmp_path / "new" / "times.json").read_text())
     assert (figures["pictures"], figures["skipped"], figures["threads"]) == (3, 0, 0)
     assert (figures["config"], figures["device"]) == ("solov2_light_448_r18_fpn_8gpu_3x", "cpu")
     assert list(figures["milliseconds"]) == ["read", "preprocess", "network", "decode", "encode", "results"]
@@ -33,8 +33,32 @@ def test_it_times_the_stages_up_to_the_results_file(tmp_path):
     assert figures["share_beside_network"] == pytest.approx(sum(totals.values()) / network)
     assert figures["pictures_per_second"] <= 1000 * 3 / (network + sum(totals.values()))
     assert 50 < figures["peak_memory_mib"] < 20_000
-    assert "3 pictures" in done.stdout
+    assert 0 < figures["share_of_peak"] < 1
+    assert figures["share_of_peak"] == pytest.approx(
+        1000 * figures["gflop"] / figures["milliseconds"]["network"]["median"] / figures["peak_gflop_per_second"]
+    )
+    assert "solov2_light_448_r18_fpn_8gpu_3x dynamic fp32" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "photos"]
+
+
+def test_engines_and_configs_are_compared_line_by_line(tmp_path):
+    photo = tmp_path / "1.png"
+    write_image(photo, tiny.scene(1))
+    done = benchmark("--images", photo, "--config=3,1", "--vs=static", "--json", "times.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = json.loads((tmp_path / "times.json").read_text())
+    assert [(line["config"].split("_")[3], line["engine"]) for line in lines] == [
+        (backbone, engine) for backbone in ("r18", "r50") for engine in ("dynamic", "static")
+    ]
+    ratios = done.stdout.splitlines()[-2:]
+    assert all("dynamic fp32 against static: network " in line for line in ratios)
+
+
+def test_a_mistake_in_one_of_several_is_said_once(tmp_path):
+    write_image(tmp_path / "1.png", tiny.scene(1))
+    done = benchmark("--images", tmp_path, "--config=3,77", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("benchmark.py: error: ") and done.stderr.count("error") == 1
 
 
 def test_nothing_to_time_is_a_mistake(tmp_path):

@@ -1,0 +1,57 @@
+"""How much a network computes, and how much the machine could compute in that time."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.static import InputSpec
+
+from model.layers import DeformConv2D
+from tools.graphs import static_graph, write_graph
+
+PEAK_CHANNELS, PEAK_SIDE, PEAK_LAYERS, PEAK_RUNS = 256, 64, 4, 10
+
+
+@paddle.no_grad()
+def count_operations(network: nn.Layer, height: int, width: int) -> int:
+    """Floating-point operations of all convolutions for one picture, two for a multiplication and its addition.
+
+    What else a network does is left out: it takes memory bandwidth rather than arithmetic. The network runs once.
+    """
+    counted = []
+
+    def count(layer: nn.Layer, _, output: paddle.Tensor) -> None:
+        counted.append(2 * output.size * int(np.prod(layer.weight.shape[1:])))
+
+    kinds = nn.Conv2D, DeformConv2D
+    hooks = [layer.register_forward_post_hook(count) for layer in network.sublayers() if isinstance(layer, kinds)]
+    network(paddle.zeros([1, 3, height, width]))
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
+
+
+def measured_peak(precision: str) -> float:
+    """Floating-point operations a second of the static engine on a CPU where nothing is in its way.
+
+    That is the fastest of PEAK_RUNS runs of PEAK_LAYERS 3x3 convolutions in a row, PEAK_CHANNELS channels at PEAK_SIDE
+    x PEAK_SIDE.
+    """
+    layers = nn.Sequential(*(nn.Conv2D(PEAK_CHANNELS, PEAK_CHANNELS, 3, padding=1) for _ in range(PEAK_LAYERS)))
+    shape = [1, PEAK_CHANNELS, PEAK_SIDE, PEAK_SIDE]
+    picture = np.zeros(shape, np.float32)
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "peak"
+        write_graph(layers, [InputSpec(shape, "float32")], path, portable=False)
+        run = static_graph(path, precision)
+        for _ in range(PEAK_RUNS):
+            start = time.perf_counter()
+            run([picture])
+            seconds.append(time.perf_counter() - start)
+    return PEAK_LAYERS * 2 * 9 * PEAK_CHANNELS**2 * PEAK_SIDE**2 / min(seconds)
