@@ -110,7 +110,7 @@ _RULES: dict[str, Rule] = {
     "head.norm_groups": _POSITIVE,
     "head.deform_version": _one_of(0, 1, 2),
     "nms.score_thr": _FRACTION,
-    "nms.mask_thr": _FRACTION,
+    "nms.mask_thr": (lambda value: 0 < value < 1, "a number above 0 and below 1"),
     "nms.nms_pre": _POSITIVE,
     "nms.kernel": _one_of("gaussian", "linear"),
     "nms.sigma": (lambda value: value > 0, "a number above 0"),

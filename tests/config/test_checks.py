@@ -36,6 +36,7 @@ def test_the_configs_make_sense(number):
         (["target.scale_ranges=96,1,48,192,96,384,192,768,384,2048"], "a lower and an upper end"),
         (["target.centre_fraction=1.1"], "from 0 to 1"),
         (["target.box_border=2"], "0 or 1"),
+        (["nms.mask_thr=1"], "below 1"),
         (["target.soft_masks=yes"], "true or false"),
         (["augment.flip=1.5"], "from 0 to 1"),
         (["augment.mix_beta=0"], "above 0"),

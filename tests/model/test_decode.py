@@ -178,13 +178,13 @@ def random_batch(seed: int, *, head: HeadConfig, size: int, busy: float) -> RawP
         max_per_img=st.sampled_from([1, 4, 100]),
     ),
     busy=st.sampled_from([0.1, 0.7]),
-    blocks=st.sampled_from([(1, 1), (2, 3), (solov2_decode.BLOCK_ON_CPU, solov2_decode.BLOCKS)]),
+    sizes=st.sampled_from([(1, 1), (2, 10), (solov2_decode.BLOCK, solov2_decode.TILE_ON_CPU)]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_equals_the_dense_steps(head, nms, busy, blocks, seed):
+def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
     raw = random_batch(seed, head=head, size=1, busy=busy)
     expected = dense(raw, 0, head, nms)
-    with patch.multiple(solov2_decode, BLOCK_ON_CPU=blocks[0], BLOCKS=blocks[1]), ThreadPoolExecutor(2) as pool:
+    with patch.multiple(solov2_decode, BLOCK=sizes[0], TILE_ON_CPU=sizes[1]), ThreadPoolExecutor(2) as pool:
         decoded = decode(raw, 0, head, nms, pool.map)
     assert decoded.classes.tolist() == [class_id for class_id, _, _ in expected]
     np.testing.assert_allclose(decoded.scores, [score for _, _, score in expected], rtol=1e-4, atol=1e-6)
@@ -194,7 +194,7 @@ def test_equals_the_dense_steps(head, nms, busy, blocks, seed):
     np.testing.assert_allclose(decoded.soft_masks.numpy(), soft, atol=1e-5)
 
 
-@patch.multiple(solov2_decode, BLOCK_ON_CPU=2, BLOCKS=1)
+@patch.multiple(solov2_decode, BLOCK=2)
 def test_masks_that_cannot_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
     raw = random_batch(0, head=head, size=1, busy=0.9)
