@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from config.base import AugmentConfig, DataConfig
-from data.colour import distort_colours
+from data.colour import distort_colours, draw_distortion
 from data.geometry import Window, crop, flip, flip_vertical, resize_to, select, turn
 from data.mixing import copy_paste, cutmix, mixup
 from data.preprocess import resize_image
@@ -49,9 +49,10 @@ def augment(
     """
     if second is not None:
         sample = _mix(sample, second, augment, rng)
-    sample = replace(sample, image=distort_colours(sample.image, augment, rng))
+    distortion = draw_distortion(augment, rng)
     if rng.random() < augment.crop:
         sample = random_crop(sample, rng)
+    sample = replace(sample, image=distort_colours(sample.image, distortion))  # of the pixels that are left
     short_side = int(rng.choice(augment.short_sides or [data.short_side]))
     sample = resize_to(sample, resize_image(sample.image, replace(data, short_side=short_side)))
     for probability, change in ((augment.flip, flip), (augment.flip_vertical, flip_vertical), (augment.turn, turn)):

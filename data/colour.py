@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
 from config.base import AugmentConfig
 
 
-def distort_colours(image: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Change brightness, contrast, saturation and hue, each with probability `config.distort` (Liu et al. 2016, SSD).
+class Distortion(NamedTuple):
+    """What is done to the colours of a picture; the defaults change nothing."""
 
-    image: uint8 [H, W, 3] RGB. Returns the same, possibly `image` itself.
-    Contrast comes before or after saturation and hue, at random; brightness comes first. Saturation and hue are those
-    of 8-bit HSV, in steps of 1.4 degrees: on photographs a quarter of a grey level off on average, and four times
-    faster than in floating point.
-    """
+    brightness: float = 0.0  # added
+    contrast: float = 1.0  # factor
+    saturation: float = 1.0  # factor
+    hue: float = 0.0  # degrees
+    contrast_first: bool = False  # before saturation and hue
+
+
+def draw_distortion(config: AugmentConfig, rng: np.random.Generator) -> Distortion:
+    """Each of brightness, contrast, saturation and hue with probability `config.distort` (Liu et al. 2016, SSD)."""
     ranges = config.distort_brightness, config.distort_contrast, config.distort_saturation, config.distort_hue
     is_applied = rng.random(4) < config.distort
     brightness, contrast, saturation, hue = np.where(is_applied, rng.uniform(-1, 1, 4) * ranges, 0).tolist()
-    contrast_first = rng.random() < 0.5
-    before, after = (1 + contrast, 1.0) if contrast_first else (1.0, 1 + contrast)
+    return Distortion(brightness, 1 + contrast, 1 + saturation, hue, contrast_first=rng.random() < 0.5)
+
+
+def distort_colours(image: np.ndarray, distortion: Distortion) -> np.ndarray:
+    """Change every pixel of a picture, uint8 [H, W, 3] RGB; returns the same, possibly `image` itself.
+
+    Brightness comes first. Saturation and hue are those of 8-bit HSV, in steps of 1.4 degrees: on photographs a quarter
+    of a grey level off on average, and four times faster than in floating point.
+    """
+    brightness, contrast, saturation, hue, contrast_first = distortion
+    before, after = (contrast, 1.0) if contrast_first else (1.0, contrast)
     image = _map_values(image, (_BYTES + brightness) * before)
-    if saturation or hue:
-        image = _distort_hsv(image, saturation=1 + saturation, degrees=hue)
+    if saturation != 1 or hue:
+        image = _distort_hsv(image, saturation=saturation, degrees=hue)
     return _map_values(image, _BYTES * after)
 
 

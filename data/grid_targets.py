@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from config.base import HeadConfig, TargetConfig, level_ranges
@@ -80,16 +82,19 @@ def assigned_cells(
 
     centres: [n, 2], `centre_of_mass` of each. sides: [n, 2], `box_sides` of each. size: as in `grid_targets`.
     """
-    scales = box_scales(sides)
+    scales, halves = box_scales(sides), sides * config.centre_fraction / 2
+    # The centre, and both ends of the central part, as shares of the picture: [3, n, 2].
+    places = np.stack([centres, centres - halves, centres + halves]) / (size[1], size[0])
     blocks = []
     first_cell = 0
     for level, (grid, (low, high)) in enumerate(zip(head.num_grids, level_ranges(config.scale_ranges))):
+        middles, firsts, lasts = np.floor_divide(places, 1 / grid).astype(int)
+        # All that the central part touches, at most one cell to each side of the centre's own.
+        firsts = np.maximum(firsts, np.maximum(middles - 1, 0))
+        stops = np.minimum(lasts, np.minimum(middles + 1, grid - 1)) + 1
         for index in np.flatnonzero((scales >= low) & (scales <= high)).tolist():
-            half = sides[index] * config.centre_fraction / 2
-            (column, columns), (line, lines) = (
-                _reached(centres[index][axis], half[axis], size[1 - axis], grid) for axis in (0, 1)
-            )
-            cells = (first_cell + lines[:, None] * grid + columns).ravel()
+            (left, top), (right, bottom), (column, line) = (ends[index].tolist() for ends in (firsts, stops, middles))
+            cells = (first_cell + np.arange(top, bottom)[:, None] * grid + np.arange(left, right)).ravel()
             blocks.append(CellBlock(level, index, first_cell + line * grid + column, cells))
         first_cell += grid * grid
     return blocks
@@ -108,11 +113,8 @@ def box_scales(sides: np.ndarray) -> np.ndarray:
 
 def centre_of_mass(mask: MaskWindow) -> tuple[float, float]:
     """x, y in pixels of the picture; the centre of the first pixel is 0."""
-    columns, lines = mask.pixels.sum(axis=0, dtype=np.int64), mask.pixels.sum(axis=1, dtype=np.int64)
-    area = columns.sum()
-    x = (columns @ np.arange(len(columns))) / area
-    y = (lines @ np.arange(len(lines))) / area
-    return mask.left + float(x), mask.top + float(y)
+    moments = cv2.moments(mask.pixels, binaryImage=True)  # sums of whole numbers, which are exact
+    return mask.left + moments["m10"] / moments["m00"], mask.top + moments["m01"] / moments["m00"]
 
 
 def quarter_mask(mask: MaskWindow, *, soft: bool) -> MaskWindow:
@@ -126,15 +128,7 @@ def quarter_mask(mask: MaskWindow, *, soft: bool) -> MaskWindow:
     aligned = np.zeros(((bottom - top) * QUARTER, (right - left) * QUARTER), np.uint8)
     y, x = mask.top - top * QUARTER, mask.left - left * QUARTER
     aligned[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]] = mask.pixels
-    blocks = aligned.reshape(bottom - top, QUARTER, right - left, QUARTER)
-    if soft:
-        inside = blocks.sum(axis=(1, 3), dtype=np.uint8)
-    else:
-        inside = (blocks[:, 1:3, :, 1:3].sum(axis=(1, 3), dtype=np.uint8) >= 2) * np.uint8(INSIDE)
-    return MaskWindow(top, left, inside)
-
-
-def _reached(centre: float, half: float, length: int, grid: int) -> tuple[int, np.ndarray]:
-    """The centre's own cell along one axis, and all that the central part touches, at most one to each side of it."""
-    middle, low, high = np.floor_divide(np.array([centre, centre - half, centre + half]) / length, 1 / grid).astype(int)
-    return int(middle), np.arange(max(low, middle - 1, 0), min(high, middle + 1, grid - 1) + 1)
+    counted = range(QUARTER) if soft else (1, 2)
+    columns = reduce(np.add, [aligned[:, offset::QUARTER] for offset in counted])
+    counts = reduce(np.add, [columns[offset::QUARTER] for offset in counted])
+    return MaskWindow(top, left, counts if soft else (counts >= 2) * np.uint8(INSIDE))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 
@@ -21,13 +22,11 @@ class MaskWindow(NamedTuple):
     @classmethod
     def from_full(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> MaskWindow:
         """Cut a mask, uint8 [h, w] of 0 and 1 that begins at (top, left), down to its tight window; 0 x 0 if empty."""
-        rows = np.flatnonzero(mask.any(axis=1))
-        if not rows.size:
+        if not mask.size:
             return cls(top, left, np.zeros((0, 0), np.uint8))
-        y1, y2 = rows[0], rows[-1] + 1
-        columns = np.flatnonzero(mask[y1:y2].any(axis=0))
-        x1, x2 = columns[0], columns[-1] + 1
-        return cls(top + int(y1), left + int(x1), np.ascontiguousarray(mask[y1:y2, x1:x2]))
+        mask = np.ascontiguousarray(mask)
+        x, y, width, height = cv2.boundingRect(mask)
+        return cls(top + y, left + x, np.ascontiguousarray(mask[y : y + height, x : x + width]))
 
     @property
     def bottom(self) -> int:

@@ -14,7 +14,7 @@ from data.coco import decode_mask
 from data.coco_pictures import Record, read_record_image
 from data.geometry import select_present
 from data.grid_targets import GridTargets, grid_targets
-from data.preprocess import normalize, pad_to_batch
+from data.preprocess import normalized_batch
 from data.samples import Sample
 
 # What randomness is for, so that no two uses share their numbers.
@@ -65,9 +65,7 @@ class TrainingSet:
 
     def batch(self, epoch: int, places: Sequence[int]) -> Batch:
         samples = [self.sample(epoch, place, self.index(epoch, place)) for place in places]
-        images = pad_to_batch(
-            [normalize(sample.image, self.config.data) for sample in samples], self.config.data.size_divisor
-        )
+        images = normalized_batch([sample.image for sample in samples], self.config.data)
         targets = tuple(
             grid_targets(
                 sample.gt_masks,

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.base import AugmentConfig
-from data.colour import distort_colours
+from data.colour import distort_colours, draw_distortion
 from tests.tiny import scene
 
 NONE = AugmentConfig(distort=1.0, distort_brightness=0.0, distort_contrast=0.0, distort_saturation=0.0, distort_hue=0.0)
@@ -19,7 +19,7 @@ KINDS = {"distort_brightness": 40.0, "distort_contrast": 0.5, "distort_saturatio
 
 
 def distorted(image: np.ndarray, config: AugmentConfig, seed: int) -> np.ndarray:
-    return distort_colours(image, config, np.random.default_rng(seed))
+    return distort_colours(image, draw_distortion(config, np.random.default_rng(seed)))
 
 
 @settings(max_examples=50)
