@@ -8,16 +8,13 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 
 import numpy as np
+from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from config.errors import InputError
 from data.class_lists import ClassList
@@ -286,11 +283,9 @@ def _average_precision(kind: str, truth: GroundTruth, found: Sequence[dict], cou
     for number, row in enumerate(found, start=1):
         row.update(id=number, iscrowd=0)
     objects = [dict(made) for made in truth.objects if made["image_id"] in counted]  # copies: COCOeval writes into them
-    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        evaluator = COCOeval(_index(truth, counted, objects), _index(truth, counted, found), kind)
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
+    both = _index(truth, counted, objects), _index(truth, counted, found)
+    evaluator = COCOeval_faster(*both, kind, print_function=lambda *_: None)  # it would log its progress
+    evaluator.run()
     precision = evaluator.eval["precision"][..., 0, -1]  # of all sizes, with up to 100 instances a picture
     precision = np.where(precision < 0, np.nan, precision)
     numbers = Counter(made["category_id"] for made in objects if not made["iscrowd"])
@@ -305,7 +300,7 @@ def _average_precision(kind: str, truth: GroundTruth, found: Sequence[dict], cou
 
 
 def _index(truth: GroundTruth, counted: set[int], annotations: Sequence[dict]) -> COCO:
-    # pycocotools asks for the size of a picture but does not use it, as all masks are RLE already.
+    # COCOeval asks for the size of a picture but does not use it, as all masks are RLE already.
     coco = COCO()
     coco.dataset = {
         "images": [{"id": image_id, "height": 0, "width": 0} for image_id in counted],
