@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 
@@ -24,9 +23,14 @@ class MaskWindow(NamedTuple):
         """Cut a mask, uint8 [h, w] of 0 and 1 that begins at (top, left), down to its tight window; 0 x 0 if empty."""
         if not mask.size:
             return cls(top, left, np.zeros((0, 0), np.uint8))
-        mask = np.ascontiguousarray(mask)
-        x, y, width, height = cv2.boundingRect(mask)
-        return cls(top + y, left + x, np.ascontiguousarray(mask[y : y + height, x : x + width]))
+        # Not cv2.boundingRect: OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
+        rows = np.flatnonzero(mask.max(axis=1))  # several times as fast as `any`
+        if not rows.size:
+            return cls(top, left, np.zeros((0, 0), np.uint8))
+        y1, y2 = rows[0], rows[-1] + 1
+        columns = np.flatnonzero(mask[y1:y2].max(axis=0))
+        x1, x2 = columns[0], columns[-1] + 1
+        return cls(top + int(y1), left + int(x1), np.ascontiguousarray(mask[y1:y2, x1:x2]))
 
     @property
     def bottom(self) -> int:

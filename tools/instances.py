@@ -166,8 +166,9 @@ def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np
     pixels = np.zeros((x2 - x1) * height + 2, bool)  # down the columns that the box touches, between two zeros
     pixels[1:-1].reshape(x2 - x1, height)[:, y1:y2] = _transposed(crop)
     edges = x1 * height + np.flatnonzero(pixels[1:] != pixels[:-1])  # start, end, start, end, ... of the runs of 1
-    lengths = np.diff(edges, prepend=0, append=height * width)
-    return lengths if lengths[-1] else lengths[:-1]
+    ends = np.append(edges, height * width)
+    ends[1:] -= edges
+    return ends if ends[-1] else ends[:-1]
 
 
 def _transposed(crop: np.ndarray) -> np.ndarray:
