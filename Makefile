@@ -6,9 +6,8 @@ BIN = $(VENV)/bin
 
 .PHONY: demo test parity lint clean
 
-# A seeded, untrained network: enough to see that everything works, and that is all its drawings show.
 demo: $(VENV)/installed
-	$(BIN)/python demo.py --config=3 --untrained=0 --score=0
+	$(BIN)/python demo.py
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest --durations=20

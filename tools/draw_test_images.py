@@ -1,7 +1,6 @@
 """Draw the pictures of images/test: shapes on cluttered ground, in different sizes, for a first run of the demo.
 
     python tools/draw_test_images.py
-    python tools/draw_test_images.py --annotated images/annotated.jpg
     python tools/draw_test_images.py --output images/more --seed 12
 """
 
@@ -16,9 +15,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from data.images import write_image  # noqa: E402
-from data.shapes import CLASS_NAMES, draw_scene  # noqa: E402
+from data.shapes import Scene, draw_scene  # noqa: E402
 from tools.cli import Parser, natural_number, run  # noqa: E402
-from tools.instances import Instances  # noqa: E402
 
 # (height, width) and file type of each picture: landscape, portrait and square; two without JPEG loss.
 PICTURES = (
@@ -39,26 +37,20 @@ PICTURES = (
 DIAMETERS = (1 / 6, 1 / 2)
 
 
+def scene_of(number: int, *, seed: int) -> Scene:
+    """What is to be seen in picture `number`, counted from 0; it depends on nothing else."""
+    height, width, _ = PICTURES[number]
+    rng = np.random.default_rng([seed, number + 1])
+    return draw_scene(rng=rng, height=height, width=width, diameters=DIAMETERS)
+
+
 def draw_test_images(*, output: Path, seed: int) -> list[Path]:
-    """Write PICTURES to `output`/shapes_01.jpg ...; picture k depends on `seed` and k alone. Returns the paths."""
+    """Write PICTURES to `output`/shapes_01.jpg ...; returns the paths."""
     paths = []
-    for number, (height, width, suffix) in enumerate(PICTURES, start=1):
-        rng = np.random.default_rng([seed, number])
-        scene = draw_scene(rng=rng, height=height, width=width, diameters=DIAMETERS)
-        paths.append(output / f"shapes_{number:02d}{suffix}")
-        write_image(paths[-1], scene.image)
+    for number, (_, _, suffix) in enumerate(PICTURES):
+        paths.append(output / f"shapes_{number + 1:02d}{suffix}")
+        write_image(paths[-1], scene_of(number, seed=seed).image)
     return paths
-
-
-def draw_annotated(path: Path, *, seed: int) -> None:
-    """Write four scenes beside each other with their true instances drawn, as the demo draws what it finds."""
-    drawings = []
-    for number in range(4):
-        scene = draw_scene(rng=np.random.default_rng([seed, len(PICTURES) + 1 + number]), height=256, width=256)
-        scores = np.ones(len(scene.classes))
-        found = Instances.from_masks(scene.masks, scores, scene.classes, CLASS_NAMES, range(1, len(CLASS_NAMES) + 1))
-        drawings.append(found.draw(scene.image))
-    write_image(path, np.hstack(drawings))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,14 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--seed", type=natural_number, default=0, help="another number gives other pictures of the same sizes"
     )
-    parser.add_argument(
-        "--annotated", type=Path, metavar="FILE", help="write one picture of four scenes and their true masks instead"
-    )
     args = parser.parse_args(argv)
-    if args.annotated:
-        draw_annotated(args.annotated, seed=args.seed)
-        print(f"wrote {args.annotated}")
-        return 0
     paths = draw_test_images(output=args.output, seed=args.seed)
     print(f"wrote {len(paths)} pictures to {args.output}")
     return 0

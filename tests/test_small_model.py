@@ -1,0 +1,51 @@
+"""The trained model that comes with the project is what all programs take by default, and it finds drawn shapes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from config import load_config
+from config.base import PROJECT
+from data.images import find_images
+from tests import tiny
+from tools.cli import DEFAULT_CONFIG
+from tools.draw_test_images import PICTURES, scene_of
+
+CONFIG = load_config(DEFAULT_CONFIG)
+WEIGHTS = CONFIG.model_path("test_cfg")
+
+
+def test_it_is_small():
+    assert WEIGHTS.stat().st_size < 8e6
+
+
+def test_it_finds_nearly_all_shapes_of_the_test_pictures():
+    predictor = tiny.predictor(DEFAULT_CONFIG)
+    hits = []
+    for number, path in enumerate(find_images([PROJECT / CONFIG.test_path])):
+        scene, found = scene_of(number, seed=0), predictor(path)
+        for mask, class_index in zip(scene.masks, scene.classes):
+            candidates = found.masks[found.classes == class_index]
+            overlaps = [(mask & other).sum() / (mask | other).sum() for other in candidates]
+            hits.append(max(overlaps, default=0) >= 0.75)
+    assert number + 1 == len(PICTURES)
+    assert np.mean(hits) > 0.8
+
+
+@pytest.mark.slow
+def test_its_average_precision_is_that_of_the_readme(tmp_path):
+    """On the validation set, drawn anew."""
+    annotations = tmp_path / "val" / "annotations.json"
+    paths = ("-o", f"val_path={annotations}", "-o", f"val_pre_path={annotations.parent / 'images'}")
+    few = ("-o", "shapes.train_pictures=1", "-o", f"train_path={tmp_path / 'train' / 'annotations.json'}")
+    few += ("-o", f"train_pre_path={tmp_path / 'train' / 'images'}")
+    for command in (["tools/draw_shapes.py", *few, *paths], ["eval.py", *paths, "--output", tmp_path / "report"]):
+        done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    (percent,) = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("mask ")]
+    assert float(percent) >= 76
+    assert f"| {percent} on drawn shapes |" in (PROJECT / "README.md").read_text()
