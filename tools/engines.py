@@ -44,7 +44,10 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
     if precision == "bf16" and not paddle.base.core.supports_bfloat16():
         raise InputError("--precision bf16: this processor has no AVX-512, which it needs; use --precision fp32")
     if precision == "bf16" and name == "static" and paddle.__version__.startswith("2."):
-        raise InputError("--precision bf16: Paddle 2 computes too far off with --engine static; install Paddle 3")
+        raise InputError(
+            "--precision bf16: its results are wrong in Paddle 2 with --engine static; install Paddle 3 or use "
+            "--precision fp32"
+        )
     if on_gpu and name in PACKAGES:
         raise InputError(f"--engine {name}: runs on CPUs here; use --device cpu, or --engine dynamic or static")
     if missing := _missing_packages(name):
