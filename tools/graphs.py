@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import sys
@@ -137,13 +138,38 @@ def openvino_graph(path: Path, precision: str) -> Graph:
     core.add_extension(ConversionExtension("DeformConv", _deform_conv))  # its reader of ONNX has none
     hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
     hints["INFERENCE_NUM_THREADS"] = threads_of_a_cpu()
-    compiled = core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints)
+    with kept_signal_stack():
+        compiled = core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints)
 
     def run(arrays: Sequence[np.ndarray]) -> list[Tensor]:
         found = compiled(list(arrays))
         return [_tensor(np.array(found[output])) for output in compiled.outputs]
 
     return run
+
+
+class SignalStack(ctypes.Structure):
+    """Linux's stack_t."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Signals of this thread are handled behind the block on the same stack as before it.
+
+    Where the CPU has AMX, OpenVINO sets a stack of its own, and frees it with the network. If another thread does that,
+    the next signal would end the process with a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    program, stack = ctypes.CDLL(None), SignalStack()
+    program.sigaltstack(None, ctypes.byref(stack))
+    try:
+        yield
+    finally:
+        program.sigaltstack(ctypes.byref(stack), None)
 
 
 def _deform_conv(node: NodeContext) -> list[Output]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import sys
 from functools import cache
 
 import numpy as np
@@ -18,6 +20,7 @@ from model.layers import DeformConv2D
 from model.solov2 import RawPredictions
 from tests import tiny
 from tools.engines import choose_engine, compiled_engine, dynamic_engine
+from tools.graphs import SignalStack
 from tools.predictor import Predictor, untrained_network
 
 SIZES = ((1, 256, 320), (1, 320, 256), (2, 256, 256))
@@ -76,6 +79,12 @@ def assert_equal(ours: RawPredictions, expected: RawPredictions, tolerance: floa
         assert differences.max() <= tolerance * np.abs(other).max(), name
 
 
+def signal_stack() -> tuple[int | None, int, int]:
+    stack = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    return stack.address, stack.flags, stack.size
+
+
 @pytest.mark.parametrize("engine", COMPILED)
 def test_equals_the_dynamic_graph(engine):
     dynamic, other = dynamic_engine(network()), compiled(engine)
@@ -104,6 +113,16 @@ def test_scores_of_lower_precision_are_compared_in_float32(engine):
         assert 0 < np.abs(mine - other).max() < 0.05 * np.abs(other).max(), name
     shares = [len(np.unique(scores[scores > 0])) / (scores > 0).sum() for scores in (exact[0].numpy(), ours[0].numpy())]
     assert min(shares) > 0.99
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems describe a stack in another way")
+@pytest.mark.parametrize("engine", COMPILED)
+def test_signals_are_handled_where_they_were(engine):
+    """On memory that lives no longer than the network, the next signal would be a segmentation fault."""
+    before = signal_stack()
+    run = compiled(engine)
+    run(np.zeros((1, 3, 128, 160), np.float32))
+    assert signal_stack() == before
 
 
 def test_auto_is_compiled_on_a_cpu_and_dynamic_on_a_gpu(monkeypatch):
