@@ -27,7 +27,7 @@ FILES = {
     "PaddleDetection 0.5": (write_pdparams, "ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x_evalk", "ppdet2paddle", 2),
     "PaddleDetection 2.x": (write_pdparams, "ppdet_solov2_r50_enhance_coco_evalk", "ppdet2paddle", 11),
 }
-SMALL = ("-o", "data.short_side=96", "-o", "data.long_side=160")
+SMALL = ("-o", "data.short_side=96", "-o", "data.long_side=160", "--engine=dynamic")
 
 
 def python(*arguments: object) -> str:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from config import load_config  # noqa: E402
 from config.engines import ENGINES  # noqa: E402
 from config.errors import InputError  # noqa: E402
 from data.images import ImageError, find_images, read_image  # noqa: E402
@@ -59,9 +60,9 @@ def main() -> int:
     configs = args.config.split(",")
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")
-    lines = [(config, args.engine, args.precision) for config in configs]
-    if args.vs:
-        lines = [line for config, *ours in lines for line in ((config, *ours), (config, args.vs, "fp32"))]
+    for config in configs:
+        load_config(config, args.overrides)  # a mistake in the last one is said before the first one is timed
+    lines = lines_of(configs, args.engine, args.precision, args.vs)
     figures = [_measure(args)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
     print(f"{platform.processor() or platform.machine()}, Paddle {paddle.__version__}, {args.threads} threads")
     print(_table(figures))
@@ -70,6 +71,16 @@ def main() -> int:
     if args.json:
         write_json(args.json, figures)
     return 0
+
+
+def lines_of(configs: Sequence[str], engine: str, precision: str, other: str | None) -> list[tuple[str, str, str]]:
+    """(config, engine, precision) of each line of the table: each config, followed by what it is compared with."""
+    lines = []
+    for config in configs:
+        lines.append((config, engine, precision))
+        if other:
+            lines.append((config, other, "fp32"))
+    return lines
 
 
 def _measure(args: argparse.Namespace) -> dict[str, object]:

@@ -37,22 +37,19 @@ MODELS = (
     ("ppdet05_solov2_r50_fpn_3x", 0, (PPDET_2, PPDET_0_5), ("evalk",)),
     ("ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x", 2, (PPDET_2, PPDET_0_5), ("evalk",)),
 )
-# Large networks of which a sibling is compared anyway.
-SLOW = {
-    "solo_solov2_r101_dcn_fpn_8gpu_3x_eval",
-    "solo_solov2_r101_dcn_fpn_8gpu_3x_evalc",
-    "solo_solov2_r50_fpn_8gpu_3x_evalc",
-    "ppdet_solov2_r50_fpn_3x_coco_eval",
-    "ppdet05_solov2_r50_fpn_3x_evalk",
-    "ppdet_solov2_r50_enhance_coco_eval",
-    "solo_solov2_light_448_r34_fpn_8gpu_3x_evalc",
-    "solo_solov2_light_512_dcn_r50_fpn_8gpu_3x_evalc",
+# One of each program and kind of network; `make parity` compares all of them.
+FAST = {
+    "solo_solov2_light_448_r18_fpn_8gpu_3x_eval",
+    "solo_solov2_light_448_r18_fpn_8gpu_3x_evalc",
+    "solo_solov2_light_512_dcn_r50_fpn_8gpu_3x_eval",
+    "ppdet_solov2_r50_enhance_coco_evalk",
+    "ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x_evalk",
 }
 RECORDINGS = [
     pytest.param(
         (f"{model}_{kind}", number, tables),
         id=f"{model}_{kind}",
-        marks=(pytest.mark.slow,) if f"{model}_{kind}" in SLOW else (),
+        marks=() if f"{model}_{kind}" in FAST else (pytest.mark.slow,),
     )
     for model, number, tables, kinds in MODELS
     for kind in kinds
