@@ -10,7 +10,7 @@ demo: $(VENV)/installed
 	$(BIN)/python demo.py
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --durations=20
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 
 # The large networks against the numbers of the original programs, where those are in ../shared.
 parity: $(VENV)/installed
