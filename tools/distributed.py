@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 
 import paddle
@@ -109,5 +110,6 @@ def join_world() -> World:
     """Meet the other processes of `paddle.distributed.launch` (or of train.py itself), if there are any."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
         return ALONE
-    dist.init_parallel_env()
+    with redirect_stderr(io.StringIO()):  # it prints flags that Paddle itself has set
+        dist.init_parallel_env()
     return World(rank=dist.get_rank(), size=dist.get_world_size())
