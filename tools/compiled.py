@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from config.errors import InputError
 CACHE_VARIABLE = "PADDLE_SOLO_CACHE"
 MANIFEST = "manifest.json"  # written last: SHA-256 of each file
 LOCK = ".lock"
+WORKSHOP = ".making_"  # the beginning of the names of folders in which something is being made
+LEFT_BEHIND = 24 * 3600  # seconds; who made something in a folder as old as this was killed
 KEEP = 20  # entries used last; the others are removed when one is added
 
 
@@ -42,7 +45,7 @@ def compiled(key: str, make: Callable[[Path], None]) -> Path:
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making_") as workshop:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=WORKSHOP) as workshop:
             made = Path(workshop) / "made"
             made.mkdir()
             make(made)
@@ -105,7 +108,10 @@ def _remove_oldest(root: Path) -> None:
     entries = []
     for folder in root.iterdir():
         with suppress(OSError):  # another process removes it
+            changed = folder.stat().st_mtime
             if (folder / MANIFEST).exists():
-                entries.append((folder.stat().st_mtime, folder))
+                entries.append((changed, folder))
+            elif folder.name.startswith(WORKSHOP) and time.time() - changed > LEFT_BEHIND:
+                shutil.rmtree(folder, ignore_errors=True)
     for _, folder in sorted(entries, reverse=True)[KEEP:]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -11,7 +12,7 @@ import pytest
 
 from config.errors import InputError
 from tools import compiled as module
-from tools.compiled import CACHE_VARIABLE, LOCK, MANIFEST, cache_folder, compiled, key_of
+from tools.compiled import CACHE_VARIABLE, LEFT_BEHIND, LOCK, MANIFEST, cache_folder, compiled, key_of
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b.bias": np.zeros(4, np.float32)}
 
@@ -96,6 +97,14 @@ def test_the_entries_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyP
     compiled("old", make)  # and so it is the one used last
     compiled("new", make)
     assert entries(cache) == ["new", "old"]
+
+
+def test_what_a_killed_process_was_making_goes_after_a_day(cache: Path) -> None:
+    for name, age in ((".making_1", 2 * LEFT_BEHIND), (".making_2", 60)):
+        (cache / name / "made").mkdir(parents=True)
+        os.utime(cache / name, (time.time() - age,) * 2)
+    compiled("key", Maker())
+    assert entries(cache) == [".making_2", "key"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(cache: Path) -> None:
