@@ -171,7 +171,7 @@ class TrainConfig:
     schedule: str = "piecewise"  # "piecewise" or "cosine", which ends at 0
     milestones: tuple[int, ...] = (27, 33)  # epochs at whose end the piecewise learning rate is multiplied ...
     gamma: float = 0.1  # ... by this
-    warmup_iters: int = 500  # steps of linear warm-up
+    warmup_iters: int = 500  # steps of linear warm-up; at most a third of the training
     warmup_factor: float = 1 / 3  # share of the learning rate that the warm-up begins with
     clip_norm: float = 35.0  # largest norm of all gradients together; 0: not clipped
     accumulate: int = 1  # batches whose gradients are averaged for one step

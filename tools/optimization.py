@@ -63,14 +63,19 @@ def _without_decay(network: nn.Layer, kinds: tuple[str, ...]) -> set[str]:
 
 
 def learning_rate(step: int, *, config: TrainConfig, steps_per_epoch: int, total_batch: int) -> float:
-    """The learning rate of a step, counted from 0: linear warm-up, then the schedule (Goyal et al. 2017)."""
+    """The learning rate of a step, counted from 0: linear warm-up, then the schedule (Goyal et al. 2017).
+
+    The warm-up takes at most a third of the training, so that a short one is not over before it has begun.
+    """
+    total_steps = config.epochs * steps_per_epoch
+    warmup = min(config.warmup_iters, total_steps // 3)
     rate = config.lr * (total_batch / config.lr_batch if config.autoscale_lr else 1.0)
     if config.schedule == "cosine":
-        rate *= 0.5 * (1 + math.cos(math.pi * step / (config.epochs * steps_per_epoch)))
+        rate *= 0.5 * (1 + math.cos(math.pi * step / total_steps))
     else:
         rate *= config.gamma ** bisect.bisect_right(sorted(config.milestones), step // steps_per_epoch)
-    if step < config.warmup_iters:
-        rate *= config.warmup_factor + (1 - config.warmup_factor) * step / config.warmup_iters
+    if step < warmup:
+        rate *= config.warmup_factor + (1 - config.warmup_factor) * step / warmup
     return rate
 
 

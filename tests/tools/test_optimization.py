@@ -200,6 +200,8 @@ def test_the_warm_up_is_a_line_up_to_the_schedule(schedule):
     assert shares[:8] == pytest.approx([0.25 + 0.75 * step / 8 for step in range(8)])
     assert shares[8:] == pytest.approx([1.0] * 52)
     assert rates(replace(config, warmup_iters=8, warmup_factor=0.0))[0] == 0
+    capped = rates(replace(config, warmup_iters=500, warmup_factor=0.0))
+    assert capped == rates(replace(config, warmup_iters=20, warmup_factor=0.0))  # of 60 steps
 
 
 def test_the_rate_follows_the_total_batch_or_not():
