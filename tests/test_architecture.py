@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +29,19 @@ NOWHERE = {"torch", "torchvision"}
 LONGEST_FILE = 400
 LONGEST_DOOR = 80
 
-FILES = sorted(
-    [
-        *PROJECT.glob("*.py"),
-        *(file for folder in (*ROOMS, "tests") for file in (PROJECT / folder).rglob("*.py")),
-    ]
-)
+
+
+def own_files() -> list[Path]:
+    """Of the project; not those of a user, such as a config for their data, where git knows the difference."""
+    folders = [PROJECT / folder for folder in (*ROOMS, "tests")]
+    files = {*PROJECT.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))}
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0:
+        files &= {PROJECT / name for name in listed.stdout.splitlines()}
+    return sorted(files)
+
+
+FILES = own_files()
 SOURCES = {file.relative_to(PROJECT).as_posix(): file.read_text(encoding="utf-8") for file in FILES}
 TREES = {name: ast.parse(source, name) for name, source in SOURCES.items()}
 PRODUCT = {name: tree for name, tree in TREES.items() if not name.startswith("tests/")}

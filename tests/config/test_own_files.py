@@ -14,7 +14,7 @@ from config.errors import InputError
 from tools.cli import list_configs
 
 HEAD = "from dataclasses import replace\nfrom config.solov2_tiny_shapes import SOLOv2TinyShapes as Tiny\n\n"
-MINE = HEAD + "class Mine(Tiny):\n    number = 100\n"
+MINE = HEAD + "class Mine(Tiny):\n    number = 9100\n"
 
 
 @pytest.fixture
@@ -47,31 +47,31 @@ def mistake(which: object = 20) -> str:
 
 
 def test_own_config_is_found_by_number_and_name(write):
-    write(mine=MINE + "    train_cfg = replace(Tiny.train_cfg, lr=1, milestones=[3, 5])\n    _note = 'kept'\n")
-    for which in (100, "100", "mine"):
+    write(trial=MINE + "    train_cfg = replace(Tiny.train_cfg, lr=1, milestones=[3, 5])\n    _note = 'kept'\n")
+    for which in (9100, "9100", "trial"):
         found = load_config(which)
-        assert (found.name, found.number, found.train_cfg.milestones) == ("mine", 100, (3, 5))
+        assert (found.name, found.number, found.train_cfg.milestones) == ("trial", 9100, (3, 5))
         assert type(found.train_cfg.lr) is float
 
 
 def test_same_number_in_two_files_names_both(write):
-    write(mine=MINE, other=MINE)
-    assert mistake() == "config/mine.py and config/other.py both have number = 100; give one another"
-    with pytest.raises(InputError, match="config/mine.py and config/other.py"):
+    write(trial=MINE, other=MINE)
+    assert mistake() == "config/other.py and config/trial.py both have number = 9100; give one another"
+    with pytest.raises(InputError, match="config/other.py and config/trial.py"):
         list_configs()
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("class Mine(\n", "config/mine.py, line 1: SyntaxError: "),
-        ("import no_such_module\n", "config/mine.py, line 1: ModuleNotFoundError: No module named 'no_such_module'; "),
-        (HEAD + "1 / 0\n", "config/mine.py, line 4: ZeroDivisionError: division by zero; correct this file"),
-        (MINE + "    data = replace(Tiny.data, shrt_side=5)\n", "config/mine.py, line 6: TypeError: "),
+        ("class Mine(\n", "config/trial.py, line 1: SyntaxError: "),
+        ("import no_such_module\n", "config/trial.py, line 1: ModuleNotFoundError: No module named 'no_such_module'; "),
+        (HEAD + "1 / 0\n", "config/trial.py, line 4: ZeroDivisionError: division by zero; correct this file"),
+        (MINE + "    data = replace(Tiny.data, shrt_side=5)\n", "config/trial.py, line 6: TypeError: "),
     ],
 )
 def test_file_that_cannot_be_imported_is_named(write, text, says):
-    write(mine=text)
+    write(trial=text)
     assert mistake().startswith(says)
 
 
@@ -89,7 +89,7 @@ def test_mistake_of_an_imported_file_is_named_where_it_is(write):
         ("lr_mults = (1.0,)", "Mine.lr_mults is no field of a config; did you mean backbone.lr_mults?"),
         ("batch_size = 4", "did you mean train_cfg.batch_size or eval_cfg.batch_size or test_cfg.batch_size?"),
         ("qqqqqqq = 4", "known are number, published, num_classes, classes_path"),
-        ("number = '100'", "Mine.number='100': expected a whole number"),
+        ("number = '9100'", "Mine.number='9100': expected a whole number"),
         ("number = True", "Mine.number=True: expected a whole number"),
         ("number = -1", "Mine.number=-1: expected 0 or more"),
         ("train_path = 5", "Mine.train_path=5: expected text"),
@@ -98,9 +98,9 @@ def test_mistake_of_an_imported_file_is_named_where_it_is(write):
     ],
 )
 def test_what_is_no_field_or_of_another_type_is_refused(write, stated, says):
-    write(mine=MINE + f"    {stated}\n")
+    write(trial=MINE + f"    {stated}\n")
     message = mistake()
-    assert message.startswith("config/mine.py: Mine.") and says in message
+    assert message.startswith("config/trial.py: Mine.") and says in message
 
 
 @pytest.mark.parametrize(
@@ -113,14 +113,14 @@ def test_what_is_no_field_or_of_another_type_is_refused(write, stated, says):
     ],
 )
 def test_value_of_another_type_is_refused_where_it_is_used(write, stated, says):
-    write(mine=MINE + f"    {stated}\n")
-    assert mistake(100).startswith(f"config/mine.py: {says}")
+    write(trial=MINE + f"    {stated}\n")
+    assert mistake(9100).startswith(f"config/trial.py: {says}")
     assert load_config(20).number == 20
 
 
 def test_config_without_a_number_is_told_so(write):
-    write(mine=HEAD + "class Mine(Tiny):\n    train_path = 'a.json'\n")
-    assert "config/mine.py gives Mine no number of its own; add one such as number = 100" in mistake("mine")
+    write(trial=HEAD + "class Mine(Tiny):\n    train_path = 'a.json'\n")
+    assert "config/trial.py gives Mine no number of its own; add one such as number = 100" in mistake("trial")
     assert load_config(20).name == "solov2_tiny_shapes"
 
 
