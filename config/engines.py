@@ -9,8 +9,9 @@ ENGINES = {
 }
 PRECISIONS = ("fp32", "bf16")
 
-# What runs deformable networks fastest on a CPU, the best first; Paddle's own kernel comes after them.
-FASTEST_DEFORMABLE = ("openvino", "onnx")
+# What runs a network fastest on a CPU, the best first; and one with deformable convolutions.
+FASTEST = ("onnx", "openvino", "static")
+FASTEST_DEFORMABLE = ("openvino", "onnx", "static")
 
 # Packages beside Paddle that an engine needs; each engine here is an extra of the same name in pyproject.toml.
 PACKAGES = {"onnx": ("onnxruntime", "paddle2onnx"), "openvino": ("openvino", "paddle2onnx")}

@@ -97,8 +97,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", *ENGINES),
         default="auto",
         help="what runs the network: static is a graph that Paddle compiles once and keeps, dynamic Paddle layer by "
-        "layer, onnx and openvino are other programs (default: dynamic on a GPU; on a CPU static, but openvino or "
-        "onnx where they are installed and the network is deformable)",
+        "layer, onnx and openvino are other programs (default: dynamic on a GPU; on a CPU onnx or openvino "
+        "where they are installed, else static)",
     )
     parser.add_argument(
         "--precision", choices=PRECISIONS, default=PRECISIONS[0], help="arithmetic of the network (default: fp32)"

@@ -16,7 +16,7 @@ from paddle import Tensor, nn
 from paddle.static import InputSpec
 
 from config.base import Config
-from config.engines import ENGINES, FASTEST_DEFORMABLE, PACKAGES
+from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES
 from config.errors import InputError
 from model.solov2 import RawPredictions
 from tools.compiled import compiled, key_of
@@ -30,8 +30,8 @@ NETWORK, TRUNK, SCORES = "network", "trunk", "scores"  # names of graphs
 def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -> str:
     """The engine that `auto` stands for, or the one named. Raises InputError where it cannot do what is asked.
 
-    On a CPU `auto` is the static graph, but for deformable networks the installed program that runs such layers
-    fastest; on a GPU it is the dynamic graph, because there nothing has been measured.
+    On a CPU `auto` is the fastest of what is installed; on a GPU the dynamic graph, because there nothing has been
+    measured.
     """
     on_gpu = device.startswith("gpu")
     if on_gpu and precision != "fp32":
@@ -56,9 +56,8 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
 
 
 def _fastest(precision: str, *, deformable: bool) -> str:
-    names = FASTEST_DEFORMABLE if deformable else ()
-    able = (name for name in names if precision in ENGINES[name] and not _missing_packages(name))
-    return next(able, "static")
+    names = FASTEST_DEFORMABLE if deformable else FASTEST
+    return next(name for name in names if precision in ENGINES[name] and not _missing_packages(name))
 
 
 def _missing_packages(name: str) -> list[str]:

@@ -100,6 +100,8 @@ def static_graph(path: Path, precision: str) -> Graph:
     else:
         options.disable_gpu()
         options.enable_mkldnn()
+        # Of one size of picture at a time: each one more keeps a copy of the weights, and a new one is no slower.
+        options.set_mkldnn_cache_capacity(1)
         options.set_cpu_math_library_num_threads(threads_of_a_cpu())
         if precision == "bf16":
             options.enable_mkldnn_bfloat16()
