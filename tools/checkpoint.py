@@ -64,7 +64,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             stream.seek(0)
             content = load_arrays(stream, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a checkpoint with --weights (train.py: --finetune)") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); give a checkpoint with --weights (train.py: --finetune)"
+        ) from None
     if not isinstance(content, dict) or "format_version" not in content:
         raise foreign
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
