@@ -26,8 +26,15 @@ def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
 
 
 def _normalized_bytes(config: DataConfig) -> np.ndarray:
-    """float32 [256, 3]"""
+    """float32 [256, 3], to the last bit as the program whose order of steps the config has.
+
+    A few last bits move gradients of single offsets of deformable layers by 1 %.
+    """
     values = np.arange(256, dtype=np.float32)[:, None]
+    if config.normalize_first:  # PaddleDetection: bytes to shares, and means and deviations in float64
+        shares = values * np.float32(1 / 255)
+        centred = (shares - np.array(config.mean) / 255).astype(np.float32)
+        return (centred / (np.array(config.std) / 255)).astype(np.float32)
     return (values - np.float32(config.mean)) / np.float32(config.std)
 
 
