@@ -100,6 +100,7 @@ _RULES: dict[str, Rule] = {
     "mask_feat_head.out_channels": _POSITIVE,
     "mask_feat_head.norm_groups": _POSITIVE,
     "mask_feat_head.deform_version": _one_of(0, 1, 2),
+    "head.kind": _one_of("solov2", "solo", "decoupled_solo"),
     "head.channels": _POSITIVE,
     "head.stacked_convs": _POSITIVE,
     "head.num_grids": (
@@ -128,6 +129,7 @@ _RULES: dict[str, Rule] = {
     ),
     "target.centre_fraction": _FRACTION,
     "target.box_border": _one_of(0, 1),
+    "target.min_area": _POSITIVE,
     "loss.dice_weight": _NATURAL,
     "loss.focal_gamma": _NATURAL,
     "loss.focal_alpha": _FRACTION,

@@ -12,8 +12,8 @@ import numpy as np
 from config.base import HeadConfig, TargetConfig, level_ranges
 from data.samples import MaskWindow
 
-QUARTER = 4  # pixels of the input to a side of a mask target's pixel
-INSIDE = QUARTER**2  # value of a mask target's pixel that lies inside the instance
+QUARTER = 4  # pixels of the input to one of the finest mask targets
+INSIDE = 16  # value of a mask target's pixel that lies inside the instance
 NOTHING = -1
 
 
@@ -29,13 +29,16 @@ class CellBlock(NamedTuple):
 class GridTargets(NamedTuple):
     """What one picture teaches. Cells are counted through all levels, row by row, as in the raw predictions.
 
-    An instance has one mask, however many cells predict it; a cell may have to predict several.
+    An instance has one mask of each size, however many cells predict it; a cell may have to predict several.
     """
 
     labels: np.ndarray  # int64 [cells], 0-based class of each cell, -1 where it has none
-    masks: np.ndarray  # uint8 [n, H / 4, W / 4], sixteenths: 0 outside of the instance, 16 inside
-    cells: np.ndarray  # int64 [p] cell of each (cell, instance) pair
-    rows: np.ndarray  # int64 [p] instance of each pair, a row of `masks`
+    # By stride, of which levels may have different ones: uint8 [n, H / stride, W / stride], sixteenths, that is 0
+    # outside of the instance and 16 inside.
+    masks: dict[int, np.ndarray]
+    cells: np.ndarray  # int64 [p] cell of each (cell, instance) pair, level by level
+    rows: np.ndarray  # int64 [p] instance of each pair, a row of the masks of its level's stride
+    pairs: tuple[int, ...]  # how many of the p pairs are those of each level
 
 
 def grid_targets(
@@ -50,29 +53,48 @@ def grid_targets(
     """The targets of one picture.
 
     masks: n, each with at least one pixel. boxes: [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive.
-    classes: int64 [n], 0-based. size: height and width of the padded batch, multiples of 4.
+    classes: int64 [n], 0-based. size: height and width of the padded batch, multiples of the largest mask stride.
 
-    As the original SOLO: where instances share a cell, the later one gives it its class, and it learns the masks of
-    both.
+    As the original programs: where instances share a cell, the later one gives it its class. In SOLOv2 it learns the
+    masks of both, in SOLO (`one_mask_per_cell`) that of the later one.
     """
-    height, width = size
     labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
     centres = np.array([centre_of_mass(mask) for mask in masks]).reshape(-1, 2)
-    used: dict[int, int] = {}  # instance -> row of the mask targets
-    cells, rows = [], []
+    areas = [mask.area for mask in masks] if config.min_area > 1 else None
+    used: dict[int, dict[int, int]] = {stride: {} for stride in head.mask_strides}  # instance -> row of the masks
+    found = []  # level, cell, row of each pair
     for block in assigned_cells(centres, box_sides(boxes, config), size=size, head=head, config=config):
+        if areas and areas[block.instance] < config.min_area:
+            continue
         labels[block.cells] = classes[block.instance]
-        cells.extend(block.cells.tolist())
-        rows.extend([used.setdefault(block.instance, len(used))] * len(block.cells))
-    quarters = np.zeros((len(used), height // QUARTER, width // QUARTER), np.uint8)
-    for quarter, index in zip(quarters, used):
-        small = quarter_mask(masks[index], soft=config.soft_masks)
-        quarter[small.top : small.bottom, small.left : small.right] = small.pixels
-    cells, rows = np.array(cells, np.int64), np.array(rows, np.int64)
+        rows = used[head.mask_strides[block.level]]
+        row = rows.setdefault(block.instance, len(rows))
+        found.extend((block.level, cell, row) for cell in block.cells.tolist())
+    levels, cells, rows = np.array(found, np.int64).reshape(-1, 3).T
+    small = {
+        stride: _small_masks([masks[index] for index in of_stride], stride, size, soft=config.soft_masks)
+        for stride, of_stride in used.items()
+    }
+    kept = np.ones(len(cells), bool)
+    if config.one_mask_per_cell:
+        kept[:] = False
+        kept[len(cells) - 1 - np.unique(cells[::-1], return_index=True)[1]] = True
     if config.skip_empty_masks:
-        kept = quarters.any(axis=(1, 2))[rows]
-        cells, rows = cells[kept], rows[kept]
-    return GridTargets(labels, quarters, cells, rows)
+        strides = np.array(head.mask_strides)[levels]
+        for stride, of_stride in small.items():
+            here = strides == stride
+            kept[here] &= of_stride.any(axis=(1, 2))[rows[here]]
+    counts = np.bincount(levels[kept], minlength=len(head.num_grids))
+    return GridTargets(labels, small, cells[kept], rows[kept], tuple(counts.tolist()))
+
+
+def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
+    """uint8 [n, H / stride, W / stride] in sixteenths."""
+    whole = np.zeros((len(masks), size[0] // stride, size[1] // stride), np.uint8)
+    for target, mask in zip(whole, masks):
+        small = small_mask(mask, stride, soft=soft)
+        target[small.top : small.bottom, small.left : small.right] = small.pixels
+    return whole
 
 
 def assigned_cells(
@@ -117,18 +139,19 @@ def centre_of_mass(mask: MaskWindow) -> tuple[float, float]:
     return mask.left + moments["m10"] / moments["m00"], mask.top + moments["m01"] / moments["m00"]
 
 
-def quarter_mask(mask: MaskWindow, *, soft: bool) -> MaskWindow:
-    """A mask of at least one pixel at 1/4 size, in sixteenths: 0 outside of the instance, 16 inside.
+def small_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
+    """A mask of at least one pixel at 1 / stride of its size, in sixteenths: 0 outside of the instance, 16 inside.
 
-    soft: the pixels inside of each 4 x 4. Otherwise, as cv2's bilinear resize of bytes does, all or nothing by the four
-    in the middle, of which two are enough.
+    soft: the share of pixels inside of each stride x stride, rounded to sixteenths. Otherwise, as cv2's bilinear resize
+    of bytes does, all or nothing by the four in the middle, of which two are enough.
     """
-    top, left = mask.top // QUARTER, mask.left // QUARTER
-    bottom, right = -(-mask.bottom // QUARTER), -(-mask.right // QUARTER)
-    aligned = np.zeros(((bottom - top) * QUARTER, (right - left) * QUARTER), np.uint8)
-    y, x = mask.top - top * QUARTER, mask.left - left * QUARTER
+    top, left = mask.top // stride, mask.left // stride
+    bottom, right = -(-mask.bottom // stride), -(-mask.right // stride)
+    aligned = np.zeros(((bottom - top) * stride, (right - left) * stride), np.uint8)
+    y, x = mask.top - top * stride, mask.left - left * stride
     aligned[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]] = mask.pixels
-    counted = range(QUARTER) if soft else (1, 2)
-    columns = reduce(np.add, [aligned[:, offset::QUARTER] for offset in counted])
-    counts = reduce(np.add, [columns[offset::QUARTER] for offset in counted])
-    return MaskWindow(top, left, counts if soft else (counts >= 2) * np.uint8(INSIDE))
+    counted = range(stride) if soft else (stride // 2 - 1, stride // 2)
+    columns = reduce(np.add, [aligned[:, offset::stride] for offset in counted])
+    counts = reduce(np.add, [columns[offset::stride].astype(np.uint16) for offset in counted])
+    inside = counts * INSIDE // stride**2 if soft else (counts >= 2) * INSIDE
+    return MaskWindow(top, left, inside.astype(np.uint8))

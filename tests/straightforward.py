@@ -23,7 +23,7 @@ from config import load_config
 from config.base import Config
 from data import geometry, training_set
 from data.coco import Annotation, read_coco, to_rle
-from data.grid_targets import NOTHING, QUARTER, GridTargets, assigned_cells, box_sides
+from data.grid_targets import INSIDE, NOTHING, QUARTER, GridTargets, assigned_cells, box_sides
 from data.preprocess import pad_to_batch
 from data.samples import MaskWindow, Sample
 from data.training_set import TrainingSet
@@ -95,7 +95,7 @@ def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> Cell
 def assert_same(ours: GridTargets, theirs: CellTargets) -> None:
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     np.testing.assert_array_equal(ours.cells, theirs.cells)
-    np.testing.assert_array_equal(ours.masks[ours.rows] // QUARTER**2, theirs.masks)
+    np.testing.assert_array_equal(ours.masks[QUARTER][ours.rows] // INSIDE, theirs.masks)
 
 
 def main() -> int:

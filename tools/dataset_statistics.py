@@ -12,7 +12,7 @@ import numpy as np
 from config.base import Config, DataConfig, HeadConfig, TargetConfig
 from data.coco_pictures import Record
 from data.geometry import resize_to
-from data.grid_targets import assigned_cells, box_scales, box_sides, centre_of_mass, quarter_mask
+from data.grid_targets import QUARTER, assigned_cells, box_scales, box_sides, centre_of_mass, small_mask
 from data.preprocess import padded_size, resized_size
 from data.samples import Sample
 from data.training_set import annotated
@@ -82,7 +82,7 @@ def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig, *, lost:
     """lost: instances that had no pixel before."""
     size = resized_size(*sample.image.shape[:2], short_side=data.short_side, long_side=data.long_side)
     scaled = resize_to(sample, _blank(*size))
-    quarters = [quarter_mask(mask, soft=target.soft_masks) for mask in scaled.gt_masks]
+    quarters = [small_mask(mask, QUARTER, soft=target.soft_masks) for mask in scaled.gt_masks]
     return Measured(
         size=padded_size(*size, divisor=data.size_divisor),
         centres=np.array([centre_of_mass(mask) for mask in scaled.gt_masks]).reshape(-1, 2),

@@ -18,11 +18,11 @@ from paddle.static import InputSpec
 from config.base import Config
 from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES
 from config.errors import InputError
-from model.solov2 import RawPredictions
+from model.grid_network import Raw
 from tools.compiled import compiled, key_of
 from tools.graphs import GRAPHS, write_graph
 
-Engine = Callable[[np.ndarray], RawPredictions]  # float32 [N, 3, H, W] to tensors on the device
+Engine = Callable[[np.ndarray], Raw]  # float32 [N, 3, H, W] to tensors on the device
 
 NETWORK, TRUNK, SCORES = "network", "trunk", "scores"  # names of graphs
 
@@ -67,7 +67,7 @@ def _missing_packages(name: str) -> list[str]:
 def dynamic_engine(network: nn.Layer) -> Engine:
     """The network itself, layer by layer."""
 
-    def run(images: np.ndarray) -> RawPredictions:
+    def run(images: np.ndarray) -> Raw:
         with paddle.no_grad():
             raw = network(paddle.to_tensor(images))
         if paddle.get_device().startswith("gpu"):
@@ -112,12 +112,14 @@ def compiled_engine(
     load = GRAPHS[name]
     if not apart:
         whole = load(folder / NETWORK, precision)
-        return lambda images: RawPredictions(*whole([images]))
+        return lambda images: whole([images])
+    levels = len(config.head.num_grids)
     trunk, scores = load(folder / TRUNK, precision), load(folder / SCORES, "fp32")
 
-    def run(images: np.ndarray) -> RawPredictions:
-        *cate_features, kernels, mask_feats = trunk([images])
-        return RawPredictions(*scores([level.numpy() for level in cate_features]), kernels, mask_feats)
+    def run(images: np.ndarray) -> Raw:
+        found = trunk([images])
+        cate_features, rest = found[:levels], found[levels:]
+        return [*scores([level.numpy() for level in cate_features]), *rest]
 
     return run
 
@@ -130,8 +132,8 @@ class _Trunk(nn.Layer):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        cate_features, kernels, mask_feats = self.network.trunk(images)
-        return (*cate_features, kernels, mask_feats)
+        cate_features, *rest = self.network.trunk(images)
+        return (*cate_features, *rest)
 
 
 class _Scores(nn.Layer):
