@@ -48,7 +48,7 @@ class NeckConfig:
 
 @dataclass(frozen=True)
 class MaskFeatHeadConfig:
-    """The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1)."""
+    """The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1); SOLO and Decoupled SOLO have none."""
 
     mid_channels: int = 128
     out_channels: int = 256  # channels of the mask features, which is the number of weights in a kernel
@@ -75,7 +75,7 @@ class HeadConfig:
 
     @property
     def mask_strides(self) -> tuple[int, ...]:
-        """Pixels of the input to one of the masks that a level learns."""
+        """How many pixels of the input a side of one pixel of a mask has that a level learns."""
         return ((4, 4, 4, 4, 4) if self.kind == "solov2" else (4, 4, 8, 16, 16))[: len(self.num_grids)]
 
 
@@ -114,8 +114,7 @@ class TargetConfig:
     scale_ranges: tuple[float, ...] = (1.0, 96.0, 48.0, 192.0, 96.0, 384.0, 192.0, 768.0, 384.0, 2048.0)
     box_border: int = 1  # a box's sides are this much less than its pixels (original SOLO: 1, PaddleDetection: 0)
     centre_fraction: float = 0.2  # of the box's sides: cells this near to the centre of mass are positive
-    min_area: int = 1  # pixels; smaller instances are not learnt (SOLO: 10)
-    one_mask_per_cell: bool = False  # where instances share a cell, it learns the last one's mask only (SOLO)
+    min_area: int = 1  # pixels of the network's input; smaller instances are not learnt (SOLO: 10)
     skip_empty_masks: bool = False  # masks that vanish as targets are not learnt (PaddleDetection)
     soft_masks: bool = False  # mask targets are the share of inside pixels (area average), not 0 or 1
 
@@ -310,7 +309,8 @@ class Config:
     @property
     def deformable(self) -> bool:
         """Whether the network has deformable convolutions."""
-        return any(part.deform_version for part in (self.backbone, self.mask_feat_head, self.head))
+        parts = [self.backbone, self.head, *([self.mask_feat_head] if self.head.kind == "solov2" else [])]
+        return any(part.deform_version for part in parts)
 
     @property
     def lists_its_classes(self) -> bool:

@@ -34,6 +34,9 @@ def check(config: Config) -> Config:
         channels, groups = getattr(getattr(config, section), field), getattr(config, section).norm_groups
         if channels % groups:
             raise InputError(f"{section}.{field}={channels}: expected a multiple of {section}.norm_groups={groups}")
+    for field, kind in (("drop_block", "solov2"), ("shared_tower", "decoupled_solo")):
+        if getattr(config.head, field) and config.head.kind != kind:
+            raise InputError(f"head.{field}=true: is for head.kind={kind}; this config has {config.head.kind}")
     mixed = math.fsum(getattr(config.augment, field) for field in _MIXING)
     if mixed > 1:
         names = " + ".join(f"augment.{field}" for field in _MIXING)

@@ -9,5 +9,5 @@ class SOLOR50(Config):
     number = 13
     published = (Published(35.8, SOLO_ZOO, "convert/solo2paddle.py"),)
     head = replace(Config.head, kind="solo", channels=256, stacked_convs=7)
-    target = replace(Config.target, min_area=10, one_mask_per_cell=True)
+    target = replace(Config.target, min_area=10)
     augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))

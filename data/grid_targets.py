@@ -17,6 +17,14 @@ INSIDE = 16  # value of a mask target's pixel that lies inside the instance
 NOTHING = -1
 
 
+class Extents(NamedTuple):
+    """What decides which cells learn n instances."""
+
+    centres: np.ndarray  # float64 [n, 2], `centre_of_mass` of each mask
+    sides: np.ndarray  # float64 [n, 2], `box_sides` of each box
+    areas: np.ndarray  # float64 [n], pixels of each mask
+
+
 class CellBlock(NamedTuple):
     """The cells of one level that learn one instance. Cells are counted through all levels, row by row."""
 
@@ -38,7 +46,7 @@ class GridTargets(NamedTuple):
     masks: dict[int, np.ndarray]
     cells: np.ndarray  # int64 [p] cell of each (cell, instance) pair, level by level
     rows: np.ndarray  # int64 [p] instance of each pair, a row of the masks of its level's stride
-    pairs: tuple[int, ...]  # how many of the p pairs are those of each level
+    level_pairs: tuple[int, ...]  # how many of the p pairs are those of each level
 
 
 def grid_targets(
@@ -56,27 +64,27 @@ def grid_targets(
     classes: int64 [n], 0-based. size: height and width of the padded batch, multiples of the largest mask stride.
 
     As the original programs: where instances share a cell, the later one gives it its class. In SOLOv2 it learns the
-    masks of both, in SOLO (`one_mask_per_cell`) that of the later one.
+    masks of both, in SOLO and Decoupled SOLO that of the later one.
     """
     labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
-    centres = np.array([centre_of_mass(mask) for mask in masks]).reshape(-1, 2)
-    areas = [mask.area for mask in masks] if config.min_area > 1 else None
     used: dict[int, dict[int, int]] = {stride: {} for stride in head.mask_strides}  # instance -> row of the masks
-    found = []  # level, cell, row of each pair
-    for block in assigned_cells(centres, box_sides(boxes, config), size=size, head=head, config=config):
-        if areas and areas[block.instance] < config.min_area:
-            continue
+    blocks = assigned_cells(extents_of(masks, boxes, config), size=size, head=head, config=config)
+    own_rows = []  # of each block
+    for block in blocks:
         labels[block.cells] = classes[block.instance]
-        rows = used[head.mask_strides[block.level]]
-        row = rows.setdefault(block.instance, len(rows))
-        found.extend((block.level, cell, row) for cell in block.cells.tolist())
-    levels, cells, rows = np.array(found, np.int64).reshape(-1, 3).T
+        rows_of = used[head.mask_strides[block.level]]
+        own_rows.append(rows_of.setdefault(block.instance, len(rows_of)))
+    counts = [len(block.cells) for block in blocks]
+    cells = np.concatenate([block.cells for block in blocks]) if blocks else np.zeros(0, np.int64)
+    rows, levels = (
+        np.repeat(np.array(values, np.int64), counts) for values in (own_rows, [block.level for block in blocks])
+    )
     small = {
-        stride: _small_masks([masks[index] for index in of_stride], stride, size, soft=config.soft_masks)
-        for stride, of_stride in used.items()
+        stride: _small_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
+        for stride, instances in used.items()
     }
     kept = np.ones(len(cells), bool)
-    if config.one_mask_per_cell:
+    if head.kind != "solov2":
         kept[:] = False
         kept[len(cells) - 1 - np.unique(cells[::-1], return_index=True)[1]] = True
     if config.skip_empty_masks:
@@ -84,8 +92,8 @@ def grid_targets(
         for stride, of_stride in small.items():
             here = strides == stride
             kept[here] &= of_stride.any(axis=(1, 2))[rows[here]]
-    counts = np.bincount(levels[kept], minlength=len(head.num_grids))
-    return GridTargets(labels, small, cells[kept], rows[kept], tuple(counts.tolist()))
+    level_pairs = np.bincount(levels[kept], minlength=len(head.num_grids))
+    return GridTargets(labels, small, cells[kept], rows[kept], tuple(level_pairs.tolist()))
 
 
 def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
@@ -98,13 +106,15 @@ def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int]
 
 
 def assigned_cells(
-    centres: np.ndarray, sides: np.ndarray, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig
+    extents: Extents, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig
 ) -> list[CellBlock]:
     """Which cells learn which of n instances: level by level, and there in the order of the instances.
 
-    centres: [n, 2], `centre_of_mass` of each. sides: [n, 2], `box_sides` of each. size: as in `grid_targets`.
+    size: as in `grid_targets`.
     """
+    centres, sides, areas = extents
     scales, halves = box_scales(sides), sides * config.centre_fraction / 2
+    large = areas >= config.min_area
     # The centre, and both ends of the central part, as shares of the picture: [3, n, 2].
     places = np.stack([centres, centres - halves, centres + halves]) / (size[1], size[0])
     blocks = []
@@ -114,7 +124,7 @@ def assigned_cells(
         # All that the central part touches, at most one cell to each side of the centre's own.
         firsts = np.maximum(firsts, np.maximum(middles - 1, 0))
         stops = np.minimum(lasts, np.minimum(middles + 1, grid - 1)) + 1
-        for index in np.flatnonzero((scales >= low) & (scales <= high)).tolist():
+        for index in np.flatnonzero(large & (scales >= low) & (scales <= high)).tolist():
             (left, top), (right, bottom), (column, line) = (ends[index].tolist() for ends in (firsts, stops, middles))
             cells = (first_cell + np.arange(top, bottom)[:, None] * grid + np.arange(left, right)).ravel()
             blocks.append(CellBlock(level, index, first_cell + line * grid + column, cells))
@@ -133,17 +143,28 @@ def box_scales(sides: np.ndarray) -> np.ndarray:
     return np.sqrt(sides.prod(axis=1))
 
 
+def extents_of(masks: Sequence[MaskWindow], boxes: np.ndarray, config: TargetConfig) -> Extents:
+    """masks, boxes: as in `grid_targets`."""
+    places = np.array([_centre_and_area(mask) for mask in masks]).reshape(-1, 3)
+    return Extents(places[:, :2], box_sides(boxes, config), places[:, 2])
+
+
 def centre_of_mass(mask: MaskWindow) -> tuple[float, float]:
     """x, y in pixels of the picture; the centre of the first pixel is 0."""
+    return _centre_and_area(mask)[:2]
+
+
+def _centre_and_area(mask: MaskWindow) -> tuple[float, float, float]:
     moments = cv2.moments(mask.pixels, binaryImage=True)  # sums of whole numbers, which are exact
-    return mask.left + moments["m10"] / moments["m00"], mask.top + moments["m01"] / moments["m00"]
+    area = moments["m00"]
+    return mask.left + moments["m10"] / area, mask.top + moments["m01"] / area, area
 
 
 def small_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
     """A mask of at least one pixel at 1 / stride of its size, in sixteenths: 0 outside of the instance, 16 inside.
 
-    soft: the share of pixels inside of each stride x stride, rounded to sixteenths. Otherwise, as cv2's bilinear resize
-    of bytes does, all or nothing by the four in the middle, of which two are enough.
+    soft: the share of pixels inside of each stride x stride, to the nearest sixteenth. Otherwise, as cv2's bilinear
+    resize of bytes does, all or nothing by the four in the middle, of which two are enough.
     """
     top, left = mask.top // stride, mask.left // stride
     bottom, right = -(-mask.bottom // stride), -(-mask.right // stride)
@@ -152,6 +173,11 @@ def small_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
     aligned[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]] = mask.pixels
     counted = range(stride) if soft else (stride // 2 - 1, stride // 2)
     columns = reduce(np.add, [aligned[:, offset::stride] for offset in counted])
-    counts = reduce(np.add, [columns[offset::stride].astype(np.uint16) for offset in counted])
-    inside = counts * INSIDE // stride**2 if soft else (counts >= 2) * INSIDE
-    return MaskWindow(top, left, inside.astype(np.uint8))
+    if stride > QUARTER and soft:
+        columns = columns.astype(np.uint16)  # up to the square of the stride are counted, and times 16
+    counts = reduce(np.add, [columns[offset::stride] for offset in counted])
+    if not soft:
+        return MaskWindow(top, left, (counts >= 2) * np.uint8(INSIDE))
+    if stride > QUARTER:
+        counts = ((counts * INSIDE + stride**2 // 2) // stride**2).astype(np.uint8)
+    return MaskWindow(top, left, counts)

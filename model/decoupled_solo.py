@@ -1,4 +1,4 @@
-"""Decoupled SOLO (Wang et al. 2019, section 3.4): as SOLO, with a map for each column and each row of a grid."""
+"""Decoupled SOLO (Wang et al. 2019, section 5): as SOLO, with a map for each column and each row of a grid."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from paddle import Tensor
 
-from config.base import Config
-from model.grid_network import GridNetwork
+from config.base import Config, HeadConfig
+from model.grid_network import GridNetwork, Raw
+from model.head.cell_masks import CellMasks, ProductMasks
 from model.head.decoupled_solo import DecoupledSOLOHead
-from model.head.grid_losses import LossSum, PictureTargets, grid_losses, nothing, product_dice
-from model.head.towers import cells_in_rows
+from model.head.grid_losses import PictureTargets, product_dice
 
 
 class DecoupledSOLO(GridNetwork):
@@ -20,17 +20,12 @@ class DecoupledSOLO(GridNetwork):
         super().__init__(config)
         self.head = DecoupledSOLOHead(config.neck.out_channels, config.num_classes, config.head)
 
-    def trunk(self, images: Tensor) -> tuple[list[Tensor] | Tensor, ...]:
-        cate_features, mask_logits = self.head.towers(self.neck(self.backbone(images)))
-        return (cate_features, *mask_logits)
+    def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
+        return list(from_head)
 
-    def losses(self, images: Tensor, targets: Sequence[PictureTargets]) -> dict[str, LossSum]:
-        features = self.neck(self.backbone(images))
-        cate_logits, mask_logits = self.head(features)
-        unused = features[len(mask_logits) :]
-        return grid_losses(
-            cells_in_rows(cate_logits),
-            lambda: product_dice(mask_logits, targets, self.mask_strides) + nothing(*unused),
-            targets,
-            self.loss,
-        )
+    @staticmethod
+    def cell_masks(parts: Raw, index: int, head: HeadConfig) -> CellMasks:
+        return ProductMasks([level[index] for level in parts], head.num_grids)
+
+    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
+        return product_dice(parts, targets, self.mask_strides)

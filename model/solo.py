@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from paddle import Tensor
 
-from config.base import Config
-from model.grid_network import GridNetwork
-from model.head.grid_losses import LossSum, PictureTargets, grid_losses, level_kernel_dice, nothing
+from config.base import Config, HeadConfig
+from model.grid_network import GridNetwork, Raw
+from model.head.cell_masks import CellMasks, LevelMasks
+from model.head.grid_losses import PictureTargets, level_kernel_dice
 from model.head.solo import SOLOHead
-from model.head.towers import cells_in_rows
 
 
 class SOLO(GridNetwork):
-    """Its raw predictions are scores, kernels [cells, D + 1], and the mask features [N, D + 1, h, w] of each level.
+    """Its raw predictions are scores, kernels [cells, D], and the mask features [N, D, h, w] of each level.
 
     The first levels' mask features have a quarter of the input's size, the others a half or a quarter of that.
     """
@@ -23,17 +23,14 @@ class SOLO(GridNetwork):
         super().__init__(config)
         self.head = SOLOHead(config.neck.out_channels, config.num_classes, config.head)
 
-    def trunk(self, images: Tensor) -> tuple[list[Tensor] | Tensor, ...]:
-        cate_features, mask_feats = self.head.towers(self.neck(self.backbone(images)))
-        return (cate_features, self.head.kernels(), *mask_feats)
+    def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
+        return [self.head.kernels(), *from_head]
 
-    def losses(self, images: Tensor, targets: Sequence[PictureTargets]) -> dict[str, LossSum]:
-        features = self.neck(self.backbone(images))
-        cate_logits, mask_feats = self.head(features)
-        kernels, unused = self.head.kernels(), features[len(mask_feats) :]
-        return grid_losses(
-            cells_in_rows(cate_logits),
-            lambda: level_kernel_dice(kernels, mask_feats, targets, self.mask_strides) + nothing(*unused),
-            targets,
-            self.loss,
-        )
+    @staticmethod
+    def cell_masks(parts: Raw, index: int, head: HeadConfig) -> CellMasks:
+        kernels, *mask_feats = parts
+        return LevelMasks(kernels, [level[index] for level in mask_feats], head.num_grids)
+
+    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
+        kernels, *mask_feats = parts
+        return level_kernel_dice(kernels, mask_feats, targets, self.mask_strides)

@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from paddle import Tensor
 
-from config.base import Config
-from model.grid_network import GridNetwork
-from model.head.grid_losses import LossSum, PictureTargets, grid_losses, kernel_dice
+from config.base import Config, HeadConfig
+from model.grid_network import GridNetwork, Raw
+from model.head.cell_masks import CellMasks, KernelMasks
+from model.head.grid_losses import PictureTargets, kernel_dice
 from model.head.mask_feat import MaskFeatHead
 from model.head.solov2 import SOLOv2Head
 from model.head.towers import cells_in_rows
 
 
-class RawPredictions(NamedTuple):
-    """What the network says about a batch, before any decision; cells are those of all levels, row by row."""
-
-    scores: Tensor  # [N, cells, classes] probability, 0 where a neighbouring cell is more probable
-    kernels: Tensor  # [N, cells, D] weights of each cell's 1x1 convolution
-    mask_feats: Tensor  # [N, D, H / 4, W / 4]
-
-
 class SOLOv2(GridNetwork):
+    """Its raw predictions are scores, kernels [N, cells, D] and mask features [N, D, H / 4, W / 4]."""
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         channels = config.neck.out_channels
         self.mask_feat_head = MaskFeatHead(channels, config.mask_feat_head)
         self.head = SOLOv2Head(channels, config.mask_feat_head.out_channels, config.num_classes, config.head)
 
-    def forward(self, images: Tensor) -> RawPredictions:
-        return RawPredictions(*super().forward(images))
+    def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
+        return [cells_in_rows(from_head), self.mask_feat_head(features)]
 
-    def trunk(self, images: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        features = self.neck(self.backbone(images))
-        cate_features, kernels = self.head.towers(features)
-        return cate_features, cells_in_rows(kernels), self.mask_feat_head(features)
+    @staticmethod
+    def cell_masks(parts: Raw, index: int, head: HeadConfig) -> CellMasks:
+        kernels, mask_feats = parts
+        return KernelMasks(kernels[index], mask_feats[index])
 
-    def losses(self, images: Tensor, targets: Sequence[PictureTargets]) -> dict[str, LossSum]:
-        features = self.neck(self.backbone(images))
-        cate_logits, kernels = self.head(features)
-        kernels, mask_feats = cells_in_rows(kernels), self.mask_feat_head(features)
-        return grid_losses(
-            cells_in_rows(cate_logits),
-            lambda: kernel_dice(kernels, mask_feats, targets, self.mask_strides[0]),
-            targets,
-            self.loss,
-        )
+    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
+        return kernel_dice(*parts, targets, self.mask_strides[0])

@@ -31,7 +31,7 @@ from config.errors import InputError  # noqa: E402
 from data.images import ImageError, find_images, read_image  # noqa: E402
 from data.preprocess import pad_to_batch  # noqa: E402
 from model import paddle  # noqa: E402
-from model.solov2 import build_model  # noqa: E402
+from model.networks import build_model  # noqa: E402
 from tools.cli import (  # noqa: E402
     Parser,
     add_network_options,

@@ -112,14 +112,14 @@ def compiled_engine(
     load = GRAPHS[name]
     if not apart:
         whole = load(folder / NETWORK, precision)
-        return lambda images: whole([images])
+        return lambda images: tuple(whole([images]))
     levels = len(config.head.num_grids)
     trunk, scores = load(folder / TRUNK, precision), load(folder / SCORES, "fp32")
 
     def run(images: np.ndarray) -> Raw:
         found = trunk([images])
         cate_features, rest = found[:levels], found[levels:]
-        return [*scores([level.numpy() for level in cate_features]), *rest]
+        return (*scores([level.numpy() for level in cate_features]), *rest)
 
     return run
 
@@ -132,8 +132,8 @@ class _Trunk(nn.Layer):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        cate_features, *rest = self.network.trunk(images)
-        return (*cate_features, *rest)
+        cate_features, parts = self.network.trunk(images)
+        return (*cate_features, *parts)
 
 
 class _Scores(nn.Layer):

@@ -250,5 +250,9 @@ def untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
     paddle.seed(seed)
     network = build_model(config)
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+    # SOLO's masks begin far below the threshold; the product of two probabilities needs more than a half of each.
+    for name, bias in (("mask_preds", 0.0), ("x_preds", 1.0), ("y_preds", 1.0)):
+        for layer in getattr(network.head, name, ()):
+            layer.bias.set_value(paddle.full_like(layer.bias, bias))
     network.eval()
     return network

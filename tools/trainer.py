@@ -309,7 +309,7 @@ def to_tensors(targets: GridTargets) -> PictureTargets:
         masks={stride: paddle.to_tensor(masks) for stride, masks in targets.masks.items()},
         cells=paddle.to_tensor(targets.cells),
         rows=paddle.to_tensor(targets.rows),
-        pairs=targets.pairs,
+        level_pairs=targets.level_pairs,
         positives=int((targets.labels >= 0).sum()),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
@@ -29,7 +30,7 @@ class Inside(NamedTuple):
 
 
 class CellMasks(Protocol):
-    """The masks of one picture's cells, which are counted through all levels, row by row."""
+    """The masks of one picture's cells, which are counted through all levels, row by row; m is 1 or more."""
 
     size: tuple[int, int]  # height and width of a mask: a quarter of the padded input's
 
@@ -53,9 +54,11 @@ class KernelMasks:
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         halves = self._kernels(cells) * 0.5
-        return _of_all_pixels(
-            parallel(lambda tile: _inside_by_logits(halves @ tile, threshold), _tiles(self.feats))
-        )
+        return _of_all_pixels(parallel(lambda tile: _inside_by_logits(halves @ tile, threshold), self._tiles))
+
+    @cached_property
+    def _tiles(self) -> list[Tensor]:
+        return _tiles(self.feats)
 
     def soft(self, cells: np.ndarray) -> Tensor:
         return F.sigmoid(self._kernels(cells) @ self.feats).reshape([-1, *self.size])
@@ -78,7 +81,7 @@ class EnlargedMasks:
         )
 
     def soft(self, cells: np.ndarray) -> Tensor:
-        return resize_bilinear(self.masks.soft(cells).unsqueeze(0), self.size).squeeze(0)
+        return _enlarged(self.masks.soft(cells), self.size)
 
 
 class LevelMasks:
@@ -119,8 +122,7 @@ class ProductMasks:
 
     def __init__(self, logits: Sequence[Tensor], grids: Sequence[int]) -> None:
         self.size = tuple(logits[0].shape[1:])
-        maps = [F.sigmoid(of_level).unsqueeze(0) for of_level in logits]
-        self.maps = paddle.concat([resize_bilinear(level, self.size).flatten(2).squeeze(0) for level in maps])
+        self.logits = logits
         columns, rows, first = [], [], 0
         for grid in grids:
             row, column = np.divmod(np.arange(grid * grid), grid)
@@ -130,16 +132,34 @@ class ProductMasks:
         self.columns, self.rows = np.concatenate(columns), np.concatenate(rows)  # the two maps of each cell
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
+        columns, rows = self._places(cells)
         return _of_all_pixels(
-            parallel(lambda tile: _inside_by_probabilities(self._product(tile, cells), threshold), _tiles(self.maps))
+            parallel(
+                lambda tile: _inside_by_probabilities(tile.gather(columns) * tile.gather(rows), threshold), self._tiles
+            )
         )
 
     def soft(self, cells: np.ndarray) -> Tensor:
-        return self._product(self.maps, cells).reshape([-1, *self.size])
+        columns, rows = self._places(cells)
+        return (self._maps.gather(columns) * self._maps.gather(rows)).reshape([-1, *self.size])
 
-    def _product(self, maps: Tensor, cells: np.ndarray) -> Tensor:
-        columns, rows = (maps.gather(paddle.to_tensor(places[cells])) for places in (self.columns, self.rows))
-        return columns * rows
+    def _places(self, cells: np.ndarray) -> tuple[Tensor, Tensor]:
+        return paddle.to_tensor(self.columns[cells]), paddle.to_tensor(self.rows[cells])
+
+    @cached_property
+    def _maps(self) -> Tensor:
+        """[maps, pixels], probabilities."""
+        levels = [F.sigmoid(level) for level in self.logits]
+        return paddle.concat([_enlarged(level, self.size).flatten(start_axis=1) for level in levels])
+
+    @cached_property
+    def _tiles(self) -> list[Tensor]:
+        return _tiles(self._maps)
+
+
+def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """[n, h, w] to [n, *size]."""
+    return maps if tuple(maps.shape[1:]) == size else resize_bilinear(maps.unsqueeze(0), size).squeeze(0)
 
 
 def _tiles(maps: Tensor) -> list[Tensor]:

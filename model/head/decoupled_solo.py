@@ -1,4 +1,4 @@
-"""The category branch and the two mask branches of Decoupled SOLO (Wang et al. 2019, section 3.4)."""
+"""The category branch and the two mask branches of Decoupled SOLO (Wang et al. 2019, section 5)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import paddle
 from paddle import Tensor, nn
 
 from config.base import HeadConfig
-from model.head.towers import prediction, split_levels, through, tower
+from model.head.towers import CellHead, prediction, split_levels, tower
 from model.layers import coordinates_of
 from model.resize import doubled, resize_bilinear
 
 
-class DecoupledSOLOHead(nn.Layer):
+class DecoupledSOLOHead(CellHead):
     """P2 to P6 to category logits [N, classes, S, S] and mask logits [N, 2 S, 2 h, 2 w], lists by level.
 
     The first S mask logits of a level are those of its columns, the others those of its rows; the mask of a cell is the
@@ -36,27 +36,20 @@ class DecoupledSOLOHead(nn.Layer):
             for _ in range(2)
         )
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        cate_features, mask_logits = self.towers(features)
-        return self.cate_logits(cate_features), mask_logits
-
     def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """What the category logits are made of, [N, channels, S, S] of each level, and the mask logits."""
         cate_features, mask_logits = [], []
         for feature, grid, x_pred, y_pred in zip(split_levels(features), self.num_grids, self.x_preds, self.y_preds):
-            cate = through(self.cate_convs, resize_bilinear(feature, (grid, grid)))
-            coordinates = coordinates_of(feature)
-            if self.shared_tower:
-                x = y = doubled(through(self.mask_convs, paddle.concat([feature, coordinates], axis=1)))
-            else:
-                towers = (self.x_convs, self.y_convs)
-                x, y = (
-                    doubled(through(convs, paddle.concat([feature, coordinates[:, axis : axis + 1]], axis=1)))
-                    for axis, convs in enumerate(towers)
-                )
-            cate_features.append(cate)
+            cate_features.append(self.cate_convs(resize_bilinear(feature, (grid, grid))))
+            x, y = self._mask_features(feature)
             mask_logits.append(paddle.concat([x_pred(x), y_pred(y)], axis=1))
         return cate_features, mask_logits
 
-    def cate_logits(self, cate_features: Sequence[Tensor]) -> list[Tensor]:
-        return [self.cate_pred(cate) for cate in cate_features]
+    def _mask_features(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of columns and of rows, at twice the size."""
+        coordinates = coordinates_of(feature)
+        if self.shared_tower:
+            both = doubled(self.mask_convs(paddle.concat([feature, coordinates], axis=1)))
+            return both, both
+        x = self.x_convs(paddle.concat([feature, coordinates[:, :1]], axis=1))
+        y = self.y_convs(paddle.concat([feature, coordinates[:, 1:]], axis=1))
+        return doubled(x), doubled(y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import paddle
 from paddle import Tensor
@@ -20,7 +20,7 @@ class PictureTargets(NamedTuple):
     masks: dict[int, Tensor]  # by stride: uint8 [n, H / stride, W / stride]
     cells: Tensor  # int64 [p]
     rows: Tensor  # int64 [p]
-    pairs: tuple[int, ...]  # of each level
+    level_pairs: tuple[int, ...]  # how many of the p pairs are those of each level
     positives: int  # cells that have a class
 
 
@@ -40,31 +40,25 @@ class LossSum(NamedTuple):
         return self.total / self.divisor(self.count)
 
 
-def grid_losses(
-    cate_logits: Tensor, dice: Callable[[], Tensor], targets: Sequence[PictureTargets], config: LossConfig
-) -> dict[str, LossSum]:
-    """Losses of a batch by name: `mask` (dice) and `category` (focal).
+def pair_count(targets: Sequence[PictureTargets]) -> int:
+    return sum(sum(picture.level_pairs) for picture in targets)
 
-    cate_logits: [N, cells, classes]; dice: gives the sum of the dice losses of all pairs; targets: N.
-    The mask loss is a mean over (cell, instance) pairs, the category loss is divided by the number of cells that have
-    a class, and 1, as in the original SOLO. All of it is float32, in mixed precision too.
-    """
-    with paddle.amp.auto_cast(enable=False):
-        labels = paddle.concat([picture.labels for picture in targets])
-        logits = cate_logits.astype("float32").flatten(stop_axis=1)
-        category = focal_loss(logits, labels, gamma=config.focal_gamma, alpha=config.focal_alpha)
-        return {
-            "mask": LossSum(dice() * config.dice_weight, _pairs(targets)),
-            "category": LossSum(category, sum(picture.positives for picture in targets), extra=1),
-        }
+
+def category_loss(cate_logits: Tensor, targets: Sequence[PictureTargets], config: LossConfig) -> LossSum:
+    """Focal loss of all cells; cate_logits: [N, cells, classes]."""
+    labels = paddle.concat([picture.labels for picture in targets])
+    logits = cate_logits.astype("float32").flatten(stop_axis=1)
+    total = focal_loss(logits, labels, gamma=config.focal_gamma, alpha=config.focal_alpha)
+    return LossSum(total, sum(picture.positives for picture in targets), extra=1)
 
 
 def kernel_dice(kernels: Tensor, mask_feats: Tensor, targets: Sequence[PictureTargets], stride: int) -> Tensor:
     """SOLOv2's masks. kernels: [N, cells, D]; mask_feats: [N, D, h, w], at 1 / stride of the input's size."""
-    total = paddle.zeros([]) if _pairs(targets) else nothing(kernels, mask_feats)
+    total = paddle.zeros([]) if pair_count(targets) else nothing(kernels, mask_feats)
     # Not by index: the gradient of an index is as large as the batch, for every picture.
     for picture, kernel, feats in zip(targets, kernels.unbind(), mask_feats.unbind()):
-        total = total + _kernel_dice(kernel, feats, picture, slice(None), stride)
+        if sum(picture.level_pairs):
+            total = total + _kernel_dice(kernel, feats, picture.cells, picture.rows, picture.masks[stride])
     return total
 
 
@@ -72,10 +66,10 @@ def level_kernel_dice(
     kernels: Tensor, mask_feats: Sequence[Tensor], targets: Sequence[PictureTargets], strides: Sequence[int]
 ) -> Tensor:
     """SOLO's masks. kernels: [cells, D]; mask_feats and strides: those of each level, as in `kernel_dice`."""
-    total = paddle.zeros([]) if _pairs(targets) else nothing(kernels, *mask_feats)
+    total = paddle.zeros([]) if pair_count(targets) else nothing(kernels, *mask_feats)
     for level, (feats, stride) in enumerate(zip(mask_feats, strides)):
-        for picture, pairs, of_picture in _pictures_of_level(level, targets, feats):
-            total = total + _kernel_dice(kernels, of_picture, picture, pairs, stride)
+        for picture, cells, rows, of_picture in _pictures_of_level(level, targets, feats):
+            total = total + _kernel_dice(kernels, of_picture, cells, rows, picture.masks[stride])
     return total
 
 
@@ -86,39 +80,33 @@ def product_dice(
     total, first = paddle.zeros([]), 0
     for level, (logits, stride) in enumerate(zip(mask_logits, strides)):
         grid = logits.shape[1] // 2
-        if not any(picture.pairs[level] for picture in targets):
+        if not any(picture.level_pairs[level] for picture in targets):
             total = total + nothing(logits)
-        for picture, pairs, of_picture in _pictures_of_level(level, targets, logits):
+        for picture, cells, rows, of_picture in _pictures_of_level(level, targets, logits):
             maps = F.sigmoid(of_picture.astype("float32").flatten(start_axis=1))
-            cells, masks = picture.cells[pairs] - first, picture.masks[stride].flatten(start_axis=1)
-            total = total + product_dice_loss(maps, cells % grid, grid + cells // grid, masks, picture.rows[pairs])
+            cells, masks = cells - first, picture.masks[stride].flatten(start_axis=1)
+            total = total + product_dice_loss(maps, cells % grid, grid + cells // grid, masks, rows)
         first += grid * grid
     return total
 
 
-def _pairs(targets: Sequence[PictureTargets]) -> int:
-    return sum(sum(picture.pairs) for picture in targets)
-
-
 def _pictures_of_level(
     level: int, targets: Sequence[PictureTargets], maps: Tensor
-) -> Iterator[tuple[PictureTargets, slice, Tensor]]:
-    """Pictures with pairs of this level: their targets, which of the pairs they are, their part of the maps."""
+) -> Iterator[tuple[PictureTargets, Tensor, Tensor, Tensor]]:
+    """Pictures with pairs of this level: their targets, cells and rows of the pairs, and their part of the maps."""
     for picture, of_picture in zip(targets, maps.unbind()):
-        start = sum(picture.pairs[:level])
-        if picture.pairs[level]:
-            yield picture, slice(start, start + picture.pairs[level]), of_picture
+        start = sum(picture.level_pairs[:level])
+        stop = start + picture.level_pairs[level]
+        if stop > start:
+            yield picture, picture.cells[start:stop], picture.rows[start:stop], of_picture
 
 
-def _kernel_dice(kernels: Tensor, feats: Tensor, picture: PictureTargets, pairs: slice, stride: int) -> Tensor:
-    cells, rows = picture.cells[pairs], picture.rows[pairs]
-    if not cells.shape[0]:
-        return paddle.zeros([])
+def _kernel_dice(kernels: Tensor, feats: Tensor, cells: Tensor, rows: Tensor, masks: Tensor) -> Tensor:
     chosen = kernels.astype("float32").gather(cells)
     feats = feats.astype("float32").flatten(start_axis=1)  # [D, pixels]
-    return dynamic_dice_loss(chosen, feats, picture.masks[stride].flatten(start_axis=1), rows)
+    return dynamic_dice_loss(chosen, feats, masks.flatten(start_axis=1), rows)
 
 
 def nothing(*parts: Tensor) -> Tensor:
-    """0, with a gradient of 0 for each part, so that a step treats all parameters alike, whatever it has learnt from."""
+    """0, with a gradient of 0 for each part, so that a step treats all parameters alike, whatever it learns from."""
     return sum((part.astype("float32").sum() for part in parts), paddle.zeros([])) * 0.0

@@ -8,12 +8,12 @@ import paddle
 from paddle import Tensor, nn
 
 from config.base import HeadConfig
-from model.head.towers import prediction, split_levels, through, tower
+from model.head.towers import CellHead, prediction, split_levels, tower
 from model.layers import append_coordinates
 from model.resize import doubled, resize_bilinear
 
 
-class SOLOHead(nn.Layer):
+class SOLOHead(CellHead):
     """P2 to P6 to category logits [N, classes, S, S] and mask features [N, channels + 1, 2 h, 2 w], lists by level.
 
     A level of h x w has S * S masks, one for each cell, by a 1x1 convolution of its mask features. That is a matrix
@@ -31,21 +31,13 @@ class SOLOHead(nn.Layer):
             [prediction(config.channels, grid * grid, 1, prior=True) for grid in config.num_grids]
         )
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        cate_features, mask_feats = self.towers(features)
-        return self.cate_logits(cate_features), mask_feats
-
     def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """What the category logits are made of, [N, channels, S, S] of each level, and the mask features."""
         cate_features, mask_feats = [], []
         for feature, grid in zip(split_levels(features), self.num_grids):
-            cate_features.append(through(self.cate_convs, resize_bilinear(feature, (grid, grid))))
-            mask = through(self.mask_convs, append_coordinates(feature))
+            cate_features.append(self.cate_convs(resize_bilinear(feature, (grid, grid))))
+            mask = self.mask_convs(append_coordinates(feature))
             mask_feats.append(doubled(paddle.concat([mask, paddle.ones_like(mask[:, :1])], axis=1)))
         return cate_features, mask_feats
-
-    def cate_logits(self, cate_features: Sequence[Tensor]) -> list[Tensor]:
-        return [self.cate_pred(cate) for cate in cate_features]
 
     def kernels(self) -> Tensor:
         """[cells, channels + 1]: weights and bias of each cell's mask."""

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import paddle
-from paddle import Tensor, nn
+from paddle import Tensor
 
 from config.base import HeadConfig
-from model.head.towers import prediction, split_levels, tower
+from model.head.towers import CellHead, prediction, split_levels, tower
 from model.layers import DropBlock, coordinates_of
 from model.resize import resize_bilinear
 
 
-class SOLOv2Head(nn.Layer):
-    """P2 to P6 to category logits [N, classes, S, S] and kernels [N, kernel_channels, S, S], lists by level.
-
-    There are as many levels as `num_grids` has entries, from P2 on.
-    """
+class SOLOv2Head(CellHead):
+    """P2 to P6 to category logits [N, classes, S, S] and kernels [N, kernel_channels, S, S], lists by level."""
 
     def __init__(self, in_channels: int, kernel_channels: int, num_classes: int, config: HeadConfig) -> None:
         super().__init__()
@@ -28,24 +25,15 @@ class SOLOv2Head(nn.Layer):
         self.kernel_pred = prediction(config.channels, kernel_channels, 3, prior=False)
         self.drop = DropBlock(block_size=3, keep_prob=0.9) if config.drop_block else None
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        cate_features, kernels = self.towers(features)
-        return self.cate_logits(cate_features), kernels
-
     def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """What the category logits are made of, [N, channels, S, S] of each level, and the kernels."""
         cate_features, kernels = [], []
         for feature, grid in zip(split_levels(features), self.num_grids):
             coordinates = resize_bilinear(coordinates_of(feature), (grid, grid))  # [N, 2, S, S]
-            cate = resize_bilinear(feature, (grid, grid))  # [N, C, S, S]
-            kernel = paddle.concat([cate, coordinates], axis=1)
-            for cate_conv, kernel_conv in zip(self.cate_convs, self.kernel_convs):
-                cate, kernel = cate_conv(cate), kernel_conv(kernel)
+            resized = resize_bilinear(feature, (grid, grid))  # [N, C, S, S]
+            cate = self.cate_convs(resized)
+            kernel = self.kernel_convs(paddle.concat([resized, coordinates], axis=1))
             if self.drop is not None:
                 cate, kernel = self.drop(cate), self.drop(kernel)
             cate_features.append(cate)
             kernels.append(self.kernel_pred(kernel))
         return cate_features, kernels
-
-    def cate_logits(self, cate_features: Sequence[Tensor]) -> list[Tensor]:
-        return [self.cate_pred(cate) for cate in cate_features]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import paddle
@@ -16,6 +17,24 @@ from model.resize import resize_bilinear, shape_of
 PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal loss (Lin et al. 2017)
 
 
+class CellHead(nn.Layer, ABC):
+    """P2 to P6 to category logits [N, classes, S, S] and what masks are made of, lists by level.
+
+    There are as many levels as `num_grids` has entries, from P2 on. A subclass has `cate_pred`.
+    """
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        cate_features, of_masks = self.towers(features)
+        return self.cate_logits(cate_features), of_masks
+
+    @abstractmethod
+    def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """What the category logits are made of, [N, channels, S, S] of each level, and what masks are made of."""
+
+    def cate_logits(self, cate_features: Sequence[Tensor]) -> list[Tensor]:
+        return [self.cate_pred(cate) for cate in cate_features]
+
+
 def split_levels(features: Sequence[Tensor]) -> list[Tensor]:
     """Strides 4, 8, 16, 32, 64 to 8, 8, 16, 32, 32: the first is halved, the last gets its neighbour's size."""
     first, *middle, last = features
@@ -23,9 +42,9 @@ def split_levels(features: Sequence[Tensor]) -> list[Tensor]:
     return [resize_bilinear(first, (height // 2, width // 2)), *middle, resize_bilinear(last, shape_of(middle[-1])[2:])]
 
 
-def tower(in_channels: int, config: HeadConfig) -> nn.LayerList:
+def tower(in_channels: int, config: HeadConfig) -> nn.Sequential:
     """`stacked_convs` convolutions in a row, the last one or all of them deformable where the config says so."""
-    layers = nn.LayerList()
+    layers = []
     for position in range(config.stacked_convs):
         deformable = config.deform_all or position == config.stacked_convs - 1
         layers.append(
@@ -39,14 +58,7 @@ def tower(in_channels: int, config: HeadConfig) -> nn.LayerList:
                 deform_bias=config.deform_bias,
             )
         )
-    return layers
-
-
-def through(layers: nn.LayerList, x: Tensor) -> Tensor:
-    """What the last of the layers makes of what the others make of x."""
-    for layer in layers:
-        x = layer(x)
-    return x
+    return nn.Sequential(*layers)
 
 
 def prediction(in_channels: int, out_channels: int, kernel_size: int, *, prior: bool) -> nn.Conv2D:

@@ -37,7 +37,7 @@ def assert_same(first: Batch, second: Batch) -> None:
     assert len(first.targets) == len(second.targets)
     for ours, theirs in zip(first.targets, second.targets):
         for found, expected in zip(ours, theirs):
-            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_equal(found, expected)
 
 
 def test_a_batch_depends_on_the_seed_and_its_place_only():

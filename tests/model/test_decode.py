@@ -16,8 +16,9 @@ from config.base import HeadConfig, NMSConfig
 from model.head import cell_masks as masks_of_cells
 from model.head import decode as decoding
 from model.head.decode import Decoded, best_candidates
-from model.networks import cell_masks, decode
-from model.solov2 import RawPredictions
+from model.networks import decode
+from model.solov2 import SOLOv2
+from tests.raw_predictions import RawPredictions
 
 NMS = NMSConfig()
 HEAD = HeadConfig(num_grids=(2, 1), strides=(2, 5))  # cells 0 to 3 need more than 2 pixels, cell 4 more than 5
@@ -201,7 +202,7 @@ def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
 def test_masks_that_cannot_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
     raw = random_batch(0, head=head, size=1, busy=0.9)
-    inputs = raw.scores[0], cell_masks(raw, 0, head), head
+    inputs = raw.scores[0], SOLOv2.cell_masks(raw[1:], 0, head), head
     everything, few = (best_candidates(*inputs, replace(NMS, nms_pre=count)) for count in (500, 5))
     assert everything.masks.shape[0] > 90 > 50 > few.masks.shape[0]
     for column in ("cells", "classes", "scores", "areas"):

@@ -13,9 +13,9 @@ from config import load_config
 from config.base import Config, LossConfig
 from data.grid_targets import grid_targets
 from data.samples import MaskWindow
-from model.head.grid_losses import LossSum, PictureTargets, grid_losses, kernel_dice
+from model.head.grid_losses import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
 from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
-from model.networks import KINDS, build_model
+from model.networks import NETWORKS, build_model
 from tests import trainings
 from tools.optimization import trainable
 from tools.trainer import to_tensors
@@ -199,7 +199,7 @@ def picture(labels: list[int], cells: list[int], rows: list[int], masks: int = 2
         masks={4: paddle.to_tensor(pixels)},
         cells=paddle.to_tensor(np.array(cells, np.int64)),
         rows=paddle.to_tensor(np.array(rows, np.int64)),
-        pairs=(len(cells),),
+        level_pairs=(len(cells),),
         positives=sum(label >= 0 for label in labels),
     )
 
@@ -211,7 +211,10 @@ def test_the_losses_of_a_batch_are_sums_with_their_counts():
     feats = paddle.to_tensor(rng.normal(size=(2, 4, 2, 4)).astype(np.float32))
     targets = [picture([0, -1, 1], [0, 2, 2], [0, 0, 1]), picture([-1, -1, -1], [], [], masks=0)]
     config = LossConfig(dice_weight=3.0, focal_gamma=2.0, focal_alpha=0.25)
-    losses = grid_losses(cate, lambda: kernel_dice(kernels, feats, targets, stride=4), targets, config)
+    losses = {
+        "mask": LossSum(3.0 * kernel_dice(kernels, feats, targets, stride=4), pair_count(targets)),
+        "category": category_loss(cate, targets, config),
+    }
     dice = plain_dice(
         kernels[0].gather(targets[0].cells), feats[0].flatten(1), targets[0].masks[4].flatten(1), targets[0].rows
     )
@@ -228,7 +231,7 @@ def test_a_loss_is_never_divided_by_zero():
     assert LossSum(paddle.zeros([]), 0, extra=1).divisor(7) == 8
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=NETWORKS)
 def network(request):
     paddle.seed(0)
     network = build_model(config_of(request.param))

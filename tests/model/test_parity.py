@@ -16,7 +16,7 @@ from data.preprocess import pad_to_batch, preprocess
 from model.head.decode import best_candidates
 from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.matrix_nms import matrix_nms
-from model.networks import build_model, cell_masks, decode
+from model.networks import NETWORKS, build_model, decode
 from tests.parity import Fixture, needs_parity, picture, relative_errors
 from tools.checkpoint import load_weights
 from tools.instances import Instances
@@ -136,7 +136,7 @@ def test_candidates_and_matrix_nms(computed):
         assert [int(level.sum()) for level in levels] == recorded["candidates_per_level"].tolist()
     else:
         assert above.sum() == len(recorded["cand/cell"])
-    inputs = raw[0][0], cell_masks(raw, 0, config.head), config.head
+    inputs = raw[0][0], masks_of(raw, config), config.head
     if "nms/n_after_area_filter" not in recorded:
         return  # PaddleDetection's recordings hold padding rows from here on
     everything = best_candidates(*inputs, replace(config.nms, nms_pre=10**6))
@@ -170,6 +170,10 @@ def after_deformable_layer(stage: str, config) -> bool:
     return stage == "mask_feat" and bool(config.mask_feat_head.deform_version)
 
 
+def masks_of(raw, config):
+    return NETWORKS[config.head.kind].cell_masks(raw[1:], 0, config.head)
+
+
 def match(fixture: Fixture, found: Instances) -> tuple[list[int], set[int]]:
     """Recorded instances without one of ours of the same class, score within 2e-4 and IoU 0.995; and ours left over."""
     classes, scores, masks = fixture.final()
@@ -199,7 +203,7 @@ def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:
     """
     class_id = fixture.final()[0][row]
     cells = np.flatnonzero(raw[0][0, :, int(class_id)].numpy() > config.nms.score_thr)
-    soft = cell_masks(raw, 0, config.head).soft(cells).flatten(start_axis=1).numpy()
+    soft = masks_of(raw, config).soft(cells).flatten(start_axis=1).numpy()
     undecided = (np.abs(soft - config.nms.mask_thr) < ON_THRESHOLD).sum(axis=1)
     recorded_classes, recorded_areas = fixture.areas_before_nms()
     recorded = set(recorded_areas[recorded_classes == class_id].tolist())
