@@ -30,14 +30,18 @@ NETWORK, TRUNK, SCORES = "network", "trunk", "scores"  # names of graphs
 def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -> str:
     """The engine that `auto` stands for, or the one named. Raises InputError where it cannot do what is asked.
 
-    On a CPU `auto` is the fastest of what is installed; on a GPU the dynamic graph, because there nothing has been
-    measured.
+    On a CPU `auto` is the fastest of what is installed; on a GPU the dynamic graph where that has the precision,
+    because there nothing has been measured.
     """
     on_gpu = device.startswith("gpu")
-    if on_gpu and precision != "fp32":
-        raise InputError(f"--precision {precision}: is for CPUs here; use --device cpu or --precision fp32")
-    if name == "auto":
-        name = "dynamic" if on_gpu else _fastest(precision, deformable=deformable)
+    if on_gpu and precision == "bf16":
+        raise InputError("--precision bf16: is for CPUs here; use --device cpu, or --precision fp16 or fp32")
+    if not on_gpu and precision == "fp16":
+        raise InputError("--precision fp16: is for GPUs; use --precision bf16 or fp32")
+    if name == "auto" and on_gpu:
+        name = "dynamic" if precision == "fp32" else "static"
+    elif name == "auto":
+        name = _fastest(precision, deformable=deformable)
     if precision not in ENGINES[name]:
         able = " or ".join(engine for engine, precisions in ENGINES.items() if precision in precisions)
         raise InputError(f"--precision {precision}: engine {name} computes in {ENGINES[name][0]}; use --engine {able}")

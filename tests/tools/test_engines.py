@@ -146,6 +146,7 @@ def test_auto_is_the_fastest_that_is_installed(monkeypatch):
         return tuple(choose_engine("auto", precision, device, deformable=deformable) for deformable in (False, True))
 
     assert chosen("fp32", "gpu:0") == ("dynamic", "dynamic")
+    assert chosen("fp16", "gpu:0") == ("static", "static")
     assert chosen("fp32") == ("onnx", "openvino")
     assert chosen("bf16") == ("openvino", "openvino")
     installed.remove("openvino")
@@ -165,6 +166,8 @@ def test_auto_is_the_fastest_that_is_installed(monkeypatch):
         ("dynamic", "bf16", "cpu", ["--precision bf16", "--engine static"]),
         ("onnx", "fp32", "gpu:0", ["--engine onnx", "--device cpu"]),
         ("auto", "bf16", "gpu:0", ["--precision bf16", "--device cpu"]),
+        ("auto", "fp16", "cpu", ["--precision fp16", "--precision bf16"]),
+        ("openvino", "fp16", "gpu:0", ["--precision fp16", "--engine static"]),
     ],
 )
 def test_what_an_engine_cannot_do_is_one_line(engine, precision, device, words):
