@@ -134,7 +134,9 @@ def test_gradients(learnt):
     prefix, norms = (f"{fixture.part}/", "grad_l2") if fixture.part else ("", "grad_norms")
     wanted = dict(zip(fixture.data[f"{prefix}grad_names"].tolist(), fixture.data[f"{prefix}{norms}"].tolist()))
     ours = {foreign_names[name]: parameter.grad.numpy() for name, parameter in trainable(network).items()}
-    assert ours.keys() == wanted.keys()
+    # The original program leaves parameters of levels that learn nothing without a gradient; here it is 0.
+    assert wanted.keys() <= ours.keys()
+    assert not any(ours[name].any() for name in ours.keys() - wanted.keys())
     largest = max(wanted.values())
     for name, norm in wanted.items():
         # What is a millionth of the largest is made of rounding errors.
