@@ -83,10 +83,7 @@ def grid_targets(
         stride: _small_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
         for stride, instances in used.items()
     }
-    kept = np.ones(len(cells), bool)
-    if head.kind != "solov2":
-        kept[:] = False
-        kept[len(cells) - 1 - np.unique(cells[::-1], return_index=True)[1]] = True
+    kept = np.ones(len(cells), bool) if head.kind == "solov2" else _last_of_each(cells)
     if config.skip_empty_masks:
         strides = np.array(head.mask_strides)[levels]
         for stride, of_stride in small.items():
@@ -94,6 +91,13 @@ def grid_targets(
             kept[here] &= of_stride.any(axis=(1, 2))[rows[here]]
     level_pairs = np.bincount(levels[kept], minlength=len(head.num_grids))
     return GridTargets(labels, small, cells[kept], rows[kept], tuple(level_pairs.tolist()))
+
+
+def _last_of_each(values: np.ndarray) -> np.ndarray:
+    """bool [n], true for the last of equal values."""
+    last = np.zeros(len(values), bool)
+    last[len(values) - 1 - np.unique(values[::-1], return_index=True)[1]] = True
+    return last
 
 
 def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
