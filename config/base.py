@@ -48,7 +48,7 @@ class NeckConfig:
 
 @dataclass(frozen=True)
 class MaskFeatHeadConfig:
-    """The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1)."""
+    """The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1); SOLO and Decoupled SOLO have none."""
 
     mid_channels: int = 128
     out_channels: int = 256  # channels of the mask features, which is the number of weights in a kernel
@@ -59,17 +59,24 @@ class MaskFeatHeadConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The category and kernel branches of SOLOv2 (Wang et al. 2020, section 3.2)."""
+    """What a cell predicts: its categories, and a mask or what a mask is made by (Wang et al. 2019 and 2020)."""
 
-    channels: int = 512  # of the two towers
+    kind: str = "solov2"  # "solov2", "solo" or "decoupled_solo": the network and what is learnt
+    channels: int = 512  # of the towers
     stacked_convs: int = 4  # length of a tower
     num_grids: tuple[int, ...] = (40, 36, 24, 16, 12)  # S of each level, from P2 on; a level predicts S x S cells
     strides: tuple[int, ...] = (8, 8, 16, 32, 32)  # pixels; a mask counts if its area at 1/4 size exceeds it
     deform_version: int = 0  # as in the backbone
     deform_all: bool = False  # every convolution of a tower is deformable, not only the last one
     deform_bias: bool = False  # as in the mask feature branch
+    shared_tower: bool = False  # one tower for both axes of Decoupled SOLO (its light models), not one for each
     norm_groups: int = 32  # of the group norms
     drop_block: bool = False  # DropBlock before the two predictions in training (PaddleDetection's enhanced model)
+
+    @property
+    def mask_strides(self) -> tuple[int, ...]:
+        """How many pixels of the input a side of one pixel of a mask has that a level learns."""
+        return ((4, 4, 4, 4, 4) if self.kind == "solov2" else (4, 4, 8, 16, 16))[: len(self.num_grids)]
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ class TargetConfig:
     scale_ranges: tuple[float, ...] = (1.0, 96.0, 48.0, 192.0, 96.0, 384.0, 192.0, 768.0, 384.0, 2048.0)
     box_border: int = 1  # a box's sides are this much less than its pixels (original SOLO: 1, PaddleDetection: 0)
     centre_fraction: float = 0.2  # of the box's sides: cells this near to the centre of mass are positive
-    skip_empty_masks: bool = False  # masks that vanish at 1/4 size are not learnt (PaddleDetection)
+    min_area: int = 1  # pixels of the network's input; smaller instances are not learnt (SOLO: 10)
+    skip_empty_masks: bool = False  # masks that vanish as targets are not learnt (PaddleDetection)
     soft_masks: bool = False  # mask targets are the share of inside pixels (area average), not 0 or 1
 
 
@@ -301,7 +309,8 @@ class Config:
     @property
     def deformable(self) -> bool:
         """Whether the network has deformable convolutions."""
-        return any(part.deform_version for part in (self.backbone, self.mask_feat_head, self.head))
+        parts = [self.backbone, self.head, *([self.mask_feat_head] if self.head.kind == "solov2" else [])]
+        return any(part.deform_version for part in parts)
 
     @property
     def lists_its_classes(self) -> bool:

@@ -34,6 +34,9 @@ def check(config: Config) -> Config:
         channels, groups = getattr(getattr(config, section), field), getattr(config, section).norm_groups
         if channels % groups:
             raise InputError(f"{section}.{field}={channels}: expected a multiple of {section}.norm_groups={groups}")
+    for field, kind in (("drop_block", "solov2"), ("shared_tower", "decoupled_solo")):
+        if getattr(config.head, field) and config.head.kind != kind:
+            raise InputError(f"head.{field}=true: is for head.kind={kind}; this config has {config.head.kind}")
     mixed = math.fsum(getattr(config.augment, field) for field in _MIXING)
     if mixed > 1:
         names = " + ".join(f"augment.{field}" for field in _MIXING)
@@ -100,6 +103,7 @@ _RULES: dict[str, Rule] = {
     "mask_feat_head.out_channels": _POSITIVE,
     "mask_feat_head.norm_groups": _POSITIVE,
     "mask_feat_head.deform_version": _one_of(0, 1, 2),
+    "head.kind": _one_of("solov2", "solo", "decoupled_solo"),
     "head.channels": _POSITIVE,
     "head.stacked_convs": _POSITIVE,
     "head.num_grids": (
@@ -128,6 +132,7 @@ _RULES: dict[str, Rule] = {
     ),
     "target.centre_fraction": _FRACTION,
     "target.box_border": _one_of(0, 1),
+    "target.min_area": _POSITIVE,
     "loss.dice_weight": _NATURAL,
     "loss.focal_gamma": _NATURAL,
     "loss.focal_alpha": _FRACTION,

@@ -15,7 +15,7 @@ import paddle
 from config.base import BackboneConfig, Config
 from config.errors import InputError
 from model.backbone.resnet import ResNet
-from model.solov2 import build_model
+from model.networks import build_model
 from tools.checkpoint import compare_shapes
 
 Arrays = Mapping[str, np.ndarray]

@@ -12,9 +12,17 @@ import numpy as np
 from config.base import HeadConfig, TargetConfig, level_ranges
 from data.samples import MaskWindow
 
-QUARTER = 4  # pixels of the input to a side of a mask target's pixel
-INSIDE = QUARTER**2  # value of a mask target's pixel that lies inside the instance
+QUARTER = 4  # pixels of the input to one of the finest mask targets
+INSIDE = 16  # value of a mask target's pixel that lies inside the instance
 NOTHING = -1
+
+
+class Extents(NamedTuple):
+    """What decides which cells learn n instances."""
+
+    centres: np.ndarray  # float64 [n, 2], `centre_of_mass` of each mask
+    sides: np.ndarray  # float64 [n, 2], `box_sides` of each box
+    areas: np.ndarray  # float64 [n], pixels of each mask
 
 
 class CellBlock(NamedTuple):
@@ -29,13 +37,16 @@ class CellBlock(NamedTuple):
 class GridTargets(NamedTuple):
     """What one picture teaches. Cells are counted through all levels, row by row, as in the raw predictions.
 
-    An instance has one mask, however many cells predict it; a cell may have to predict several.
+    An instance has one mask of each size, however many cells predict it; a cell may have to predict several.
     """
 
     labels: np.ndarray  # int64 [cells], 0-based class of each cell, -1 where it has none
-    masks: np.ndarray  # uint8 [n, H / 4, W / 4], sixteenths: 0 outside of the instance, 16 inside
-    cells: np.ndarray  # int64 [p] cell of each (cell, instance) pair
-    rows: np.ndarray  # int64 [p] instance of each pair, a row of `masks`
+    # By stride, of which levels may have different ones: uint8 [n, H / stride, W / stride], sixteenths, that is 0
+    # outside of the instance and 16 inside.
+    masks: dict[int, np.ndarray]
+    cells: np.ndarray  # int64 [p] cell of each (cell, instance) pair, level by level
+    rows: np.ndarray  # int64 [p] instance of each pair, a row of the masks of its level's stride
+    level_pairs: tuple[int, ...]  # how many of the p pairs are those of each level
 
 
 def grid_targets(
@@ -50,39 +61,64 @@ def grid_targets(
     """The targets of one picture.
 
     masks: n, each with at least one pixel. boxes: [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive.
-    classes: int64 [n], 0-based. size: height and width of the padded batch, multiples of 4.
+    classes: int64 [n], 0-based. size: height and width of the padded batch, multiples of the largest mask stride.
 
-    As the original SOLO: where instances share a cell, the later one gives it its class, and it learns the masks of
-    both.
+    As the original programs: where instances share a cell, the later one gives it its class. In SOLOv2 it learns the
+    masks of both, in SOLO and Decoupled SOLO that of the later one.
     """
-    height, width = size
     labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
-    centres = np.array([centre_of_mass(mask) for mask in masks]).reshape(-1, 2)
-    used: dict[int, int] = {}  # instance -> row of the mask targets
-    cells, rows = [], []
-    for block in assigned_cells(centres, box_sides(boxes, config), size=size, head=head, config=config):
+    used: dict[int, dict[int, int]] = {stride: {} for stride in head.mask_strides}  # instance -> row of the masks
+    blocks = assigned_cells(extents_of(masks, boxes, config), size=size, head=head, config=config)
+    own_rows = []  # of each block
+    for block in blocks:
         labels[block.cells] = classes[block.instance]
-        cells.extend(block.cells.tolist())
-        rows.extend([used.setdefault(block.instance, len(used))] * len(block.cells))
-    quarters = np.zeros((len(used), height // QUARTER, width // QUARTER), np.uint8)
-    for quarter, index in zip(quarters, used):
-        small = quarter_mask(masks[index], soft=config.soft_masks)
-        quarter[small.top : small.bottom, small.left : small.right] = small.pixels
-    cells, rows = np.array(cells, np.int64), np.array(rows, np.int64)
+        rows_of = used[head.mask_strides[block.level]]
+        own_rows.append(rows_of.setdefault(block.instance, len(rows_of)))
+    counts = [len(block.cells) for block in blocks]
+    cells = np.concatenate([block.cells for block in blocks]) if blocks else np.zeros(0, np.int64)
+    rows, levels = (
+        np.repeat(np.array(values, np.int64), counts) for values in (own_rows, [block.level for block in blocks])
+    )
+    small = {
+        stride: _small_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
+        for stride, instances in used.items()
+    }
+    kept = np.ones(len(cells), bool) if head.kind == "solov2" else _last_of_each(cells)
     if config.skip_empty_masks:
-        kept = quarters.any(axis=(1, 2))[rows]
-        cells, rows = cells[kept], rows[kept]
-    return GridTargets(labels, quarters, cells, rows)
+        strides = np.array(head.mask_strides)[levels]
+        for stride, of_stride in small.items():
+            here = strides == stride
+            kept[here] &= of_stride.any(axis=(1, 2))[rows[here]]
+    level_pairs = np.bincount(levels[kept], minlength=len(head.num_grids))
+    return GridTargets(labels, small, cells[kept], rows[kept], tuple(level_pairs.tolist()))
+
+
+def _last_of_each(values: np.ndarray) -> np.ndarray:
+    """bool [n], true for the last of equal values."""
+    last = np.zeros(len(values), bool)
+    last[len(values) - 1 - np.unique(values[::-1], return_index=True)[1]] = True
+    return last
+
+
+def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
+    """uint8 [n, H / stride, W / stride] in sixteenths."""
+    whole = np.zeros((len(masks), size[0] // stride, size[1] // stride), np.uint8)
+    for target, mask in zip(whole, masks):
+        small = small_mask(mask, stride, soft=soft)
+        target[small.top : small.bottom, small.left : small.right] = small.pixels
+    return whole
 
 
 def assigned_cells(
-    centres: np.ndarray, sides: np.ndarray, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig
+    extents: Extents, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig
 ) -> list[CellBlock]:
     """Which cells learn which of n instances: level by level, and there in the order of the instances.
 
-    centres: [n, 2], `centre_of_mass` of each. sides: [n, 2], `box_sides` of each. size: as in `grid_targets`.
+    size: as in `grid_targets`.
     """
+    centres, sides, areas = extents
     scales, halves = box_scales(sides), sides * config.centre_fraction / 2
+    large = areas >= config.min_area
     # The centre, and both ends of the central part, as shares of the picture: [3, n, 2].
     places = np.stack([centres, centres - halves, centres + halves]) / (size[1], size[0])
     blocks = []
@@ -92,7 +128,7 @@ def assigned_cells(
         # All that the central part touches, at most one cell to each side of the centre's own.
         firsts = np.maximum(firsts, np.maximum(middles - 1, 0))
         stops = np.minimum(lasts, np.minimum(middles + 1, grid - 1)) + 1
-        for index in np.flatnonzero((scales >= low) & (scales <= high)).tolist():
+        for index in np.flatnonzero(large & (scales >= low) & (scales <= high)).tolist():
             (left, top), (right, bottom), (column, line) = (ends[index].tolist() for ends in (firsts, stops, middles))
             cells = (first_cell + np.arange(top, bottom)[:, None] * grid + np.arange(left, right)).ravel()
             blocks.append(CellBlock(level, index, first_cell + line * grid + column, cells))
@@ -111,24 +147,41 @@ def box_scales(sides: np.ndarray) -> np.ndarray:
     return np.sqrt(sides.prod(axis=1))
 
 
+def extents_of(masks: Sequence[MaskWindow], boxes: np.ndarray, config: TargetConfig) -> Extents:
+    """masks, boxes: as in `grid_targets`."""
+    places = np.array([_centre_and_area(mask) for mask in masks]).reshape(-1, 3)
+    return Extents(places[:, :2], box_sides(boxes, config), places[:, 2])
+
+
 def centre_of_mass(mask: MaskWindow) -> tuple[float, float]:
     """x, y in pixels of the picture; the centre of the first pixel is 0."""
+    return _centre_and_area(mask)[:2]
+
+
+def _centre_and_area(mask: MaskWindow) -> tuple[float, float, float]:
     moments = cv2.moments(mask.pixels, binaryImage=True)  # sums of whole numbers, which are exact
-    return mask.left + moments["m10"] / moments["m00"], mask.top + moments["m01"] / moments["m00"]
+    area = moments["m00"]
+    return mask.left + moments["m10"] / area, mask.top + moments["m01"] / area, area
 
 
-def quarter_mask(mask: MaskWindow, *, soft: bool) -> MaskWindow:
-    """A mask of at least one pixel at 1/4 size, in sixteenths: 0 outside of the instance, 16 inside.
+def small_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
+    """A mask of at least one pixel at 1 / stride of its size, in sixteenths: 0 outside of the instance, 16 inside.
 
-    soft: the pixels inside of each 4 x 4. Otherwise, as cv2's bilinear resize of bytes does, all or nothing by the four
-    in the middle, of which two are enough.
+    soft: the share of pixels inside of each stride x stride, to the nearest sixteenth. Otherwise, as cv2's bilinear
+    resize of bytes does, all or nothing by the four in the middle, of which two are enough.
     """
-    top, left = mask.top // QUARTER, mask.left // QUARTER
-    bottom, right = -(-mask.bottom // QUARTER), -(-mask.right // QUARTER)
-    aligned = np.zeros(((bottom - top) * QUARTER, (right - left) * QUARTER), np.uint8)
-    y, x = mask.top - top * QUARTER, mask.left - left * QUARTER
+    top, left = mask.top // stride, mask.left // stride
+    bottom, right = -(-mask.bottom // stride), -(-mask.right // stride)
+    aligned = np.zeros(((bottom - top) * stride, (right - left) * stride), np.uint8)
+    y, x = mask.top - top * stride, mask.left - left * stride
     aligned[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]] = mask.pixels
-    counted = range(QUARTER) if soft else (1, 2)
-    columns = reduce(np.add, [aligned[:, offset::QUARTER] for offset in counted])
-    counts = reduce(np.add, [columns[offset::QUARTER] for offset in counted])
-    return MaskWindow(top, left, counts if soft else (counts >= 2) * np.uint8(INSIDE))
+    counted = range(stride) if soft else (stride // 2 - 1, stride // 2)
+    columns = reduce(np.add, [aligned[:, offset::stride] for offset in counted])
+    if stride > QUARTER and soft:
+        columns = columns.astype(np.uint16)  # up to the square of the stride are counted, and times 16
+    counts = reduce(np.add, [columns[offset::stride] for offset in counted])
+    if not soft:
+        return MaskWindow(top, left, (counts >= 2) * np.uint8(INSIDE))
+    if stride > QUARTER:
+        counts = ((counts * INSIDE + stride**2 // 2) // stride**2).astype(np.uint8)
+    return MaskWindow(top, left, counts)

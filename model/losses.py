@@ -20,31 +20,69 @@ class _DynamicDice(PyLayer):
 
     @staticmethod
     def forward(ctx, kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
-        probabilities, overlaps, sizes = [], [], []
+        probabilities, quotients = [], []
         for start in range(0, kernels.shape[0], CHUNK):
             p = F.sigmoid(kernels[start : start + CHUNK] @ feats)  # [chunk, pixels]
-            t = _targets(masks, rows[start : start + CHUNK])
             probabilities.append(p)
-            overlaps.append((p * t).sum(axis=1))
-            sizes.append((p * p).sum(axis=1) + (t * t).sum(axis=1) + 2 * SMOOTH)
-        overlaps, sizes = paddle.concat(overlaps), paddle.concat(sizes)
+            quotients.append(_overlaps_and_sizes(p, _targets(masks, rows[start : start + CHUNK])))
+        overlaps, sizes = (paddle.concat(parts) for parts in zip(*quotients))
         ctx.save_for_backward(kernels, feats, masks, rows, overlaps, sizes, *probabilities)
         return (1 - 2 * overlaps / sizes).sum()
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kernels, feats, masks, rows, overlaps, sizes, *probabilities = ctx.saved_tensor()
-        by_target = (-2 / sizes * gradient).unsqueeze(1)  # [p, 1]
-        by_probability = (4 * overlaps / sizes**2 * gradient).unsqueeze(1)
         kernel_gradients = []
         feat_gradient = paddle.zeros_like(feats)
         for start, p in zip(range(0, kernels.shape[0], CHUNK), probabilities):
             chunk = slice(start, start + CHUNK)
-            of_p = by_target[chunk] * _targets(masks, rows[chunk]) + by_probability[chunk] * p
+            of_p = _dice_gradient(p, _targets(masks, rows[chunk]), overlaps[chunk], sizes[chunk], gradient)
             of_logits = of_p * p * (1 - p)  # [chunk, pixels]
             kernel_gradients.append(paddle.matmul(of_logits, feats, transpose_y=True))
             feat_gradient += paddle.matmul(kernels[chunk], of_logits, transpose_x=True)
         return paddle.concat(kernel_gradients), feat_gradient, None, None
+
+
+class _ProductDice(PyLayer):
+    """Sum of dice losses of masks that are products of two maps; what stays for the backward pass is the maps."""
+
+    @staticmethod
+    def forward(ctx, maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+        quotients = []
+        for start in range(0, rows.shape[0], CHUNK):
+            chunk = slice(start, start + CHUNK)
+            p = maps.gather(firsts[chunk]) * maps.gather(seconds[chunk])  # [chunk, pixels]
+            quotients.append(_overlaps_and_sizes(p, _targets(masks, rows[chunk])))
+        overlaps, sizes = (paddle.concat(parts) for parts in zip(*quotients))
+        ctx.save_for_backward(maps, firsts, seconds, masks, rows, overlaps, sizes)
+        return (1 - 2 * overlaps / sizes).sum()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        maps, firsts, seconds, masks, rows, overlaps, sizes = ctx.saved_tensor()
+        map_gradient = paddle.zeros_like(maps)
+        for start in range(0, rows.shape[0], CHUNK):
+            chunk = slice(start, start + CHUNK)
+            first, second = maps.gather(firsts[chunk]), maps.gather(seconds[chunk])
+            targets = _targets(masks, rows[chunk])
+            of_p = _dice_gradient(first * second, targets, overlaps[chunk], sizes[chunk], gradient)
+            for places, other in ((firsts, second), (seconds, first)):
+                # A product with a one-hot matrix adds up the masks of each map, in the same order every time.
+                where = F.one_hot(places[chunk], maps.shape[0])  # [chunk, maps]
+                map_gradient += paddle.matmul(where, of_p * other, transpose_x=True)
+        return map_gradient, None, None, None, None
+
+
+def _overlaps_and_sizes(p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """sum(pt), and sum(p^2) + sum(t^2), of each mask; p and t: [masks, pixels]."""
+    return (p * t).sum(axis=1), (p * p).sum(axis=1) + (t * t).sum(axis=1) + 2 * SMOOTH
+
+
+def _dice_gradient(p: Tensor, t: Tensor, overlaps: Tensor, sizes: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient of 1 - 2 * overlap / size with respect to p."""
+    by_target = (-2 / sizes * gradient).unsqueeze(1)
+    by_probability = (4 * overlaps / sizes**2 * gradient).unsqueeze(1)
+    return by_target * t + by_probability * p
 
 
 def _targets(masks: Tensor, rows: Tensor) -> Tensor:
@@ -59,6 +97,14 @@ def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tenso
     Returns a float32 scalar. p is 1 or more.
     """
     return _DynamicDice.apply(kernels, feats, masks, rows)
+
+
+def product_dice_loss(maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+    """As `dynamic_dice_loss`, of p masks that are products of two maps of probabilities each.
+
+    maps: float32 [n, pixels]. firsts, seconds: int64 [p], the two maps of each mask.
+    """
+    return _ProductDice.apply(maps, firsts, seconds, masks, rows)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float, alpha: float) -> Tensor:

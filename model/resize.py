@@ -30,6 +30,12 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     return resized.reshape([-1, x.shape[1], *size])
 
 
+def doubled(x: Tensor) -> Tensor:
+    """[N, C, H, W] to [N, C, 2 * H, 2 * W], bilinear."""
+    height, width = shape_of(x)[2:]
+    return resize_bilinear(x, (2 * height, 2 * width))
+
+
 def double_nearest(x: Tensor) -> Tensor:
     """[N, C, H, W] to [N, C, 2 * H, 2 * W]: each pixel four times."""
     channels, height, width = shape_of(x)[1:]

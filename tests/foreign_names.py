@@ -15,13 +15,18 @@ _BACKBONE = r"^(backbone\..*)"
 
 
 def solo(ours: Collection[str]) -> Names:
+    kind = "dsolo" if "head.x_preds.0.weight" in ours else "solo"
     return _renamed(
         ours,
         *_TORCH_RULES,
         (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"neck.{_FPN[m[1]]}_convs.{m[2]}.conv"),
         (r"^mask_feat_head\.levels\.(\d)\.(\d)", r"mask_feat_head.convs_all_levels.\1.conv\2"),
         (r"^mask_feat_head\.pred", "mask_feat_head.conv_pred.0"),
-        (r"^head\.(cate|kernel)_pred", r"bbox_head.solo_\1"),
+        (r"^head\.(cate|kernel)_pred\.", rf"bbox_head.{kind}_\1."),
+        (r"^head\.([xy])_convs", r"bbox_head.ins_convs_\1"),
+        (r"^head\.([xy])_preds", r"bbox_head.dsolo_ins_list_\1"),
+        (r"^head\.mask_convs", "bbox_head.ins_convs"),
+        (r"^head\.mask_preds", "bbox_head.solo_ins_list"),
         (r"^head", "bbox_head"),
         (r"\.conv\.offset", ".conv.conv_offset"),
         (r"\.norm\.", ".gn."),

@@ -45,7 +45,8 @@ class Fixture:
         """The foreign checkpoint with the biases that the recording added."""
         weights = foreign_checkpoint(self.model)
         if self.model.startswith("solo"):
-            bias = weights["bbox_head.solo_cate.bias"]
+            kind = "dsolo" if "decoupled" in self.model else "solo"
+            bias = weights[f"bbox_head.{kind}_cate.bias"]
             bias += np.float32(self.data["bias_add"])
             if "bias_vector" in self.data:
                 bias += self.data["bias_vector"]
@@ -97,7 +98,7 @@ class TrainingFixture(Fixture):
     def biases(self) -> dict[str, float]:
         """What was added to the biases of the category and the kernel branch."""
         if not self.part:
-            return {"cate": float(self.data["bias_add"]), "kernel": 0.0}
+            return {"cate": float(self.data["bias_add"])}
         kernel = self.meta["kernel_bias_added (k/ only)"] if self.part == "k" else 0.0
         return {"cate": self.meta["cate_bias_added"], "kernel": kernel}
 

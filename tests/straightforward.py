@@ -23,7 +23,7 @@ from config import load_config
 from config.base import Config
 from data import geometry, training_set
 from data.coco import Annotation, read_coco, to_rle
-from data.grid_targets import NOTHING, QUARTER, GridTargets, assigned_cells, box_sides
+from data.grid_targets import INSIDE, NOTHING, QUARTER, Extents, GridTargets, assigned_cells, box_sides
 from data.preprocess import pad_to_batch
 from data.samples import MaskWindow, Sample
 from data.training_set import TrainingSet
@@ -80,7 +80,9 @@ def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> Cell
     labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
     centres = np.array([np.mean(np.nonzero(mask.pixels), axis=1)[::-1] for mask in sample.gt_masks]).reshape(-1, 2)
     cells, masks = [], []
-    for block in assigned_cells(centres, box_sides(sample.gt_boxes, target), size=size, head=head, config=target):
+    areas = np.array([mask.pixels.sum() for mask in sample.gt_masks])
+    extents = Extents(centres, box_sides(sample.gt_boxes, target), areas)
+    for block in assigned_cells(extents, size=size, head=head, config=target):
         whole = sample.gt_masks[block.instance].full(*size)
         quarter = cv2.resize(whole, None, fx=1 / QUARTER, fy=1 / QUARTER, interpolation=cv2.INTER_LINEAR)
         labels[block.cells] = sample.gt_classes[block.instance]
@@ -95,7 +97,7 @@ def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> Cell
 def assert_same(ours: GridTargets, theirs: CellTargets) -> None:
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     np.testing.assert_array_equal(ours.cells, theirs.cells)
-    np.testing.assert_array_equal(ours.masks[ours.rows] // QUARTER**2, theirs.masks)
+    np.testing.assert_array_equal(ours.masks[QUARTER][ours.rows] // INSIDE, theirs.masks)
 
 
 def main() -> int:
@@ -104,6 +106,8 @@ def main() -> int:
     parser.add_argument("--pictures", type=positive_number, default=160, help="how many are timed (default: 160)")
     args = parser.parse_args()
     config = load_config(args.config, args.overrides)
+    if config.head.kind != "solov2":
+        parser.error("--config: is for SOLOv2, whose masks all have one size")
     cv2.setNumThreads(1)
     data = TrainingSet(read_coco(config.train_path, config.train_pre_path).records, config, seed=0)
     seconds = {"straightforward": 0.0, "data.training_set": 0.0}

@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 import eval as door
 from data.class_lists import ClassList
-from model.solov2 import build_model
+from model.networks import build_model
 from tests import trainings
 from tools.checkpoint import Checkpoint, save_checkpoint
 from tools.cli import run

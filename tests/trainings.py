@@ -13,7 +13,7 @@ from paddle import nn
 from config import load_config
 from config.base import Config
 from data.shapes import draw_scene, write_coco
-from model.solov2 import build_model
+from model.networks import build_model
 
 CONFIG = 20
 OVERRIDES = (

@@ -4,11 +4,11 @@
     python tools/benchmark.py --config=0,1 --images photos --untrained=0 --vs dynamic --json times.json
 
 By default the stages run one after another, so that none is timed while another one uses the processor; --threads 4
-times the pipeline of demo.py instead. Each stage has its median and 95th percentile in milliseconds a picture. GFLOP
-are those of the network's convolutions for the first picture, two operations for a multiplication and its addition.
-The peak they are compared with is measured in the same run, on a CPU: 3x3 convolutions of 256 channels at 64 x 64,
-one after another, by the static engine in the same precision, the fastest of ten runs. Each line of the table comes
-from a process of its own, so that its memory is its own.
+times the pipeline of demo.py instead. Each stage has its median and 95th percentile in milliseconds a picture, and all
+of them but the network their share of the whole. GFLOP are those of the network's convolutions for the first picture,
+two operations for a multiplication and its addition. The peak they are compared with is measured in the same run, on a
+CPU: 3x3 convolutions of 256 channels at 64 x 64, one after another, by the static engine in the same precision, the
+fastest of ten runs. Each line of the table comes from a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from config.errors import InputError  # noqa: E402
 from data.images import ImageError, find_images, read_image  # noqa: E402
 from data.preprocess import pad_to_batch  # noqa: E402
 from model import paddle  # noqa: E402
-from model.solov2 import build_model  # noqa: E402
+from model.networks import build_model  # noqa: E402
 from tools.cli import (  # noqa: E402
     Parser,
     add_network_options,
@@ -105,7 +105,7 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
         "machine": platform.processor() or platform.machine(),
         "threads": args.threads,
         **statistics,
-        "share_beside_network": sum(totals.values()) / network,
+        "share_beside_network": sum(totals.values()) / (sum(totals.values()) + network),
         "peak_memory_mib": memory,
         **_arithmetic(predictor, paths, statistics["milliseconds"]["network"]["median"], args.precision),
     }

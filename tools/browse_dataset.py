@@ -30,7 +30,7 @@ from config.base import PROJECT, AugmentConfig, Config, level_ranges  # noqa: E4
 from data.class_lists import ClassList  # noqa: E402
 from data.files import check_writable  # noqa: E402
 from data.geometry import resize  # noqa: E402
-from data.grid_targets import CellBlock, assigned_cells, box_scales, box_sides, centre_of_mass  # noqa: E402
+from data.grid_targets import CellBlock, assigned_cells, box_scales, extents_of  # noqa: E402
 from data.images import write_image  # noqa: E402
 from data.preprocess import padded_size  # noqa: E402
 from data.samples import Sample  # noqa: E402
@@ -85,10 +85,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: str) -> np.ndarray:
     """The picture with its instances, a panel for each level, and a legend below the picture: uint8 [H, W, 3] RGB."""
-    sides = box_sides(sample.gt_boxes, config.target)
-    centres = np.array([centre_of_mass(mask) for mask in sample.gt_masks]).reshape(-1, 2)
+    extents = extents_of(sample.gt_masks, sample.gt_boxes, config.target)
     size = padded_size(*sample.image.shape[:2], divisor=config.data.size_divisor)
-    blocks = assigned_cells(centres, sides, size=size, head=config.head, config=config.target)
+    blocks = assigned_cells(extents, size=size, head=config.head, config=config.target)
     picture, colors, background, contours = _enlarged(sample, classes, size)
     grids = config.head.num_grids
     panels = [draw_grid(background, contours, colors, grids, level, blocks) for level in range(len(grids))]
@@ -99,7 +98,7 @@ def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: st
     levels = [[grids[block.level] for block in blocks if block.instance == index] for index in range(len(sample))]
     entries = [
         f"{classes.names[label]}, scale {scale:.0f}: " + (", ".join(f"{grid} x {grid}" for grid in own) or "no level")
-        for label, scale, own in zip(sample.gt_classes, box_scales(sides), levels)
+        for label, scale, own in zip(sample.gt_classes, box_scales(extents.sides), levels)
     ]
     height, width = sample.image.shape[:2]
     name = " + ".join(Path(part).name for part in sample.name.split(" + "))  # of two pictures, where they were mixed

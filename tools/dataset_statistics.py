@@ -12,7 +12,7 @@ import numpy as np
 from config.base import Config, DataConfig, HeadConfig, TargetConfig
 from data.coco_pictures import Record
 from data.geometry import resize_to
-from data.grid_targets import assigned_cells, box_scales, box_sides, centre_of_mass, quarter_mask
+from data.grid_targets import QUARTER, Extents, assigned_cells, box_scales, extents_of, small_mask
 from data.preprocess import padded_size, resized_size
 from data.samples import Sample
 from data.training_set import annotated
@@ -26,8 +26,7 @@ class Measured(NamedTuple):
     """The instances of one picture at one size of the network's input; what decides about their cells."""
 
     size: tuple[int, int]  # height and width, padded as a batch of this picture alone
-    centres: np.ndarray  # float64 [n, 2], x and y of the centres of mass
-    sides: np.ndarray  # float64 [n, 2], see data.grid_targets.box_sides
+    extents: Extents  # of n instances
     lost: int  # further instances that keep no pixel at this size and are not learnt
     vanished: int  # of the n those whose mask has nothing left at 1/4 size
 
@@ -42,7 +41,7 @@ class Landing(NamedTuple):
     cells: np.ndarray  # cells of the level that are given at least one instance
     same_centre: np.ndarray  # instances whose centre of mass lies in the same cell as that of another on the level
     any_shared: np.ndarray  # instances with at least one cell that is given to another on the level too
-    on_none: int  # instances in no scale range
+    on_none: int  # instances in no scale range, or too small
     crowded_out: int  # instances that are of `same_centre` on every level they fall on
 
     @property
@@ -82,11 +81,10 @@ def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig, *, lost:
     """lost: instances that had no pixel before."""
     size = resized_size(*sample.image.shape[:2], short_side=data.short_side, long_side=data.long_side)
     scaled = resize_to(sample, _blank(*size))
-    quarters = [quarter_mask(mask, soft=target.soft_masks) for mask in scaled.gt_masks]
+    quarters = [small_mask(mask, QUARTER, soft=target.soft_masks) for mask in scaled.gt_masks]
     return Measured(
         size=padded_size(*size, divisor=data.size_divisor),
-        centres=np.array([centre_of_mass(mask) for mask in scaled.gt_masks]).reshape(-1, 2),
-        sides=box_sides(scaled.gt_boxes, target),
+        extents=extents_of(scaled.gt_masks, scaled.gt_boxes, target),
         lost=lost + len(sample) - len(scaled),
         vanished=sum(not quarter.pixels.any() for quarter in quarters),
     )
@@ -100,7 +98,7 @@ def _blank(height: int, width: int) -> np.ndarray:
 def count_landing(measured: Measured, *, head: HeadConfig, target: TargetConfig) -> Landing:
     """Where the instances of one picture fall."""
     levels = len(head.num_grids)
-    blocks = assigned_cells(measured.centres, measured.sides, size=measured.size, head=head, config=target)
+    blocks = assigned_cells(measured.extents, size=measured.size, head=head, config=target)
     centres = Counter(block.centre for block in blocks)
     given = Counter(cell for block in blocks for cell in block.cells.tolist())
     objects, same_centre, any_shared = np.zeros((3, levels), np.int64)
@@ -117,7 +115,7 @@ def count_landing(measured: Measured, *, head: HeadConfig, target: TargetConfig)
         cells=cells,
         same_centre=same_centre,
         any_shared=any_shared,
-        on_none=len(measured.sides) - len(landed),
+        on_none=len(measured.extents.sides) - len(landed),
         crowded_out=len(landed) - len(with_own_centre),
     )
 
@@ -129,7 +127,7 @@ def total(landings: Iterable[Landing]) -> Landing:
 
 def all_scales(pictures: Iterable[Measured]) -> np.ndarray:
     """float64 [n], the scales of the instances of at least one picture, in pixels of the network's input."""
-    return box_scales(np.concatenate([measured.sides for measured in pictures]))
+    return box_scales(np.concatenate([measured.extents.sides for measured in pictures]))
 
 
 def fitted_scale_ranges(scales: np.ndarray, *, num_grids: Sequence[int], present: Sequence[float]) -> tuple[float, ...]:

@@ -18,11 +18,11 @@ from paddle.static import InputSpec
 from config.base import Config
 from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES
 from config.errors import InputError
-from model.solov2 import RawPredictions
+from model.grid_network import Raw
 from tools.compiled import compiled, key_of
 from tools.graphs import GRAPHS, write_graph
 
-Engine = Callable[[np.ndarray], RawPredictions]  # float32 [N, 3, H, W] to tensors on the device
+Engine = Callable[[np.ndarray], Raw]  # float32 [N, 3, H, W] to tensors on the device
 
 NETWORK, TRUNK, SCORES = "network", "trunk", "scores"  # names of graphs
 
@@ -30,14 +30,18 @@ NETWORK, TRUNK, SCORES = "network", "trunk", "scores"  # names of graphs
 def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -> str:
     """The engine that `auto` stands for, or the one named. Raises InputError where it cannot do what is asked.
 
-    On a CPU `auto` is the fastest of what is installed; on a GPU the dynamic graph, because there nothing has been
-    measured.
+    On a CPU `auto` is the fastest of what is installed; on a GPU the dynamic graph where that has the precision,
+    because there nothing has been measured.
     """
     on_gpu = device.startswith("gpu")
-    if on_gpu and precision != "fp32":
-        raise InputError(f"--precision {precision}: is for CPUs here; use --device cpu or --precision fp32")
-    if name == "auto":
-        name = "dynamic" if on_gpu else _fastest(precision, deformable=deformable)
+    if on_gpu and precision == "bf16":
+        raise InputError("--precision bf16: is for CPUs here; use --device cpu, or --precision fp16 or fp32")
+    if not on_gpu and precision == "fp16":
+        raise InputError("--precision fp16: is for GPUs; use --precision bf16 or fp32")
+    if name == "auto" and on_gpu:
+        name = "dynamic" if precision == "fp32" else "static"
+    elif name == "auto":
+        name = _fastest(precision, deformable=deformable)
     if precision not in ENGINES[name]:
         able = " or ".join(engine for engine, precisions in ENGINES.items() if precision in precisions)
         raise InputError(f"--precision {precision}: engine {name} computes in {ENGINES[name][0]}; use --engine {able}")
@@ -67,7 +71,7 @@ def _missing_packages(name: str) -> list[str]:
 def dynamic_engine(network: nn.Layer) -> Engine:
     """The network itself, layer by layer."""
 
-    def run(images: np.ndarray) -> RawPredictions:
+    def run(images: np.ndarray) -> Raw:
         with paddle.no_grad():
             raw = network(paddle.to_tensor(images))
         if paddle.get_device().startswith("gpu"):
@@ -112,12 +116,14 @@ def compiled_engine(
     load = GRAPHS[name]
     if not apart:
         whole = load(folder / NETWORK, precision)
-        return lambda images: RawPredictions(*whole([images]))
+        return lambda images: tuple(whole([images]))
+    levels = len(config.head.num_grids)
     trunk, scores = load(folder / TRUNK, precision), load(folder / SCORES, "fp32")
 
-    def run(images: np.ndarray) -> RawPredictions:
-        *cate_features, kernels, mask_feats = trunk([images])
-        return RawPredictions(*scores([level.numpy() for level in cate_features]), kernels, mask_feats)
+    def run(images: np.ndarray) -> Raw:
+        found = trunk([images])
+        cate_features, rest = found[:levels], found[levels:]
+        return (*scores([level.numpy() for level in cate_features]), *rest)
 
     return run
 
@@ -130,8 +136,8 @@ class _Trunk(nn.Layer):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        cate_features, kernels, mask_feats = self.network.trunk(images)
-        return (*cate_features, kernels, mask_feats)
+        cate_features, parts = self.network.trunk(images)
+        return (*cate_features, *parts)
 
 
 class _Scores(nn.Layer):

@@ -96,7 +96,8 @@ def static_graph(path: Path, precision: str) -> Graph:
     options.disable_glog_info()
     device = paddle.get_device()
     if device.startswith("gpu"):
-        options.enable_use_gpu(256, int(device.partition(":")[2]))
+        half = inference.PrecisionType.Half if precision == "fp16" else inference.PrecisionType.Float32
+        options.enable_use_gpu(256, int(device.partition(":")[2]), half)
     else:
         options.disable_gpu()
         options.enable_mkldnn()

@@ -20,8 +20,8 @@ from data.class_lists import ClassList, read_class_list
 from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
 from model.device import select_device
-from model.head.solov2_decode import decode
-from model.solov2 import RawPredictions, build_model
+from model.grid_network import Raw
+from model.networks import build_model, decode
 from tools.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.engines import choose_engine, compiled_engine, dynamic_engine
 from tools.graphs import threads_of_a_cpu
@@ -45,7 +45,7 @@ class Predicted(NamedTuple):
     """Raw predictions of a batch, which picture of it, and the item that the picture came from."""
 
     origin: object
-    raw: RawPredictions | None  # None where there was no picture
+    raw: Raw | None  # None where there was no picture
     index: int
 
 
@@ -141,7 +141,7 @@ class Predictor:
             raise InputError(f"a picture of dtype {image.dtype} and shape {image.shape}; give uint8 [H, W, 3] RGB")
         return Prepared(input=preprocess(image, self.config.data), original_size=image.shape[:2])
 
-    def run(self, batch: Sequence[Prepared]) -> RawPredictions:
+    def run(self, batch: Sequence[Prepared]) -> Raw:
         """The network on a batch; the tensors stay on its device. Returns when they are there."""
         images = pad_to_batch([prepared.input for prepared in batch], self.config.data.size_divisor)
         return self.engine(images)
@@ -151,7 +151,7 @@ class Predictor:
         prepared = self.prepare(np.zeros((64, 64, 3), np.uint8))
         self.finish(self.run([prepared]), 0, prepared)
 
-    def finish(self, raw: RawPredictions, index: int, prepared: Prepared) -> Instances:
+    def finish(self, raw: Raw, index: int, prepared: Prepared) -> Instances:
         """Decode picture `index` of a batch."""
         decoded = decode(raw, index, self.config.head, self.config.nms, self._pool.map)
         shown = int((decoded.scores >= self.score).sum())  # they stand in descending order
@@ -250,5 +250,9 @@ def untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
     paddle.seed(seed)
     network = build_model(config)
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+    # SOLO's masks begin far below the threshold; the product of two probabilities needs more than a half of each.
+    for name, bias in (("mask_preds", 0.0), ("x_preds", 1.0), ("y_preds", 1.0)):
+        for layer in getattr(network.head, name, ()):
+            layer.bias.set_value(paddle.full_like(layer.bias, bias))
     network.eval()
     return network

@@ -18,7 +18,7 @@ from config.overrides import differences
 from data.class_lists import ClassList
 from data.grid_targets import GridTargets
 from data.training_set import Batch, TrainingSet
-from model.head.solov2_loss import PictureTargets
+from model.head.grid_losses import PictureTargets
 from tools.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tools.distributed import World
 from tools.optimization import (
@@ -304,7 +304,14 @@ class _EvaluationStopped(BaseException):
 
 
 def to_tensors(targets: GridTargets) -> PictureTargets:
-    return PictureTargets(*map(paddle.to_tensor, targets), positives=int((targets.labels >= 0).sum()))
+    return PictureTargets(
+        labels=paddle.to_tensor(targets.labels),
+        masks={stride: paddle.to_tensor(masks) for stride, masks in targets.masks.items()},
+        cells=paddle.to_tensor(targets.cells),
+        rows=paddle.to_tensor(targets.rows),
+        level_pairs=targets.level_pairs,
+        positives=int((targets.labels >= 0).sum()),
+    )
 
 
 def _arrays(network: nn.Layer) -> dict:

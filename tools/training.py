@@ -15,7 +15,7 @@ from data.class_lists import ClassList
 from data.coco import CocoData
 from data.files import check_writable
 from data.training_set import TrainingSet
-from model.solov2 import build_model
+from model.networks import build_model
 from tools.checkpoint import load_checkpoint, load_fitting_weights
 from tools.coco_evaluation import ground_truth
 from tools.data_sets import read_splits, records_to_learn

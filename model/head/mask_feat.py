@@ -8,7 +8,7 @@ from paddle import Tensor, nn
 
 from config.base import MaskFeatHeadConfig
 from model.layers import ConvNorm, append_coordinates
-from model.resize import resize_bilinear, shape_of
+from model.resize import doubled
 
 LEVELS = 4  # P2 to P5
 
@@ -44,11 +44,6 @@ class MaskFeatHead(nn.Layer):
                 x = append_coordinates(x)
             x = convs[0](x)
             for conv in convs[1:]:
-                x = conv(_doubled(x))
+                x = conv(doubled(x))
             halves.append(x)
-        return self.pred(self.levels[0][0](features[0]) + _doubled(sum(halves[1:], halves[0])))
-
-
-def _doubled(x: Tensor) -> Tensor:
-    height, width = shape_of(x)[2:]
-    return resize_bilinear(x, (2 * height, 2 * width))
+        return self.pred(self.levels[0][0](features[0]) + doubled(sum(halves[1:], halves[0])))

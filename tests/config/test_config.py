@@ -22,6 +22,15 @@ NAMES = {
     9: "solov2_x101_dcn_fpn_8gpu_3x",
     10: "solov2_r101_vd_fpn_3x",
     11: "solov2_r50_enhance",
+    12: "solo_r50_fpn_8gpu_1x",
+    13: "solo_r50_fpn_8gpu_3x",
+    14: "solo_r101_fpn_8gpu_3x",
+    15: "decoupled_solo_r50_fpn_8gpu_1x",
+    16: "decoupled_solo_r50_fpn_8gpu_3x",
+    17: "decoupled_solo_r101_fpn_8gpu_3x",
+    18: "decoupled_solo_light_r50_fpn_8gpu_3x",
+    19: "decoupled_solo_light_dcn_r50_fpn_8gpu_3x",
+    20: "solov2_tiny_shapes",
 }
 
 

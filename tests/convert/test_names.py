@@ -40,7 +40,7 @@ class Source:
 
 
 SOURCES = (
-    Source((SOLO,), SOLO, foreign_names.solo, (0, 1, 3, 4, 5, 6, 7, 8, 9), "convert/solo2paddle.py"),
+    Source((SOLO,), SOLO, foreign_names.solo, (0, 1, *range(3, 10), *range(12, 20)), "convert/solo2paddle.py"),
     Source((OPENFIREWORK,), OPENFIREWORK, foreign_names.openfirework, (3, 4), "convert/openfirework2paddle.py"),
     Source(PPDET, PPDET_2, foreign_names.ppdet_2, (0, 6, 10, 11), "convert/ppdet2paddle.py"),
     Source(PPDET, PPDET_0_5, foreign_names.ppdet_0_5, (0, 2), "convert/ppdet2paddle.py"),
@@ -62,6 +62,9 @@ RECORDED = (
             ("solo", "solov2_light_448_r34_fpn_8gpu_3x", 4, SOLO),
             ("solo", "solov2_light_512_dcn_r50_fpn_8gpu_3x", 5, SOLO),
             ("solo", "solov2_r101_dcn_fpn_8gpu_3x", 8, SOLO),
+            ("solo", "solo_r50_fpn_8gpu_3x", 13, SOLO),
+            ("solo", "decoupled_solo_r50_fpn_8gpu_3x", 16, SOLO),
+            ("solo", "decoupled_solo_light_r50_fpn_8gpu_3x", 18, SOLO),
             ("openfirework", "solov2_r18", 3, OPENFIREWORK),
             ("openfirework", "solov2_r34", 4, OPENFIREWORK),
             ("ppdet", "solov2_r50_fpn_3x_coco", 0, PPDET_2),
@@ -109,7 +112,7 @@ def test_recorded_names_are_each_used_once(record, wanted, right_table, tables, 
 
 @needs_parity
 def test_every_recorded_list_of_names_is_tested():
-    recorded = {path.name for pattern in ("*solov2*", "*ResNet*") for path in PARITY.glob(f"{pattern}_shapes.json")}
+    recorded = {path.name for pattern in ("*solo*", "*ResNet*") for path in PARITY.glob(f"{pattern}_shapes.json")}
     assert recorded == {f"{record[0]}_shapes.json" for record in RECORDED}
 
 

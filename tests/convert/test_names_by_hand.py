@@ -43,6 +43,14 @@ BY_HAND = {
         bbox_head.kernel_convs.2.conv.conv_offset.weight          head.kernel_convs.2.conv.offset.weight
         bbox_head.solo_cate.bias                                  head.cate_pred.bias
         bbox_head.solo_kernel.weight                              head.kernel_pred.weight
+        bbox_head.ins_convs.6.gn.bias                             head.mask_convs.6.norm.bias
+        bbox_head.solo_ins_list.4.bias                            head.mask_preds.4.bias
+        bbox_head.dsolo_cate.weight                               head.cate_pred.weight
+        bbox_head.ins_convs_x.0.conv.weight                       head.x_convs.0.conv.weight
+        bbox_head.ins_convs_y.6.gn.weight                         head.y_convs.6.norm.weight
+        bbox_head.ins_convs.3.conv.conv_offset.weight             head.mask_convs.3.conv.offset.weight
+        bbox_head.dsolo_ins_list_x.1.weight                       head.x_preds.1.weight
+        bbox_head.dsolo_ins_list_y.4.bias                         head.y_preds.4.bias
     """,
     OPENFIREWORK: """
         backbone.conv1.weight                                     backbone.stem.0.conv.weight

@@ -13,9 +13,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from config.base import HeadConfig, NMSConfig
-from model.head import solov2_decode
-from model.head.solov2_decode import Decoded, decode
-from model.solov2 import RawPredictions
+from model.head import cell_masks as masks_of_cells
+from model.head import decode as decoding
+from model.head.decode import Decoded, best_candidates
+from model.networks import decode
+from model.solov2 import SOLOv2
+from tests.raw_predictions import RawPredictions
 
 NMS = NMSConfig()
 HEAD = HeadConfig(num_grids=(2, 1), strides=(2, 5))  # cells 0 to 3 need more than 2 pixels, cell 4 more than 5
@@ -178,13 +181,14 @@ def random_batch(seed: int, *, head: HeadConfig, size: int, busy: float) -> RawP
         max_per_img=st.sampled_from([1, 4, 100]),
     ),
     busy=st.sampled_from([0.1, 0.7]),
-    sizes=st.sampled_from([(1, 1), (2, 10), (solov2_decode.BLOCK, solov2_decode.TILE_ON_CPU)]),
+    sizes=st.sampled_from([(1, 1), (2, 10), (decoding.BLOCK, masks_of_cells.TILE_ON_CPU)]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
     raw = random_batch(seed, head=head, size=1, busy=busy)
     expected = dense(raw, 0, head, nms)
-    with patch.multiple(solov2_decode, BLOCK=sizes[0], TILE_ON_CPU=sizes[1]), ThreadPoolExecutor(2) as pool:
+    block, tile = patch.object(decoding, "BLOCK", sizes[0]), patch.object(masks_of_cells, "TILE_ON_CPU", sizes[1])
+    with block, tile, ThreadPoolExecutor(2) as pool:
         decoded = decode(raw, 0, head, nms, pool.map)
     assert decoded.classes.tolist() == [class_id for class_id, _, _ in expected]
     np.testing.assert_allclose(decoded.scores, [score for _, _, score in expected], rtol=1e-4, atol=1e-6)
@@ -194,12 +198,12 @@ def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
     np.testing.assert_allclose(decoded.soft_masks.numpy(), soft, atol=1e-5)
 
 
-@patch.multiple(solov2_decode, BLOCK=2)
+@patch.object(decoding, "BLOCK", 2)
 def test_masks_that_cannot_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
     raw = random_batch(0, head=head, size=1, busy=0.9)
-    inputs = raw.scores[0], raw.kernels[0], raw.mask_feats[0].flatten(start_axis=1), head
-    everything, few = (solov2_decode.best_candidates(*inputs, replace(NMS, nms_pre=count)) for count in (500, 5))
+    inputs = raw.scores[0], SOLOv2.cell_masks(raw[1:], 0, head), head
+    everything, few = (best_candidates(*inputs, replace(NMS, nms_pre=count)) for count in (500, 5))
     assert everything.masks.shape[0] > 90 > 50 > few.masks.shape[0]
     for column in ("cells", "classes", "scores", "areas"):
         assert np.array_equal(getattr(few, column), getattr(everything, column)[:5])

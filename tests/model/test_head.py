@@ -13,10 +13,13 @@ from config import load_config
 from config.base import Config
 from data.preprocess import pad_to_batch
 from model.head.mask_feat import MaskFeatHead
-from model.head.solov2 import SOLOv2Head, points_nms
+from model.head.solov2 import SOLOv2Head
+from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.layers import DeformConv2D
-from model.solov2 import RawPredictions, SOLOv2, build_model, cell_scores, cells_in_rows
+from model.networks import build_model
+from model.solov2 import SOLOv2
 from tests import tiny
+from tests.raw_predictions import RawPredictions
 
 CELLS = 12**2 + 10**2 + 8**2 + 6**2 + 4**2  # of the tiny network
 

@@ -10,12 +10,12 @@ import pytest
 from paddle.nn import functional as F
 
 from config import load_config
-from config.base import LossConfig
+from config.base import Config, LossConfig
 from data.grid_targets import grid_targets
 from data.samples import MaskWindow
-from model.head.solov2_loss import LossSum, PictureTargets, solov2_losses
-from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss
-from model.solov2 import build_model
+from model.head.grid_losses import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
+from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
+from model.networks import NETWORKS, build_model
 from tests import trainings
 from tools.optimization import trainable
 from tools.trainer import to_tensors
@@ -80,6 +80,46 @@ def test_dice_gradients_are_finite_differences():
             below = value()
             array[place] = before
             assert gradient[place] == pytest.approx(1.7 * (above - below) / 2e-5, rel=1e-3, abs=1e-6)
+
+
+def product_inputs(p: int, *, maps: int = 7, pixels: int = 40, targets: int = 3, seed: int = 0):
+    """Maps, the two of each mask, masks and rows; a map belongs to several masks, or to one twice."""
+    rng = np.random.default_rng(seed)
+    values = paddle.to_tensor(rng.random((maps, pixels)).astype(np.float32), stop_gradient=False)
+    masks = paddle.to_tensor(rng.integers(0, 17, (targets, pixels)).astype(np.uint8))
+    places = (paddle.to_tensor(rng.integers(0, count, p)) for count in (maps, maps, targets))
+    first, second, rows = places
+    return values, first, second, masks, rows
+
+
+def plain_product_dice(maps, firsts, seconds, masks, rows):
+    p = maps.gather(firsts) * maps.gather(seconds)
+    t = masks.astype("float32").gather(rows) / 16
+    return (1 - 2 * (p * t).sum(1) / ((p * p).sum(1) + SMOOTH + (t * t).sum(1) + SMOOTH)).sum()
+
+
+@pytest.mark.parametrize("p", [1, 2, CHUNK, CHUNK + 1, 130])
+def test_product_dice_and_its_gradient_are_those_of_the_formula(p):
+    inputs = product_inputs(p)
+    found = []
+    for function in (product_dice_loss, plain_product_dice):
+        inputs[0].clear_grad()
+        value = function(*inputs)
+        (value * 1.7).backward()
+        found.append((float(value), inputs[0].grad.numpy()))
+    (value, gradient), (expected_value, expected) = found
+    assert value == pytest.approx(expected_value, rel=1e-5)
+    np.testing.assert_allclose(gradient, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_product_dice_keeps_its_maps_until_the_backward_pass_and_no_masks():
+    p, pixels = 3 * CHUNK, 4096
+    inputs = product_inputs(p, pixels=pixels)
+    product_dice_loss(*inputs).backward()  # what is made once
+    before = _allocated()
+    value = product_dice_loss(*inputs)
+    assert _allocated() - before < 0.1 * p * pixels * FLOAT
+    value.backward()
 
 
 def test_dice_of_a_perfect_and_of_a_wrong_mask():
@@ -156,9 +196,10 @@ def picture(labels: list[int], cells: list[int], rows: list[int], masks: int = 2
         pixels[number, :, number] = 16
     return PictureTargets(
         labels=paddle.to_tensor(np.array(labels, np.int64)),
-        masks=paddle.to_tensor(pixels),
+        masks={4: paddle.to_tensor(pixels)},
         cells=paddle.to_tensor(np.array(cells, np.int64)),
         rows=paddle.to_tensor(np.array(rows, np.int64)),
+        level_pairs=(len(cells),),
         positives=sum(label >= 0 for label in labels),
     )
 
@@ -170,9 +211,12 @@ def test_the_losses_of_a_batch_are_sums_with_their_counts():
     feats = paddle.to_tensor(rng.normal(size=(2, 4, 2, 4)).astype(np.float32))
     targets = [picture([0, -1, 1], [0, 2, 2], [0, 0, 1]), picture([-1, -1, -1], [], [], masks=0)]
     config = LossConfig(dice_weight=3.0, focal_gamma=2.0, focal_alpha=0.25)
-    losses = solov2_losses(cate, kernels, feats, targets, config)
+    losses = {
+        "mask": LossSum(3.0 * kernel_dice(kernels, feats, targets, stride=4), pair_count(targets)),
+        "category": category_loss(cate, targets, config),
+    }
     dice = plain_dice(
-        kernels[0].gather(targets[0].cells), feats[0].flatten(1), targets[0].masks.flatten(1), targets[0].rows
+        kernels[0].gather(targets[0].cells), feats[0].flatten(1), targets[0].masks[4].flatten(1), targets[0].rows
     )
     focal = focal_by_numpy(cate.numpy().reshape(6, 2), np.array([0, -1, 1, -1, -1, -1]), 2.0, 0.25)
     assert (losses["mask"].count, losses["category"].count) == (3, 2)
@@ -187,12 +231,16 @@ def test_a_loss_is_never_divided_by_zero():
     assert LossSum(paddle.zeros([]), 0, extra=1).divisor(7) == 8
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=NETWORKS)
+def network(request):
     paddle.seed(0)
-    network = build_model(load_config(trainings.CONFIG, trainings.OVERRIDES))
+    network = build_model(config_of(request.param))
     network.train()
-    return network
+    return request.param, network
+
+
+def config_of(kind: str) -> Config:
+    return load_config(trainings.CONFIG, [*trainings.OVERRIDES, f"head.kind={kind}"])
 
 
 def squares(*sides: int) -> list[MaskWindow]:
@@ -212,7 +260,8 @@ BATCHES = {
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_every_parameter_has_a_finite_gradient(network, name):
-    config = load_config(trainings.CONFIG, trainings.OVERRIDES)
+    kind, network = network
+    config = config_of(kind)
     targets = []
     for masks in BATCHES[name]:
         boxes = np.array([(m.left, m.top, m.right, m.bottom) for m in masks], np.float32).reshape(-1, 4)
@@ -230,5 +279,6 @@ def test_every_parameter_has_a_finite_gradient(network, name):
     for parameter_name, parameter in trainable(network).items():
         assert parameter.grad is not None, parameter_name
         assert np.isfinite(parameter.grad.numpy()).all(), parameter_name
-    kernel_gradient = network.head.kernel_pred.weight.grad.abs().sum()
-    assert bool(kernel_gradient > 0) == any(BATCHES[name])
+    branch = {"solov2": "kernel_pred", "solo": "mask_preds", "decoupled_solo": "x_preds"}[kind]
+    gradients = [parameter.grad.abs().sum() for parameter in getattr(network.head, branch).parameters()]
+    assert bool(sum(gradients) > 0) == any(BATCHES[name])

@@ -16,7 +16,7 @@ from config import load_config
 from config.base import PROJECT, HeadConfig, TargetConfig
 from config.errors import InputError
 from data.coco import read_coco
-from data.grid_targets import box_scales, box_sides, centre_of_mass, grid_targets
+from data.grid_targets import Extents, box_scales, extents_of, grid_targets
 from data.images import read_image
 from tests.samples import SAMPLES
 from tests.squares import GRIDS, options, write_squares
@@ -81,7 +81,7 @@ def test_half_the_size_moves_instances_to_finer_levels(squares):
     found, head, target = measured(squares, 32)
     assert found.size == (32, 32)
     assert measured(squares, 40)[0].size == (64, 64)  # padded
-    assert (found.lost, len(found.sides)) == (1, 8)
+    assert (found.lost, len(found.extents.sides)) == (1, 8)
     landing = count_landing(found, head=head, target=target)
     assert landing.objects.tolist() == [6, 3, 1]  # 3, 3, 2, 4.5, 6 and 8.5; 12, 8.5 and 20; 20
     assert landing.on_none == 0
@@ -97,8 +97,7 @@ def test_same_cells_as_in_training(sample):
     """Cells and instances on no level are those of grid_targets."""
     head, target = replace(HeadConfig(), num_grids=(9, 4)), replace(TargetConfig(), scale_ranges=(2, 15, 9, 30))
     targets = grid_targets(sample.gt_masks, sample.gt_boxes, sample.gt_classes, size=(64, 96), head=head, config=target)
-    centres = np.array([centre_of_mass(mask) for mask in sample.gt_masks]).reshape(-1, 2)
-    found = Measured((64, 96), centres, box_sides(sample.gt_boxes, target), 0, 0)
+    found = Measured((64, 96), extents_of(sample.gt_masks, sample.gt_boxes, target), 0, 0)
     landing = count_landing(found, head=head, target=target)
     assert landing.cells.tolist() == [(targets.labels[part] >= 0).sum() for part in (slice(81), slice(81, 97))]
     assert landing.on_none == len(sample) - len(np.unique(targets.rows))
@@ -129,8 +128,12 @@ def test_fitted_ranges_share_instances_as_cells():
 
 def crowd(count: int, side: float) -> Measured:
     """Squares side by side in a row of cells of the fine grid, two in each cell of the middle one."""
-    centres = np.array([(8 * index + 4, 4) for index in range(count)], np.float64)
-    return Measured((64, 64), centres, np.full((count, 2), float(side)), 0, 0)
+    return squares_at([(8 * index + 4, 4) for index in range(count)], side)
+
+
+def squares_at(centres: list[tuple[float, float]], side: float) -> Measured:
+    sides = np.full((len(centres), 2), float(side))
+    return Measured((64, 64), Extents(np.array(centres, np.float64), sides, sides.prod(axis=1)), 0, 0)
 
 
 def test_better_ranges_are_suggested(squares):
@@ -146,7 +149,7 @@ def test_better_ranges_are_suggested(squares):
 def test_landing_on_no_level_is_worse_than_sharing(squares):
     """Ranges that nearly all squares are outside of have no shared cells, and are no good."""
     config = load_config(20, [*squares, "target.scale_ranges=1,5,5,5,5,11"])
-    few = crowd(2, 4)._replace(centres=np.array([(60.0, 60.0), (4.0, 60.0)]))
+    few = squares_at([(60, 60), (4, 60)], 4)
     suggestion = suggest([crowd(8, 12), few], head=config.head, target=config.target)
     assert suggestion.before.on_none == 8 and suggestion.before.same_centre.sum() == 0
     assert suggestion.after.on_none == 0 and suggestion.after.same_centre.sum() > 0
@@ -156,7 +159,7 @@ def test_landing_on_no_level_is_worse_than_sharing(squares):
     "pictures",
     [
         [crowd(8, 6)],  # each has a cell
-        [crowd(1, 6)._replace(centres=np.full((2, 2), 4.0), sides=np.full((2, 2), 6.0))],  # no grid could part them
+        [squares_at([(4, 4), (4, 4)], 6)],  # no grid could part them
         [crowd(8, 6)] * 6 + [crowd(1, 40)],  # for the one that is on no level many others would share cells
         [crowd(0, 6)],
     ],

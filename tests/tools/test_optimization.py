@@ -13,7 +13,7 @@ from paddle import nn
 
 from config import load_config
 from config.base import TrainConfig
-from model.solov2 import build_model
+from model.networks import build_model
 from tests import trainings
 from tools.optimization import (
     WeightAverage,

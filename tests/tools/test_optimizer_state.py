@@ -12,7 +12,7 @@ from paddle import nn
 from config import load_config
 from config.base import TrainConfig
 from config.errors import InputError
-from model.solov2 import build_model
+from model.networks import build_model
 from tests import trainings
 from tools.optimization import build_optimizer, load_optimizer_arrays, optimizer_arrays, trainable
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from config import load_config
 from config.errors import InputError
 from data.images import ImageError, write_image
+from model.networks import NETWORKS
 from tests import tiny
 from tools.instances import Instances
 from tools.predictor import Predictor, batched
@@ -76,6 +77,18 @@ def test_threads_and_batches_change_nothing():
             [row["category_id"] for row in one] for one in alone
         ]
         assert [rows(one) for one in found] == [rows(one) for one in together.stream(same_size, threads=0)]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_kind_of_head_finds_something_alone_and_in_a_batch(kind):
+    overrides = [*tiny.OVERRIDES, f"head.kind={kind}"]
+    scenes = [tiny.scene(seed) for seed in range(3)]
+    alone = tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides)(scenes)
+    assert all(len(found) and found.masks.any() for found in alone)
+    batched = tiny.predictor(tiny.CONFIG, untrained=0, overrides=[*overrides, "test_cfg.batch_size=2"])
+    for found, expected in zip(batched(scenes), alone):
+        assert found.classes.tolist() == expected.classes.tolist()
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
 
 
 def test_a_path_gives_what_the_array_gives(tmp_path):

@@ -1,4 +1,4 @@
-"""SOLOv2 computes what the original programs computed, from the picture to the instances."""
+"""The networks compute what the original programs computed, from the picture to the instances."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from config import load_config
 from convert.conversion import fill, network_shapes
 from convert.names import PPDET_0_5, PPDET_2, SOLO
 from data.preprocess import pad_to_batch, preprocess
-from model.head.solov2 import points_nms
-from model.head.solov2_decode import best_candidates, decode
+from model.head.decode import best_candidates
+from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.matrix_nms import matrix_nms
-from model.solov2 import RawPredictions, build_model, cell_scores, cells_in_rows
+from model.networks import NETWORKS, build_model, decode
 from tests.parity import Fixture, needs_parity, picture, relative_errors
 from tools.checkpoint import load_weights
 from tools.instances import Instances
@@ -36,6 +36,9 @@ MODELS = (
     ("ppdet_solov2_r50_enhance_coco", 11, (PPDET_2, PPDET_0_5), ("eval", "evalk")),
     ("ppdet05_solov2_r50_fpn_3x", 0, (PPDET_2, PPDET_0_5), ("evalk",)),
     ("ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x", 2, (PPDET_2, PPDET_0_5), ("evalk",)),
+    ("solo_solo_r50_fpn_8gpu_3x", 13, (SOLO,), ("eval", "evalc")),
+    ("solo_decoupled_solo_r50_fpn_8gpu_3x", 16, (SOLO,), ("eval", "evalc")),
+    ("solo_decoupled_solo_light_r50_fpn_8gpu_3x", 18, (SOLO,), ("eval", "evalc")),
 )
 # One of each program and kind of network; `make parity` compares all of them.
 FAST = {
@@ -44,6 +47,7 @@ FAST = {
     "solo_solov2_light_512_dcn_r50_fpn_8gpu_3x_eval",
     "ppdet_solov2_r50_enhance_coco_evalk",
     "ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x_evalk",
+    "solo_decoupled_solo_light_r50_fpn_8gpu_3x_evalc",
 }
 RECORDINGS = [
     pytest.param(
@@ -76,17 +80,36 @@ def computed(request):
             stem = layer(stem)
         maps = network.backbone(paddle.to_tensor(batch))
         pyramid = network.neck(maps)
-        logits, kernels = network.head(pyramid)
-        mask_feats = network.mask_feat_head(pyramid)
+        logits, of_masks = network.head(pyramid)
         scores = [points_nms(paddle.nn.functional.sigmoid(level)).transpose([0, 2, 3, 1]) for level in logits]
-        raw = RawPredictions(cell_scores(logits), cells_in_rows(kernels), mask_feats)
-    stages = {"input": batch if fixture.model.startswith("solo") else batch[0], "mask_feat": mask_feats.numpy()}
-    stages.update({"rgb": picture(), "stem": stem.numpy()})
-    named = {"C": (maps, 2), "P": (pyramid, 2), "kernel": (kernels, 0)}
+        raw, branches = PREDICTIONS[config.head.kind](network, pyramid, cell_scores(logits), of_masks)
+    stages = {"input": batch if fixture.model.startswith("solo") else batch[0], "rgb": picture(), "stem": stem.numpy()}
+    named = {"C": (maps, 2), "P": (pyramid, 2), **{name: (levels, 0) for name, levels in branches.items()}}
     named.update({"cate": (logits, 0), "cate_logit": (logits, 0), "cate_eval": (scores, 0), "cate_nms": (scores, 0)})
+    if "mask_feat" in named:
+        stages["mask_feat"] = named.pop("mask_feat")[0].numpy()
     for prefix, (levels, first) in named.items():
         stages.update({f"{prefix}{index}": level.numpy() for index, level in enumerate(levels, start=first)})
     return fixture, config, stages, raw, single.shape[:2]
+
+
+def of_solov2(network, pyramid, scores, kernels):
+    """Raw predictions, and what the recordings call their parts."""
+    mask_feats = network.mask_feat_head(pyramid)
+    return (scores, cells_in_rows(kernels), mask_feats), {"kernel": kernels, "mask_feat": mask_feats}
+
+
+def of_solo(network, pyramid, scores, mask_feats):
+    logits = [layer(level[:, :-1]) for layer, level in zip(network.head.mask_preds, mask_feats)]
+    return (scores, network.head.kernels(), *mask_feats), {"ins": logits}
+
+
+def of_decoupled_solo(network, pyramid, scores, mask_logits):
+    halves = [level.split(2, axis=1) for level in mask_logits]
+    return (scores, *mask_logits), {"ins_x": [x for x, _ in halves], "ins_y": [y for _, y in halves]}
+
+
+PREDICTIONS = {"solov2": of_solov2, "solo": of_solo, "decoupled_solo": of_decoupled_solo}
 
 
 def test_stages(computed):
@@ -107,13 +130,13 @@ def test_stages(computed):
 def test_candidates_and_matrix_nms(computed):
     fixture, config, _, raw, _ = computed
     recorded = fixture.data
-    above = (raw.scores[0].numpy() > config.nms.score_thr).sum(axis=1)
+    above = (raw[0][0].numpy() > config.nms.score_thr).sum(axis=1)
     levels = np.split(above, np.cumsum(np.square(config.head.num_grids))[:-1])
     if "candidates_per_level" in recorded:
         assert [int(level.sum()) for level in levels] == recorded["candidates_per_level"].tolist()
     else:
         assert above.sum() == len(recorded["cand/cell"])
-    inputs = raw.scores[0], raw.kernels[0], raw.mask_feats[0].flatten(start_axis=1), config.head
+    inputs = raw[0][0], masks_of(raw, config), config.head
     if "nms/n_after_area_filter" not in recorded:
         return  # PaddleDetection's recordings hold padding rows from here on
     everything = best_candidates(*inputs, replace(config.nms, nms_pre=10**6))
@@ -147,6 +170,10 @@ def after_deformable_layer(stage: str, config) -> bool:
     return stage == "mask_feat" and bool(config.mask_feat_head.deform_version)
 
 
+def masks_of(raw, config):
+    return NETWORKS[config.head.kind].cell_masks(raw[1:], 0, config.head)
+
+
 def match(fixture: Fixture, found: Instances) -> tuple[list[int], set[int]]:
     """Recorded instances without one of ours of the same class, score within 2e-4 and IoU 0.995; and ours left over."""
     classes, scores, masks = fixture.final()
@@ -175,10 +202,8 @@ def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:
     A pixel more or less in a mask changes its own score and, through their overlap, those of the masks it lowers.
     """
     class_id = fixture.final()[0][row]
-    cells = np.flatnonzero(raw.scores[0, :, int(class_id)].numpy() > config.nms.score_thr)
-    kernels = raw.kernels[0].numpy()[cells]
-    logits = kernels @ raw.mask_feats[0].flatten(start_axis=1).numpy()
-    soft = 1 / (1 + np.exp(-logits))
+    cells = np.flatnonzero(raw[0][0, :, int(class_id)].numpy() > config.nms.score_thr)
+    soft = masks_of(raw, config).soft(cells).flatten(start_axis=1).numpy()
     undecided = (np.abs(soft - config.nms.mask_thr) < ON_THRESHOLD).sum(axis=1)
     recorded_classes, recorded_areas = fixture.areas_before_nms()
     recorded = set(recorded_areas[recorded_classes == class_id].tolist())

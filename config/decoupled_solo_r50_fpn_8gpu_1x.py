@@ -1,0 +1,12 @@
+from config.base import SOLO_ZOO, Published
+from config.decoupled_solo_r50_fpn_8gpu_3x import DecoupledSOLOR50
+from config.solo_r50_fpn_8gpu_1x import SOLOR50Short
+
+
+class DecoupledSOLOR50Short(DecoupledSOLOR50):
+    """Decoupled SOLO, ResNet-50, 12 epochs."""
+
+    number = 15
+    published = (Published(33.9, SOLO_ZOO, "convert/solo2paddle.py"),)
+    augment = SOLOR50Short.augment
+    train_cfg = SOLOR50Short.train_cfg
