@@ -59,9 +59,7 @@ def learnt(request):
     """Recording, config, targets, network and the losses and gradients of its batch."""
     name, number, tables, overrides, part = request.param
     if "enhance" in name:
-        # Recorded with two threads: how a sum is shared out decides its last bits, and those of the activations, by the
-        # kinks of deformable offsets, single gradients to 1 %.
-        paddle.base.core.set_num_threads(2)
+        paddle.base.core.set_num_threads(2)  # as it was recorded; see `tolerance`
     fixture = TrainingFixture(name, part)
     config = load_config(number, overrides)
     weights, table = fill(network_shapes(config), foreign_checkpoint(fixture.model), tables)
@@ -133,25 +131,37 @@ def test_losses(learnt):
     np.testing.assert_allclose([losses["mask"], losses["category"]], wanted, rtol=1e-4)
 
 
+def tolerance(fixture: TrainingFixture, losses: dict[str, float]) -> float:
+    """How exactly the recording determines the gradient of a single parameter.
+
+    Last bits of sums depend on processor and number of threads, and in config 11 the kinks of deformable offsets make
+    1 % of them in single gradients. Where its losses have other last bits, so have the sums.
+    """
+    if "enhance" not in fixture.name:
+        return 1e-3
+    recorded = fixture.data[f"{fixture.part}/loss"][:2].astype(np.float32)
+    return 1e-3 if np.allclose([losses["mask"], losses["category"]], recorded, rtol=2e-7, atol=0) else 2e-2
+
+
 def test_gradients(learnt):
-    fixture, _, _, network, _, foreign_names = learnt
+    fixture, _, _, network, losses, foreign_names = learnt
     prefix, norms = (f"{fixture.part}/", "grad_l2") if fixture.part else ("", "grad_norms")
     wanted = dict(zip(fixture.data[f"{prefix}grad_names"].tolist(), fixture.data[f"{prefix}{norms}"].tolist()))
     ours = {foreign_names[name]: parameter.grad.numpy() for name, parameter in trainable(network).items()}
     # The original program leaves parameters of levels that learn nothing without a gradient; here it is 0.
     assert wanted.keys() <= ours.keys()
     assert not any(ours[name].any() for name in ours.keys() - wanted.keys())
-    largest = max(wanted.values())
+    largest, allowed = max(wanted.values()), tolerance(fixture, losses)
     for name, norm in wanted.items():
         # What is a millionth of the largest is made of rounding errors.
-        assert np.linalg.norm(ours[name]) == pytest.approx(norm, rel=1e-3, abs=1e-6 * largest), name
+        assert np.linalg.norm(ours[name]) == pytest.approx(norm, rel=allowed, abs=1e-6 * largest), name
     total = np.sqrt(sum(np.square(gradient).sum() for gradient in ours.values()))
     assert total == pytest.approx(np.sqrt(sum(norm**2 for norm in wanted.values())), rel=1e-3)
 
 
 def test_one_step(learnt):
     """How far each parameter moves says which learning rate and which decay it has."""
-    fixture, config, _, network, _, foreign_names = learnt
+    fixture, config, _, network, losses, foreign_names = learnt
     if not fixture.part:
         pytest.skip("the original SOLO was recorded without a step")
     before = {name: parameter.numpy() for name, parameter in trainable(network).items()}
@@ -161,8 +171,9 @@ def test_one_step(learnt):
     wanted = dict(
         zip(fixture.data[f"{fixture.part}/step_names"].tolist(), fixture.data[f"{fixture.part}/step_l2"].tolist())
     )
+    allowed = 2 * tolerance(fixture, losses)
     for name, parameter in trainable(network).items():
         moved = float(np.linalg.norm(parameter.numpy() - before[name]))
         # A step of float32 weights is known to their last digit only.
         rounding = 1e-7 * float(np.linalg.norm(before[name]))
-        assert moved == pytest.approx(wanted[foreign_names[name]], rel=2e-3, abs=rounding), name
+        assert moved == pytest.approx(wanted[foreign_names[name]], rel=allowed, abs=rounding), name
