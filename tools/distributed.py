@@ -88,7 +88,7 @@ class World:
         flat = paddle.concat([tensor.flatten().astype("float32") for tensor in tensors])
         with _connection():
             dist.all_reduce(flat)
-        parts = (flat / self.size).split([tensor.size for tensor in tensors])
+        parts = flat.scale_(1 / self.size).split([tensor.size for tensor in tensors])
         return [part.reshape(tensor.shape).astype(tensor.dtype) for part, tensor in zip(parts, tensors)]
 
 

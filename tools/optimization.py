@@ -81,7 +81,7 @@ def learning_rate(step: int, *, config: TrainConfig, steps_per_epoch: int, total
 
 def is_finite(tensors: Sequence[paddle.Tensor]) -> bool:
     """Whether all values of all tensors are numbers."""
-    return bool(paddle.isfinite(paddle.concat([tensor.flatten() for tensor in tensors]).abs().sum()))
+    return bool(paddle.stack([paddle.isfinite(tensor).all() for tensor in tensors]).all())
 
 
 class WeightAverage:
