@@ -127,9 +127,12 @@ def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
     rle = to_rle(annotation.segmentation, height, width)
     x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
     # Only the columns of the box are drawn: the runs go down column by column, background first.
-    ends = np.clip(compressed_runs(rle["counts"].decode("ascii")).cumsum() - x * height, 0, w * height)
-    inside = np.arange(ends.size) & 1
-    pixels = np.repeat(inside.astype(np.uint8), np.diff(ends, prepend=0)).reshape(w, height).T
+    ends = compressed_runs(rle["counts"].decode("ascii")).cumsum()
+    ends = np.minimum(np.maximum(ends - x * height, 0), w * height)
+    lengths = np.concatenate((ends[:1], ends[1:] - ends[:-1]))
+    inside = np.zeros(ends.size, np.uint8)
+    inside[1::2] = 1
+    pixels = np.repeat(inside, lengths).reshape(w, height).T
     return MaskWindow.from_full(pixels[y : y + h], top=y, left=x)
 
 
