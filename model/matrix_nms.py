@@ -11,12 +11,13 @@ from paddle import Tensor
 
 from config.base import NMSConfig
 
+TILE_ON_CPU = 8192  # pixels compared together, so that they stay in a processor's cache as float32
+
 
 def matrix_nms(
     scores: np.ndarray,
     classes: np.ndarray,
     masks: Tensor,
-    rows: np.ndarray,
     areas: np.ndarray,
     config: NMSConfig,
     parallel: Callable[..., Iterable] = map,
@@ -24,8 +25,8 @@ def matrix_nms(
     """Lower the score of each candidate by the overlap of its mask with better ones of its class.
 
     The n candidates stand in descending order of score. scores: float32 [n]; classes: int64 [n]; masks: uint8
-    [m, pixels], 1 inside; rows: int64 [n], the mask of each; areas: float32 [n], pixels inside of that mask; parallel:
-    `map`, or that of a pool of threads. Returns the lowered scores, float32 [n].
+    [n, pixels], 1 inside; areas: float32 [n], pixels inside; parallel: `map`, or that of a pool of threads. Returns the
+    lowered scores, float32 [n].
 
     A candidate meets only its own class here, which gives what the original program computes over all pairs: pairs of
     different classes have an overlap of 0 and never hold the smallest factor.
@@ -34,13 +35,22 @@ def matrix_nms(
 
     def lower(present: int) -> None:
         members = np.flatnonzero(classes == present)
-        own = masks.gather(paddle.to_tensor(rows[members])).astype("float32")
-        intersection = paddle.matmul(own, own, transpose_y=True).numpy()
-        decay[members] = _decay_within_class(intersection, areas[members], config)
+        own = masks.gather(paddle.to_tensor(members))
+        decay[members] = _decay_within_class(_intersections(own), areas[members], config)
 
     present, counts = np.unique(classes, return_counts=True)
     list(parallel(lower, present[np.argsort(-counts)][: (counts > 1).sum()]))
     return scores * decay
+
+
+def _intersections(masks: Tensor) -> np.ndarray:
+    """Pixels that each two of n masks share, float32 [n, n]; masks: uint8 [n, pixels]."""
+    width = TILE_ON_CPU if masks.place.is_cpu_place() else masks.shape[1]
+    total = paddle.zeros([masks.shape[0]] * 2)
+    for start in range(0, masks.shape[1], width):
+        part = masks[:, start : start + width].astype("float32")
+        total += paddle.matmul(part, part, transpose_y=True)
+    return total.numpy()
 
 
 def _decay_within_class(intersection: np.ndarray, areas: np.ndarray, config: NMSConfig) -> np.ndarray:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import Callable, NamedTuple, Protocol
+from types import ModuleType
+from typing import Callable, NamedTuple, Protocol, Union
 
 import numpy as np
 import paddle
@@ -14,17 +15,18 @@ from paddle.nn import functional as F
 
 from model.resize import resize_bilinear
 
-TILE_ON_CPU = 2048  # pixels computed together, so that what is made of them stays in a processor's cache
+TILE_ON_CPU = 1024  # pixels computed together, so that what is made of them stays in a processor's cache
 TOGETHER = 16  # enlarged masks computed together, for the same reason
-HUGE = 3e38  # makes 1 or more of each float above 0
 
 Parallel = Callable[..., Iterable]  # `map`, or that of a pool of threads
+Array = Union[np.ndarray, Tensor]  # numpy's on a CPU, where it has the faster kernels, else Paddle's
+Measured = tuple[Array, Array, Array]  # what is inside, bool [m, pixels], and the areas and sums of `Inside`
 
 
 class Inside(NamedTuple):
     """What is inside of m masks."""
 
-    masks: Tensor  # uint8 [m, pixels], 1 where the probability is above the threshold
+    masks: list[Array]  # m times uint8 [pixels], 1 where the probability is above the threshold
     areas: np.ndarray  # float32 [m], pixels inside
     sums: np.ndarray  # float32 [m], of the probabilities inside
 
@@ -54,7 +56,7 @@ class KernelMasks:
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         halves = self._kernels(cells) * 0.5
-        return _of_all_pixels(parallel(lambda tile: _inside_by_logits(halves @ tile, threshold), self._tiles))
+        return _over_tiles(len(cells), self._tiles, lambda tile: _by_logits(halves @ tile, threshold), parallel)
 
     @cached_property
     def _tiles(self) -> list[Tensor]:
@@ -75,10 +77,11 @@ class EnlargedMasks:
         self.masks = masks
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
-        groups = [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]
-        return _of_all_cells(
-            parallel(lambda group: _inside_by_probabilities(self.soft(group).flatten(1), threshold), groups)
-        )
+        def of_group(group: np.ndarray) -> Inside:
+            soft = self.soft(group).flatten(start_axis=1)
+            return _over_tiles(len(group), [soft], lambda tile: _by_probabilities(tile, threshold))
+
+        return _joined(parallel(of_group, [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]))
 
     def soft(self, cells: np.ndarray) -> Tensor:
         return _enlarged(self.masks.soft(cells), self.size)
@@ -98,9 +101,9 @@ class LevelMasks:
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         order, split = self._by_level(cells)
-        found = _of_all_cells(masks.inside(own, threshold, parallel) for masks, own in split)
+        found = _joined(masks.inside(own, threshold, parallel) for masks, own in split)
         back = np.argsort(order)
-        return Inside(found.masks.gather(paddle.to_tensor(back)), found.areas[back], found.sums[back])
+        return Inside([found.masks[place] for place in back], found.areas[back], found.sums[back])
 
     def soft(self, cells: np.ndarray) -> Tensor:
         order, split = self._by_level(cells)
@@ -133,11 +136,11 @@ class ProductMasks:
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         columns, rows = self._places(cells)
-        return _of_all_pixels(
-            parallel(
-                lambda tile: _inside_by_probabilities(tile.gather(columns) * tile.gather(rows), threshold), self._tiles
-            )
-        )
+
+        def measured(tile: Tensor) -> Measured:
+            return _by_probabilities(tile.gather(columns) * tile.gather(rows), threshold)
+
+        return _over_tiles(len(cells), self._tiles, measured, parallel)
 
     def soft(self, cells: np.ndarray) -> Tensor:
         columns, rows = self._places(cells)
@@ -168,42 +171,60 @@ def _tiles(maps: Tensor) -> list[Tensor]:
     return [maps[:, start : start + width] for start in range(0, maps.shape[1], width)]
 
 
-def _of_all_pixels(tiles: Iterable[Inside]) -> Inside:
-    masks, areas, sums = zip(*tiles)
-    return Inside(paddle.concat(masks, axis=1), np.sum(areas, axis=0), np.sum(sums, axis=0))
+def _over_tiles(
+    count: int, tiles: Sequence[Tensor], measured: Callable[[Tensor], Measured], parallel: Parallel = map
+) -> Inside:
+    """What is inside of `count` masks, from pieces of what they are made of: `_tiles`, or all of it."""
+    stops = np.cumsum([tile.shape[1] for tile in tiles])
+    if len(tiles) == 1:
+        masks, areas, sums = measured(tiles[0])
+        masks = masks.astype("uint8")
+        rows = masks.unbind() if isinstance(masks, Tensor) else list(masks)
+        return Inside(rows, np.asarray(areas), np.asarray(sums))
+    masks = np.empty((count, stops[-1]), np.uint8)
+
+    def fill(stop: int, tile: Tensor) -> tuple[Array, Array]:
+        masks[:, stop - tile.shape[1] : stop], areas, sums = measured(tile)
+        return areas, sums
+
+    areas, sums = np.sum(list(parallel(fill, stops, tiles)), axis=0)
+    return Inside(list(masks), areas, sums)
 
 
-def _of_all_cells(groups: Iterable[Inside]) -> Inside:
+def _joined(groups: Iterable[Inside]) -> Inside:
     masks, areas, sums = zip(*groups)
-    return Inside(paddle.concat(masks), np.concatenate(areas), np.concatenate(sums))
+    return Inside([mask for group in masks for mask in group], np.concatenate(areas), np.concatenate(sums))
 
 
-def _inside_by_logits(halves: Tensor, threshold: float) -> Inside:
+def _by_logits(halves: Tensor, threshold: float) -> Measured:
     """halves: [m, pixels], half of each logit.
 
-    The sums are of probabilities, p = (1 + tanh(x / 2)) / 2 of a logit x. Everything is made from how far x / 2 is
-    above the threshold, 0 where it is not, in few passes over the pixels.
+    The sums are of probabilities, p = (1 + tanh(x / 2)) / 2 of a logit x; outside, x is taken to be the threshold's.
     """
     cut = math.log(threshold / (1 - threshold)) / 2  # of x / 2
-    above = F.relu(halves - cut if cut else halves)
-    inside, areas = _counted(above)
-    tanhs = _sums(paddle.tanh(above + cut if cut else above)) - (halves.shape[1] - areas) * math.tanh(cut)
-    return Inside(inside, areas, (areas + tanhs) / 2)
+    library, halves = _array(halves)
+    inside, areas = _counted(library, halves > cut)
+    tanhs = _sums(library, library.tanh(library.clip(halves, cut, None)))
+    return inside, areas, (areas + tanhs - (halves.shape[1] - areas) * math.tanh(cut)) / 2
 
 
-def _inside_by_probabilities(soft: Tensor, threshold: float) -> Inside:
+def _by_probabilities(soft: Tensor, threshold: float) -> Measured:
     """soft: [m, pixels]."""
-    above = F.relu(soft - threshold)
-    inside, areas = _counted(above)
-    return Inside(inside, areas, _sums(above) + areas * np.float32(threshold))
+    library, soft = _array(soft)
+    inside, areas = _counted(library, soft > threshold)
+    return inside, areas, _sums(library, library.clip(soft - threshold, 0, None)) + areas * threshold
 
 
-def _counted(above: Tensor) -> tuple[Tensor, np.ndarray]:
-    """Where something is above 0, uint8 [m, pixels], and in how many places of each row."""
-    inside = paddle.clip(above * HUGE, max=1.0)
-    return inside.astype("uint8"), _sums(inside)
+def _array(values: Tensor) -> tuple[ModuleType, Array]:
+    """The library that computes with values, and these as an array of it."""
+    return (np, values.numpy()) if values.place.is_cpu_place() else (paddle, values)
 
 
-def _sums(rows: Tensor) -> np.ndarray:
-    """Of each row, as a product: Paddle's reduction takes four times as long on a CPU."""
-    return (rows @ paddle.ones([rows.shape[1]])).numpy()
+def _counted(library: ModuleType, inside: Array) -> tuple[Array, Array]:
+    """Also how much of each row is inside."""
+    return inside, _sums(library, inside.astype("float32"))
+
+
+def _sums(library: ModuleType, values: Array) -> Array:
+    """Of each row, as a product: reductions take four times as long on a CPU."""
+    return values @ library.ones([values.shape[1]], dtype="float32")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -10,7 +10,7 @@ import paddle
 from paddle import Tensor
 
 from config.base import HeadConfig, NMSConfig
-from model.head.cell_masks import CellMasks
+from model.head.cell_masks import Array, CellMasks
 from model.matrix_nms import matrix_nms
 
 BLOCK = 256  # cells looked at together, between two looks at whether more are needed
@@ -31,8 +31,7 @@ class Candidates(NamedTuple):
     classes: np.ndarray  # int64 [n]
     scores: np.ndarray  # float32 [n]
     areas: np.ndarray  # float32 [n] pixels inside
-    masks: Tensor  # uint8 [m, pixels], one for each cell looked at: a cell has one mask, whatever its classes
-    rows: np.ndarray  # int64 [n] into `masks`
+    masks: Tensor  # uint8 [n, pixels]
 
 
 @paddle.no_grad()
@@ -45,7 +44,7 @@ def decode_picture(
     probability inside the mask, the best `nms_pre`, Matrix NMS, `update_thr`, the best `max_per_img`.
     """
     found = best_candidates(scores, masks, head, nms, parallel)
-    decayed = matrix_nms(found.scores, found.classes, found.masks, found.rows, found.areas, nms, parallel)
+    decayed = matrix_nms(found.scores, found.classes, found.masks, found.areas, nms, parallel)
     kept = np.argsort(-decayed, kind="stable")[: nms.max_per_img]
     kept = kept[decayed[kept] >= nms.update_thr]
     soft_masks = masks.soft(found.cells[kept]) if len(kept) else paddle.zeros([0, *masks.size])
@@ -73,7 +72,7 @@ def best_candidates(
     for start in range(0, len(order), BLOCK):
         chosen, rest = order[start : start + BLOCK], order[start + BLOCK :]
         inside, areas[chosen], sums = masks.inside(chosen, nms.mask_thr, parallel)
-        looked_at.append(inside)
+        looked_at += inside
         large = areas[chosen] > smallest[chosen]
         certainty[chosen] = np.where(large, sums / np.maximum(areas[chosen], 1), 0)
         if len(rest) and (values * certainty[cells] > best_of_cell[rest[0]]).sum() >= nms.nms_pre:
@@ -88,6 +87,12 @@ def best_candidates(
         classes=classes[best],
         scores=scored[best],
         areas=areas[cells[best]],
-        masks=paddle.concat(looked_at) if looked_at else paddle.zeros([0, masks.size[0] * masks.size[1]], "uint8"),
-        rows=place[cells[best]],
+        masks=_stacked([looked_at[row] for row in place[cells[best]]], masks.size[0] * masks.size[1]),
     )
+
+
+def _stacked(rows: Sequence[Array], pixels: int) -> Tensor:
+    """uint8 [n, pixels] of n rows; n may be 0."""
+    if not rows:
+        return paddle.zeros([0, pixels], "uint8")
+    return paddle.stack(rows) if isinstance(rows[0], Tensor) else paddle.to_tensor(np.stack(rows))

@@ -26,12 +26,10 @@ def factors(masks, classes, config: NMSConfig) -> np.ndarray:
         masks = np.array([[pixel == "#" for pixel in row] for row in masks])
     masks = np.asarray(masks, np.uint8)
     scores = np.linspace(0.9, 0.1, 9, dtype=np.float32)[: len(masks)]
-    rows = np.arange(len(masks))[::-1]
     lowered = matrix_nms(
         scores,
         np.asarray(classes, np.int64),
-        paddle.to_tensor(masks[::-1].copy()),
-        rows,
+        paddle.to_tensor(masks),
         masks.sum(axis=1).astype(np.float32),
         config,
     )

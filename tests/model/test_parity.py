@@ -144,7 +144,7 @@ def test_candidates_and_matrix_nms(computed):
     found = best_candidates(*inputs, config.nms)
     np.testing.assert_allclose(found.scores, recorded["nms/pre_scores"], atol=2e-4)
     assert (found.scores == everything.scores[: config.nms.nms_pre]).all()
-    decayed = matrix_nms(found.scores, found.classes, found.masks, found.rows, found.areas, config.nms)
+    decayed = matrix_nms(found.scores, found.classes, found.masks, found.areas, config.nms)
     np.testing.assert_allclose(np.sort(decayed), np.sort(recorded["nms/decayed"]), atol=2e-4)
 
 
