@@ -81,7 +81,8 @@ class EnlargedMasks:
             soft = self.soft(group).flatten(start_axis=1)
             return _over_tiles(len(group), [soft], lambda tile: _by_probabilities(tile, threshold))
 
-        return _joined(parallel(of_group, [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]))
+        groups = [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]
+        return _joined(parallel(of_group, groups))
 
     def soft(self, cells: np.ndarray) -> Tensor:
         return _enlarged(self.masks.soft(cells), self.size)
