@@ -7,7 +7,7 @@ class SOLOv2TinyShapes(Config):
     """SOLOv2 with 1.5 million parameters for the generated pictures of shapes."""
 
     number = 20
-    data = replace(Config.data, short_side=384, long_side=384)
+    data = replace(Config.data, short_side=352, long_side=352)
     backbone = replace(
         Config.backbone,
         depth=18,
@@ -24,7 +24,7 @@ class SOLOv2TinyShapes(Config):
     target = replace(Config.target, scale_ranges=(0.0, 66.0, 50.0, 124.0, 100.0, 2048.0), soft_masks=True)
     augment = replace(
         Config.augment,
-        short_sides=(192, 192, 256, 256, 256, 320, 384, 384),
+        short_sides=(192, 192, 256, 256, 256, 320, 352, 352),
         side_by_epoch=True,
         flip_vertical=0.5,
         turn=0.5,
@@ -46,7 +46,7 @@ class SOLOv2TinyShapes(Config):
         workers=1,
         processes=2,
     )
-    shapes = replace(Config.shapes, train_pictures=12000)
+    shapes = replace(Config.shapes, train_pictures=11000)
     train_path = "datasets/shapes/train/annotations.json"
     train_pre_path = "datasets/shapes/train/images"
     val_path = "datasets/shapes/val/annotations.json"

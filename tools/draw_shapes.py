@@ -1,6 +1,6 @@
 """Draw the data set of shapes: pictures with exact masks in COCO form, the same everywhere for the same numbers.
 
-    python tools/draw_shapes.py                                  config 20's 12,000 + 200 pictures, in datasets/shapes
+    python tools/draw_shapes.py                                  config 20's 11,000 + 200 pictures, in datasets/shapes
     python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json
 
 train.py and eval.py draw what is missing by themselves.
