@@ -244,6 +244,14 @@ class Published:
     convert: str  # the script that reads it
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a network has and does, as `tools/operations.py` counts it."""
+
+    parameters: float  # millions, without the statistics of norms
+    gflop: float  # thousand million operations of its convolutions for a photo of 480 x 640 pixels
+
+
 SOLO_ZOO = "github.com/WXinlong/SOLO, model zoo in its README"
 PPDET_ZOO = "paddledet.bj.bcebos.com/models/{}.pdparams"
 PPDET_0_5_ZOO = "paddlemodels.bj.bcebos.com/object_detection/{}.pdparams"
@@ -262,6 +270,7 @@ class Config:
     number: int
     name: str
     published: tuple[Published, ...] = ()
+    cost: Cost | None = None
 
     backbone = BackboneConfig()
     neck = NeckConfig()
@@ -291,7 +300,8 @@ class Config:
     def __init_subclass__(cls) -> None:
         _check_stated(cls)
         cls.name = cls.__module__.rpartition(".")[2]  # the name of the file
-        cls.published = vars(cls).get("published", ())  # a derived config's checkpoints are its own
+        cls.published = vars(cls).get("published", ())  # a derived config's checkpoints are its own ...
+        cls.cost = vars(cls).get("cost")  # ... and so is its network
 
     def __setattr__(self, field: str, value: object) -> None:
         raise AttributeError(f"a config is read-only; use replace({field}=...)")
@@ -332,6 +342,7 @@ SECTIONS = tuple(name for name, value in vars(Config).items() if is_dataclass(va
 _STATED_TYPES = {
     "number": 0,
     "published": (Published(0.0, "", ""),),
+    "cost": Cost(0.0, 0.0),
     "num_classes": Config.num_classes,
     **{name: getattr(Config, name) for name in (*PLAIN_FIELDS, *SECTIONS)},
 }

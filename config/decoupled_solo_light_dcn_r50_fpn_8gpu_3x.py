@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.decoupled_solo_light_r50_fpn_8gpu_3x import DecoupledSOLOLightR50
 
 
@@ -9,5 +9,6 @@ class DecoupledSOLOLightDCNR50(DecoupledSOLOLightR50):
 
     number = 19
     published = (Published(35.0, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(33.0, 203.1)
     backbone = replace(DecoupledSOLOLightR50.backbone, deform_version=1, deform_stages=(2, 3, 4))
     head = replace(DecoupledSOLOLightR50.head, deform_version=1)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.decoupled_solo_r50_fpn_8gpu_3x import DecoupledSOLOR50
 
 
@@ -9,6 +9,7 @@ class DecoupledSOLOLightR50(DecoupledSOLOR50):
 
     number = 18
     published = (Published(33.0, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(32.4, 199.9)
     data = replace(DecoupledSOLOR50.data, short_side=512, long_side=852)
     head = replace(DecoupledSOLOR50.head, stacked_convs=4, shared_tower=True)
     augment = replace(DecoupledSOLOR50.augment, short_sides=(352, 384, 416, 448, 480, 512))

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.decoupled_solo_r50_fpn_8gpu_3x import DecoupledSOLOR50
 
 
@@ -9,4 +9,5 @@ class DecoupledSOLOR101(DecoupledSOLOR50):
 
     number = 17
     published = (Published(37.9, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(59.0, 978.3)
     backbone = replace(DecoupledSOLOR50.backbone, depth=101)

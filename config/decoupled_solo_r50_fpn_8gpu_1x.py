@@ -1,4 +1,4 @@
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.decoupled_solo_r50_fpn_8gpu_3x import DecoupledSOLOR50
 from config.solo_r50_fpn_8gpu_1x import SOLOR50Short
 
@@ -8,5 +8,6 @@ class DecoupledSOLOR50Short(DecoupledSOLOR50):
 
     number = 15
     published = (Published(33.9, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(40.0, 849.5)
     augment = SOLOR50Short.augment
     train_cfg = SOLOR50Short.train_cfg

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.solo_r50_fpn_8gpu_3x import SOLOR50
 
 
@@ -9,4 +9,5 @@ class DecoupledSOLOR50(SOLOR50):
 
     number = 16
     published = (Published(36.4, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(40.0, 849.5)
     head = replace(SOLOR50.head, kind="decoupled_solo")

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.solo_r50_fpn_8gpu_3x import SOLOR50
 
 
@@ -9,5 +9,6 @@ class SOLOR50Short(SOLOR50):
 
     number = 12
     published = (Published(32.9, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(36.3, 540.8)
     augment = replace(SOLOR50.augment, short_sides=())
     train_cfg = replace(SOLOR50.train_cfg, epochs=12, milestones=(9, 11))

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Config, Published
+from config.base import SOLO_ZOO, Config, Cost, Published
 
 
 class SOLOR50(Config):
@@ -8,6 +8,7 @@ class SOLOR50(Config):
 
     number = 13
     published = (Published(35.8, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(36.3, 540.8)
     head = replace(Config.head, kind="solo", channels=256, stacked_convs=7)
     target = replace(Config.target, min_area=10)
     augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))

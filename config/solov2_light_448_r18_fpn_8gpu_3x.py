@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.solov2_light_448_r50_fpn_8gpu_3x import SOLOv2Light448R50
 
 
@@ -12,4 +12,5 @@ class SOLOv2Light448R18(SOLOv2Light448R50):
         Published(29.6, SOLO_ZOO, "convert/solo2paddle.py"),
         Published(29.6, "github.com/OpenFirework/pytorch_solov2", "convert/openfirework2paddle.py"),
     )
+    cost = Cost(18.3, 86.1)
     backbone = replace(SOLOv2Light448R50.backbone, depth=18)

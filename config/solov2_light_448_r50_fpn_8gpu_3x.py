@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Config, Published
+from config.base import SOLO_ZOO, Config, Cost, Published
 
 
 class SOLOv2Light448R50(Config):
@@ -8,6 +8,7 @@ class SOLOv2Light448R50(Config):
 
     number = 1
     published = (Published(33.7, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(31.3, 114.0)
     data = replace(Config.data, short_side=448, long_side=768)
     augment = replace(Config.augment, short_sides=(352, 384, 416, 448, 480, 512))
     target = replace(Config.target, scale_ranges=(1.0, 56.0, 28.0, 112.0, 56.0, 224.0, 112.0, 448.0, 224.0, 896.0))

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Config, Published
+from config.base import SOLO_ZOO, Config, Cost, Published
 
 
 class SOLOv2Light512DCNR50(Config):
@@ -8,6 +8,7 @@ class SOLOv2Light512DCNR50(Config):
 
     number = 5
     published = (Published(36.4, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(33.2, 155.3)
     data = replace(Config.data, short_side=512, long_side=852)
     backbone = replace(Config.backbone, deform_version=1, deform_stages=(2, 3, 4))
     mask_feat_head = replace(Config.mask_feat_head, out_channels=128)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_TRAINING, Published
+from config.base import PPDET_0_5_ZOO, PPDET_TRAINING, Cost, Published
 from config.solov2_light_512_dcn_r50_fpn_8gpu_3x import SOLOv2Light512DCNR50
 
 
@@ -11,6 +11,7 @@ class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
     published = (
         Published(38.8, PPDET_0_5_ZOO.format("solov2_light_r50_vd_fpn_dcn_512_3x"), "convert/ppdet2paddle.py"),
     )
+    cost = Cost(33.5, 160.0)
     data = replace(SOLOv2Light512DCNR50.data, resize_by="factor")
     backbone = replace(
         SOLOv2Light512DCNR50.backbone, variant="d", norm="sync", deform_version=2, lr_mults=(0.05, 0.05, 0.1, 0.15)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Config, Published
+from config.base import SOLO_ZOO, Config, Cost, Published
 
 
 class SOLOv2R101(Config):
@@ -8,5 +8,6 @@ class SOLOv2R101(Config):
 
     number = 7
     published = (Published(39.1, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(65.6, 564.4)
     backbone = replace(Config.backbone, depth=101)
     augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))

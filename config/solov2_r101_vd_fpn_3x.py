@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_TRAINING, PPDET_ZOO, Published
+from config.base import PPDET_TRAINING, PPDET_ZOO, Cost, Published
 from config.solov2_r101_dcn_fpn_8gpu_3x import SOLOv2R101DCN
 
 
@@ -9,6 +9,7 @@ class SOLOv2R101vd(SOLOv2R101DCN):
 
     number = 10
     published = (Published(42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py"),)
+    cost = Cost(68.8, 604.1)
     data = replace(SOLOv2R101DCN.data, normalize_first=True)
     backbone = replace(SOLOv2R101DCN.backbone, variant="d", train_norm=False)
     mask_feat_head = replace(SOLOv2R101DCN.mask_feat_head, deform_bias=True)

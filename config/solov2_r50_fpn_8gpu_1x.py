@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_ZOO, SOLO_ZOO, Published
+from config.base import PPDET_ZOO, SOLO_ZOO, Cost, Published
 from config.solov2_r50_fpn_8gpu_3x import SOLOv2R50
 
 
@@ -12,5 +12,6 @@ class SOLOv2R50Short(SOLOv2R50):
         Published(34.8, SOLO_ZOO, "convert/solo2paddle.py"),
         Published(35.5, PPDET_ZOO.format("solov2_r50_fpn_1x_coco"), "convert/ppdet2paddle.py"),
     )
+    cost = Cost(46.6, 435.6)
     augment = replace(SOLOv2R50.augment, short_sides=())
     train_cfg = replace(SOLOv2R50.train_cfg, epochs=12, milestones=(8, 11))

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Config, Published
+from config.base import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Config, Cost, Published
 
 
 class SOLOv2R50(Config):
@@ -12,4 +12,5 @@ class SOLOv2R50(Config):
         Published(38.0, PPDET_ZOO.format("solov2_r50_fpn_3x_coco"), "convert/ppdet2paddle.py"),
         Published(38.0, PPDET_0_5_ZOO.format("solov2_r50_fpn_3x"), "convert/ppdet2paddle.py"),
     )
+    cost = Cost(46.6, 435.6)
     augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))

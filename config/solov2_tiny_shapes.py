@@ -1,12 +1,13 @@
 from dataclasses import replace
 
-from config.base import Config
+from config.base import Config, Cost
 
 
 class SOLOv2TinyShapes(Config):
     """SOLOv2 with 1.5 million parameters for the generated pictures of shapes."""
 
     number = 20
+    cost = Cost(1.6, 1.8)
     data = replace(Config.data, short_side=352, long_side=352)
     backbone = replace(
         Config.backbone,

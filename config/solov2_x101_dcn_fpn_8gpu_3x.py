@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Published
+from config.base import SOLO_ZOO, Cost, Published
 from config.solov2_r101_dcn_fpn_8gpu_3x import SOLOv2R101DCN
 
 
@@ -9,4 +9,5 @@ class SOLOv2X101DCN(SOLOv2R101DCN):
 
     number = 9
     published = (Published(42.4, SOLO_ZOO, "convert/solo2paddle.py"),)
+    cost = Cost(113.4, 902.7)
     backbone = replace(SOLOv2R101DCN.backbone, groups=64, base_width=4)

@@ -12,6 +12,8 @@ from paddle.vision.ops import deform_conv2d
 
 from model.resize import shape_of
 
+STATISTICS = ("._mean", "._variance")  # ends of the names that Paddle gives those of a batch norm
+
 
 def norm_layer(
     kind: str, channels: int, *, groups: int = 32, trainable: bool = True, lr_mult: float = 1.0

@@ -119,12 +119,13 @@ class _ListConfigs(argparse.Action):
 
 def list_configs() -> str:
     """The table that `--list` prints."""
-    rows = [("", "config", "backbone", "input", "mask AP", "convert with", "published at")]
+    rows = [("", "config", "backbone", "input", "parameters", "GFLOP", "mask AP", "convert with", "published at")]
     for number, kind in registry().items():
         config = kind()
         first, *others = config.published or (None,)
-        rows.append((str(number), config.name, _backbone(config), _input(config), *_where(config, first)))
-        rows += [("", "", "", "", *_where(config, other)) for other in others]
+        network = (config.name, _backbone(config), _input(config), *_cost(config))
+        rows.append((str(number), *network, *_where(config, first)))
+        rows += [("", *[""] * len(network), *_where(config, other)) for other in others]
     return columns(rows)
 
 
@@ -152,6 +153,10 @@ def _backbone(config: Config) -> str:
 
 def _input(config: Config) -> str:
     return f"{config.data.short_side}/{config.data.long_side}"
+
+
+def _cost(config: Config) -> tuple[str, str]:
+    return (f"{config.cost.parameters:.1f} M", f"{config.cost.gflop:.1f}") if config.cost else ("", "")
 
 
 def config_of(args: argparse.Namespace) -> Config:

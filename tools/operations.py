@@ -11,10 +11,24 @@ import paddle
 from paddle import nn
 from paddle.static import InputSpec
 
-from model.layers import DeformConv2D
+from config.base import Config, Cost
+from data.preprocess import pad_to_batch, preprocess
+from model.layers import STATISTICS, DeformConv2D
+from model.networks import build_model
 from tools.graphs import static_graph, write_graph
 
+PHOTO = 480, 640  # height and width in pixels of the picture that networks are compared with
 PEAK_CHANNELS, PEAK_SIDE, PEAK_LAYERS, PEAK_RUNS = 256, 64, 4, 10
+
+
+def cost_of(config: Config) -> Cost:
+    """What the network of a config has and does for a photo, to one decimal; it runs once."""
+    network = build_model(config)
+    network.eval()
+    parameters = sum(parameter.size for name, parameter in network.named_parameters() if not name.endswith(STATISTICS))
+    photo = preprocess(np.zeros((*PHOTO, 3), np.uint8), config.data)
+    operations = count_operations(network, *pad_to_batch([photo], config.data.size_divisor).shape[2:])
+    return Cost(round(parameters / 1e6, 1), round(operations / 1e9, 1))
 
 
 @paddle.no_grad()

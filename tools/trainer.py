@@ -19,6 +19,7 @@ from data.class_lists import ClassList
 from data.grid_targets import GridTargets
 from data.training_set import Batch, TrainingSet
 from model.head.grid_losses import PictureTargets
+from model.layers import STATISTICS
 from tools.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tools.distributed import World
 from tools.optimization import (
@@ -35,7 +36,6 @@ from tools.precision import Precision
 from tools.run_log import RunLog
 from tools.training_state import BEST, TrainingState, remove_leftovers, save_state
 
-STATISTICS = ("._mean", "._variance")  # what Paddle calls those of a batch norm
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -88,7 +88,7 @@ def test_mistake_of_an_imported_file_is_named_where_it_is(write):
         ("train_pth = 'a.json'", "Mine.train_pth is no field of a config; did you mean train_path?"),
         ("lr_mults = (1.0,)", "Mine.lr_mults is no field of a config; did you mean backbone.lr_mults?"),
         ("batch_size = 4", "did you mean train_cfg.batch_size or eval_cfg.batch_size or test_cfg.batch_size?"),
-        ("qqqqqqq = 4", "known are number, published, num_classes, classes_path"),
+        ("qqqqqqq = 4", "known are number, published, cost, num_classes, classes_path"),
         ("number = '9100'", "Mine.number='9100': expected a whole number"),
         ("number = True", "Mine.number=True: expected a whole number"),
         ("number = -1", "Mine.number=-1: expected 0 or more"),
