@@ -41,7 +41,8 @@ def compiled(key: str, make: Callable[[Path], None]) -> Path:
     """
     folder = cache_folder() / key
     if _is_whole(folder):
-        os.utime(folder)
+        with suppress(OSError):  # an entry of another user is as good
+            os.utime(folder)
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

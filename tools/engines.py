@@ -54,18 +54,26 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
         )
     if on_gpu and name in PACKAGES:
         raise InputError(f"--engine {name}: runs on CPUs here; use --device cpu, or --engine dynamic or static")
-    if missing := _missing_packages(name):
-        raise InputError(f"--engine {name}: needs {' and '.join(missing)}; pip install '.[{name}]'")
+    if reason := _unusable(name):
+        raise InputError(f"--engine {name}: {reason}")
     return name
 
 
 def _fastest(precision: str, *, deformable: bool) -> str:
     names = FASTEST_DEFORMABLE if deformable else FASTEST
-    return next(name for name in names if precision in ENGINES[name] and not _missing_packages(name))
+    return next(name for name in names if precision in ENGINES[name] and not _unusable(name))
 
 
-def _missing_packages(name: str) -> list[str]:
-    return [package for package in PACKAGES.get(name, ()) if importlib.util.find_spec(package) is None]
+def _unusable(name: str) -> str:
+    """Why an engine cannot be used with what is installed, and what to do; nothing where it can."""
+    packages = PACKAGES.get(name, ())
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        return f"needs {' and '.join(missing)}; pip install '.[{name}]'"
+    translator = importlib.metadata.version("paddle2onnx") if packages else ""
+    if paddle.__version__.startswith("2.") and translator.startswith("2."):
+        return f"paddle2onnx {translator} is for Paddle 3; install Paddle 3, or use --engine static"
+    return ""
 
 
 def dynamic_engine(network: nn.Layer) -> Engine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.metadata
 import importlib.util
 import sys
 from functools import cache
@@ -140,6 +141,7 @@ def test_auto_is_the_fastest_that_is_installed(monkeypatch):
     installed = {"openvino", "onnxruntime", "paddle2onnx"}
     monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.3.1")
 
     def chosen(precision: str, device: str = "cpu") -> tuple[str, str]:
         """For an ordinary network, and for a deformable one."""
@@ -158,6 +160,15 @@ def test_auto_is_the_fastest_that_is_installed(monkeypatch):
         assert chosen("bf16") == ("static", "static")
     installed.clear()
     assert chosen("fp32") == ("static", "static")
+
+
+def test_a_translator_for_another_paddle_is_none(monkeypatch):
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.1.0")
+    assert choose_engine("auto", "fp32", "cpu", deformable=False) == "static"
+    with pytest.raises(InputError, match="paddle2onnx 2.1.0 is for Paddle 3; install Paddle 3"):
+        choose_engine("onnx", "fp32", "cpu", deformable=False)
 
 
 @pytest.mark.parametrize(
