@@ -21,12 +21,12 @@ from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
 from model.device import select_device
 from model.grid_network import Raw
-from model.networks import build_model, decode
+from model.networks import build_model
 from tools.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.engines import choose_engine, compiled_engine, dynamic_engine
+from tools.findings import find
 from tools.graphs import threads_of_a_cpu
 from tools.instances import Instances
-from tools.mask_windows import masks_at_picture_size
 from tools.pipeline import StageTimes, ordered_map, worker_threads
 
 Picture = Union[np.ndarray, str, Path]
@@ -153,22 +153,18 @@ class Predictor:
 
     def finish(self, raw: Raw, index: int, prepared: Prepared) -> Instances:
         """Decode picture `index` of a batch."""
-        decoded = decode(raw, index, self.config.head, self.config.nms, self._pool.map)
-        shown = int((decoded.scores >= self.score).sum())  # they stand in descending order
-        windows = masks_at_picture_size(
-            decoded.soft_masks[:shown],
+        found = find(
+            raw,
+            index,
+            self.config,
+            self.score,
             resized=prepared.input.shape[:2],
             original=prepared.original_size,
-            threshold=self.config.nms.mask_thr,
             parallel=self._pool.map,
         )
+        classes = self.classes
         return Instances.from_windows(
-            prepared.original_size,
-            windows,
-            decoded.scores[:shown],
-            decoded.classes[:shown],
-            self.classes.names,
-            self.classes.ids,
+            prepared.original_size, found.windows, found.scores, found.classes, classes.names, classes.ids
         )
 
     def run_batches(
