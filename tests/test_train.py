@@ -51,7 +51,7 @@ def test_from_nothing_to_a_checkpoint_that_eval_reads(tmp_path):
     assert (checkpoint.config_name, len(checkpoint.classes)) == ("solov2_tiny_shapes", 8)
     line = read_log(tmp_path / "run")[0]
     assert line.keys() == {
-        "step", "mask", "category", "loss", "lr", "pictures_per_second", "data_wait", "memory_mib"
+        "step", "mask", "category", "loss", "lr", "pictures_per_second", "data_wait", "learning", "memory_mib"
     }
     evaluated = subprocess.run(
         [sys.executable, str(PROJECT / "eval.py"), *in_run(tmp_path / "eval", "eval_cfg.batch_size=3")]

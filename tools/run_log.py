@@ -22,7 +22,7 @@ from tools.plots import line_plot
 LOG = "log.jsonl"
 CURVES = "curves.png"
 BOARD = "visualdl"
-NO_LOSSES = ("step", "lr", "pictures_per_second", "data_wait", "memory_mib")  # what else stands in a line
+NO_LOSSES = ("step", "lr", "pictures_per_second", "data_wait", "learning", "memory_mib")  # what else stands in a line
 
 
 @dataclass
@@ -32,16 +32,19 @@ class _Span:
     steps: int = 0
     pictures: int = 0
     waited: float = 0.0  # seconds in which the network had no batch
+    learnt: float = 0.0  # seconds in the network, forward and backward
     since: float = field(default_factory=time.perf_counter)
 
-    def add(self, pictures: int, waited: float) -> None:
+    def add(self, pictures: int, waited: float, learnt: float) -> None:
         self.steps += 1
         self.pictures += pictures
         self.waited += waited
+        self.learnt += learnt
 
     def speed(self) -> dict[str, float]:
         seconds = time.perf_counter() - self.since
-        return {"pictures_per_second": self.pictures / seconds, "data_wait": self.waited / seconds}
+        shares = {"data_wait": self.waited / seconds, "learning": self.learnt / seconds}
+        return {"pictures_per_second": self.pictures / seconds, **shares}
 
 
 class RunLog:
@@ -67,15 +70,17 @@ class RunLog:
         self._line = _Span()
         self._run: _Span | None = None
 
-    def add(self, step: int, losses: Mapping[str, float], *, rate: float, pictures: int, waited: float) -> None:
-        """One step is done: its losses, learning rate, number of pictures and the seconds it waited for them."""
+    def add(
+        self, step: int, losses: Mapping[str, float], *, rate: float, pictures: int, waited: float, learnt: float
+    ) -> None:
+        """One step is done: its losses, learning rate, number of pictures; seconds it waited for them and learnt."""
         for name, value in losses.items():
             self._losses[name] += value
-        self._line.add(pictures, waited)
+        self._line.add(pictures, waited, learnt)
         if self._run is None:  # the first step has to make what all others use, so the run's speed is without it
             self._run = _Span()
         else:
-            self._run.add(pictures, waited)
+            self._run.add(pictures, waited, learnt)
         self.bar.update()
         if step % self.every == 0:
             self._write_line(step, rate)
@@ -134,7 +139,7 @@ class RunLog:
 def _in_words(speed: Mapping[str, float]) -> str:
     return (
         f"{speed['pictures_per_second']:.1f} pictures/s, data wait {speed['data_wait']:.0%}, "
-        f"{speed['memory_mib']:.0f} MiB"
+        f"forward and backward {speed['learning']:.0%}, {speed['memory_mib']:.0f} MiB"
     )
 
 

@@ -144,14 +144,16 @@ class Trainer:
         paddle.seed((self.settings.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
         sums: dict[str, float] = {}
         names: list[str] = []
-        waited = 0.0
+        waited = learnt = 0.0
         for _ in range(self.settings.accumulate):
             start = time.perf_counter()
             batch = next(batches)
-            waited += time.perf_counter() - start
+            ready = time.perf_counter()
+            waited += ready - start
             names += batch.names
             for name, value in self._learn(batch).items():
                 sums[name] = sums.get(name, 0.0) + value / self.settings.accumulate
+            learnt += time.perf_counter() - ready
         self.world.average_gradients(self._parameters)
         # ReLU and max pooling turn what is not a number into one, so that the loss alone does not tell.
         if self.precision.scaler is None and not is_finite([parameter.grad for parameter in self._parameters]):
@@ -161,7 +163,7 @@ class Trainer:
         if self.average:
             self.average.update(self.step)
         self.step += 1
-        log.add(self.step, sums, rate=rate, pictures=self.total_batch, waited=waited)
+        log.add(self.step, sums, rate=rate, pictures=self.total_batch, waited=waited, learnt=learnt)
 
     def _learn(self, batch: Batch) -> dict[str, float]:
         """Forward and backward; the gradients are added to those that are there. Returns the losses of all processes.
