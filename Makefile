@@ -14,7 +14,7 @@ test: $(VENV)/installed
 
 # The large networks against the numbers of the original programs, where those are in ../shared.
 parity: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow tests/model
+	$(BIN)/python -m pytest -m slow tests/model tests/tools/test_engine_parity.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

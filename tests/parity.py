@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from tools.instances import Instances
+
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 PARITY = SHARED / "parity"
 COCO_TINY = SHARED / "coco_tiny"
@@ -130,3 +132,25 @@ def relative_errors(recorded: np.ndarray, ours: np.ndarray, spread: float) -> np
     """Differences relative to each value's size plus the stage's standard deviation, at the 64 recorded places."""
     places = np.linspace(0, ours.size - 1, len(recorded)).astype(int)
     return np.abs(ours.reshape(-1)[places] - recorded) / (np.abs(recorded) + spread)
+
+
+def match(fixture: Fixture, found: Instances) -> tuple[list[int], set[int]]:
+    """Recorded instances without one of ours of the same class, score within 2e-4 and IoU 0.995; and ours left over."""
+    classes, scores, masks = fixture.final()
+    ours = found.masks
+    left = set(range(len(found)))
+    unmatched = []
+    for row, (class_id, score, mask) in enumerate(zip(classes, scores, masks)):
+        near = [i for i in left if found.classes[i] == class_id and abs(found.scores[i] - score) < 2e-4]
+        overlaps = {i: mask_iou(mask, ours[i]) for i in near}
+        best = max(overlaps, key=overlaps.get, default=None)
+        if best is None or overlaps[best] < 0.995:
+            unmatched.append(row)
+        else:
+            left.remove(best)
+    return unmatched, left
+
+
+def mask_iou(first: np.ndarray, second: np.ndarray) -> float:
+    union = (first | second).sum()
+    return (first & second).sum() / union if union else 1.0

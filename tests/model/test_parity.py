@@ -17,7 +17,7 @@ from model.head.decode import best_candidates
 from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.matrix_nms import matrix_nms
 from model.networks import NETWORKS, build_model, decode
-from tests.parity import Fixture, needs_parity, picture, relative_errors
+from tests.parity import Fixture, match, needs_parity, picture, relative_errors
 from tools.checkpoint import load_weights
 from tools.instances import Instances
 from tools.mask_windows import masks_at_picture_size
@@ -172,28 +172,6 @@ def after_deformable_layer(stage: str, config) -> bool:
 
 def masks_of(raw, config):
     return NETWORKS[config.head.kind].cell_masks(raw[1:], 0, config.head)
-
-
-def match(fixture: Fixture, found: Instances) -> tuple[list[int], set[int]]:
-    """Recorded instances without one of ours of the same class, score within 2e-4 and IoU 0.995; and ours left over."""
-    classes, scores, masks = fixture.final()
-    ours = found.masks
-    left = set(range(len(found)))
-    unmatched = []
-    for row, (class_id, score, mask) in enumerate(zip(classes, scores, masks)):
-        near = [i for i in left if found.classes[i] == class_id and abs(found.scores[i] - score) < 2e-4]
-        overlaps = {i: mask_iou(mask, ours[i]) for i in near}
-        best = max(overlaps, key=overlaps.get, default=None)
-        if best is None or overlaps[best] < 0.995:
-            unmatched.append(row)
-        else:
-            left.remove(best)
-    return unmatched, left
-
-
-def mask_iou(first: np.ndarray, second: np.ndarray) -> float:
-    union = (first | second).sum()
-    return (first & second).sum() / union if union else 1.0
 
 
 def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:
