@@ -243,6 +243,10 @@ class Published:
     where: str
     convert: str  # the script that reads it
 
+    def command(self, number: int) -> str:
+        """What makes a checkpoint of ours of it, given the config's number."""
+        return f"python {self.convert} FILE --config={number}"
+
 
 @dataclass(frozen=True)
 class Cost:

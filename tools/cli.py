@@ -139,7 +139,7 @@ def _where(config: Config, published: Published | None) -> tuple[str, str, str]:
     if published is None:
         here = config.model_path("test_cfg")
         return "", "", str(here) if here.exists() else f"not published; train.py --config={config.number} makes one"
-    return f"{published.mask_ap:.1f}", published.convert, published.where
+    return f"{published.mask_ap:.1f}", published.command(config.number), published.where
 
 
 def _backbone(config: Config) -> str:

@@ -207,7 +207,7 @@ class Predictor:
     def _default_weights(self, section: str) -> Path:
         path = self.config.model_path(section)
         if not path.exists():
-            ways = [f"python {p.convert} FILE --config={self.config.number} ({p.where})" for p in self.config.published]
+            ways = [f"{one.command(self.config.number)} ({one.where})" for one in self.config.published]
             remedy = f"convert a published one first: {' or '.join(ways)}"
             if not ways:
                 remedy = f"python train.py --config={self.config.number} makes one, --weights FILE takes another"
