@@ -21,8 +21,8 @@ from data.coco_checks import (
     Problems,
     UnusableError,
     are_same,
-    compressed_runs,
     pack_polygons,
+    sound_runs,
     to_rle,
     usable_area,
     usable_bbox,
@@ -127,13 +127,15 @@ def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
     rle = to_rle(annotation.segmentation, height, width)
     x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
     # Only the columns of the box are drawn: the runs go down column by column, background first.
-    ends = compressed_runs(rle["counts"].decode("ascii")).cumsum()
+    ends = sound_runs(rle["counts"]).cumsum()
     ends = np.minimum(np.maximum(ends - x * height, 0), w * height)
     lengths = np.concatenate((ends[:1], ends[1:] - ends[:-1]))
     inside = np.zeros(ends.size, np.uint8)
     inside[1::2] = 1
-    pixels = np.repeat(inside, lengths).reshape(w, height).T
-    return MaskWindow.from_full(pixels[y : y + h], top=y, left=x)
+    pixels = np.repeat(inside, lengths).reshape(w, height).T[y : y + h]
+    if not lengths[1::2].all():  # the box has the place of a run without a pixel in it
+        return MaskWindow.from_full(pixels, top=y, left=x)
+    return MaskWindow(y, x, np.ascontiguousarray(pixels))
 
 
 def _read_json(path: Path) -> dict:

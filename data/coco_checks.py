@@ -165,28 +165,37 @@ def _plain_runs(counts: object) -> np.ndarray | None:
 
 
 def compressed_runs(counts: str) -> np.ndarray | None:
-    """The runs of a compressed RLE, int64 [n]; None where the string is damaged.
+    """The runs of a compressed RLE from a file, int64 [n]; None where the string is damaged."""
+    if not counts or not counts.isascii():
+        return None
+    digits = _digits(counts.encode("ascii"))
+    if digits.min() < 0 or digits.max() > 63 or digits[-1] >= 32:
+        return None
+    lengths = np.diff(np.flatnonzero(digits < 32), prepend=-1)
+    return None if lengths.max() > _RLE_DIGITS else sound_runs(counts.encode("ascii"))
+
+
+def sound_runs(counts: bytes) -> np.ndarray:
+    """The runs of a compressed RLE that is not damaged, int64 [n].
 
     The format is that of pycocotools: a run is written in digits of 5 bits, the lowest first, in characters from "0"
     on; the sixth bit says that another digit follows, the fifth bit of the last one is the sign. From the fourth run
     on, the difference from the run before the last is written.
     """
-    if not counts or not counts.isascii():
-        return None
-    digits = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - ord("0")
-    if digits.min() < 0 or digits.max() > 63 or digits[-1] >= 32:
-        return None
-    last = np.flatnonzero(digits < 32)  # of each run
+    digits = _digits(counts)
+    last = (digits < 32).nonzero()[0]  # of each run
     first = np.concatenate(([0], last[:-1] + 1))
     lengths = last + 1 - first
-    if lengths.max() > _RLE_DIGITS:
-        return None
     places = 5 * (np.arange(digits.size) - np.repeat(first, lengths))
     runs = np.add.reduceat((digits & 31) << places, first)
     runs -= (digits[last] & 16) << (5 * lengths - 4)
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
     return runs
+
+
+def _digits(counts: bytes) -> np.ndarray:
+    return np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
 
 
 def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:

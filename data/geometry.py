@@ -52,7 +52,8 @@ def resize_to(sample: Sample, image: np.ndarray) -> Sample:
     """The sample with `image`, its own picture at another size, and the annotations scaled to it as in `resize`."""
     (old_height, old_width), (height, width) = sample.image.shape[:2], image.shape[:2]
     rows, columns = _nearest(old_height, height), _nearest(old_width, width)
-    masks = tuple(_resize_mask(mask, rows, columns) for mask in sample.gt_masks)
+    grows = height >= old_height and width >= old_width
+    masks = tuple(_resize_mask(mask, rows, columns, grows) for mask in sample.gt_masks)
     boxes = sample.gt_boxes * np.float32([width / old_width, height / old_height] * 2)
     boxes = np.minimum(boxes, np.float32([width, height] * 2))  # rounding may end a hair's breadth outside
     return select_present(replace(sample, image=image, gt_masks=masks, gt_boxes=boxes))
@@ -77,6 +78,8 @@ def crop(sample: Sample, window: Window, *, min_visible: float = 0.0) -> Sample:
 
 def visible(masks: Sequence[MaskWindow], originals: Sequence[MaskWindow], share: float) -> np.ndarray:
     """Indices of the masks that have at least this share of the pixels of their original."""
+    if not share:
+        return np.arange(len(masks))
     pairs = enumerate(zip(masks, originals))
     return np.array([i for i, (mask, old) in pairs if mask is old or mask.area >= share * old.area], np.int64)
 
@@ -118,14 +121,19 @@ def _nearest(length: int, new_length: int) -> np.ndarray:
     return cv2.resize(indices, (new_length, 1), interpolation=cv2.INTER_NEAREST)[0]
 
 
-def _resize_mask(mask: MaskWindow, rows: np.ndarray, columns: np.ndarray) -> MaskWindow:
+def _resize_mask(mask: MaskWindow, rows: np.ndarray, columns: np.ndarray, grows: bool) -> MaskWindow:
     top, bottom = map(int, np.searchsorted(rows, (mask.top, mask.bottom)))
     left, right = map(int, np.searchsorted(columns, (mask.left, mask.right)))
     narrow = mask.pixels.take(columns[left:right] - mask.left, axis=1)
-    return MaskWindow.from_full(narrow.take(rows[top:bottom] - mask.top, axis=0), top, left)
+    pixels = narrow.take(rows[top:bottom] - mask.top, axis=0)
+    # Every pixel is still there in a picture that grows, so that the window is as tight as it was.
+    return MaskWindow(top, left, pixels) if grows else MaskWindow.from_full(pixels, top, left)
 
 
 def _crop_mask(mask: MaskWindow, window: Window) -> MaskWindow:
+    in_rows = window.top <= mask.top and mask.bottom <= window.bottom
+    if in_rows and window.left <= mask.left and mask.right <= window.right:
+        return MaskWindow(mask.top - window.top, mask.left - window.left, mask.pixels)
     top, bottom = max(mask.top, window.top), min(mask.bottom, window.bottom)
     left, right = max(mask.left, window.left), min(mask.right, window.right)
     # A slice that would begin after its end must not be read as one that counts from the end.

@@ -24,11 +24,11 @@ class MaskWindow(NamedTuple):
         if not mask.size:
             return cls(top, left, np.zeros((0, 0), np.uint8))
         # Not cv2.boundingRect: OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
-        rows = np.flatnonzero(mask.max(axis=1))  # several times as fast as `any`
+        rows = mask.max(axis=1).nonzero()[0]  # several times as fast as `any`
         if not rows.size:
             return cls(top, left, np.zeros((0, 0), np.uint8))
         y1, y2 = rows[0], rows[-1] + 1
-        columns = np.flatnonzero(mask[y1:y2].max(axis=0))
+        columns = mask[y1:y2].max(axis=0).nonzero()[0]
         x1, x2 = columns[0], columns[-1] + 1
         return cls(top + int(y1), left + int(x1), np.ascontiguousarray(mask[y1:y2, x1:x2]))
 

@@ -1,5 +1,4 @@
-"""Training samples as one would write them first: whole masks, resized one by one, a copy for each cell, colours by
-arithmetic.
+"""Training samples as one would write them first: whole masks, resized one by one, and a copy for each cell.
 
     python -m tests.straightforward --config=2 -o train_path=... -o train_pre_path=...
 
@@ -22,9 +21,8 @@ from tqdm import tqdm
 
 from config import load_config
 from config.base import Config
-from data import augment, geometry, training_set
+from data import geometry, training_set
 from data.coco import Annotation, read_coco, to_rle
-from data.colour import Distortion
 from data.grid_targets import INSIDE, NOTHING, QUARTER, Extents, GridTargets, assigned_cells, box_sides
 from data.preprocess import pad_to_batch
 from data.samples import MaskWindow, Sample
@@ -42,7 +40,7 @@ class CellTargets(NamedTuple):
 
 def straightforward_batch(data: TrainingSet, epoch: int, places: Sequence[int]) -> tuple[np.ndarray, list[CellTargets]]:
     """The same as `TrainingSet.batch`, with a mask for each cell."""
-    with whole_masks(), patch.object(augment, "distort_colours", distorted):
+    with whole_masks():
         samples = [data.sample(epoch, place, data.index(epoch, place)) for place in places]
     mean, std = np.float32(data.config.data.mean), np.float32(data.config.data.std)
     images = [(sample.image.astype(np.float32) - mean) / std for sample in samples]
@@ -63,7 +61,7 @@ def whole_masks() -> Iterator[None]:
     def decode(annotation: Annotation, height: int, width: int) -> MaskWindow:
         return keep(MaskWindow, coco_mask.decode(to_rle(annotation.segmentation, height, width)))
 
-    def resize(mask: MaskWindow, rows: np.ndarray, columns: np.ndarray) -> MaskWindow:
+    def resize(mask: MaskWindow, rows: np.ndarray, columns: np.ndarray, _grows: bool) -> MaskWindow:
         size = len(columns), len(rows)
         return keep(MaskWindow, cv2.resize(mask.pixels, size, interpolation=cv2.INTER_NEAREST))
 
@@ -75,24 +73,6 @@ def whole_masks() -> Iterator[None]:
         ):
             patches.enter_context(patch.object(place, name, function))
         yield
-
-
-def distorted(image: np.ndarray, distortion: Distortion) -> np.ndarray:
-    """As `distort_colours`, pixel by pixel."""
-    brightness, contrast, saturation, hue, contrast_first = distortion
-    before, after = (contrast, 1.0) if contrast_first else (1.0, contrast)
-    if brightness or before != 1:
-        image = _to_bytes((image.astype(np.float32) + brightness) * before)
-    if saturation != 1 or hue:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL).astype(np.float32)
-        hsv[..., 0] = (hsv[..., 0] + round(hue * 256 / 360)) % 256
-        hsv[..., 1] *= saturation
-        image = cv2.cvtColor(_to_bytes(hsv), cv2.COLOR_HSV2RGB_FULL)
-    return image if after == 1 else _to_bytes(image.astype(np.float32) * after)
-
-
-def _to_bytes(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> CellTargets:
