@@ -30,6 +30,13 @@ def matrix_instructions(cpuinfo: str) -> str | None:
     return "5" if {"avx2", "fma"} <= flags else None  # of AVX2
 
 
+def threads_of_a_cpu() -> int:
+    """OMP_NUM_THREADS, by default the cores this process may use."""
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(stated) if stated.isdecimal() and int(stated) else cores
+
+
 zlib.decompress(zlib.compress(b"bind zlib's own symbols"))
 
 # glibc gives each thread a heap of its own and keeps there what has been freed, which adds up to gigabytes with tensors
@@ -49,4 +56,12 @@ warnings.filterwarnings("ignore", message="No ccache found")
 # True of every batch norm that is trained.
 warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
-import paddle  # noqa: E402, F401
+CPU_THREADS = threads_of_a_cpu()
+STATED = "OMP_NUM_THREADS" in os.environ
+
+import paddle  # noqa: E402
+
+# Paddle takes one thread where nothing is stated, and states that for the processes that this one will start.
+paddle.base.core.set_num_threads(CPU_THREADS)
+if not STATED:
+    os.environ.pop("OMP_NUM_THREADS", None)

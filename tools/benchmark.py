@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from config.engines import ENGINES  # noqa: E402
 from config.errors import InputError  # noqa: E402
 from data.images import ImageError, find_images, read_image  # noqa: E402
 from data.preprocess import pad_to_batch  # noqa: E402
-from model import paddle  # noqa: E402
+from model import CPU_THREADS, CPUINFO, paddle  # noqa: E402
 from model.networks import build_model  # noqa: E402
 from tools.cli import (  # noqa: E402
     Parser,
@@ -64,7 +65,7 @@ def main() -> int:
         load_config(config, args.overrides)  # a mistake in the last one is said before the first one is timed
     lines = lines_of(configs, args.engine, args.precision, args.vs)
     figures = [_measure(args)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
-    print(f"{platform.processor() or platform.machine()}, Paddle {paddle.__version__}, {args.threads} threads")
+    print(f"{_machine()}, Paddle {paddle.__version__}, {args.threads} threads")
     print(_table(figures))
     if args.vs:
         print(*(_ratios(*pair) for pair in zip(figures[::2], figures[1::2])), sep="\n")
@@ -102,13 +103,20 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
         "engine": predictor.engine_name,
         "precision": args.precision,
         "paddle": paddle.__version__,
-        "machine": platform.processor() or platform.machine(),
+        "machine": _machine(),
         "threads": args.threads,
         **statistics,
         "share_beside_network": sum(totals.values()) / (sum(totals.values()) + network),
         "peak_memory_mib": memory,
         **_arithmetic(predictor, paths, statistics["milliseconds"]["network"]["median"], args.precision),
     }
+
+
+def _machine() -> str:
+    """The processor's name, and how many cores of it the networks take."""
+    described = CPUINFO.read_text() if CPUINFO.exists() else ""
+    name = re.search(r"^model name\s*: (.*)$", described, re.MULTILINE)
+    return f"{name[1] if name else platform.machine()}, {CPU_THREADS} cores"
 
 
 def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float, precision: str) -> dict[str, float]:

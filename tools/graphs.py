@@ -82,12 +82,6 @@ def _silence() -> Iterator[None]:
                 os.close(original)
 
 
-def threads_of_a_cpu() -> int:
-    """As many as Paddle's dynamic graph takes: OMP_NUM_THREADS, by default the cores this process may use."""
-    stated = os.environ.get("OMP_NUM_THREADS", "")
-    return int(stated) if stated.isdecimal() and int(stated) else len(os.sched_getaffinity(0))
-
-
 def static_graph(path: Path, precision: str) -> Graph:
     """By Paddle: on a CPU with oneDNN, on a GPU the one that is selected."""
     from paddle import inference
@@ -103,7 +97,7 @@ def static_graph(path: Path, precision: str) -> Graph:
         options.enable_mkldnn()
         # Of one size of picture at a time: each one more keeps a copy of the weights, and a new one is no slower.
         options.set_mkldnn_cache_capacity(1)
-        options.set_cpu_math_library_num_threads(threads_of_a_cpu())
+        options.set_cpu_math_library_num_threads(model.CPU_THREADS)
         if precision == "bf16":
             options.enable_mkldnn_bfloat16()
     predictor = inference.create_predictor(options)
@@ -124,7 +118,7 @@ def onnx_graph(path: Path, precision: str) -> Graph:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads_of_a_cpu()
+    options.intra_op_num_threads = model.CPU_THREADS
     options.log_severity_level = 3  # errors: it warns of each place where it could have done better
     session = onnxruntime.InferenceSession(
         str(path.with_suffix(".onnx")), options, providers=["CPUExecutionProvider"]
@@ -140,7 +134,7 @@ def openvino_graph(path: Path, precision: str) -> Graph:
     core = openvino.Core()
     core.add_extension(ConversionExtension("DeformConv", _deform_conv))  # its reader of ONNX has none
     hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
-    hints["INFERENCE_NUM_THREADS"] = threads_of_a_cpu()
+    hints["INFERENCE_NUM_THREADS"] = model.CPU_THREADS
     with kept_signal_stack():
         compiled = core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints)
 

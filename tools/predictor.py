@@ -19,13 +19,13 @@ from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
+from model import CPU_THREADS
 from model.device import select_device
 from model.grid_network import Raw
 from model.networks import build_model
 from tools.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.engines import choose_engine, compiled_engine, dynamic_engine
 from tools.findings import find
-from tools.graphs import threads_of_a_cpu
 from tools.instances import Instances
 from tools.pipeline import StageTimes, ordered_map, worker_threads
 
@@ -226,7 +226,7 @@ def decoding_thread(threads: int) -> AbstractContextManager[Executor | None]:
 
 def _decoding_pool() -> ThreadPoolExecutor:
     """Threads that share the parts of one picture's decoding; they end with the predictor."""
-    return ThreadPoolExecutor(threads_of_a_cpu(), thread_name_prefix="decoding")
+    return ThreadPoolExecutor(CPU_THREADS, thread_name_prefix="decoding")
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

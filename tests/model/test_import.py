@@ -9,6 +9,7 @@ import pytest
 from config.base import PROJECT
 from model import matrix_instructions
 
+STATED = ("MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS")
 FLAGS = "flags : fpu sse2 fma avx2 avx512f avx512cd avx512bw avx512dq avx512vl"
 
 
@@ -26,9 +27,26 @@ def test_mkl_is_told_of_amds_instructions(cpuinfo, expected):
     assert matrix_instructions(cpuinfo) == expected
 
 
+def imported(program: str, **stated: str) -> list[str]:
+    """What a process prints that imports `model` and then runs a line, with nothing stated but this."""
+    environment = {name: value for name, value in os.environ.items() if name not in STATED} | stated
+    run = [sys.executable, "-W", "ignore", "-c", f"import model, os; {program}"]
+    return subprocess.run(run, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True).stdout.split()
+
+
 def test_what_the_user_says_of_them_stays():
-    environment = {**os.environ, "MKL_DEBUG_CPU_TYPE": "4"}
-    program = "import model, os; print(os.environ['MKL_DEBUG_CPU_TYPE'])"
-    run = [sys.executable, "-W", "ignore", "-c", program]
-    found = subprocess.run(run, cwd=PROJECT, env=environment, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["4"]
+    assert imported("print(os.environ['MKL_DEBUG_CPU_TYPE'])", MKL_DEBUG_CPU_TYPE="4") == ["4"]
+
+
+def test_threads_are_as_many_as_cores_or_as_stated():
+    program = "print(model.CPU_THREADS, os.environ.get('OMP_NUM_THREADS'))"
+    assert imported(program) == [str(len(os.sched_getaffinity(0))), "None"]
+    assert imported(program, OMP_NUM_THREADS="3") == ["3", "3"]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one core")
+def test_paddle_computes_in_all_of_them():
+    busy = "[int(open(f'/proc/self/task/{t}/stat').read().split()[13]) > 0 for t in os.listdir('/proc/self/task')]"
+    program = f"a = model.paddle.rand([1000, 1000]); [a @ a for _ in range(40)]; print(sum({busy}))"
+    assert int(imported(program)[0]) >= 2
+    assert imported(program, OMP_NUM_THREADS="1") == ["1"]
