@@ -187,10 +187,10 @@ def test_setting_attributes_changes_nothing():
     ],
 )
 def test_absurd_sizes_end_at_once(data):
-    started = time.monotonic()
+    started = time.process_time()  # of this process: how busy the machine is does not count
     with pytest.raises(InputError):
         load(data)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_huge_memo_number_costs_nothing():
