@@ -19,7 +19,8 @@ from data.files import check_writable  # noqa: E402
 from data.images import find_images  # noqa: E402
 from tools.cli import Parser, add_network_options, config_of, fraction, natural_number, network_options, run  # noqa: E402
 from tools.folder_prediction import Report, predict_files, write_json  # noqa: E402
-from tools.predictor import DEFAULT_THREADS, Predictor  # noqa: E402
+from tools.prediction import DEFAULT_THREADS  # noqa: E402
+from tools.predictor import Predictor  # noqa: E402
 
 
 def main() -> int:

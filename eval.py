@@ -23,7 +23,8 @@ from tools.distributed import join_world  # noqa: E402
 from tools.evaluation import evaluate_split, write_submission  # noqa: E402
 from tools.folder_prediction import predict_files  # noqa: E402
 from tools.pipeline import prompt_interruption  # noqa: E402
-from tools.predictor import DEFAULT_THREADS, Predictor  # noqa: E402
+from tools.prediction import DEFAULT_THREADS  # noqa: E402
+from tools.predictor import Predictor  # noqa: E402
 
 
 def main() -> int:

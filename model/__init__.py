@@ -9,6 +9,7 @@ ahead of every `import paddle` of the project.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import sys
 import warnings
@@ -57,11 +58,13 @@ warnings.filterwarnings("ignore", message="No ccache found")
 warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
 CPU_THREADS = threads_of_a_cpu()
-STATED = "OMP_NUM_THREADS" in os.environ
 
-import paddle  # noqa: E402
+# A network that was exported is run, and what it says decoded, where there is no Paddle too.
+if importlib.util.find_spec("paddle"):
+    stated = os.environ.get("OMP_NUM_THREADS")
+    import paddle
 
-# Paddle takes one thread where nothing is stated, and states that for the processes that this one will start.
-paddle.base.core.set_num_threads(CPU_THREADS)
-if not STATED:
-    os.environ.pop("OMP_NUM_THREADS", None)
+    # Paddle takes one thread where nothing is stated, and states that for the processes that this one will start.
+    paddle.base.core.set_num_threads(CPU_THREADS)
+    if stated is None:
+        os.environ.pop("OMP_NUM_THREADS", None)

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from paddle import Tensor
 
-from config.base import Config, HeadConfig
-from model.grid_network import GridNetwork, Raw
-from model.head.cell_masks import CellMasks, ProductMasks
+from config.base import Config
+from model.grid_network import GridNetwork
 from model.head.decoupled_solo import DecoupledSOLOHead
 from model.head.grid_losses import PictureTargets, product_dice
 
@@ -22,10 +21,6 @@ class DecoupledSOLO(GridNetwork):
 
     def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
         return list(from_head)
-
-    @staticmethod
-    def cell_masks(parts: Raw, index: int, head: HeadConfig) -> CellMasks:
-        return ProductMasks([level[index] for level in parts], head.num_grids)
 
     def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
         return product_dice(parts, targets, self.mask_strides)

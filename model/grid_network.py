@@ -8,14 +8,11 @@ from collections.abc import Sequence
 import paddle
 from paddle import Tensor, nn
 
-from config.base import Config, HeadConfig
+from config.base import Config
 from model.backbone.resnet import ResNet
-from model.head.cell_masks import CellMasks
 from model.head.grid_losses import LossSum, PictureTargets, category_loss, nothing, pair_count
 from model.head.towers import cell_scores, cells_in_rows
 from model.neck.fpn import FPN
-
-Raw = Sequence[Tensor]  # raw predictions: the scores of cells, and what their masks are made of
 
 
 class GridNetwork(nn.Layer, ABC):
@@ -53,11 +50,6 @@ class GridNetwork(nn.Layer, ABC):
     def scores(self, cate_features: Sequence[Tensor]) -> Tensor:
         """As in `forward`."""
         return cell_scores(self.head.cate_logits(cate_features))
-
-    @staticmethod
-    @abstractmethod
-    def cell_masks(parts: Raw, index: int, head: HeadConfig) -> CellMasks:
-        """The masks of picture `index` of a batch, from what `mask_parts` gave."""
 
     def losses(self, images: Tensor, targets: Sequence[PictureTargets]) -> dict[str, LossSum]:
         """Losses of a batch by name: `mask` (dice) and `category` (focal).

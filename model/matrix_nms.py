@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Callable
 
 import numpy as np
-import paddle
-from paddle import Tensor
 
 from config.base import NMSConfig
+from model.arrays import Array, library_of, like, on_cpu, products_of_rows, rows_of
 
 TILE_ON_CPU = 8192  # pixels compared together, so that they stay in a processor's cache as float32
 
@@ -17,7 +16,7 @@ TILE_ON_CPU = 8192  # pixels compared together, so that they stay in a processor
 def matrix_nms(
     scores: np.ndarray,
     classes: np.ndarray,
-    masks: Tensor,
+    masks: Array,
     areas: np.ndarray,
     config: NMSConfig,
     parallel: Callable[..., Iterable] = map,
@@ -35,7 +34,7 @@ def matrix_nms(
 
     def lower(present: int) -> None:
         members = np.flatnonzero(classes == present)
-        own = masks.gather(paddle.to_tensor(members))
+        own = rows_of(masks, like(members, masks))
         decay[members] = _decay_within_class(_intersections(own), areas[members], config)
 
     present, counts = np.unique(classes, return_counts=True)
@@ -43,14 +42,13 @@ def matrix_nms(
     return scores * decay
 
 
-def _intersections(masks: Tensor) -> np.ndarray:
+def _intersections(masks: Array) -> np.ndarray:
     """Pixels that each two of n masks share, float32 [n, n]; masks: uint8 [n, pixels]."""
-    width = TILE_ON_CPU if masks.place.is_cpu_place() else masks.shape[1]
-    total = paddle.zeros([masks.shape[0]] * 2)
+    width = TILE_ON_CPU if on_cpu(masks) else masks.shape[1]
+    total = library_of(masks).zeros([masks.shape[0]] * 2, dtype="float32")
     for start in range(0, masks.shape[1], width):
-        part = masks[:, start : start + width].astype("float32")
-        total += paddle.matmul(part, part, transpose_y=True)
-    return total.numpy()
+        total += products_of_rows(masks[:, start : start + width].astype("float32"))
+    return np.asarray(total)
 
 
 def _decay_within_class(intersection: np.ndarray, areas: np.ndarray, config: NMSConfig) -> np.ndarray:

@@ -1,16 +1,10 @@
-"""Which network a config means: the one table that new heads are added to."""
+"""Which network a config means: the table that new heads are added to, beside that of their decoding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Callable
-
-import paddle
-
-from config.base import Config, HeadConfig, NMSConfig
+from config.base import Config
 from model.decoupled_solo import DecoupledSOLO
-from model.grid_network import GridNetwork, Raw
-from model.head.decode import Decoded, decode_picture
+from model.grid_network import GridNetwork
 from model.solo import SOLO
 from model.solov2 import SOLOv2
 
@@ -20,13 +14,3 @@ NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO}  # 
 def build_model(config: Config) -> GridNetwork:
     """The network of a config with freshly initialised weights, drawn from Paddle's generator (`paddle.seed`)."""
     return NETWORKS[config.head.kind](config)
-
-
-@paddle.no_grad()
-def decode(
-    raw: Raw, index: int, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map
-) -> Decoded:
-    """The instances of picture `index` of a batch; parallel: `map`, or that of a pool of threads."""
-    scores, *of_masks = raw
-    masks = NETWORKS[head.kind].cell_masks(of_masks, index, head)
-    return decode_picture(scores[index], masks, head, nms, parallel)

@@ -9,6 +9,8 @@ import paddle
 from paddle import Tensor
 from paddle.nn import functional as F
 
+from model.bilinear import bilinear_matrix
+
 LONGEST_BY_MATRIX = 128  # pixels; the cost of a product grows with the square of a side
 
 
@@ -62,15 +64,3 @@ def _matrix_in_graph(before: int | Tensor, after: int | Tensor) -> Tensor:
 @lru_cache(maxsize=64)
 def _matrix(before: int, after: int) -> Tensor:
     return paddle.to_tensor(bilinear_matrix(before, after).astype(np.float32), place=paddle.CPUPlace())
-
-
-def bilinear_matrix(before: int, after: int) -> np.ndarray:
-    """The matrix [after, before] that resizes one axis: pixel centres at half integers, borders repeated; float64."""
-    centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
-    lower = np.minimum(centres.astype(int), before - 1)
-    upper = np.minimum(lower + 1, before - 1)
-    matrix = np.zeros((after, before))
-    rows = np.arange(after)
-    matrix[rows, lower] += 1 - (centres - lower)
-    matrix[rows, upper] += centres - lower
-    return matrix

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from paddle import Tensor
 
-from config.base import Config, HeadConfig
-from model.grid_network import GridNetwork, Raw
-from model.head.cell_masks import CellMasks, LevelMasks
+from config.base import Config
+from model.grid_network import GridNetwork
 from model.head.grid_losses import PictureTargets, level_kernel_dice
 from model.head.solo import SOLOHead
 
@@ -25,11 +24,6 @@ class SOLO(GridNetwork):
 
     def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
         return [self.head.kernels(), *from_head]
-
-    @staticmethod
-    def cell_masks(parts: Raw, index: int, head: HeadConfig) -> CellMasks:
-        kernels, *mask_feats = parts
-        return LevelMasks(kernels, [level[index] for level in mask_feats], head.num_grids)
 
     def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
         kernels, *mask_feats = parts

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 from paddle import Tensor
 
-from config.base import Config, HeadConfig
-from model.grid_network import GridNetwork, Raw
-from model.head.cell_masks import CellMasks, KernelMasks
+from config.base import Config
+from model.grid_network import GridNetwork
 from model.head.grid_losses import PictureTargets, kernel_dice
 from model.head.mask_feat import MaskFeatHead
 from model.head.solov2 import SOLOv2Head
@@ -26,11 +25,6 @@ class SOLOv2(GridNetwork):
 
     def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
         return [cells_in_rows(from_head), self.mask_feat_head(features)]
-
-    @staticmethod
-    def cell_masks(parts: Raw, index: int, head: HeadConfig) -> CellMasks:
-        kernels, mask_feats = parts
-        return KernelMasks(kernels[index], mask_feats[index])
 
     def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
         return kernel_dice(*parts, targets, self.mask_strides[0])

@@ -18,11 +18,10 @@ from paddle.static import InputSpec
 from config.base import Config
 from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES
 from config.errors import InputError
-from model.grid_network import Raw
+from model.decoding import Raw
 from tools.compiled import compiled, key_of
 from tools.graphs import GRAPHS, write_graph
-
-Engine = Callable[[np.ndarray], Raw]  # float32 [N, 3, H, W] to tensors on the device
+from tools.prediction import Engine
 
 NETWORK, TRUNK, SCORES = "network", "trunk", "scores"  # names of graphs
 
@@ -54,17 +53,17 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
         )
     if on_gpu and name in PACKAGES:
         raise InputError(f"--engine {name}: runs on CPUs here; use --device cpu, or --engine dynamic or static")
-    if reason := _unusable(name):
+    if reason := unusable(name):
         raise InputError(f"--engine {name}: {reason}")
     return name
 
 
 def _fastest(precision: str, *, deformable: bool) -> str:
     names = FASTEST_DEFORMABLE if deformable else FASTEST
-    return next(name for name in names if precision in ENGINES[name] and not _unusable(name))
+    return next(name for name in names if precision in ENGINES[name] and not unusable(name))
 
 
-def _unusable(name: str) -> str:
+def unusable(name: str) -> str:
     """Why an engine cannot be used with what is installed, and what to do; nothing where it can."""
     packages = PACKAGES.get(name, ())
     missing = [package for package in packages if importlib.util.find_spec(package) is None]

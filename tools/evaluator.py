@@ -13,11 +13,12 @@ from data.coco_pictures import Record, read_record_image
 from tools.coco_evaluation import GroundTruth, mask_precision
 from tools.distributed import ALONE, World
 from tools.pipeline import ordered_map, worker_threads
-from tools.predictor import DEFAULT_THREADS, Predictor, decoding_thread
+from tools.prediction import DEFAULT_THREADS, EnginePredictor, decoding_thread
+from tools.predictor import Predictor
 
 
 def predict_records(
-    predictor: Predictor, records: Sequence[Record], *, world: World = ALONE, threads: int = DEFAULT_THREADS
+    predictor: EnginePredictor, records: Sequence[Record], *, world: World = ALONE, threads: int = DEFAULT_THREADS
 ) -> list[dict]:
     """COCO result rows of all pictures, in the order of the records; each process works on its share of them.
 
@@ -33,7 +34,7 @@ def predict_records(
 
 
 def _rows_by_picture(
-    predictor: Predictor, records: Sequence[Record], world: World, threads: int
+    predictor: EnginePredictor, records: Sequence[Record], world: World, threads: int
 ) -> list[tuple[int, list[dict]]]:
     with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         prepared = ordered_map(

@@ -8,8 +8,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from config.base import Config
-from model.grid_network import Raw
-from model.networks import decode
+from model.decoding import Raw, decode
 from tools.mask_windows import Size, Window, masks_at_picture_size
 
 

@@ -18,7 +18,7 @@ from data.images import ImageError, read_image, write_image
 from tools.cli import without_line_breaks
 from tools.instances import Instances
 from tools.pipeline import StageTimes, ordered_map, prompt_interruption, worker_threads
-from tools.predictor import Predicted, Predictor, Prepared, decoding_thread
+from tools.prediction import EnginePredictor, Predicted, Prepared, decoding_thread
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
 
@@ -68,7 +68,7 @@ class Report:
 
 
 def predict_files(
-    predictor: Predictor,
+    predictor: EnginePredictor,
     paths: Sequence[Path],
     *,
     drawings: Path | None = None,
@@ -111,7 +111,7 @@ def write_json(path: Path, content: object) -> None:
 class _Stages:
     """What happens to a picture before and behind the network, and the clock beside it."""
 
-    predictor: Predictor
+    predictor: EnginePredictor
     times: StageTimes
     draw: bool
     encode: bool

@@ -8,10 +8,9 @@ from typing import Callable
 
 import cv2
 import numpy as np
-from paddle import Tensor
 
-from model.masks import enlarged_masks
-from model.resize import bilinear_matrix
+from model.arrays import Array, on_cpu
+from model.bilinear import bilinear_matrix
 
 Size = tuple[int, int]
 Window = tuple[int, int, np.ndarray]  # top, left, bool [rows, columns]
@@ -19,7 +18,7 @@ SMALL = 1 / 4  # share of the picture below which a window by matrices is faster
 
 
 def masks_at_picture_size(
-    soft_masks: Tensor,
+    soft_masks: Array,
     *,
     resized: Size,
     original: Size,
@@ -34,7 +33,9 @@ def masks_at_picture_size(
     Gives a window of each mask, whose columns lie in memory one after another, as COCO's run-length encoding counts
     them; outside of it the mask is 0.
     """
-    if not soft_masks.place.is_cpu_place():
+    if not on_cpu(soft_masks):
+        from model.masks import enlarged_masks  # needs Paddle, which is there if its tensors are
+
         masks = enlarged_masks(soft_masks, resized=resized, original=original, threshold=threshold)
         return ((0, 0, np.asfortranarray(mask)) for mask in masks)
     rows = _axis_matrix(soft_masks.shape[1], resized[0], original[0])
@@ -51,7 +52,7 @@ def masks_at_picture_size(
             top, left, enlarged = 0, 0, _two_resizes(soft, resized, original)
         return top, left, (enlarged > threshold).T
 
-    return parallel(window_of, soft_masks.numpy().transpose(0, 2, 1))
+    return parallel(window_of, np.asarray(soft_masks).transpose(0, 2, 1))
 
 
 @lru_cache(maxsize=8)

@@ -5,21 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from types import ModuleType
-from typing import Callable, NamedTuple, Protocol, Union
+from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
-import paddle
-from paddle import Tensor
-from paddle.nn import functional as F
 
-from model.resize import resize_bilinear
+from model.arrays import Array, for_elements, joined, library_of, like, on_cpu, rows_of, sigmoid
+from model.bilinear import resized_maps
 
 TILE_ON_CPU = 1024  # pixels computed together, so that what is made of them stays in a processor's cache
 TOGETHER = 16  # enlarged masks computed together, for the same reason
 
 Parallel = Callable[..., Iterable]  # `map`, or that of a pool of threads
-Array = Union[np.ndarray, Tensor]  # numpy's on a CPU, where it has the faster kernels, else Paddle's
 Measured = tuple[Array, Array, Array]  # what is inside, bool [m, pixels], and the areas and sums of `Inside`
 
 
@@ -39,7 +35,7 @@ class CellMasks(Protocol):
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         """cells: int64 [m]; threshold: a probability."""
 
-    def soft(self, cells: np.ndarray) -> Tensor:
+    def soft(self, cells: np.ndarray) -> Array:
         """float32 [m, *size], probabilities; cells: int64 [m]."""
 
 
@@ -49,24 +45,24 @@ class KernelMasks:
     kernels: [cells, D]; feats: [D, h, w].
     """
 
-    def __init__(self, kernels: Tensor, feats: Tensor) -> None:
+    def __init__(self, kernels: Array, feats: Array) -> None:
         self.size = tuple(feats.shape[1:])
         self.kernels = kernels
-        self.feats = feats.flatten(start_axis=1)
+        self.feats = _flat(feats)
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         halves = self._kernels(cells) * 0.5
         return _over_tiles(len(cells), self._tiles, lambda tile: _by_logits(halves @ tile, threshold), parallel)
 
     @cached_property
-    def _tiles(self) -> list[Tensor]:
+    def _tiles(self) -> list[Array]:
         return _tiles(self.feats)
 
-    def soft(self, cells: np.ndarray) -> Tensor:
-        return F.sigmoid(self._kernels(cells) @ self.feats).reshape([-1, *self.size])
+    def soft(self, cells: np.ndarray) -> Array:
+        return sigmoid(self._kernels(cells) @ self.feats).reshape([-1, *self.size])
 
-    def _kernels(self, cells: np.ndarray) -> Tensor:
-        return self.kernels.gather(paddle.to_tensor(cells))
+    def _kernels(self, cells: np.ndarray) -> Array:
+        return rows_of(self.kernels, like(cells, self.kernels))
 
 
 class EnlargedMasks:
@@ -78,13 +74,13 @@ class EnlargedMasks:
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         def of_group(group: np.ndarray) -> Inside:
-            soft = self.soft(group).flatten(start_axis=1)
+            soft = _flat(self.soft(group))
             return _over_tiles(len(group), [soft], lambda tile: _by_probabilities(tile, threshold))
 
         groups = [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]
         return _joined(parallel(of_group, groups))
 
-    def soft(self, cells: np.ndarray) -> Tensor:
+    def soft(self, cells: np.ndarray) -> Array:
         return _enlarged(self.masks.soft(cells), self.size)
 
 
@@ -94,7 +90,7 @@ class LevelMasks:
     kernels: [cells, D]; feats: [D, h, w] of each level; grids: cells of a side of each level.
     """
 
-    def __init__(self, kernels: Tensor, feats: Sequence[Tensor], grids: Sequence[int]) -> None:
+    def __init__(self, kernels: Array, feats: Sequence[Array], grids: Sequence[int]) -> None:
         levels = [KernelMasks(kernels, of_level) for of_level in feats]
         self.size = levels[0].size
         self.levels = [masks if masks.size == self.size else EnlargedMasks(masks, self.size) for masks in levels]
@@ -106,10 +102,10 @@ class LevelMasks:
         back = np.argsort(order)
         return Inside([found.masks[place] for place in back], found.areas[back], found.sums[back])
 
-    def soft(self, cells: np.ndarray) -> Tensor:
+    def soft(self, cells: np.ndarray) -> Array:
         order, split = self._by_level(cells)
-        found = paddle.concat([masks.soft(own) for masks, own in split])
-        return found.gather(paddle.to_tensor(np.argsort(order)))
+        found = joined([masks.soft(own) for masks, own in split])
+        return rows_of(found, like(np.argsort(order), found))
 
     def _by_level(self, cells: np.ndarray) -> tuple[np.ndarray, list[tuple[CellMasks, np.ndarray]]]:
         """The order that sorts cells by their level, and those of each level that has any."""
@@ -124,7 +120,7 @@ class ProductMasks:
     logits: [2 S, h, w] of each level, those of columns before those of rows; S is the level's item of `grids`.
     """
 
-    def __init__(self, logits: Sequence[Tensor], grids: Sequence[int]) -> None:
+    def __init__(self, logits: Sequence[Array], grids: Sequence[int]) -> None:
         self.size = tuple(logits[0].shape[1:])
         self.logits = logits
         columns, rows, first = [], [], 0
@@ -138,53 +134,63 @@ class ProductMasks:
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         columns, rows = self._places(cells)
 
-        def measured(tile: Tensor) -> Measured:
-            return _by_probabilities(tile.gather(columns) * tile.gather(rows), threshold)
+        def measured(tile: Array) -> Measured:
+            return _by_probabilities(rows_of(tile, columns) * rows_of(tile, rows), threshold)
 
         return _over_tiles(len(cells), self._tiles, measured, parallel)
 
-    def soft(self, cells: np.ndarray) -> Tensor:
+    def soft(self, cells: np.ndarray) -> Array:
         columns, rows = self._places(cells)
-        return (self._maps.gather(columns) * self._maps.gather(rows)).reshape([-1, *self.size])
+        return (rows_of(self._maps, columns) * rows_of(self._maps, rows)).reshape([-1, *self.size])
 
-    def _places(self, cells: np.ndarray) -> tuple[Tensor, Tensor]:
-        return paddle.to_tensor(self.columns[cells]), paddle.to_tensor(self.rows[cells])
+    def _places(self, cells: np.ndarray) -> tuple[Array, Array]:
+        return like(self.columns[cells], self._maps), like(self.rows[cells], self._maps)
 
     @cached_property
-    def _maps(self) -> Tensor:
+    def _maps(self) -> Array:
         """[maps, pixels], probabilities."""
-        levels = [F.sigmoid(level) for level in self.logits]
-        return paddle.concat([_enlarged(level, self.size).flatten(start_axis=1) for level in levels])
+        return joined([_flat(_enlarged(sigmoid(level), self.size)) for level in self.logits])
 
     @cached_property
-    def _tiles(self) -> list[Tensor]:
+    def _tiles(self) -> list[Array]:
         return _tiles(self._maps)
 
 
-def _enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def _enlarged(maps: Array, size: tuple[int, int]) -> Array:
     """[n, h, w] to [n, *size]."""
-    return maps if tuple(maps.shape[1:]) == size else resize_bilinear(maps.unsqueeze(0), size).squeeze(0)
+    if tuple(maps.shape[1:]) == size:
+        return maps
+    if isinstance(maps, np.ndarray):
+        return resized_maps(maps, size)
+    from model.resize import resize_bilinear  # needs Paddle, which is there if its tensors are
+
+    return resize_bilinear(maps.unsqueeze(0), size).squeeze(0)
 
 
-def _tiles(maps: Tensor) -> list[Tensor]:
+def _flat(maps: Array) -> Array:
+    """[n, h, w] to [n, pixels]."""
+    return maps.reshape([maps.shape[0], maps.shape[1] * maps.shape[2]])
+
+
+def _tiles(maps: Array) -> list[Array]:
     """[n, pixels] in pieces of a few pixels each on a CPU, whole elsewhere."""
-    width = TILE_ON_CPU if maps.place.is_cpu_place() else maps.shape[1]
+    width = TILE_ON_CPU if on_cpu(maps) else maps.shape[1]
     return [maps[:, start : start + width] for start in range(0, maps.shape[1], width)]
 
 
 def _over_tiles(
-    count: int, tiles: Sequence[Tensor], measured: Callable[[Tensor], Measured], parallel: Parallel = map
+    count: int, tiles: Sequence[Array], measured: Callable[[Array], Measured], parallel: Parallel = map
 ) -> Inside:
     """What is inside of `count` masks, from pieces of what they are made of: `_tiles`, or all of it."""
     stops = np.cumsum([tile.shape[1] for tile in tiles])
     if len(tiles) == 1:
         masks, areas, sums = measured(tiles[0])
         masks = masks.astype("uint8")
-        rows = masks.unbind() if isinstance(masks, Tensor) else list(masks)
+        rows = list(masks) if isinstance(masks, np.ndarray) else masks.unbind()
         return Inside(rows, np.asarray(areas), np.asarray(sums))
     masks = np.empty((count, stops[-1]), np.uint8)
 
-    def fill(stop: int, tile: Tensor) -> tuple[Array, Array]:
+    def fill(stop: int, tile: Array) -> tuple[Array, Array]:
         masks[:, stop - tile.shape[1] : stop], areas, sums = measured(tile)
         return areas, sums
 
@@ -197,35 +203,28 @@ def _joined(groups: Iterable[Inside]) -> Inside:
     return Inside([mask for group in masks for mask in group], np.concatenate(areas), np.concatenate(sums))
 
 
-def _by_logits(halves: Tensor, threshold: float) -> Measured:
+def _by_logits(halves: Array, threshold: float) -> Measured:
     """halves: [m, pixels], half of each logit.
 
     The sums are of probabilities, p = (1 + tanh(x / 2)) / 2 of a logit x; outside, x is taken to be the threshold's.
     """
     cut = math.log(threshold / (1 - threshold)) / 2  # of x / 2
-    library, halves = _array(halves)
-    inside, areas = _counted(library, halves > cut)
-    tanhs = _sums(library, library.tanh(library.clip(halves, cut, None)))
+    halves = for_elements(halves)
+    library = library_of(halves)
+    inside = halves > cut
+    areas = _sums(inside.astype("float32"))
+    tanhs = _sums(library.tanh(library.clip(halves, cut, None)))
     return inside, areas, (areas + tanhs - (halves.shape[1] - areas) * math.tanh(cut)) / 2
 
 
-def _by_probabilities(soft: Tensor, threshold: float) -> Measured:
+def _by_probabilities(soft: Array, threshold: float) -> Measured:
     """soft: [m, pixels]."""
-    library, soft = _array(soft)
-    inside, areas = _counted(library, soft > threshold)
-    return inside, areas, _sums(library, library.clip(soft - threshold, 0, None)) + areas * threshold
+    soft = for_elements(soft)
+    inside = soft > threshold
+    areas = _sums(inside.astype("float32"))
+    return inside, areas, _sums(library_of(soft).clip(soft - threshold, 0, None)) + areas * threshold
 
 
-def _array(values: Tensor) -> tuple[ModuleType, Array]:
-    """The library that computes with values, and these as an array of it."""
-    return (np, values.numpy()) if values.place.is_cpu_place() else (paddle, values)
-
-
-def _counted(library: ModuleType, inside: Array) -> tuple[Array, Array]:
-    """Also how much of each row is inside."""
-    return inside, _sums(library, inside.astype("float32"))
-
-
-def _sums(library: ModuleType, values: Array) -> Array:
+def _sums(values: Array) -> Array:
     """Of each row, as a product: reductions take four times as long on a CPU."""
-    return values @ library.ones([values.shape[1]], dtype="float32")
+    return values @ library_of(values).ones([values.shape[1]], dtype="float32")

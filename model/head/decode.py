@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Callable, NamedTuple
 
 import numpy as np
-import paddle
-from paddle import Tensor
 
 from config.base import HeadConfig, NMSConfig
-from model.head.cell_masks import Array, CellMasks
+from model.arrays import Array, entries_above, library_of, like
+from model.head.cell_masks import CellMasks
 from model.matrix_nms import matrix_nms
 
 BLOCK = 256  # cells looked at together, between two looks at whether more are needed
@@ -19,7 +18,7 @@ BLOCK = 256  # cells looked at together, between two looks at whether more are n
 class Decoded(NamedTuple):
     """The n instances of one picture in descending order of score; n may be 0."""
 
-    soft_masks: Tensor  # float32 [n, h, w] probability of each pixel, at a quarter of the padded input's size
+    soft_masks: Array  # float32 [n, h, w] probability of each pixel, at a quarter of the padded input's size
     scores: np.ndarray  # float32 [n]
     classes: np.ndarray  # int64 [n] counted from 0
 
@@ -31,12 +30,11 @@ class Candidates(NamedTuple):
     classes: np.ndarray  # int64 [n]
     scores: np.ndarray  # float32 [n]
     areas: np.ndarray  # float32 [n] pixels inside
-    masks: Tensor  # uint8 [n, pixels]
+    masks: Array  # uint8 [n, pixels]
 
 
-@paddle.no_grad()
 def decode_picture(
-    scores: Tensor, masks: CellMasks, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map
+    scores: Array, masks: CellMasks, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map
 ) -> Decoded:
     """The instances of a picture; scores: [cells, classes]; parallel: `map`, or that of a pool of threads.
 
@@ -47,12 +45,12 @@ def decode_picture(
     decayed = matrix_nms(found.scores, found.classes, found.masks, found.areas, nms, parallel)
     kept = np.argsort(-decayed, kind="stable")[: nms.max_per_img]
     kept = kept[decayed[kept] >= nms.update_thr]
-    soft_masks = masks.soft(found.cells[kept]) if len(kept) else paddle.zeros([0, *masks.size])
+    soft_masks = masks.soft(found.cells[kept]) if len(kept) else _nothing(scores, *masks.size)
     return Decoded(soft_masks, decayed[kept], found.classes[kept])
 
 
 def best_candidates(
-    scores: Tensor, masks: CellMasks, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map
+    scores: Array, masks: CellMasks, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map
 ) -> Candidates:
     """The `nms_pre` best candidates; arguments as in `decode_picture`.
 
@@ -60,9 +58,7 @@ def best_candidates(
     are looked at in descending order of their best category score, and once there are `nms_pre` candidates above what
     is still to come, the masks of the other cells are not computed: there may be thousands of them.
     """
-    pairs = paddle.nonzero(scores > nms.score_thr)
-    values = scores.gather_nd(pairs).numpy() if len(pairs) else np.zeros(0, np.float32)
-    cells, classes = pairs.numpy().reshape(-1, 2).T
+    cells, classes, values = entries_above(scores, nms.score_thr)
     smallest = np.repeat(head.strides, np.square(head.num_grids))  # area in pixels that a mask must exceed
     best_of_cell = np.zeros(len(smallest), np.float32)
     np.maximum.at(best_of_cell, cells, values)
@@ -87,12 +83,18 @@ def best_candidates(
         classes=classes[best],
         scores=scored[best],
         areas=areas[cells[best]],
-        masks=_stacked([looked_at[row] for row in place[cells[best]]], masks.size[0] * masks.size[1]),
+        masks=_stacked([looked_at[row] for row in place[cells[best]]], masks.size[0] * masks.size[1], scores),
     )
 
 
-def _stacked(rows: Sequence[Array], pixels: int) -> Tensor:
-    """uint8 [n, pixels] of n rows; n may be 0."""
+def _stacked(rows: Sequence[Array], pixels: int, scores: Array) -> Array:
+    """uint8 [n, pixels] of n rows, in the library of the scores; n may be 0."""
     if not rows:
-        return paddle.zeros([0, pixels], "uint8")
-    return paddle.stack(rows) if isinstance(rows[0], Tensor) else paddle.to_tensor(np.stack(rows))
+        return _nothing(scores, pixels).astype("uint8")
+    stacked = library_of(rows[0]).stack(rows)
+    return like(stacked, scores) if isinstance(stacked, np.ndarray) else stacked
+
+
+def _nothing(scores: Array, *shape: int) -> Array:
+    """float32 [0, *shape], in the library of the scores."""
+    return library_of(scores).zeros([0, *shape], dtype="float32")

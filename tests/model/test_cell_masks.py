@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Callable
 from unittest.mock import patch
 
+import hypothesis
 import numpy as np
 import paddle
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F
 
 from config.base import HeadConfig
+from model.arrays import Array
 from model.head import cell_masks
 from model.head.cell_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
 from model.networks import NETWORKS
+
+Given = Callable[[paddle.Tensor], Array]  # in which library the network gave its predictions
 
 GRIDS = (4, 3, 2)
 CELLS = 16 + 9 + 4
@@ -27,46 +32,53 @@ def normal(seed: int, *shape: int) -> paddle.Tensor:
     return paddle.to_tensor(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
+def as_tensor(tensor: paddle.Tensor) -> paddle.Tensor:
+    return tensor
+
+
 def enlarged(soft: paddle.Tensor) -> np.ndarray:
     """[n, h, w] to [n, *SIZE], as the original program resizes all maps of a level."""
     return F.interpolate(soft.unsqueeze(0), size=SIZE, mode="bilinear", align_corners=False).squeeze(0).numpy()
 
 
-def by_kernels(seed: int) -> tuple[CellMasks, np.ndarray]:
+def by_kernels(seed: int, given: Given) -> tuple[CellMasks, np.ndarray]:
     kernels, feats = normal(seed, CELLS, 5), normal(seed + 1, 5, *SIZE)
-    return KernelMasks(kernels, feats), F.sigmoid(paddle.einsum("cd,dhw->chw", kernels, feats)).numpy()
+    return KernelMasks(given(kernels), given(feats)), F.sigmoid(paddle.einsum("cd,dhw->chw", kernels, feats)).numpy()
 
 
-def by_levels(seed: int) -> tuple[CellMasks, np.ndarray]:
+def by_levels(seed: int, given: Given) -> tuple[CellMasks, np.ndarray]:
     kernels = normal(seed, CELLS, 5)
     feats = [normal(seed + 1 + level, 5, *size) for level, size in enumerate(SIZES)]
     own = kernels.split([grid * grid for grid in GRIDS])
     whole = [enlarged(F.sigmoid(paddle.einsum("cd,dhw->chw", *pair))) for pair in zip(own, feats)]
-    return LevelMasks(kernels, feats, GRIDS), np.concatenate(whole)
+    return LevelMasks(given(kernels), [given(level) for level in feats], GRIDS), np.concatenate(whole)
 
 
-def by_products(seed: int) -> tuple[CellMasks, np.ndarray]:
+def by_products(seed: int, given: Given) -> tuple[CellMasks, np.ndarray]:
     logits = [normal(seed + i, 2 * grid, *size) * 2 + 1 for i, (grid, size) in enumerate(zip(GRIDS, SIZES))]
     whole = []
     for grid, level in zip(GRIDS, logits):
         maps = enlarged(F.sigmoid(level))
         whole += [maps[column] * maps[grid + row] for row in range(grid) for column in range(grid)]
-    return ProductMasks(logits, GRIDS), np.stack(whole)
+    return ProductMasks([given(level) for level in logits], GRIDS), np.stack(whole)
 
 
 @settings(max_examples=60)
-@given(
+@hypothesis.given(
     make=st.sampled_from([by_kernels, by_levels, by_products]),
+    given=st.sampled_from([as_tensor, np.asarray]),
     seed=st.integers(0, 2**31),
     cells=st.lists(st.integers(0, CELLS - 1), min_size=1, max_size=40),
     threshold=st.sampled_from([0.5, 0.3, 0.8]),
     together=st.sampled_from([1, 7, 2048]),
 )
-def test_masks_of_cells_are_those_of_the_whole_maps(make, seed, cells, threshold, together):
-    masks, whole = make(seed)
+def test_masks_of_cells_are_those_of_the_whole_maps(make, given, seed, cells, threshold, together):
+    masks, whole = make(seed, given)
     cells = np.array(cells)
     assert masks.size == SIZE
-    np.testing.assert_allclose(masks.soft(cells).numpy(), whole[cells], atol=1e-5)
+    soft = masks.soft(cells)
+    assert isinstance(soft, np.ndarray) == (given is np.asarray) and "float32" in str(soft.dtype)
+    np.testing.assert_allclose(soft, whole[cells], atol=1e-5)
     tiles = patch.multiple(cell_masks, TILE_ON_CPU=together, TOGETHER=together)
     with tiles, ThreadPoolExecutor(2) as pool:
         found = masks.inside(cells, threshold, pool.map)

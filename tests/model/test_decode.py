@@ -13,11 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from config.base import HeadConfig, NMSConfig
+from model.decoding import CELL_MASKS, decode
 from model.head import cell_masks as masks_of_cells
 from model.head import decode as decoding
 from model.head.decode import Candidates, Decoded, best_candidates
-from model.networks import decode
-from model.solov2 import SOLOv2
 from tests.raw_predictions import RawPredictions
 
 NMS = NMSConfig()
@@ -192,6 +191,11 @@ def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
         decoded = decode(raw, 0, head, nms, pool.map)
     assert decoded.classes.tolist() == [class_id for class_id, _, _ in expected]
     np.testing.assert_allclose(decoded.scores, [score for _, _, score in expected], rtol=1e-4, atol=1e-6)
+    of_numpy = decode([part.numpy() for part in raw], 0, head, nms)
+    assert isinstance(of_numpy.soft_masks, np.ndarray) and of_numpy.soft_masks.dtype == np.float32
+    assert of_numpy.classes.tolist() == decoded.classes.tolist()
+    np.testing.assert_allclose(of_numpy.scores, decoded.scores, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(of_numpy.soft_masks, decoded.soft_masks.numpy(), atol=1e-5)
     cells = [cell for _, cell, _ in expected]
     logits = raw.kernels[0].numpy()[cells] @ raw.mask_feats[0].flatten(start_axis=1).numpy()
     soft = (1 / (1 + np.exp(-logits))).reshape(-1, 5, 7)
@@ -202,7 +206,7 @@ def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
 def test_masks_that_cannot_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
     raw = random_batch(0, head=head, size=1, busy=0.9)
-    masks = SOLOv2.cell_masks(raw[1:], 0, head)
+    masks = CELL_MASKS["solov2"](raw[1:], 0, head)
     with patch.object(masks, "inside", wraps=masks.inside) as inside:
         everything = best_candidates(raw.scores[0], masks, head, replace(NMS, nms_pre=500))
         for_everything = inside.call_count

@@ -26,13 +26,11 @@ def factors(masks, classes, config: NMSConfig) -> np.ndarray:
         masks = np.array([[pixel == "#" for pixel in row] for row in masks])
     masks = np.asarray(masks, np.uint8)
     scores = np.linspace(0.9, 0.1, 9, dtype=np.float32)[: len(masks)]
-    lowered = matrix_nms(
-        scores,
-        np.asarray(classes, np.int64),
-        paddle.to_tensor(masks),
-        masks.sum(axis=1).astype(np.float32),
-        config,
+    rest = masks.sum(axis=1).astype(np.float32), config
+    lowered, again = (
+        matrix_nms(scores, np.asarray(classes, np.int64), given, *rest) for given in (masks, paddle.to_tensor(masks))
     )
+    np.testing.assert_allclose(lowered, again, rtol=1e-5)
     assert lowered.shape == (len(masks),) and lowered.dtype == np.float32
     return lowered / scores
 

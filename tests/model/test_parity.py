@@ -13,10 +13,11 @@ from config import load_config
 from convert.conversion import fill, network_shapes
 from convert.names import PPDET_0_5, PPDET_2, SOLO
 from data.preprocess import pad_to_batch, preprocess
+from model.decoding import CELL_MASKS, decode
 from model.head.decode import best_candidates
 from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.matrix_nms import matrix_nms
-from model.networks import NETWORKS, build_model, decode
+from model.networks import build_model
 from tests.parity import Fixture, match, needs_parity, picture, relative_errors
 from tools.checkpoint import load_weights
 from tools.instances import Instances
@@ -171,7 +172,7 @@ def after_deformable_layer(stage: str, config) -> bool:
 
 
 def masks_of(raw, config):
-    return NETWORKS[config.head.kind].cell_masks(raw[1:], 0, config.head)
+    return CELL_MASKS[config.head.kind](raw[1:], 0, config.head)
 
 
 def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:

@@ -17,7 +17,7 @@ from config import load_config
 from config.base import Config
 from config.engines import ENGINES, PACKAGES
 from config.errors import InputError
-from model.grid_network import Raw
+from model.decoding import Raw
 from model.layers import DeformConv2D
 from tests import tiny
 from tools.engines import choose_engine, compiled_engine, dynamic_engine

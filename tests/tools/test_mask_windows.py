@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle.nn import functional as F
 
+from model.bilinear import bilinear_matrix
 from model.masks import enlarged_masks
-from model.resize import bilinear_matrix
 from tools.mask_windows import masks_at_picture_size
 
 ON_THRESHOLD = 1e-5
@@ -32,8 +32,8 @@ def two_resizes(soft: np.ndarray, resized: tuple[int, int], original: tuple[int,
 
 def enlarge(soft: np.ndarray, resized: tuple[int, int], original: tuple[int, int], threshold=0.5) -> np.ndarray:
     """`masks_at_picture_size` with its windows put into whole masks, bool [n, *original]."""
-    tensor = paddle.to_tensor(soft.astype(np.float32))
-    windows = list(masks_at_picture_size(tensor, resized=resized, original=original, threshold=threshold))
+    soft = soft.astype(np.float32)
+    windows = list(masks_at_picture_size(soft, resized=resized, original=original, threshold=threshold))
     masks = np.zeros((len(windows), *original), bool)
     for mask, (top, left, window) in zip(masks, windows):
         assert window.dtype == bool and window.T.flags.c_contiguous

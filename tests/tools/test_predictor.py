@@ -15,7 +15,8 @@ from data.images import ImageError, write_image
 from model.networks import NETWORKS
 from tests import tiny
 from tools.instances import Instances
-from tools.predictor import Predictor, batched
+from tools.prediction import batched
+from tools.predictor import Predictor
 
 SCENES = [tiny.scene(seed, *size) for seed, size in enumerate([(80, 120), (120, 80), (64, 64), (70, 200), (90, 91)])]
 

@@ -1,0 +1,71 @@
+"""Arrays of either library: numpy's, or tensors of Paddle, which need not be installed where there are none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Union
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from paddle import Tensor
+
+Array = Union[np.ndarray, "Tensor"]
+
+
+def library_of(array: Array) -> ModuleType:
+    """numpy or Paddle; what is called of it has the same name and meaning in both."""
+    return np if isinstance(array, np.ndarray) else sys.modules["paddle"]
+
+
+def on_cpu(array: Array) -> bool:
+    return isinstance(array, np.ndarray) or array.place.is_cpu_place()
+
+
+def for_elements(array: Array) -> Array:
+    """As numpy's on a CPU, where it has the faster kernels for all but products of matrices."""
+    return np.asarray(array) if on_cpu(array) else array
+
+
+def like(values: np.ndarray, other: Array) -> Array:
+    """Values as an array of the other's library."""
+    return values if isinstance(other, np.ndarray) else sys.modules["paddle"].to_tensor(values)
+
+
+def detached(array: Array) -> Array:
+    """The same values, for which Paddle keeps no gradients."""
+    return array if isinstance(array, np.ndarray) else array.detach()
+
+
+def rows_of(array: Array, places: Array) -> Array:
+    """places: int64 [m], an array of the same library (`like`)."""
+    return array[places] if isinstance(array, np.ndarray) else array.gather(places)
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """One behind the other."""
+    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else sys.modules["paddle"].concat(arrays)
+
+
+def sigmoid(logits: Array) -> Array:
+    return np.tanh(logits * 0.5) * 0.5 + 0.5 if isinstance(logits, np.ndarray) else logits.sigmoid()
+
+
+def products_of_rows(matrix: Array) -> Array:
+    """[n, k] to [n, n], each two rows' product."""
+    if isinstance(matrix, np.ndarray):
+        return matrix @ matrix.T
+    return sys.modules["paddle"].matmul(matrix, matrix, transpose_y=True)
+
+
+def entries_above(matrix: Array, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row, column and value of each entry above the threshold, row by row."""
+    matrix = for_elements(matrix)
+    if isinstance(matrix, np.ndarray):
+        rows, columns = np.nonzero(matrix > threshold)
+        return rows, columns, matrix[rows, columns]
+    pairs = (matrix > threshold).nonzero()
+    values = matrix.gather_nd(pairs).numpy() if len(pairs) else np.zeros(0, np.float32)
+    return (*pairs.numpy().reshape(-1, 2).T, values)

@@ -1,0 +1,29 @@
+"""Bilinear resizing by constant matrices: pixel centres at half integers, borders repeated (`align_corners=False`)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+
+def bilinear_matrix(before: int, after: int) -> np.ndarray:
+    """The matrix [after, before] that resizes one axis; float64."""
+    centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
+    lower = np.minimum(centres.astype(int), before - 1)
+    upper = np.minimum(lower + 1, before - 1)
+    matrix = np.zeros((after, before))
+    rows = np.arange(after)
+    matrix[rows, lower] += 1 - (centres - lower)
+    matrix[rows, upper] += centres - lower
+    return matrix
+
+
+def resized_maps(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 [n, h, w] to [n, *size]."""
+    return _matrix(maps.shape[1], size[0]) @ maps @ _matrix(maps.shape[2], size[1]).T
+
+
+@lru_cache(maxsize=64)
+def _matrix(before: int, after: int) -> np.ndarray:
+    return bilinear_matrix(before, after).astype(np.float32)
