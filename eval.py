@@ -3,6 +3,7 @@
     python eval.py                                             the small model in weights/ on generated pictures
     python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
     python eval.py --config=0 --split test-dev                 a file to send to the COCO server
+    python eval.py --engine onnx shapes.onnx                   a file of tools/export.py
     python eval.py --config=0 --images photos                  no annotations: drawings and COCO results
 """
 
@@ -21,6 +22,7 @@ from tools.cli import Parser, add_network_options, config_of, network_options, r
 from tools.coco_evaluation import summary_table  # noqa: E402
 from tools.distributed import join_world  # noqa: E402
 from tools.evaluation import evaluate_split, write_submission  # noqa: E402
+from tools.exported import predictor_of_options  # noqa: E402
 from tools.folder_prediction import predict_files  # noqa: E402
 from tools.pipeline import prompt_interruption  # noqa: E402
 from tools.prediction import DEFAULT_THREADS  # noqa: E402
@@ -29,6 +31,7 @@ from tools.predictor import Predictor  # noqa: E402
 
 def main() -> int:
     parser = Parser(__doc__)
+    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="with --engine onnx: a file of tools/export.py")
     add_network_options(parser)
     parser.add_argument("--classwise", action="store_true", help="print the AP of each class too")
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of what is written (default: in runs/)")
@@ -36,19 +39,17 @@ def main() -> int:
     what.add_argument("--split", choices=("val", "test-dev"), default="val", help="which pictures (default: val)")
     what.add_argument("--images", nargs="+", metavar="PATH", help="files, folders, globs, without annotations")
     args = parser.parse_args()
-    config = config_of(args)
+    section = "test_cfg" if args.images else "eval_cfg"
+    predictor = predictor_of_options(args, parser, section) if args.model else None
+    config = predictor.config if predictor else config_of(args)
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
     check_writable(output / "index.html")
     paths = find_images(args.images) if args.images else None
     world = join_world()
     if paths and not world.is_first:
         return 0  # these pictures are not shared out: there is one folder of drawings and one file of results
-    predictor = Predictor(
-        config,
-        **network_options(args),
-        score=config.test_cfg.score if paths else config.eval_cfg.score,
-        section="eval_cfg",
-    )
+    score = getattr(config, section).score
+    predictor = predictor or Predictor(config, **network_options(args), score=score, section="eval_cfg")
     if paths:
         report = predict_files(
             predictor, paths, drawings=output, results=output / "results.json", threads=DEFAULT_THREADS

@@ -99,6 +99,9 @@ class DataConfig:
     short_side: int = 800  # pixels; the picture is scaled until its short side has this length ...
     long_side: int = 1333  # ... unless its long side would exceed this one
     size_divisor: int = 32  # height and width are padded with zeros at the bottom and right to a multiple of it
+    # Height and width, multiples of size_divisor, of every padded picture that a trained network is run on; the picture
+    # is scaled to fit. () for none: short_side and long_side say how large it is. Training does not follow it.
+    fixed_size: tuple[int, ...] = ()
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, 0 to 255
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     normalize_first: bool = False  # normalise, then resize the float picture (PaddleDetection 2.x), not the reverse

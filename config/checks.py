@@ -37,6 +37,11 @@ def check(config: Config) -> Config:
     for field, kind in (("drop_block", "solov2"), ("shared_tower", "decoupled_solo")):
         if getattr(config.head, field) and config.head.kind != kind:
             raise InputError(f"head.{field}=true: is for head.kind={kind}; this config has {config.head.kind}")
+    if any(side < 1 or side % config.data.size_divisor for side in config.data.fixed_size):
+        raise InputError(
+            f"data.fixed_size={config.data.fixed_size}: expected multiples of data.size_divisor="
+            f"{config.data.size_divisor}"
+        )
     mixed = math.fsum(getattr(config.augment, field) for field in _MIXING)
     if mixed > 1:
         names = " + ".join(f"augment.{field}" for field in _MIXING)
@@ -123,6 +128,7 @@ _RULES: dict[str, Rule] = {
     "data.short_side": _POSITIVE,
     "data.long_side": _POSITIVE,
     "data.size_divisor": (lambda value: value >= 32 and value % 32 == 0, "a multiple of 32"),
+    "data.fixed_size": (lambda sides: len(sides) in (0, 2), "a height and a width, or () for none"),
     "data.mean": _all(3, lambda value: True, "numbers, one for each colour"),
     "data.std": _all(3, lambda value: value > 0, "numbers above 0, one for each colour"),
     "data.resize_by": _one_of("size", "factor"),

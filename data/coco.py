@@ -15,6 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
+from config.base import PROJECT
 from config.errors import InputError, listed
 from data.class_lists import ClassList
 from data.coco_checks import (
@@ -98,6 +99,24 @@ def read_coco(
         empty=sum(not record.annotations for record in usable),
         left_out=len(content["annotations"]) - instances - crowds,
     )
+
+
+def read_complete(
+    annotations: str | Path, images: str | Path, classes: ClassList, classes_from: object = "the checkpoint"
+) -> CocoData:
+    """Read what is evaluated on; relative paths start from the project's folder.
+
+    Raises InputError where a picture is not usable: AP would be another number.
+    """
+    found = read_coco(
+        PROJECT / annotations, PROJECT / images, classes=classes, classes_from=str(classes_from), keep_empty=True
+    )
+    if left_out := found.problems.count("image"):
+        raise InputError(
+            f"{annotations}: {left_out} of its {left_out + len(found.records)} pictures cannot be evaluated "
+            f"({'; '.join(found.problems.lines())}); complete {images}, or take them out of the file"
+        )
+    return found
 
 
 def check_same_classes(first: ClassList, second: ClassList, *, first_name: str, second_name: str) -> None:

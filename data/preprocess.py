@@ -16,8 +16,8 @@ def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
     Sizes and sampling are those of mmcv (the original SOLO) or of PaddleDetection, as the config's fields say.
     """
     if config.normalize_first:
-        return resize_image(normalize(image, config), config)
-    return normalize(resize_image(image, config), config)
+        return resize_image(normalize(image, config), config, within=config.fixed_size)
+    return normalize(resize_image(image, config, within=config.fixed_size), config)
 
 
 def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -38,9 +38,12 @@ def _normalized_bytes(config: DataConfig) -> np.ndarray:
     return (values - np.float32(config.mean)) / np.float32(config.std)
 
 
-def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int) -> np.ndarray:
-    """float32 [h, w, 3] pictures to [N, 3, H, W], zeros at the bottom and right; H and W divide evenly."""
-    batch = _empty_batch(images, size_divisor)
+def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int, fixed_size: Sequence[int] = ()) -> np.ndarray:
+    """float32 [h, w, 3] pictures to [N, 3, H, W], zeros at the bottom and right.
+
+    H and W divide evenly, or are `fixed_size`, which no picture exceeds.
+    """
+    batch = _empty_batch(images, size_divisor, fixed_size)
     for padded, image in zip(batch, images):
         padded[:, : image.shape[0], : image.shape[1]] = image.transpose(2, 0, 1)
     return batch
@@ -56,9 +59,10 @@ def normalized_batch(images: Sequence[np.ndarray], config: DataConfig) -> np.nda
     return batch
 
 
-def _empty_batch(images: Sequence[np.ndarray], size_divisor: int) -> np.ndarray:
+def _empty_batch(images: Sequence[np.ndarray], size_divisor: int, fixed_size: Sequence[int] = ()) -> np.ndarray:
     largest = np.max([image.shape[:2] for image in images], axis=0).tolist()
-    return np.zeros((len(images), 3, *padded_size(*largest, divisor=size_divisor)), np.float32)
+    size = fixed_size or padded_size(*largest, divisor=size_divisor)
+    return np.zeros((len(images), 3, *size), np.float32)
 
 
 def padded_size(height: int, width: int, *, divisor: int) -> tuple[int, int]:
@@ -68,19 +72,27 @@ def padded_size(height: int, width: int, *, divisor: int) -> tuple[int, int]:
 
 def resized_size(height: int, width: int, *, short_side: int, long_side: int) -> tuple[int, int]:
     """(height, width) of a picture scaled until it reaches one of the limits, rounded as mmcv does; at least 1."""
-    factor = _resize_factor(height, width, short_side, long_side)
+    return _rounded_size(height, width, _resize_factor(height, width, short_side, long_side))
+
+
+def _rounded_size(height: int, width: int, factor: float) -> tuple[int, int]:
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 
 
-def resize_image(image: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Scale a picture, uint8 or float32 [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3]."""
+def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = ()) -> np.ndarray:
+    """Scale a picture, uint8 or float32 [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3].
+
+    within: a height and a width, one of which it then has; else the config's sides are its limits.
+    """
     height, width = image.shape[:2]
-    factor = _resize_factor(height, width, config.short_side, config.long_side)
+    if within:
+        factor = min(within[0] / height, within[1] / width)
+    else:
+        factor = _resize_factor(height, width, config.short_side, config.long_side)
     if config.resize_by == "factor" and min(height, width) * factor >= 1:
         # The sizes differ at most by rounding; what differs is where a target pixel looks for its value.
         return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-    size = resized_size(height, width, short_side=config.short_side, long_side=config.long_side)
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(image, _rounded_size(height, width, factor)[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def _resize_factor(height: int, width: int, short_side: int, long_side: int) -> float:

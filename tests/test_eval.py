@@ -19,6 +19,7 @@ import eval as door
 from data.class_lists import ClassList
 from model.networks import build_model
 from tests import trainings
+from tests.exports import call
 from tools.checkpoint import Checkpoint, save_checkpoint
 from tools.cli import run
 from tools.distributed import World
@@ -166,3 +167,21 @@ def test_what_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
     assert status == 2 and missing in err
     status, _, err = evaluate(tmp_path / "out", data, tmp_path / "nothing.pdparams")
     assert (status, len(err.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--engine=dynamic"], ["--engine onnx; add it"]),
+        (["--engine=onnx", "--config=3"], ["--config", "brings its own"]),
+        (["--engine=onnx", "--weights=a.pdparams"], ["--weights", "brings its own"]),
+        (["--engine=onnx", "--precision=bf16"], ["--precision", "brings its own"]),
+        (["--engine=onnx"], ["none.onnx", "no such file"]),
+    ],
+)
+def test_what_makes_no_sense_beside_an_exported_file_is_one_line(options, words):
+    if words[-1] == "no such file":
+        pytest.importorskip("onnxruntime")
+    status, _, err = call(door.main, "none.onnx", *options)
+    assert status == 2 and err.count("\n") == 1
+    assert all(word in err for word in words)

@@ -30,7 +30,6 @@ from config import load_config  # noqa: E402
 from config.engines import ENGINES  # noqa: E402
 from config.errors import InputError  # noqa: E402
 from data.images import ImageError, find_images, read_image  # noqa: E402
-from data.preprocess import pad_to_batch  # noqa: E402
 from model import CPU_THREADS, CPUINFO, paddle  # noqa: E402
 from model.networks import build_model  # noqa: E402
 from tools.cli import (  # noqa: E402
@@ -135,8 +134,7 @@ def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float
 def _input_size(predictor: Predictor, paths: Sequence[Path]) -> tuple[int, int]:
     for path in paths:
         with suppress(ImageError):
-            prepared = predictor.prepare(read_image(path))
-            return pad_to_batch([prepared.input], predictor.config.data.size_divisor).shape[2:]
+            return predictor.padded([predictor.prepare(read_image(path))]).shape[2:]
     raise AssertionError("a picture was read before")
 
 

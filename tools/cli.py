@@ -79,10 +79,9 @@ def add_device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
 
 
-def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """--weights and --untrained beside the other options of this module, for programs that run a trained network."""
+def add_weights_options(parser: argparse.ArgumentParser) -> None:
+    """--weights and --untrained beside those of `add_config_options`, for programs that need a trained network."""
     add_config_options(parser)
-    add_device_option(parser)
     parser.add_argument(
         "--weights", metavar="FILE", help="checkpoint to run (default: the config's, weights/<config name>.pdparams)"
     )
@@ -92,6 +91,12 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="run random weights drawn from this seed instead of a checkpoint, to try the program or to time it",
     )
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """--device, --engine and --precision beside those of `add_weights_options`, for programs that run a network."""
+    add_weights_options(parser)
+    add_device_option(parser)
     parser.add_argument(
         "--engine",
         choices=("auto", *ENGINES),
@@ -160,7 +165,7 @@ def _cost(config: Config) -> tuple[str, str]:
 
 
 def config_of(args: argparse.Namespace) -> Config:
-    """The config of `add_network_options`. Raises InputError for options that exclude each other too."""
+    """The config of `add_weights_options`. Raises InputError for options that exclude each other too."""
     if args.weights is not None and args.untrained is not None:
         raise InputError("--weights and --untrained: give one of them")
     return load_config(args.config, args.overrides)
@@ -189,3 +194,13 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value
+
+
+def input_size(text: str) -> tuple[int, ...]:
+    """`480x640` as height and width, `dynamic` as nothing."""
+    sides = text.split("x")
+    if text == "dynamic":
+        return ()
+    if len(sides) != 2 or not all(side.isdecimal() for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected height x width such as 480x640, or dynamic")
+    return int(sides[0]), int(sides[1])

@@ -53,25 +53,32 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
         )
     if on_gpu and name in PACKAGES:
         raise InputError(f"--engine {name}: runs on CPUs here; use --device cpu, or --engine dynamic or static")
-    if reason := unusable(name):
+    if reason := _unusable(name):
         raise InputError(f"--engine {name}: {reason}")
     return name
 
 
 def _fastest(precision: str, *, deformable: bool) -> str:
     names = FASTEST_DEFORMABLE if deformable else FASTEST
-    return next(name for name in names if precision in ENGINES[name] and not unusable(name))
+    return next(name for name in names if precision in ENGINES[name] and not _unusable(name))
 
 
-def unusable(name: str) -> str:
+def _unusable(name: str) -> str:
     """Why an engine cannot be used with what is installed, and what to do; nothing where it can."""
     packages = PACKAGES.get(name, ())
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         return f"needs {' and '.join(missing)}; pip install '.[{name}]'"
-    translator = importlib.metadata.version("paddle2onnx") if packages else ""
+    if packages and (reason := foreign_translator()):
+        return f"{reason}; install Paddle 3, or use --engine static"
+    return ""
+
+
+def foreign_translator() -> str:
+    """Why paddle2onnx, which is installed, cannot be used with this Paddle; nothing where it can."""
+    translator = importlib.metadata.version("paddle2onnx")
     if paddle.__version__.startswith("2.") and translator.startswith("2."):
-        return f"paddle2onnx {translator} is for Paddle 3; install Paddle 3, or use --engine static"
+        return f"paddle2onnx {translator} is for Paddle 3"
     return ""
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from config.base import PROJECT
 from config.errors import InputError
 from data.class_lists import ClassList
-from data.coco import CocoData, read_coco
+from data.coco import read_complete
 from data.coco_pictures import Record, read_record_image
 from data.files import write_whole
 from tools.coco_evaluation import Evaluation, GroundTruth, compare_instances, evaluate_coco, ground_truth
@@ -57,19 +56,6 @@ def evaluate_split(predictor: EnginePredictor, output: Path, *, world: World) ->
         load=_Pictures(found.records, rows, truth, predictor.classes).load,
     )
     return evaluation
-
-
-def read_complete(annotations: str | Path, images: str | Path, classes: ClassList) -> CocoData:
-    """Read what is evaluated on. Raises InputError where a picture is not usable: AP would be another number."""
-    found = read_coco(
-        PROJECT / annotations, PROJECT / images, classes=classes, classes_from="the checkpoint", keep_empty=True
-    )
-    if left_out := found.problems.count("image"):
-        raise InputError(
-            f"{annotations}: {left_out} of its {left_out + len(found.records)} pictures cannot be evaluated "
-            f"({'; '.join(found.problems.lines())}); complete {images}, or take them out of the file"
-        )
-    return found
 
 
 def write_submission(predictor: EnginePredictor, output: Path, *, world: World) -> Path | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from config.base import Config
 from model.decoding import Raw, decode
+from model.head.decode import Decoded
 from tools.mask_windows import Size, Window, masks_at_picture_size
 
 
@@ -36,6 +37,28 @@ def find(
     or that of a pool of threads.
     """
     decoded = decode(raw, index, config.head, config.nms, parallel)
+    return _in_picture(decoded, config, score, resized, original, parallel)
+
+
+def find_decoded(
+    raw: Raw,
+    index: int,
+    config: Config,
+    score: float,
+    *,
+    resized: Size,
+    original: Size,
+    parallel: Callable[..., Iterable] = map,
+) -> Findings:
+    """The same from what a graph gives that decodes by itself, of one picture; see model.end_to_end."""
+    soft_masks, scores, classes, (count,) = raw
+    decoded = Decoded(soft_masks[:count], scores[:count], classes[:count])
+    return _in_picture(decoded, config, score, resized, original, parallel)
+
+
+def _in_picture(
+    decoded: Decoded, config: Config, score: float, resized: Size, original: Size, parallel: Callable[..., Iterable]
+) -> Findings:
     shown = int((decoded.scores >= score).sum())  # they stand in descending order
     windows = masks_at_picture_size(
         decoded.soft_masks[:shown],

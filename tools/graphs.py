@@ -17,6 +17,7 @@ from paddle import Tensor, nn
 
 import model
 from model.layers import DeformConv2D, GroupNorm
+from tools.onnx_session import open_session
 
 if TYPE_CHECKING:
     from openvino import Output
@@ -115,14 +116,7 @@ def static_graph(path: Path, precision: str) -> Graph:
 
 
 def onnx_graph(path: Path, precision: str) -> Graph:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = model.CPU_THREADS
-    options.log_severity_level = 3  # errors: it warns of each place where it could have done better
-    session = onnxruntime.InferenceSession(
-        str(path.with_suffix(".onnx")), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(path.with_suffix(".onnx"))
     names = [value.name for value in session.get_inputs()]
     return lambda arrays: [_tensor(found) for found in session.run(None, dict(zip(names, arrays)))]
 

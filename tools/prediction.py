@@ -18,8 +18,9 @@ from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
 from model import CPU_THREADS
 from model.decoding import Raw
-from tools.findings import find
+from tools.findings import Findings, find
 from tools.instances import Instances
+from tools.mask_windows import Size
 from tools.pipeline import StageTimes, ordered_map, worker_threads
 
 Engine = Callable[[np.ndarray], Raw]  # float32 [N, 3, H, W] to arrays, or to tensors on the device
@@ -46,11 +47,20 @@ class Predicted(NamedTuple):
 class EnginePredictor:
     """A network that is there already, and the steps before and after it.
 
-    engine: what runs the network, on `device`; score: instances below it are left out.
+    engine: what runs the network, on `device`; None where that is done elsewhere. find: what makes instances of what
+    the engine says, see tools.findings. score: instances below it are left out.
     """
 
     def __init__(
-        self, config: Config, classes: ClassList, engine: Engine, *, score: float, engine_name: str, device: str = "cpu"
+        self,
+        config: Config,
+        classes: ClassList,
+        engine: Engine | None,
+        *,
+        score: float,
+        engine_name: str,
+        device: str = "cpu",
+        find: Callable[..., Findings] = find,
     ) -> None:
         self.config = config
         self.classes = classes
@@ -58,6 +68,7 @@ class EnginePredictor:
         self.engine_name = engine_name
         self.device = device
         self.score = score
+        self._find = find
         self._pool = _decoding_pool()
 
     def __call__(self, pictures: Picture | Sequence[Picture] | Iterable[Picture]) -> Instances | list | Iterator:
@@ -90,8 +101,12 @@ class EnginePredictor:
 
     def run(self, batch: Sequence[Prepared]) -> Raw:
         """The network on a batch; the tensors stay on its device. Returns when they are there."""
-        images = pad_to_batch([prepared.input for prepared in batch], self.config.data.size_divisor)
-        return self.engine(images)
+        return self.engine(self.padded(batch))
+
+    def padded(self, batch: Sequence[Prepared]) -> np.ndarray:
+        """What the network gets, float32 [N, 3, H, W]."""
+        data = self.config.data
+        return pad_to_batch([prepared.input for prepared in batch], data.size_divisor, data.fixed_size)
 
     def warm_up(self) -> None:
         """Run everything once on a small empty picture, so that what is timed afterwards has no first-time costs."""
@@ -100,18 +115,16 @@ class EnginePredictor:
 
     def finish(self, raw: Raw, index: int, prepared: Prepared) -> Instances:
         """Decode picture `index` of a batch."""
-        found = find(
-            raw,
-            index,
-            self.config,
-            self.score,
-            resized=prepared.input.shape[:2],
-            original=prepared.original_size,
-            parallel=self._pool.map,
+        return self.instances(raw, index, resized=prepared.input.shape[:2], original=prepared.original_size)
+
+    def instances(self, raw: Raw, index: int, *, resized: Size, original: Size) -> Instances:
+        """The same from height and width of the picture within the padded input, and of the picture itself."""
+        found = self._find(
+            raw, index, self.config, self.score, resized=resized, original=original, parallel=self._pool.map
         )
         classes = self.classes
         return Instances.from_windows(
-            prepared.original_size, found.windows, found.scores, found.classes, classes.names, classes.ids
+            original, found.windows, found.scores, found.classes, classes.names, classes.ids
         )
 
     def run_batches(

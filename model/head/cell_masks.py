@@ -123,13 +123,7 @@ class ProductMasks:
     def __init__(self, logits: Sequence[Array], grids: Sequence[int]) -> None:
         self.size = tuple(logits[0].shape[1:])
         self.logits = logits
-        columns, rows, first = [], [], 0
-        for grid in grids:
-            row, column = np.divmod(np.arange(grid * grid), grid)
-            columns.append(first + column)
-            rows.append(first + grid + row)
-            first += 2 * grid
-        self.columns, self.rows = np.concatenate(columns), np.concatenate(rows)  # the two maps of each cell
+        self.columns, self.rows = maps_of_cells(grids)
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         columns, rows = self._places(cells)
@@ -154,6 +148,17 @@ class ProductMasks:
     @cached_property
     def _tiles(self) -> list[Array]:
         return _tiles(self._maps)
+
+
+def maps_of_cells(grids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The two maps of each cell among all levels' 2 S maps: that of its column and that of its row, int64 [cells]."""
+    columns, rows, first = [], [], 0
+    for grid in grids:
+        row, column = np.divmod(np.arange(grid * grid), grid)
+        columns.append(first + column)
+        rows.append(first + grid + row)
+        first += 2 * grid
+    return np.concatenate(columns), np.concatenate(rows)
 
 
 def _enlarged(maps: Array, size: tuple[int, int]) -> Array:

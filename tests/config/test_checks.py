@@ -58,6 +58,9 @@ def test_the_configs_make_sense(number):
         (["train_cfg.seed=-1"], "from 0 to"),
         (["train_cfg.seed=4294967296"], "from 0 to"),
         (["shapes.height=63"], "64 or more"),
+        (["data.fixed_size=640"], "a height and a width"),
+        (["data.fixed_size=640,650"], "multiples of data.size_divisor=32"),
+        (["data.fixed_size=0,640"], "multiples of data.size_divisor=32"),
     ],
 )
 def test_a_value_without_sense_is_one_clear_line(overrides, says):

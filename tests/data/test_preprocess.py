@@ -73,6 +73,20 @@ def test_sizes(size, config, expected):
     assert preprocess(np.zeros((*size, 3), np.uint8), config).shape == (*expected, 3)
 
 
+@pytest.mark.parametrize("resize_by", ["size", "factor"])
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((427, 640), (256, 384)), ((640, 427), (256, 171)), ((10, 20), (192, 384)), ((9, 900), (4, 384))],
+)
+def test_a_picture_is_scaled_into_a_fixed_size(size, expected, resize_by):
+    config = DataConfig(fixed_size=(256, 384), resize_by=resize_by)
+    ours = preprocess(noise(*size), config)
+    assert ours.shape == (*expected, 3)
+    batch = pad_to_batch([ours], config.size_divisor, config.fixed_size)
+    assert batch.shape == (1, 3, 256, 384)
+    assert not batch[:, :, expected[0] :].any() and not batch[:, :, :, expected[1] :].any()
+
+
 def test_grey_values_pass_through():
     for value in (0, 127, 255):
         for config in (SMALL, BY_FACTOR, replace(SMALL, normalize_first=True)):

@@ -1,0 +1,91 @@
+"""Exported networks to test with, and an environment in which there is no Paddle."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from unittest.mock import patch
+
+import pytest
+
+from config import load_config
+from config.base import Config
+from tests import tiny
+from tools import export
+from tools.cli import run
+from tools.engines import foreign_translator
+
+SIZE = (64, 96)  # height and width of exports of one size
+KINDS = ("solov2", "solo", "decoupled_solo")
+OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # that fewer pairs pass than are candidates
+
+# Python runs it before anything else: no program finds Paddle, as where it is not installed.
+SITE = """
+import sys
+from importlib.machinery import PathFinder
+
+
+class WithoutPaddle:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        hidden = name.partition(".")[0] in ("paddle", "paddle2onnx", "onnx")
+        return None if hidden else PathFinder.find_spec(name, path, target)
+
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutPaddle
+"""
+
+
+def reason_for_none() -> str:
+    """Why nothing can be exported to ONNX here; nothing where it can."""
+    packages = (*export.EXPORT_PACKAGES, "onnxruntime")
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return f"not installed: {', '.join(missing)}" if missing else foreign_translator()
+
+
+needs_onnx = pytest.mark.skipif(bool(reason_for_none()), reason=reason_for_none() or "-")
+
+
+def config_of(kind: str) -> Config:
+    return load_config(tiny.CONFIG, [*OVERRIDES, f"head.kind={kind}"])
+
+
+def call(main: Callable[[], int], *arguments: object) -> tuple[int, str, str]:
+    """Exit status, output and error output of a program that is run within this process."""
+    out, err = io.StringIO(), io.StringIO()
+    argv = patch.object(sys, "argv", ["program.py", *map(str, arguments)])
+    with argv, redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = run(main)
+        except SystemExit as error:
+            status = error.code
+    return status, out.getvalue(), err.getvalue()
+
+
+@cache
+def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = OVERRIDES) -> Path:  # noqa: A002
+    """The file that tools/export.py writes for the tiny network, with these options besides."""
+    path = Path(mkdtemp(prefix="exports")) / ("network.onnx" if format == "onnx" else "network")
+    changes = [word for text in overrides for word in ("-o", text)]
+    rest = "--untrained=0", f"--format={format}", f"--output={path}", *options
+    status, out, err = call(export.main, f"--config={tiny.CONFIG}", *changes, *rest)
+    assert status == 0, err
+    assert str(path) in out
+    return path
+
+
+def of_kind(kind: str, *options: str) -> Path:
+    return exported("-o", f"head.kind={kind}", *options)
+
+
+def without_paddle(folder: Path) -> dict[str, str]:
+    """Environment variables for a process that finds no Paddle."""
+    (folder / "sitecustomize.py").write_text(SITE)
+    return {**os.environ, "PYTHONPATH": str(folder)}

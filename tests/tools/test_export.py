@@ -1,0 +1,199 @@
+"""An exported network says what the dynamic graph and its decoding say, in operators that every program knows."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+
+from config import load_config
+from config.base import Config
+from data.class_lists import read_class_list
+from model.decoding import Raw, decode
+from model.end_to_end import EndToEnd
+from tests import tiny
+from tests.exports import KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
+from tools import export
+from tools.exported import METADATA, exported_predictor, metadata_of
+from tools.graphs import static_graph
+from tools.predictor import untrained_network
+
+WAYS = ((), ("--end-to-end",))
+FIXED = f"--input-size={SIZE[0]}x{SIZE[1]}"
+SIZES = ((64, 96), (96, 64), (128, 160))
+
+
+def noise(height: int, width: int, count: int = 1) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
+
+
+def dynamic(kind: str, images: np.ndarray) -> Raw:
+    with paddle.no_grad():
+        return [array.numpy() for array in untrained_network(config_of(kind), 0)(paddle.to_tensor(images))]
+
+
+def assert_same(given: Raw, raw: Raw, config: Config) -> None:
+    """given: what an end-to-end graph gives; raw: of the dynamic graph."""
+    assert (raw[0] > config.nms.score_thr).sum() <= config.nms.nms_pre
+    masks, scores, classes, (count,) = given
+    assert len(masks) == len(scores) == len(classes) == config.nms.max_per_img
+    expected = decode(raw, 0, config.head, config.nms)
+    assert 2 <= count == len(expected.scores) and not scores[count:].any()
+    np.testing.assert_array_equal(classes[:count], expected.classes)
+    np.testing.assert_allclose(scores[:count], expected.scores, atol=1e-5)
+    np.testing.assert_allclose(masks[:count], expected.soft_masks, atol=1e-4)
+
+
+def assert_close(given: Raw, raw: Raw) -> None:
+    """Except for cells as probable as a neighbour, of which rounding says which one is suppressed."""
+    assert len(given) == len(raw)
+    suppressed_in_one = (given[0] == 0) != (raw[0] == 0)
+    assert suppressed_in_one.mean() <= 1e-3
+    raw = [np.where(suppressed_in_one, given[0], raw[0]), *raw[1:]]
+    for mine, other in zip(given, raw):
+        assert mine.shape == other.shape
+        np.testing.assert_allclose(mine, other, atol=1e-4 * np.abs(other).max())
+
+
+@needs_onnx
+@pytest.mark.parametrize("kind", KINDS)
+def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
+    engine = exported_predictor(of_kind(kind)).engine
+    for size in SIZES:
+        images = noise(*size, count=2)
+        assert_close(engine(images), dynamic(kind, images))
+
+
+@needs_onnx
+@pytest.mark.parametrize("kind", KINDS)
+def test_end_to_end_gives_what_decoding_gives(kind):
+    engine = exported_predictor(of_kind(kind, "--end-to-end")).engine
+    for size in SIZES:
+        images = noise(*size)
+        assert_same(engine(images), dynamic(kind, images), config_of(kind))
+
+
+@needs_onnx
+@pytest.mark.parametrize("way", WAYS)
+def test_a_graph_of_one_size_knows_its_shapes(way):
+    path = of_kind("solov2", FIXED, *way)
+    predictor = exported_predictor(path)
+    assert predictor.config.data.fixed_size == SIZE
+    given, raw = predictor.engine(noise(*SIZE)), dynamic("solov2", noise(*SIZE))
+    if way:
+        assert_same(given, raw, config_of("solov2"))
+    else:
+        assert_close(given, raw)
+    stated = metadata_of(properties(path)[METADATA], path).outputs
+    assert [(output.dtype, output.shape) for output in stated] == [(str(a.dtype), a.shape) for a in given]
+
+
+@needs_onnx
+@pytest.mark.parametrize("version", [1, 2])
+def test_deformable_convolutions_go_out_as_an_operator_of_the_standard(version):
+    import onnx
+
+    changes = f"head.deform_version={version}", f"mask_feat_head.deform_version={version}"
+    model = onnx.load(exported(FIXED, overrides=(*OVERRIDES, *changes)))
+    assert sum(node.op_type == "DeformConv" for node in model.graph.node) > 5
+    assert_standard(model)
+
+
+@needs_onnx
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_operators_and_names(kind, way):
+    import onnx
+
+    model = onnx.load(of_kind(kind, *way))
+    assert_standard(model)
+    assert [value.name for value in model.graph.input] == ["images"]
+    levels = range(5)
+    names = {
+        "solov2": ["scores", "kernels", "mask_feats"],
+        "solo": ["scores", "kernels", *(f"mask_feats_{level}" for level in levels)],
+        "decoupled_solo": ["scores", *(f"mask_logits_{level}" for level in levels)],
+    }[kind]
+    assert [value.name for value in model.graph.output] == (["masks", "scores", "classes", "count"] if way else names)
+
+
+def assert_standard(model) -> None:
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} == {""}
+    ((domain, version),) = [(opset.domain, opset.version) for opset in model.opset_import]
+    assert domain == "" and version >= 16
+
+
+def properties(path) -> dict[str, str]:
+    import onnx
+
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+
+
+@needs_onnx
+def test_what_a_program_must_know_is_in_the_file():
+    path = of_kind("solo", FIXED)
+    text = properties(path)[METADATA]
+    stated = json.loads(text)
+    classes = read_class_list(config_of("solo").classes_file)
+    assert (stated["config"], stated["number"]) == ("solov2_light_448_r18_fpn_8gpu_3x", tiny.CONFIG)
+    assert stated["class_names"] == list(classes.names) and stated["category_ids"] == list(classes.ids)
+    assert stated["mean"] == [123.675, 116.28, 103.53] and stated["fixed_size"] == list(SIZE)
+    config = load_config(config_of("solo"), [f"data.fixed_size={SIZE}"]).replace(num_classes=80)
+    found = metadata_of(text, path).config
+    assert (found.head, found.nms, found.data, found.num_classes) == (config.head, config.nms, config.data, 80)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_for_paddles_inference_library(kind, way):
+    path = exported("-o", f"head.kind={kind}", *way, format="paddle")
+    metadata = metadata_of(path.with_name("network_metadata.json").read_text(), path)
+    assert metadata.end_to_end == bool(way) and metadata.config.head == config_of(kind).head
+    graph = static_graph(path, "fp32")
+    for size in SIZES[1:]:
+        given, raw = [np.asarray(array) for array in graph([noise(*size)])], dynamic(kind, noise(*size))
+        assert_same(given, raw, config_of(kind)) if way else assert_close(given, raw)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--input-size=100x96", "--output=a", "--format=paddle"], ["data.fixed_size", "data.size_divisor=32"]),
+        (["--input-size=96", "--output=a", "--format=paddle"], ["--input-size", "480x640"]),
+        (["--output=a.pb"], ["--output a.pb", ".onnx"]),
+        (["--output=a.onnx", "--format=paddle"], ["--output a.onnx", "--format"]),
+        (["--output=a", "--format=paddle", "--weights=none.pdparams"], ["none.pdparams", "cannot be read"]),
+    ],
+)
+def test_a_mistake_is_one_line(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = call(export.main, *options)
+    assert status == 2 and err.count("\n") == 1
+    assert all(word in err for word in words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    status, _, err = call(export.main, f"--output={tmp_path / 'a.onnx'}")
+    assert status == 2 and "needs onnx and onnxslim and paddle2onnx; pip install '.[export]'" in err
+
+
+def test_candidates_are_the_pairs_of_the_highest_scores_where_there_are_too_many():
+    """As decoding finds where no others are above the threshold."""
+    config = load_config(config_of("solov2"), ["nms.score_thr=0.001", "nms.nms_pre=20", "nms.update_thr=0"])
+    network = untrained_network(config, 0)
+    graph = EndToEnd(network, config)
+    graph.eval()
+    images = paddle.to_tensor(noise(*SIZE))
+    with paddle.no_grad():
+        raw = [array.numpy() for array in network(images)]
+        given = [array.numpy() for array in graph(images)]
+    lowest = np.sort(raw[0], axis=None)[-20]
+    assert (raw[0] > config.nms.score_thr).sum() > 20
+    assert_same(given, [np.where(raw[0] >= lowest, raw[0], 0), *raw[1:]], config)

@@ -1,0 +1,104 @@
+"""An exported network without Paddle finds what the dynamic graph finds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from config.base import PROJECT
+from data.images import write_image
+from tests import tiny
+from tests.exports import KINDS, OVERRIDES, call, config_of, exported, needs_onnx, of_kind, without_paddle
+from tools import infer_onnx
+from tools.exported import exported_predictor
+from tools.predictor import Predictor
+
+SCENES = [tiny.scene(seed, *size) for seed, size in enumerate([(80, 120), (120, 80), (64, 64)])]
+
+
+def in_a_process(tmp_path, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(PROJECT / program), *map(str, arguments)]
+    environment = without_paddle(tmp_path)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+
+
+def test_there_is_no_paddle_in_that_environment(tmp_path):
+    program = "import importlib.util, model; print(importlib.util.find_spec('paddle')); import paddle"
+    command = [sys.executable, "-c", program]
+    environment = without_paddle(tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=PROJECT, check=False)
+    assert done.stdout == "None\n" and "No module named 'paddle'" in done.stderr
+
+
+@needs_onnx
+@pytest.mark.parametrize("way", [(), ("--end-to-end",), ("--input-size=64x96",)])
+def test_finds_what_the_dynamic_graph_finds(tmp_path, way):
+    path = of_kind("solov2", *way)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number, scene in enumerate(SCENES):
+        write_image(pictures / f"{number}.png", scene)
+    done = in_a_process(
+        tmp_path, "tools/infer_onnx.py", path, pictures, "--output", tmp_path / "drawn", "--json", tmp_path / "a.json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "drawn").iterdir())) == len(SCENES)
+    assert "3 pictures" in done.stdout and "network" in done.stdout
+    rows = json.loads((tmp_path / "a.json").read_text())
+    fixed = ["data.fixed_size=64,96"] if "--input-size=64x96" in way else []
+    predictor = Predictor(config_of("solov2"), untrained=0, overrides=fixed, engine="dynamic")
+    expected = [row for number, scene in enumerate(SCENES) for row in predictor(scene).to_coco(number)]
+    assert len(rows) == len(expected) > 5
+    for mine, other in zip(rows, expected):
+        assert (mine["image_id"], mine["category_id"]) == (other["image_id"], other["category_id"])
+        assert abs(mine["score"] - other["score"]) < 1e-3
+        assert coco_mask.iou([mine["segmentation"]], [other["segmentation"]], [0])[0, 0] > 0.99
+
+
+@needs_onnx
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_and_every_kind_of_head(kind):
+    ours = exported_predictor(of_kind(kind), overrides=["test_cfg.batch_size=2"])
+    theirs = Predictor(config_of(kind), untrained=0, engine="dynamic")
+    for mine, other in zip(ours(SCENES), theirs(SCENES)):
+        assert len(mine) == len(other) > 0
+        np.testing.assert_allclose(mine.scores, other.scores, atol=1e-3)
+        assert (mine.classes == other.classes).all()
+
+
+@needs_onnx
+def test_mistakes_are_one_line(tmp_path):
+    write_image(tmp_path / "a.png", SCENES[0])
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"no graph")
+    for model, words in ((tmp_path / "none.onnx", "there is no such file"), (broken, "onnxruntime cannot read it")):
+        status, _, err = call(infer_onnx.main, model, tmp_path / "a.png")
+        assert status == 2 and err.count("\n") == 1
+        assert str(model) in err and words in err
+
+
+@needs_onnx
+def test_a_foreign_graph_is_refused(tmp_path):
+    import onnx
+
+    model = onnx.load(exported(overrides=OVERRIDES))
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    write_image(tmp_path / "a.png", SCENES[0])
+    status, _, err = call(infer_onnx.main, tmp_path / "foreign.onnx", tmp_path / "a.png")
+    assert status == 2 and "is no network of tools/export.py" in err
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("way", "change"),
+    [((), "head.strides=8,8,8,8,8"), ((), "data.fixed_size=64,64"), (("--end-to-end",), "nms.max_per_img=3")],
+)
+def test_what_is_decided_in_the_file_is_not_changed_afterwards(way, change):
+    with pytest.raises(ValueError, match=f"-o {change}: is decided in .*; export it again"):
+        exported_predictor(of_kind("solov2", *way), overrides=[change])

@@ -1,0 +1,163 @@
+"""Write a network as a file for other programs: ONNX, or Paddle's inference library.
+
+    python tools/export.py --config=20 --output shapes.onnx                                     raw predictions
+    python tools/export.py --config=20 --output shapes.onnx --end-to-end --input-size 352x352   instances
+    python tools/export.py --config=20 --output shapes --format paddle                          shapes.json, .pdiparams
+
+Raw predictions are scores of cells and what their masks are made of; tools/infer_onnx.py makes instances of them. With
+--end-to-end the graph does so itself, for one picture: masks [n, H / 4, W / 4] (probabilities), scores [n] in
+descending order, classes [n] counted from 0, and count [1]; n is nms.max_per_img, and behind the first `count` rows
+the scores are 0. Its candidates are the nms.nms_pre pairs of cell and class with the highest category scores.
+
+The input is `images`, float32 [N, 3, H, W]: RGB, less the mean, divided by the deviation, padded with zeros at the
+bottom and right. What a program needs to know of that, and the names of the classes, is in the file: as JSON under the
+key paddle_solo of an ONNX file's metadata, or in OUTPUT_metadata.json beside a model of Paddle.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from config.base import Config  # noqa: E402
+from config.errors import InputError  # noqa: E402
+from config.overrides import override  # noqa: E402
+from data.files import check_writable, write_whole  # noqa: E402
+from model import paddle  # noqa: E402
+from model.device import select_device  # noqa: E402
+from model.end_to_end import EndToEnd  # noqa: E402
+from tools.cli import Parser, add_weights_options, config_of, input_size, run  # noqa: E402
+from tools.engines import foreign_translator  # noqa: E402
+from tools.exported import IMAGES, METADATA, Metadata, Output  # noqa: E402
+from tools.graphs import write_graph  # noqa: E402
+from tools.predictor import network_source  # noqa: E402
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+EXPORT_PACKAGES = ("onnx", "onnxslim", "paddle2onnx")
+TRY = 128  # pixels of a side of the picture that the network is tried with where any size will do
+
+# What a graph gives, by the kind of a network or "instances"; {} stands for the number of each level.
+OUTPUTS = {
+    "instances": ("masks", "scores", "classes", "count"),
+    "solov2": ("scores", "kernels", "mask_feats"),
+    "solo": ("scores", "kernels", "mask_feats_{}"),
+    "decoupled_solo": ("scores", "mask_logits_{}"),
+}
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    add_weights_options(parser)
+    parser.add_argument("--format", choices=("onnx", "paddle"), default="onnx", help="what to write (default: onnx)")
+    parser.add_argument(
+        "--input-size",
+        type=input_size,
+        default=(),
+        metavar="HxW|dynamic",
+        help="the one size of padded pictures, one at a time, or dynamic for any (default: dynamic)",
+    )
+    parser.add_argument("--end-to-end", action="store_true", help="with Matrix NMS: the graph gives instances")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="the ONNX file, or what Paddle's files begin with"
+    )
+    args = parser.parse_args()
+    config = config_of(args)
+    is_onnx = args.format == "onnx"
+    if is_onnx != (args.output.suffix == ".onnx"):
+        raise InputError(f"--output {args.output}: ONNX files end with .onnx, and no others; see --format")
+    if is_onnx:
+        _check_packages()
+    config = override(config, [f"data.fixed_size={args.input_size}"])
+    check_writable(args.output)
+    select_device("cpu")
+    source = network_source(config, args.weights, overrides=args.overrides, untrained=args.untrained)
+    config = source.config.replace(data=replace(source.config.data, fixed_size=args.input_size))
+    network = source.build()
+    if args.end_to_end:
+        network = EndToEnd(network, config)
+        network.eval()
+    metadata = Metadata(config, source.classes, args.end_to_end, _outputs(network, config, args.end_to_end))
+    written = export(network, metadata, args.output, onnx=is_onnx)
+    print(f"wrote {' and '.join(map(str, written))}")
+    return 0
+
+
+def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bool) -> list[Path]:
+    """Write the files, and return them; the network must not be called afterwards. See `write_graph`."""
+    size = metadata.config.data.fixed_size
+    alone = 1 if size or metadata.end_to_end else None
+    images = paddle.static.InputSpec([alone, 3, *(size or (None, None))], "float32", IMAGES)
+    with tempfile.TemporaryDirectory() as folder:
+        stem = Path(folder) / "network"
+        try:
+            write_graph(network, [images], stem, portable=onnx)
+        except RuntimeError as error:
+            raise InputError(f"{metadata.config.name}: {error}; export it with --format paddle") from error
+        if onnx:
+            _finish_onnx(stem.with_suffix(".onnx"), metadata)
+        else:
+            stem.with_name(f"{stem.name}_metadata.json").write_text(metadata.to_json(), encoding="utf-8")
+        written = []
+        for file in sorted(Path(folder).iterdir()):
+            target = path if onnx else path.with_name(path.name + file.name.removeprefix(stem.name))
+            with write_whole(target) as temporary:
+                shutil.copyfile(file, temporary)
+            written.append(target)
+    return written
+
+
+def _check_packages() -> None:
+    if missing := [name for name in EXPORT_PACKAGES if importlib.util.find_spec(name) is None]:
+        raise InputError(f"--format onnx: needs {' and '.join(missing)}; pip install '.[export]'")
+    if reason := foreign_translator():
+        raise InputError(f"--format onnx: {reason}; install Paddle 3, or use --format paddle")
+
+
+@paddle.no_grad()
+def _outputs(network: paddle.nn.Layer, config: Config, end_to_end: bool) -> tuple[Output, ...]:
+    """What the network gives, which is tried; Paddle cannot run it any more once it is written."""
+    size = config.data.fixed_size
+    given = network(paddle.zeros([1, 3, *(size or (TRY, TRY))]))
+    levels = range(len(config.head.num_grids))
+    patterns = OUTPUTS["instances" if end_to_end else config.head.kind]
+    names = [pattern.format(level) for pattern in patterns for level in (levels if "{}" in pattern else (0,))]
+    return tuple(
+        Output(name, str(array.numpy().dtype), tuple(array.shape) if size else ())
+        for name, array in zip(names, given)
+    )
+
+
+def _finish_onnx(path: Path, metadata: Metadata) -> None:
+    """Simplify what paddle2onnx wrote, name its outputs, add the metadata, and check it."""
+    import onnx
+    import onnxslim
+
+    model = onnxslim.slim(onnx.load(path))
+    _rename_outputs(model, [output.name for output in metadata.outputs])
+    model.doc_string = f"{metadata.config.name}, written by Paddle {paddle.__version__}"
+    onnx.helper.set_model_props(model, {METADATA: metadata.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+
+
+def _rename_outputs(model: ModelProto, names: list[str]) -> None:
+    new = {value.name: name for value, name in zip(model.graph.output, names)}
+    for node in model.graph.node:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+    for value in (*model.graph.output, *model.graph.initializer, *model.graph.value_info):
+        value.name = new.get(value.name, value.name)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
