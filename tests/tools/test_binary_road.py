@@ -1,0 +1,124 @@
+"""From pictures to AP by files of bare numbers, with ONNX Runtime in the place of a board."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import eval as door
+from config.base import PROJECT
+from data.images import write_image
+from data.shapes import draw_scene, write_coco
+from tests import tiny
+from tests.exports import SIZE, call, exported, needs_onnx, of_kind
+from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
+from tools.exported import open_exported
+from tools.predictor import Predictor
+
+WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
+FIXED = "--input-size=352x352"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    """Some pictures of the kind that the small model knows."""
+    folder = tmp_path_factory.mktemp("shapes")
+    scenes = [draw_scene(rng=np.random.default_rng([5, i]), height=240 + 40 * (i % 3), width=320) for i in range(6)]
+    write_coco(scenes=scenes, output=folder)
+    return folder
+
+
+def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
+    """What the board's program does: bytes in, bytes out."""
+    outputs.mkdir()
+    session = open_exported(model)
+    index = json.loads((inputs / "index.json").read_text())
+    for picture in index["pictures"]:
+        images = np.fromfile(inputs / f"{picture['name']}.bin", index["input"]["dtype"])
+        found = session.run(None, {"images": images.reshape(index["input"]["shape"])})
+        for number, (value, array) in enumerate(zip(session.get_outputs(), found)):
+            array.tofile(outputs / names.format(picture=picture["name"], output=value.name, number=number))
+
+
+def average_precisions(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+\.\d+", text)]
+
+
+@needs_onnx
+@pytest.mark.parametrize("way", [(), ("--end-to-end",)])
+def test_ap_is_that_of_eval(tmp_path, shapes, way):
+    model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, *way, overrides=())
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    status, out, err = call(preprocess_inputs_to_bin.main, model, shapes / "images", "--output", inputs)
+    assert status == 0, err
+    assert "wrote 6 pictures" in out
+    on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
+    annotations = "--annotations", shapes / "annotations.json", "--pictures", shapes / "images"
+    results = tmp_path / "results.json"
+    status, out, err = call(postprocess_bin_outputs.main, inputs, outputs, "--json", results, *annotations)
+    assert status == 0, err
+    paths = f"val_path={shapes / 'annotations.json'}", f"val_pre_path={shapes / 'images'}"
+    rest = *(word for text in paths for word in ("-o", text)), "--output", tmp_path / "eval"
+    for options in (
+        ("--engine=onnx", model),
+        ("--engine=dynamic", f"--weights={WEIGHTS}", "-o", "data.fixed_size=352,352"),
+    ):
+        status, expected, err = call(door.main, *options, *rest)
+        assert status == 0, err
+        numbers = [average_precisions(text[text.index("\n") :]) for text in (out, expected)]
+        assert len(numbers[0]) == len(numbers[1]) >= 12 and numbers[0][0] > 20
+        np.testing.assert_allclose(*numbers, atol=0.1)  # percent
+    assert len(json.loads(results.read_text())) > 6
+
+
+@needs_onnx
+@pytest.mark.parametrize("kind", ["solo", "decoupled_solo"])
+def test_a_network_for_any_size_and_other_names(tmp_path, kind):
+    """The first output of a picture is called 0 and so on, as some boards' programs do."""
+    model = of_kind(kind)
+    write_image(tmp_path / "a.png", tiny.scene(0))
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    size = f"--input-size={SIZE[0]}x{SIZE[1]}"
+    assert call(preprocess_inputs_to_bin.main, model, tmp_path / "a.png", size, "--output", inputs)[0] == 0
+    (entry,) = json.loads((inputs / "index.json").read_text())["pictures"]
+    assert entry["original_size"] == [80, 120] and entry["resized"] == [64, 96] and entry["scale"] == 0.8
+    names = "{picture}_{number}.bin"
+    on_board(model, inputs, outputs, names)
+    results = tmp_path / "results.json"
+    status, _, err = call(postprocess_bin_outputs.main, inputs, outputs, "--json", results, "--names", names)
+    assert status == 0, err
+    overrides = *tiny.OVERRIDES, "nms.score_thr=0.02", f"head.kind={kind}", "data.fixed_size=64,96"
+    expected = Predictor(tiny.CONFIG, untrained=0, overrides=overrides, engine="dynamic")(tiny.scene(0))
+    rows = json.loads(results.read_text())
+    assert len(rows) == len(expected) > 0
+    np.testing.assert_allclose([row["score"] for row in rows], expected.scores, atol=1e-4)
+
+
+@needs_onnx
+def test_mistakes_are_one_line(tmp_path, shapes):
+    fixed, free = of_kind("solov2", f"--input-size={SIZE[0]}x{SIZE[1]}"), of_kind("solov2")
+    pictures, inputs = shapes / "images", tmp_path / "inputs"
+
+    def mistake(main, *arguments: object) -> str:
+        status, _, err = call(main, *arguments)
+        assert status == 2 and err.count("\n") == 1, err
+        return err
+
+    write = preprocess_inputs_to_bin.main
+    assert "choose one with --input-size" in mistake(write, free, pictures, "--output", inputs)
+    other = mistake(write, fixed, pictures, "--output", inputs, "--input-size=96x96")
+    assert "takes 64x96" in other
+    assert not list(inputs.glob("*.bin"))
+    assert call(write, fixed, pictures, "--output", inputs)[0] == 0
+    read, rest = postprocess_bin_outputs.main, ("--json", tmp_path / "found.json")
+    assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)
+    assert "000000_" in (missing := mistake(read, inputs, tmp_path, *rest)) and "see --names" in missing
+    on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
+    first = next((tmp_path / "outputs").glob("000000_*_scores.bin"))
+    first.write_bytes(first.read_bytes()[:-4])
+    assert "numbers of float32" in mistake(read, inputs, tmp_path / "outputs", *rest)
+    assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")

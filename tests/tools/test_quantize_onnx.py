@@ -1,0 +1,69 @@
+"""INT8: what computes in whole numbers, and that the network still finds what it found."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from config.base import PROJECT
+from data.shapes import draw_scene, write_coco
+from tests.exports import call, exported, needs_onnx
+from tools import quantize_onnx
+from tools.exported import exported_predictor
+
+WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
+
+
+@needs_onnx
+@pytest.mark.parametrize("options", [(), ("--all",)])
+def test_the_small_model_in_int8(tmp_path, options):
+    import onnx
+
+    model = exported("--config=20", f"--weights={WEIGHTS}", overrides=())
+    scenes = [draw_scene(rng=np.random.default_rng([6, i]), height=320, width=320) for i in range(8)]
+    write_coco(scenes=scenes, output=tmp_path)
+    pictures, annotations = tmp_path / "images", tmp_path / "annotations.json"
+    output = tmp_path / "int8.onnx"
+    status, out, err = call(
+        quantize_onnx.main, model, pictures, "--limit=4", "--output", output, *options,
+        "--annotations", annotations, "--pictures", pictures,
+    )  # fmt: skip
+    assert status == 0, err
+    before, after = (list(map(float, re.findall(r"\s(\d+\.\d+)", line))) for line in out.splitlines()[-2:])
+    assert after[0] < 0.5 * before[0]  # megabytes
+    assert before[2] > 20 and after[2] > 0.8 * before[2]  # mask AP
+    graphs = [onnx.load(path).graph for path in (model, output)]
+    convolutions = sum(node.op_type == "Conv" for node in graphs[0].node)
+    last = 0 if options else len(quantize_onnx.last_convolutions(onnx.load(model)))
+    assert f"{convolutions - last} convolutions in INT8, scales from 4 pictures" in out
+    assert (last == 0) == bool(options)
+    float_weights = {array.name for array in graphs[1].initializer if array.data_type == onnx.TensorProto.FLOAT}
+    in_float = [node for node in graphs[1].node if node.op_type == "Conv" and node.input[1] in float_weights]
+    assert len(in_float) == last
+    first, second = exported_predictor(model), exported_predictor(output)
+    assert first.classes == second.classes and second.config.name == "solov2_tiny_shapes"
+    ours, theirs = (predictor(scenes[0].image) for predictor in (first, second))
+    assert len(ours) > 0 and abs(len(ours) - len(theirs)) <= 2
+
+
+@needs_onnx
+def test_last_convolutions_are_those_without_one_behind_them():
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Conv", ["b", "w"], ["c"], name="left"),
+        helper.make_node("Conv", ["b", "w"], ["d"]),
+        helper.make_node("Sigmoid", ["d"], ["e"]),
+    ]
+    values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xwce"}
+    graph = helper.make_graph(nodes, "g", [values["x"], values["w"]], [values["c"], values["e"]])
+    assert sorted(quantize_onnx.last_convolutions(helper.make_model(graph))) == ["Conv_3", "left"]
+
+
+def test_pictures_are_spread_evenly():
+    assert quantize_onnx.spread(9, 3) == [0, 4, 8]
+    assert quantize_onnx.spread(3, 9) == [0, 1, 2]

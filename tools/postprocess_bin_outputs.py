@@ -1,0 +1,96 @@
+"""Make instances of what a board's program wrote: one file of bare numbers for each output of each picture.
+
+    python tools/postprocess_bin_outputs.py inputs outputs --json found.json
+    python tools/postprocess_bin_outputs.py inputs outputs --json found.json --annotations val.json --pictures val
+
+inputs is the folder that tools/preprocess_inputs_to_bin.py wrote; its index.json says what the numbers mean. With
+annotations the program prints AP, as eval.py does. It needs neither Paddle nor ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from tqdm import tqdm  # noqa: E402
+
+from config.errors import InputError, listed  # noqa: E402
+from data.coco import CocoData, read_complete  # noqa: E402
+from data.files import check_writable  # noqa: E402
+from tools.binary_files import Entry, read_index, read_outputs  # noqa: E402
+from tools.cli import Parser, fraction, run  # noqa: E402
+from tools.coco_evaluation import evaluate_coco, ground_truth, summary_table  # noqa: E402
+from tools.exported import finder  # noqa: E402
+from tools.folder_prediction import write_json  # noqa: E402
+from tools.prediction import EnginePredictor  # noqa: E402
+
+NAMES = "{picture}_{output}.bin"
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("inputs", metavar="INPUTS", type=Path, help="folder of tools/preprocess_inputs_to_bin.py")
+    parser.add_argument("outputs", metavar="OUTPUTS", type=Path, help="folder of the files that the board wrote")
+    parser.add_argument(
+        "--names",
+        default=NAMES,
+        metavar="PATTERN",
+        help="how they are called, of {picture}, {output} and {number}, the output's place from 0 on "
+        f"(default: {NAMES})".replace("%", "%%"),
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, required=True, help="write what was found as COCO results")
+    parser.add_argument(
+        "--score", type=fraction, help="leave out instances below it (default: the config's; 0 with annotations)"
+    )
+    parser.add_argument("--annotations", metavar="FILE", type=Path, help="print AP on these annotations")
+    parser.add_argument("--pictures", metavar="DIR", type=Path, help="with --annotations: the folder of their pictures")
+    args = parser.parse_args()
+    if bool(args.annotations) != bool(args.pictures):
+        parser.error("--annotations and --pictures: give both or none")
+    check_writable(args.json)
+    metadata, entries = read_index(args.inputs)
+    config = metadata.config
+    score = args.score
+    if score is None:
+        score = (config.eval_cfg if args.annotations else config.test_cfg).score
+    found = ids = None
+    if args.annotations:
+        found = read_complete(args.annotations.resolve(), args.pictures.resolve(), metadata.classes, args.inputs)
+        ids = _image_ids(found, entries, args.inputs)
+    predictor = EnginePredictor(
+        config, metadata.classes, None, score=score, engine_name="none", find=finder(metadata)
+    )
+    rows = []
+    for number, entry in enumerate(tqdm(entries, unit="picture", disable=None), start=1):
+        raw = read_outputs(args.outputs, args.names, entry, metadata.outputs)
+        instances = predictor.instances(raw, 0, resized=entry.resized, original=entry.original_size)
+        own = instances.to_coco(ids[entry.path] if ids else number)
+        rows += [{**row, "file_name": entry.path} for row in own]
+    write_json(args.json, rows)
+    print(f"{len(entries)} pictures, {len(rows)} instances of score {score:g} or more in {args.json}")
+    if found:
+        truth = ground_truth(found)
+        print(summary_table(evaluate_coco(truth, rows, truth.image_ids)))
+    return 0
+
+
+def _image_ids(found: CocoData, entries: Sequence[Entry], folder: Path) -> dict[str, int]:
+    """The image id of each picture by its path.
+
+    Raises InputError where annotated pictures are not in the folder, or others are.
+    """
+    ids = {str(record.path.resolve()): record.image_id for record in found.records}
+    missing = sorted(ids.keys() - {entry.path for entry in entries})
+    foreign = [entry.path for entry in entries if entry.path not in ids]
+    if missing or foreign:
+        what = f"lacks the annotated {listed(missing)}" if missing else f"has {listed(foreign)} without annotations"
+        raise InputError(f"{folder}: {what}; AP would be that of another data set")
+    return ids
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

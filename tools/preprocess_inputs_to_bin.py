@@ -1,0 +1,91 @@
+"""Write pictures as a board's program reads them: one file of bare float32 each, [1, 3, H, W], and an index.
+
+    python tools/export.py --config=20 --input-size 352x352 --output shapes.onnx
+    python tools/preprocess_inputs_to_bin.py shapes.onnx photos --output inputs
+    ... the board makes outputs/000000_a_scores.bin and so on of inputs/000000_a.bin ...
+    python tools/postprocess_bin_outputs.py inputs outputs --json found.json
+
+Each picture is scaled to fit into one size, normalised, and padded with zeros at the bottom and right. index.json says
+where it lies in that, and what the network's outputs mean; names, types and shapes of these stand there too. A network
+that was exported for pictures of any size needs --input-size, and ONNX Runtime runs it once for the shapes.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from config.errors import InputError  # noqa: E402
+from config.overrides import override  # noqa: E402
+from data.files import check_writable  # noqa: E402
+from data.images import find_images, read_image  # noqa: E402
+from data.preprocess import pad_to_batch, preprocess  # noqa: E402
+from tools.binary_files import INDEX, Entry, write_array, write_index  # noqa: E402
+from tools.cli import Parser, input_size, run  # noqa: E402
+from tools.exported import IMAGES, Metadata, metadata_of, open_exported, read_metadata  # noqa: E402
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help="ONNX file of tools/export.py, or NAME_metadata.json beside Paddle's"
+    )
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, globs")
+    parser.add_argument(
+        "--input-size", type=input_size, default=(), metavar="HxW", help="of padded pictures (default: the model's)"
+    )
+    parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder for the files")
+    args = parser.parse_args()
+    check_writable(args.output / INDEX)
+    paths = find_images(args.pictures)
+    metadata = _of_size(args.model, args.input_size)
+    entries = [_write(path, number, metadata, args.output) for number, path in enumerate(tqdm(paths, disable=None))]
+    write_index(args.output, metadata, entries)
+    print(f"wrote {len(entries)} pictures and {INDEX} into {args.output}")
+    return 0
+
+
+def _of_size(model: Path, size: tuple[int, ...]) -> Metadata:
+    """What a network's file says, with the shapes of its outputs for pictures of this size."""
+    if model.suffix == ".json":
+        try:
+            metadata, session = metadata_of(model.read_text(encoding="utf-8"), model), None
+        except OSError as error:
+            raise InputError(f"{model}: cannot be read ({error.strerror})") from None
+    else:
+        session = open_exported(model)
+        metadata = read_metadata(session, model)
+    own = metadata.config.data.fixed_size
+    if own:
+        if size not in ((), own):
+            raise InputError(f"--input-size {size[0]}x{size[1]}: {model} takes {own[0]}x{own[1]}; export it again")
+        return metadata
+    if not size:
+        raise InputError(f"{model}: takes pictures of any size; choose one with --input-size, such as 480x640")
+    if session is None:
+        raise InputError(f"{model}: is of a network for any size, whose shapes it cannot say; export it with one")
+    config = override(metadata.config, [f"data.fixed_size={size}"])
+    names = [output.name for output in metadata.outputs]
+    arrays = session.run(names, {IMAGES: np.zeros((1, 3, *size), np.float32)})
+    outputs = [replace(output, shape=array.shape) for output, array in zip(metadata.outputs, arrays)]
+    return replace(metadata, config=config, outputs=tuple(outputs))
+
+
+def _write(path: Path, number: int, metadata: Metadata, folder: Path) -> Entry:
+    data = metadata.config.data
+    image = read_image(path)
+    picture = preprocess(image, data)
+    name = f"{number:06d}_{path.stem}"
+    write_array(folder / f"{name}.bin", pad_to_batch([picture], data.size_divisor, data.fixed_size))
+    return Entry(name, str(path.resolve()), image.shape[:2], picture.shape[:2])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

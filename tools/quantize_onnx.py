@@ -1,0 +1,164 @@
+"""Make an INT8 network of an exported one, and say what that costs: AP, size and speed of both.
+
+    python tools/export.py --config=20 --output shapes.onnx
+    python tools/quantize_onnx.py shapes.onnx datasets/shapes/train/images --limit 100 --output shapes_int8.onnx \\
+        --annotations datasets/shapes/val/annotations.json --pictures datasets/shapes/val/images
+
+ONNX Runtime runs the network on the pictures, which are to resemble those that it is for and need no annotations, and
+chooses scales by the largest and smallest values that it sees. Convolutions then compute in whole numbers, with a scale
+for each channel of their weights; all else stays float32: above all the comparison of neighbouring cells, which would
+find many of them equal, norms, and deformable convolutions. So do, unless --all is given, the last convolutions: those
+behind which there is no other. The file is used as any other of tools/export.py.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from config.errors import InputError  # noqa: E402
+from data.coco import CocoData, read_complete  # noqa: E402
+from data.coco_pictures import read_record_image  # noqa: E402
+from data.files import check_writable, write_whole  # noqa: E402
+from data.images import find_images, read_image  # noqa: E402
+from tools.cli import Parser, columns, positive_number, run  # noqa: E402
+from tools.coco_evaluation import ground_truth, mask_precision  # noqa: E402
+from tools.exported import IMAGES, exported_predictor  # noqa: E402
+from tools.prediction import EnginePredictor  # noqa: E402
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+TIMED = 20  # pictures
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="file of tools/export.py")
+    parser.add_argument("folder", metavar="PICTURES", nargs="+", help="to choose scales by: files, folders, globs")
+    parser.add_argument("--limit", type=positive_number, metavar="N", help="take N of them, evenly spread")
+    parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the INT8 network")
+    parser.add_argument("--all", action="store_true", help="the last convolutions too")
+    parser.add_argument("--annotations", metavar="FILE", type=Path, help="say the mask AP on these annotations")
+    parser.add_argument("--pictures", metavar="DIR", type=Path, help="with --annotations: the folder of their pictures")
+    args = parser.parse_args()
+    if bool(args.annotations) != bool(args.pictures):
+        parser.error("--annotations and --pictures: give both or none")
+    if importlib.util.find_spec("onnx") is None:
+        raise InputError("the package onnx, by which networks are quantized, is not installed; pip install '.[export]'")
+    check_writable(args.output)
+    before = exported_predictor(args.model, score=0.0)
+    paths = find_images(args.folder)
+    paths = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
+    found = args.annotations and read_complete(
+        args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model
+    )
+    quantized = quantize(args.model, before, paths, args.output, keep_last=not args.all)
+    networks = {args.model: before, args.output: exported_predictor(args.output, score=0.0)}
+    seconds = _seconds(list(networks.values()), paths[:TIMED])
+    rows = [["", "MB", "ms a picture", *(["mask AP", "AP50"] if found else [])]]
+    for (path, predictor), median in zip(networks.items(), seconds):
+        figures = [f"{path.stat().st_size / 1e6:.2f}", f"{median * 1000:.1f}"]
+        if found:
+            summary = _summary(predictor, found)
+            figures += [f"{summary[name] * 100:.2f}" for name in ("AP", "AP50")]
+        rows.append([str(path), *figures])
+    print(f"{quantized} convolutions in INT8, scales from {len(paths)} pictures")
+    print(columns(rows))
+    return 0
+
+
+def spread(count: int, limit: int) -> list[int]:
+    """At most `limit` of `count` places, evenly spread."""
+    return np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()
+
+
+def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], output: Path, *, keep_last: bool) -> int:
+    """Write the INT8 network; returns how many convolutions are in INT8. keep_last: the last ones stay float32."""
+    import onnx
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self) -> None:
+            self.paths = iter(tqdm(paths, unit="picture", desc="calibration", disable=None))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            path = next(self.paths, None)
+            return None if path is None else {IMAGES: predictor.padded([predictor.prepare(read_image(path))])}
+
+    graph = onnx.load(model)
+    kept = last_convolutions(graph) if keep_last else []
+    quantized = sum(node.op_type == "Conv" for node in graph.graph.node) - len(kept)
+    with tempfile.TemporaryDirectory() as folder, write_whole(output) as temporary:
+        named = Path(folder) / "named.onnx"
+        onnx.save(graph, named)
+        quantization.quantize_static(
+            named,
+            temporary,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            nodes_to_exclude=kept,
+        )
+        result = onnx.load(temporary)
+        del result.metadata_props[:]
+        result.metadata_props.extend(graph.metadata_props)
+        onnx.save(result, temporary)
+    return quantized
+
+
+def last_convolutions(model: ModelProto) -> list[str]:
+    """Names of the convolutions behind which there is no other; nodes without a name get one."""
+    feeds_convolution = set()  # names of arrays of which some convolution is made
+    last = []
+    for number, node in reversed(list(enumerate(model.graph.node))):  # each stands behind what it is made of
+        is_convolution = node.op_type in ("Conv", "DeformConv")
+        node.name = node.name or f"{node.op_type}_{number}"
+        before_another = any(name in feeds_convolution for name in node.output)
+        if node.op_type == "Conv" and not before_another:
+            last.append(node.name)
+        if is_convolution or before_another:
+            feeds_convolution.update(node.input)
+    return last
+
+
+def _seconds(predictors: Sequence[EnginePredictor], paths: Sequence[Path]) -> list[float]:
+    """Median of the network's time for a picture, in turn, so that what else the machine does disturbs all alike."""
+    seconds = [[] for _ in predictors]
+    for path in paths:
+        image = read_image(path)
+        for predictor, own in zip(predictors, seconds):
+            batch = predictor.padded([predictor.prepare(image)])
+            predictor.engine(batch)
+            start = time.perf_counter()
+            predictor.engine(batch)
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own) for own in seconds]
+
+
+def _summary(predictor: EnginePredictor, found: CocoData) -> dict[str, float]:
+    pictures = (read_record_image(record) for record in tqdm(found.records, unit="picture", disable=None))
+    rows = [
+        row
+        for record, instances in zip(found.records, predictor.stream(pictures))
+        for row in instances.to_coco(record.image_id)
+    ]
+    truth = ground_truth(found)
+    return mask_precision(truth, rows, truth.image_ids).summary
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
