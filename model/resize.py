@@ -28,7 +28,8 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = shape_of(x)[2:]
     rows, columns = matrix(height, size[0]), matrix(width, size[1])
     maps = x.flatten(stop_axis=1)  # three axes, because Paddle 3.3 multiplies a convolution's four wrongly on oneDNN
-    resized = paddle.matmul(paddle.matmul(rows, maps), columns, transpose_y=True)
+    # Not by transpose_y, with which Paddle 3.3's inference library is wrong on oneDNN for maps that are one pixel wide.
+    resized = paddle.matmul(paddle.matmul(rows, maps), columns.t())
     return resized.reshape([-1, x.shape[1], *size])
 
 

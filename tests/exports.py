@@ -74,7 +74,9 @@ def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = O
     """The file that tools/export.py writes for the tiny network, with these options besides."""
     path = Path(mkdtemp(prefix="exports")) / ("network.onnx" if format == "onnx" else "network")
     changes = [word for text in overrides for word in ("-o", text)]
-    rest = "--untrained=0", f"--format={format}", f"--output={path}", *options
+    rest = f"--format={format}", f"--output={path}", *options
+    if not any(option.startswith("--weights") for option in options):
+        rest = "--untrained=0", *rest
     status, out, err = call(export.main, f"--config={tiny.CONFIG}", *changes, *rest)
     assert status == 0, err
     assert str(path) in out

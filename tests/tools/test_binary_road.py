@@ -89,7 +89,8 @@ def test_a_network_for_any_size_and_other_names(tmp_path, kind):
     names = "{picture}_{number}.bin"
     on_board(model, inputs, outputs, names)
     results = tmp_path / "results.json"
-    status, _, err = call(postprocess_bin_outputs.main, inputs, outputs, "--json", results, "--names", names)
+    rest = "--json", results, "--names", names, "--score=0"
+    status, _, err = call(postprocess_bin_outputs.main, inputs, outputs, *rest)
     assert status == 0, err
     overrides = *tiny.OVERRIDES, "nms.score_thr=0.02", f"head.kind={kind}", "data.fixed_size=64,96"
     expected = Predictor(tiny.CONFIG, untrained=0, overrides=overrides, engine="dynamic")(tiny.scene(0))
