@@ -8,16 +8,18 @@ from typing import Callable
 import paddle
 
 from config.base import Config, HeadConfig, NMSConfig
+from model.centermask2 import CenterMask2
 from model.decoupled_solo import DecoupledSOLO
 from model.grid_network import GridNetwork, Raw
 from model.head.decode import Decoded, decode_picture
 from model.solo import SOLO
 from model.solov2 import SOLOv2
 
-NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO}  # by `head.kind`
+# By `head.kind`.
+NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO, "centermask2": CenterMask2}
 
 
-def build_model(config: Config) -> GridNetwork:
+def build_model(config: Config) -> GridNetwork | CenterMask2:
     """The network of a config with freshly initialised weights, drawn from Paddle's generator (`paddle.seed`)."""
     return NETWORKS[config.head.kind](config)
 
@@ -26,7 +28,7 @@ def build_model(config: Config) -> GridNetwork:
 def decode(
     raw: Raw, index: int, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map
 ) -> Decoded:
-    """The instances of picture `index` of a batch; parallel: `map`, or that of a pool of threads."""
+    """The instances that a GridNetwork found in picture `index`; parallel: `map`, or that of a pool of threads."""
     scores, *of_masks = raw
     masks = NETWORKS[head.kind].cell_masks(of_masks, index, head)
     return decode_picture(scores[index], masks, head, nms, parallel)
