@@ -7,6 +7,11 @@ from dataclasses import dataclass
 BOX_STRIDES = (8, 16, 32, 64, 128)  # pixels of the input between two locations of P3 to P7, in CenterMask2
 
 
+def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Height and width of the maps P3 to P7 of an input of this size."""
+    return tuple((-(-height // stride), -(-width // stride)) for stride in BOX_STRIDES)
+
+
 @dataclass(frozen=True)
 class BackboneConfig:
     """ResNet or ResNeXt (He et al. 2015, Xie et al. 2016), in the variants `b` and `d` of He et al. 2018, or VoVNetV2

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from config.base import DataConfig
 
@@ -13,11 +14,13 @@ from config.base import DataConfig
 def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """uint8 [H, W, 3] RGB to float32 [h, w, 3], resized and normalised, not yet padded.
 
-    Sizes and sampling are those of mmcv (the original SOLO) or of PaddleDetection, as the config's fields say.
+    Sizes and sampling are those of mmcv (the original SOLO), PaddleDetection or detectron2, as the config's fields say.
     """
     if config.normalize_first:
-        return resize_image(normalize(image, config), config)
-    return normalize(resize_image(image, config), config)
+        made = resize_image(normalize(image, config), config)
+    else:
+        made = normalize(resize_image(image, config), config)
+    return made[..., ::-1] if config.bgr else made
 
 
 def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -47,11 +50,14 @@ def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int) -> np.ndarray:
 
 
 def normalized_batch(images: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
-    """`pad_to_batch` of `normalize`d pictures, uint8 [h, w, 3], with each value written only once."""
+    """`pad_to_batch` of uint8 [h, w, 3] pictures in RGB, `normalize`d and with the config's first colour first.
+
+    Each value is written only once.
+    """
     tables = [np.ascontiguousarray(table) for table in _normalized_bytes(config).T]
     batch = _empty_batch(images, config.size_divisor)
     for padded, image in zip(batch, images):
-        for plane, channel, table in zip(padded, cv2.split(image), tables):
+        for plane, channel, table in zip(padded[::-1] if config.bgr else padded, cv2.split(image), tables):
             cv2.LUT(channel, table, dst=plane[: image.shape[0], : image.shape[1]])
     return batch
 
@@ -73,13 +79,18 @@ def resized_size(height: int, width: int, *, short_side: int, long_side: int) ->
 
 
 def resize_image(image: np.ndarray, config: DataConfig) -> np.ndarray:
-    """Scale a picture, uint8 or float32 [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3]."""
+    """Scale a picture, [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3] of the same type.
+
+    It is uint8, or float32 where the config does not resize by Pillow.
+    """
     height, width = image.shape[:2]
     factor = _resize_factor(height, width, config.short_side, config.long_side)
     if config.resize_by == "factor" and min(height, width) * factor >= 1:
         # The sizes differ at most by rounding; what differs is where a target pixel looks for its value.
         return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
     size = resized_size(height, width, short_side=config.short_side, long_side=config.long_side)
+    if config.resize_by == "pillow":
+        return np.asarray(Image.fromarray(image).resize(size[::-1], Image.BILINEAR))
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
 
 

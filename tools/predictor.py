@@ -19,6 +19,7 @@ from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
+from model.centermask2 import Detected, detect
 from model.device import select_device
 from model.grid_network import Raw
 from model.networks import build_model
@@ -45,7 +46,7 @@ class Predicted(NamedTuple):
     """Raw predictions of a batch, which picture of it, and the item that the picture came from."""
 
     origin: object
-    raw: Raw | None  # None where there was no picture
+    raw: Raw | list[Detected] | None  # None where there was no picture
     index: int
 
 
@@ -141,17 +142,20 @@ class Predictor:
             raise InputError(f"a picture of dtype {image.dtype} and shape {image.shape}; give uint8 [H, W, 3] RGB")
         return Prepared(input=preprocess(image, self.config.data), original_size=image.shape[:2])
 
-    def run(self, batch: Sequence[Prepared]) -> Raw:
-        """The network on a batch; the tensors stay on its device. Returns when they are there."""
+    def run(self, batch: Sequence[Prepared]) -> Raw | list[Detected]:
+        """The network on a batch; tensors stay on its device. Returns when they are there."""
         images = pad_to_batch([prepared.input for prepared in batch], self.config.data.size_divisor)
-        return self.engine(images)
+        raw = self.engine(images)
+        if self.engine.rois is None:
+            return raw
+        return detect(raw, [prepared.input.shape[:2] for prepared in batch], self.config, self.engine.rois)
 
     def warm_up(self) -> None:
         """Run everything once on a small empty picture, so that what is timed afterwards has no first-time costs."""
         prepared = self.prepare(np.zeros((64, 64, 3), np.uint8))
         self.finish(self.run([prepared]), 0, prepared)
 
-    def finish(self, raw: Raw, index: int, prepared: Prepared) -> Instances:
+    def finish(self, raw: Raw | list[Detected], index: int, prepared: Prepared) -> Instances:
         """Decode picture `index` of a batch."""
         found = find(
             raw,
@@ -164,7 +168,13 @@ class Predictor:
         )
         classes = self.classes
         return Instances.from_windows(
-            prepared.original_size, found.windows, found.scores, found.classes, classes.names, classes.ids
+            prepared.original_size,
+            found.windows,
+            found.scores,
+            found.classes,
+            classes.names,
+            classes.ids,
+            found.detected,
         )
 
     def run_batches(
@@ -246,6 +256,9 @@ def untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
     paddle.seed(seed)
     network = build_model(config)
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+    if config.head.kind == "centermask2":  # boxes of some strides, and masks that may be right
+        for layer, bias in ((network.head.box_pred, 3.0), (network.roi_head.iou_head.pred, 1.0)):
+            layer.bias.set_value(paddle.full_like(layer.bias, bias))
     # SOLO's masks begin far below the threshold; the product of two probabilities needs more than a half of each.
     for name, bias in (("mask_preds", 0.0), ("x_preds", 1.0), ("y_preds", 1.0)):
         for layer in getattr(network.head, name, ()):

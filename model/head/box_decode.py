@@ -26,15 +26,6 @@ class Boxes(NamedTuple):
         return Boxes(*(part[kept] for part in self))
 
 
-def level_sizes(first: Size) -> list[Size]:
-    """Height and width of the maps P3 to P7, given those of P3, which halve evenly down to P5."""
-    height, width = first
-    sizes = [(height >> level, width >> level) for level in range(3)]
-    for _ in BOX_STRIDES[3:]:
-        sizes.append(tuple(-(-side // 2) for side in sizes[-1]))
-    return sizes
-
-
 @lru_cache(maxsize=8)
 def locations(sizes: Sequence[Size]) -> tuple[np.ndarray, np.ndarray]:
     """Where the locations of all levels are, float32 [locations, 2], x before y; their strides, float32 [locations].
@@ -80,7 +71,7 @@ def candidates(
     kept = np.concatenate(kept)
     kept = kept[np.argsort(-products[kept], kind="stable")]
     rows, classes, products = rows[kept], classes[kept], products[kept]
-    places, strides = locations(tuple(sizes))
+    places, strides = locations(sizes)
     reach = distances[rows] * strides[rows, None]
     boxes = np.concatenate([places[rows] - reach[:, :2], places[rows] + reach[:, 2:]], axis=1)
     return Boxes(boxes, np.sqrt(products), classes)
