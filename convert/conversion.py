@@ -52,9 +52,11 @@ class NameTable:
                 ours = re.sub(pattern, replacement, ours)
             if ours in renamed:
                 raise InputError(f"{name} and {renamed[ours][0]} mean the same parameter; keep one of them in the file")
-            turned = any(re.search(pattern, ours) for pattern in self.transposed)
-            renamed[ours] = (name, array.T if turned else array)
+            renamed[ours] = (name, array.T if self.is_transposed(ours) else array)
         return renamed
+
+    def is_transposed(self, ours: str) -> bool:
+        return any(re.search(pattern, ours) for pattern in self.transposed)
 
 
 def fill(wanted: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tuple[dict[str, np.ndarray], NameTable]:

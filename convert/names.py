@@ -104,8 +104,8 @@ CENTERMASK2 = NameTable(
 
 VOVNET = NameTable(
     program="VoVNet's classifier",
-    renames=((r"^(module\.)?(backbone\.bottom_up\.)?", "backbone."), *_VOVNET),
-    ignored=(_TORCH_COUNTER, r"^(module\.)?(classifier|fc|linear)\."),
+    renames=((r"^(backbone\.bottom_up\.)?", "backbone."), *_VOVNET),
+    ignored=(_TORCH_COUNTER, r"^(classifier|fc|linear)\."),
 )
 
 # Paddle's programs: res4c is the third block of the third stage; in ResNet-101 it is called res4b2.

@@ -79,10 +79,10 @@ def generalized_iou(found: Tensor, wanted: Tensor) -> Tensor:
     As in the original program the IoU is (intersection + 1) / (union + 1) in square strides, and the share of the
     smallest box around both that neither covers is taken off it.
     """
-    shared, around = (
-        (sides[:, :2] + sides[:, 2:]).prod(axis=1)
-        for sides in (paddle.minimum(found, wanted), paddle.maximum(found, wanted))
+    boxes = paddle.minimum(found, wanted), paddle.maximum(found, wanted), found, wanted
+    shared, around, area, wanted_area = (
+        (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])  # not `prod`, whose gradient divides by its factors
+        for sides in boxes
     )
-    area, wanted_area = ((sides[:, :2] + sides[:, 2:]).prod(axis=1) for sides in (found, wanted))
     union = area + wanted_area - shared
     return (shared + 1) / (union + 1) - (around - union) / around
