@@ -48,7 +48,7 @@ def _check_levels(config: Config) -> None:
     """Raises InputError where a level has no stride or no range."""
     levels, of_what = len(config.head.num_grids), "head.num_grids"
     counts = [("head.strides", config.head.strides, levels)]
-    if config.head.kind == "centermask2":
+    if config.head.finds_boxes:
         levels, of_what, counts = len(BOX_STRIDES), "CenterMask2", []
     for path, values, count in (*counts, ("target.scale_ranges", config.target.scale_ranges, 2 * levels)):
         if len(values) != count:

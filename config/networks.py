@@ -86,6 +86,11 @@ class HeadConfig:
     drop_block: bool = False  # DropBlock before the two predictions in training (PaddleDetection's enhanced model)
 
     @property
+    def finds_boxes(self) -> bool:
+        """Whether an instance is found as a box, with a mask made in it, and not as a cell of a grid."""
+        return self.kind == "centermask2"
+
+    @property
     def mask_strides(self) -> tuple[int, ...]:
         """How many pixels of the input a side of one pixel of a mask has that a level learns."""
         return ((4, 4, 4, 4, 4) if self.kind == "solov2" else (4, 4, 8, 16, 16))[: len(self.num_grids)]

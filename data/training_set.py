@@ -87,7 +87,7 @@ class TrainingSet:
 def targets_of(sample: Sample, config: Config, *, size: tuple[int, int]) -> GridTargets | BoxTargets:
     """What a picture teaches a network of this kind; size: height and width of the padded batch."""
     annotations = sample.gt_masks, sample.gt_boxes, sample.gt_classes
-    if config.head.kind == "centermask2":
+    if config.head.finds_boxes:
         return box_targets(*annotations, picture=sample.image.shape[:2], size=size, config=config.target)
     return grid_targets(*annotations, size=size, head=config.head, config=config.target)
 

@@ -119,7 +119,6 @@ def compiled_engine(
     neighbours that are equal in few bits points-NMS would keep both.
     """
     sections = (config.backbone, config.neck, config.mask_feat_head, config.head, config.roi, config.num_classes)
-    has_rois = config.head.kind == "centermask2"
     portable, apart = name in PACKAGES, precision != "fp32"
     versions = paddle.__version__, importlib.metadata.version("paddle2onnx") if portable else ""
     key = key_of((portable, apart, versions, sections, facts), weights)
@@ -135,7 +134,7 @@ def compiled_engine(
             write_graph(_Scores(network), [_map_specs(config)], folder / SCORES, portable=portable)
         else:
             write_graph(network, [images], folder / NETWORK, portable=portable)
-        if has_rois:
+        if config.head.finds_boxes:
             write_graph(network.roi_head, _roi_specs(config), folder / ROIS, portable=portable)
         made.append(time.perf_counter() - start)
 
@@ -144,7 +143,7 @@ def compiled_engine(
         print(f"... {made[0]:.0f} s; it is kept in {folder}", file=sys.stderr, flush=True)
     load = GRAPHS[name]
     rois = None
-    if has_rois:
+    if config.head.finds_boxes:
         masks = load(folder / ROIS, precision)
         rois = lambda features, classes: tuple(masks([features.numpy(), classes]))  # noqa: E731
     if not apart:
@@ -187,7 +186,7 @@ class _Scores(nn.Layer):
 def _map_specs(config: Config) -> list[InputSpec]:
     """Of what scores are made of, as the network's trunk returns it."""
     sides = config.head.num_grids
-    if config.head.kind == "centermask2":
+    if config.head.finds_boxes:
         sides = [None] * 2 * len(BOX_STRIDES)  # of both towers
     channels = config.head.channels
     return [InputSpec([None, channels, side, side], "float32", f"level{i}") for i, side in enumerate(sides)]

@@ -40,7 +40,7 @@ def find(
     resized: height and width of the picture within the padded input; original: of the picture itself. parallel: `map`,
     or that of a pool of threads.
     """
-    if config.head.kind == "centermask2":
+    if config.head.finds_boxes:
         return _in_boxes(
             raw[index], score, resized=resized, original=original, threshold=config.nms.mask_thr, parallel=parallel
         )

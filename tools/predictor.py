@@ -256,7 +256,7 @@ def untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
     paddle.seed(seed)
     network = build_model(config)
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
-    if config.head.kind == "centermask2":  # boxes of some strides, and masks that may be right
+    if config.head.finds_boxes:  # boxes of some strides, and masks that may be right
         for layer, bias in ((network.head.box_pred, 3.0), (network.roi_head.iou_head.pred, 1.0)):
             layer.bias.set_value(paddle.full_like(layer.bias, bias))
     # SOLO's masks begin far below the threshold; the product of two probabilities needs more than a half of each.

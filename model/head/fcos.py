@@ -43,7 +43,9 @@ class FCOSHead(nn.Layer):
     def predictions(self, maps: Sequence[Tensor]) -> LocationPredictions:
         """From what `towers` returned."""
         for_cate, for_box = maps[: len(BOX_STRIDES)], maps[len(BOX_STRIDES) :]
-        distances = [F.relu(self.box_pred(level) * scale) for level, scale in zip(for_box, self.scales)]
+        # Reshaped, because to a static graph a parameter as it stands is no operand of a product.
+        scales = [scale.reshape([1, 1, 1, 1]) for scale in self.scales]
+        distances = [F.relu(self.box_pred(level) * scale) for level, scale in zip(for_box, scales)]
         return LocationPredictions(
             cells_in_rows([self.cate_pred(level) for level in for_cate]),
             cells_in_rows([self.centre_pred(level) for level in for_box]).squeeze(2),
