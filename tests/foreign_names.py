@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 Names = dict[str, str]
 
 _BACKBONE = r"^(backbone\..*)"
@@ -135,6 +137,12 @@ def centermask2(ours: Collection[str]) -> Names:
         (r"^roi_head\.mask_head\.pred", "roi_heads.mask_head.predictor"),
         (r"^roi_head\.", "roi_heads."),
     )
+
+
+def stored(ours: str, array: np.ndarray) -> np.ndarray:
+    """A parameter of ours as it stands in a file: torch's fully connected layers have (out, in)."""
+    is_linear = re.search(r"\.iou_head\.(fcs\.\d|pred)\.weight$", ours)
+    return np.ascontiguousarray(array.T) if is_linear else array
 
 
 def vovnet(ours: Collection[str]) -> Names:

@@ -65,11 +65,14 @@ def _in_boxes(
     threshold: float,
     parallel: Callable[..., Iterable],
 ) -> Findings:
-    """The score of an instance is that of its box times the estimated IoU of its mask; the order is that of boxes."""
+    """The score of an instance is that of its box times the estimated IoU of its mask; the order is that of boxes.
+
+    An estimate may be below 0, which is no reason to lose the box where all instances are asked for.
+    """
     scales = np.float32([original[1] / resized[1], original[0] / resized[0]] * 2)
     boxes = np.clip(found.boxes.boxes * scales, 0, np.float32([original[1], original[0]] * 2))
     scores = found.boxes.scores * found.overlaps
-    shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (scores >= score)
+    shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (np.maximum(scores, 0) >= score)
     windows = masks_in_boxes(
         found.masks[shown], boxes[shown], original=original, threshold=threshold, parallel=parallel
     )

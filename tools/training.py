@@ -26,7 +26,6 @@ from tools.run_log import LOG
 from tools.trainer import Trainer
 from tools.training_state import BEST, load_state, newer_states, newest_state
 
-
 BACKBONE_SCRIPTS = {"resnet": "torchvision2paddle.py", "vovnet": "vovnet2paddle.py"}  # by `backbone.kind`
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +85,6 @@ class Published:
 PPDET_2_ALIASES = {"solov2_head.solo_cate.bias": (80,), "mask_head.conv_pred.norm.bias": (128,)}
 NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11, 31)}
 VOVNET39 = backbone_shapes(load_config(30).backbone)
-LINEAR = re.compile(r"\.iou_head\.(fcs\.\d|pred)\.weight$")  # the file has (out, in)
 PUBLISHED = (
     Published(
         "solo2paddle",
@@ -232,10 +230,8 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
 def test_published_file(published, project, tmp_path):
     source = tmp_path / published.file
     arrays = published.arrays()
-    theirs = {
-        foreign: np.ascontiguousarray(arrays[ours].T) if LINEAR.search(ours) else arrays[ours]
-        for ours, foreign in published.names(published.shapes).items()
-    }
+    names = published.names(published.shapes).items()
+    theirs = {foreign: foreign_names.stored(ours, arrays[ours]) for ours, foreign in names}
     published.write(source, {**theirs, **{name: drawn(name, shape) for name, shape in published.extra.items()}})
 
     done = run(project, published.script, source, *published.options)

@@ -71,7 +71,7 @@ def computed(request, network):
     config = load_config(NUMBER, [f"data.short_side={short}", f"data.long_side={long}"])
     network.eval()
     classes = ClassList(tuple(map(str, range(80))), tuple(range(1, 81)))
-    predictor = Predictor.around(network, config, classes, score=-1.0)  # estimates of random weights may be below 0
+    predictor = Predictor.around(network, config, classes, score=0.0)
     prepared = predictor.prepare(picture())
     batch = pad_to_batch([prepared.input], config.data.size_divisor)
     stages = {"input": batch}
