@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Published
+from config.base import CENTERMASK2_ZOO, Cost, Published
 from config.centermask2_v39_ese_fpn_ms_3x import CenterMask2V39
 
 
@@ -14,6 +14,7 @@ class CenterMask2LiteV39(CenterMask2V39):
 
     number = 31
     published = (Published(36.7, CENTERMASK2_ZOO, "convert/centermask2paddle.py"),)
+    cost = Cost(35.1, 167.8)
     neck = replace(CenterMask2V39.neck, out_channels=128)
     head = replace(CenterMask2V39.head, channels=128, stacked_convs=2)
     roi = replace(CenterMask2V39.roi, mask_channels=128, mask_convs=2, iou_channels=128, iou_convs=2)

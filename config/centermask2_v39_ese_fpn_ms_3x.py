@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Config, Published
+from config.base import CENTERMASK2_ZOO, Config, Cost, Published
 
 
 class CenterMask2V39(Config):
@@ -8,6 +8,7 @@ class CenterMask2V39(Config):
 
     number = 30
     published = (Published(39.7, CENTERMASK2_ZOO, "convert/centermask2paddle.py"),)
+    cost = Cost(52.6, 542.3)
     backbone = replace(
         Config.backbone,
         kind="vovnet",

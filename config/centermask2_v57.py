@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Published
+from config.base import CENTERMASK2_ZOO, Cost, Published
 from config.centermask2_v39_ese_fpn_ms_3x import CenterMask2V39
 
 
@@ -9,4 +9,5 @@ class CenterMask2V57(CenterMask2V39):
 
     number = 32
     published = (Published(40.5, CENTERMASK2_ZOO, "convert/centermask2paddle.py"),)
+    cost = Cost(68.9, 606.8)
     backbone = replace(CenterMask2V39.backbone, depth=57)
