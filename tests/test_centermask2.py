@@ -22,6 +22,7 @@ from tests import tiny, trainings
 from tools import browse_dataset, check_dataset
 from tools.checkpoint import load_checkpoint
 from tools.cli import run
+from tools.run_log import read_log
 
 SMALL = [text for text in tiny.CENTERMASK2_OVERRIDES if not text.startswith("nms.")]
 TRAINING = (
@@ -70,7 +71,7 @@ def trained(tmp_path_factory) -> Path:
 
 
 def test_train_writes_a_checkpoint_and_its_losses(trained):
-    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    lines = read_log(trained)
     steps = [line for line in lines if "loss" in line]
     assert len(steps) == 4
     for line in steps:
@@ -144,3 +145,43 @@ def test_the_tools_for_data_sets_leave_out_the_grids(tmp_path, capsys):
     assert "has no grids" in capsys.readouterr().out
     assert browse_dataset.main([*options, "--split=val", "--count=2"]) == 0
     assert len(list(tmp_path.glob("epoch0_*.png"))) == 2
+
+
+BY_HEART = (
+    "backbone.kind=resnet",
+    "backbone.depth=18",
+    "backbone.stem_channels=16",
+    "backbone.stage_channels=16,24,32,48",
+    "neck.out_channels=32",
+    "head.channels=32",
+    "head.norm_groups=8",
+    "roi.mask_channels=24",
+    "roi.mask_convs=2",
+    "roi.iou_channels=16",
+    "roi.iou_features=32",
+    "roi.train_boxes=20",
+    "nms.score_thr=0.05",
+    "nms.max_per_img=50",
+    "data.short_side=128",
+    "data.long_side=128",
+    "augment.short_sides=128",
+    "augment.flip=0",
+    "target.scale_ranges=-1,32,32,64,64,128,128,256,256,1e8",
+    "train_cfg.batch_size=4",
+    "train_cfg.epochs=150",
+    "train_cfg.eval_every=150",
+    "train_cfg.log_every=50",
+    "train_cfg.lr=0.003",
+    "train_cfg.lr_batch=4",
+    "train_cfg.schedule=cosine",
+    "train_cfg.warmup_iters=20",
+    "train_cfg.weight_decay=0",
+    "train_cfg.clip_norm=5",
+)
+
+
+@pytest.mark.slow
+def test_eight_pictures_are_learnt_by_heart(tmp_path):
+    """In 300 steps, a minute of a processor: boxes, masks and scores of training and prediction mean the same."""
+    door(train, *data_options(), *words(*BY_HEART), f"--output={tmp_path}")
+    assert read_log(tmp_path)[-1]["mask_ap"] >= 0.5

@@ -60,7 +60,7 @@ class MaskIoUHead(nn.Layer):
         self.convs = _convs(in_channels, config.iou_channels, config.iou_convs, last_stride=2)
         side = config.size // 2
         widths = (config.iou_channels * side * side, config.iou_features, config.iou_features)
-        self.fcs = nn.LayerList([nn.Linear(*pair, weight_attr=_he(pair[1])) for pair in zip(widths, widths[1:])])
+        self.fcs = nn.LayerList([nn.Linear(*pair, weight_attr=_he(pair[0])) for pair in zip(widths, widths[1:])])
         self.pred = nn.Linear(config.iou_features, num_classes, weight_attr=_normal(0.01))
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
@@ -87,8 +87,8 @@ def _through(layers: nn.LayerList, x: Tensor) -> Tensor:
     return x
 
 
-def _he(fan_out: int) -> paddle.ParamAttr:
-    return _normal(math.sqrt(2.0 / fan_out))
+def _he(fan: int) -> paddle.ParamAttr:
+    return _normal(math.sqrt(2.0 / fan))
 
 
 def _normal(std: float) -> paddle.ParamAttr:
