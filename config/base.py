@@ -193,7 +193,9 @@ class Cost:
     """What a network has and does, as `tools/operations.py` counts it."""
 
     parameters: float  # millions, without the statistics of norms
-    gflop: float  # thousand million operations of its convolutions for a photo of 480 x 640 pixels (and most boxes)
+    # Thousand million operations of its convolutions for a photo of 480 x 640 pixels, in CenterMask2 with as many boxes
+    # as it may find.
+    gflop: float
 
 
 SOLO_ZOO = "github.com/WXinlong/SOLO, model zoo in its README"
