@@ -7,85 +7,24 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 
 from config.errors import InputError
+from config.networks import BackboneConfig, HeadConfig, MaskFeatHeadConfig, NeckConfig, RoIConfig
 from config.values import did_you_mean, type_words, typed
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
-    """ResNet or ResNeXt (He et al. 2015, Xie et al. 2016), in the variants `b` and `d` of He et al. 2018."""
-
-    depth: int = 50  # 18, 34, 50 or 101
-    stem_channels: int = 64
-    stage_channels: tuple[int, ...] = (64, 128, 256, 512)  # of the four stages; blocks of depth 50 on end with 4 times
-    variant: str = "b"  # "b": stride on the 3x3 convolution; "d": also a deep stem and pooled shortcuts (vd)
-    groups: int = 1  # 64 makes it a ResNeXt 64x4d together with base_width=4
-    base_width: int = 64  # channels of a group of the first stage's 3x3 convolution
-    norm: str = "frozen"  # "frozen": running statistics always; "batch"; "sync": over all GPUs, plain batch norm on CPU
-    train_norm: bool = True  # scale and shift of the norms are trained where their stage is (PaddleDetection: not)
-    # Stages that are not trained: 0 none, 1 the stem and the first stage, 2 the second too ... The statistics of their
-    # norms still move where the kind is "batch" or "sync", as in PaddleDetection; norm="frozen" keeps them.
-    frozen_stages: int = 1
-    deform_version: int = 0  # 0 no deformable convolution, 1 offsets, 2 offsets and modulation (DCN v1, v2)
-    deform_stages: tuple[int, ...] = ()  # stages 1 to 4 whose 3x3 convolutions are deformable
-    lr_mults: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # learning-rate multiplier of each stage
-
-    @property
-    def name(self) -> str:
-        """What an ImageNet checkpoint of it is called."""
-        if self.groups > 1:
-            return f"resnext{self.depth}_{self.groups}x{self.base_width}d"
-        return f"resnet{self.depth}{'_vd' if self.variant == 'd' else ''}"
-
-
-@dataclass(frozen=True)
-class NeckConfig:
-    """Feature pyramid network (Lin et al. 2016); the extra level is a subsampled copy of the last one."""
-
-    out_channels: int = 256
-
-
-@dataclass(frozen=True)
-class MaskFeatHeadConfig:
-    """The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1); SOLO and Decoupled SOLO have none."""
-
-    mid_channels: int = 128
-    out_channels: int = 256  # channels of the mask features, which is the number of weights in a kernel
-    deform_version: int = 0  # as in the backbone; all convolutions of the branch are deformable or none
-    deform_bias: bool = False  # a bias in the deformable convolutions, which PaddleDetection 2.x has
-    norm_groups: int = 32  # of the group norms
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """What a cell predicts: its categories, and a mask or what a mask is made by (Wang et al. 2019 and 2020)."""
-
-    kind: str = "solov2"  # "solov2", "solo" or "decoupled_solo": the network and what is learnt
-    channels: int = 512  # of the towers
-    stacked_convs: int = 4  # length of a tower
-    num_grids: tuple[int, ...] = (40, 36, 24, 16, 12)  # S of each level, from P2 on; a level predicts S x S cells
-    strides: tuple[int, ...] = (8, 8, 16, 32, 32)  # pixels; a mask counts if its area at 1/4 size exceeds it
-    deform_version: int = 0  # as in the backbone
-    deform_all: bool = False  # every convolution of a tower is deformable, not only the last one
-    deform_bias: bool = False  # as in the mask feature branch
-    shared_tower: bool = False  # one tower for both axes of Decoupled SOLO (its light models), not one for each
-    norm_groups: int = 32  # of the group norms
-    drop_block: bool = False  # DropBlock before the two predictions in training (PaddleDetection's enhanced model)
-
-    @property
-    def mask_strides(self) -> tuple[int, ...]:
-        """How many pixels of the input a side of one pixel of a mask has that a level learns."""
-        return ((4, 4, 4, 4, 4) if self.kind == "solov2" else (4, 4, 8, 16, 16))[: len(self.num_grids)]
-
-
-@dataclass(frozen=True)
 class NMSConfig:
-    """From raw predictions to instances: thresholds and Matrix NMS (Wang et al. 2020, section 3.4)."""
+    """From raw predictions to instances: thresholds and Matrix NMS (Wang et al. 2020, section 3.4).
+
+    CenterMask2 suppresses boxes that overlap a better one of their class; `kernel`, `sigma` and `update_thr` are not
+    for it.
+    """
 
     score_thr: float = 0.1  # a (cell, category) is a candidate above this probability
     mask_thr: float = 0.5  # a pixel is inside above this probability
-    nms_pre: int = 500  # candidates that enter Matrix NMS
+    iou_thr: float = 0.6  # of two boxes above which the worse one is suppressed, in CenterMask2
+    nms_pre: int = 500  # candidates that enter NMS; in CenterMask2 of each level
     kernel: str = "gaussian"  # decay function: "gaussian" or "linear"
     sigma: float = 2.0  # of the gaussian kernel
     update_thr: float = 0.05  # an instance is kept at or above this decayed score
@@ -105,7 +44,10 @@ class DataConfig:
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, 0 to 255
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     normalize_first: bool = False  # normalise, then resize the float picture (PaddleDetection 2.x), not the reverse
-    resize_by: str = "size"  # sample at the ratio of the rounded sizes, or "factor": at the exact factor (0.5)
+    # "size": sample at the ratio of the rounded sizes; "factor": at the exact factor (0.5); "pillow": by Pillow's
+    # bilinear filter, which averages where it makes a picture smaller (detectron2).
+    resize_by: str = "size"
+    bgr: bool = False  # blue comes first in the network's input; mean and std are in the order of RGB nevertheless
 
 
 @dataclass(frozen=True)
@@ -113,10 +55,12 @@ class TargetConfig:
     """Which cell learns which instance (Wang et al. 2019, section 3.3.1)."""
 
     # Level i learns the instances with a scale, the square root of their box's area in pixels of the network's input,
-    # from scale_ranges[2 * i] to scale_ranges[2 * i + 1], both included.
+    # from scale_ranges[2 * i] to scale_ranges[2 * i + 1], both included. In CenterMask2 a location of level i learns a
+    # box if the farthest of its four sides is that many pixels away.
     scale_ranges: tuple[float, ...] = (1.0, 96.0, 48.0, 192.0, 96.0, 384.0, 192.0, 768.0, 384.0, 2048.0)
     box_border: int = 1  # a box's sides are this much less than its pixels (original SOLO: 1, PaddleDetection: 0)
     centre_fraction: float = 0.2  # of the box's sides: cells this near to the centre of mass are positive
+    centre_radius: float = 1.5  # strides: locations this near to the box's centre are positive, in CenterMask2
     min_area: int = 1  # pixels of the network's input; smaller instances are not learnt (SOLO: 10)
     skip_empty_masks: bool = False  # masks that vanish as targets are not learnt (PaddleDetection)
     soft_masks: bool = False  # mask targets are the share of inside pixels (area average), not 0 or 1
@@ -129,7 +73,7 @@ def level_ranges(scale_ranges: tuple[float, ...]) -> list[tuple[float, float]]:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Dice loss for the masks and focal loss (Lin et al. 2017) for the categories."""
+    """Focal loss (Lin et al. 2017) for the categories and dice loss for masks, which in CenterMask2 has no weight."""
 
     dice_weight: float = 3.0
     focal_gamma: float = 2.0
@@ -256,11 +200,14 @@ class Cost:
     """What a network has and does, as `tools/operations.py` counts it."""
 
     parameters: float  # millions, without the statistics of norms
-    gflop: float  # thousand million operations of its convolutions for a photo of 480 x 640 pixels
+    # Thousand million operations of its convolutions for a photo of 480 x 640 pixels, in CenterMask2 with as many boxes
+    # as it may find.
+    gflop: float
 
 
 SOLO_ZOO = "github.com/WXinlong/SOLO, model zoo in its README"
 PPDET_ZOO = "paddledet.bj.bcebos.com/models/{}.pdparams"
+CENTERMASK2_ZOO = "github.com/youngwanLEE/centermask2, model zoo in its README"
 PPDET_0_5_ZOO = "paddlemodels.bj.bcebos.com/object_detection/{}.pdparams"
 
 
@@ -283,6 +230,7 @@ class Config:
     neck = NeckConfig()
     mask_feat_head = MaskFeatHeadConfig()
     head = HeadConfig()
+    roi = RoIConfig()
     nms = NMSConfig()
     data = DataConfig()
     target = TargetConfig()

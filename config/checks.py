@@ -7,6 +7,7 @@ from typing import Callable
 
 from config.base import Config, file_of, known_fields, level_ranges, with_field
 from config.errors import InputError
+from config.networks import BOX_STRIDES, BackboneConfig
 from config.values import type_words, typed
 
 Rule = tuple[Callable[[object], bool], str]  # whether a value is right, and what would be, in words
@@ -23,13 +24,8 @@ def check(config: Config) -> Config:
         value = getattr(getattr(config, section), field)
         if not is_right(value):
             raise InputError(f"{path}={value}: expected {expected}")
-    levels = len(config.head.num_grids)
-    for path, values, count in (
-        ("head.strides", config.head.strides, levels),
-        ("target.scale_ranges", config.target.scale_ranges, 2 * levels),
-    ):
-        if len(values) != count:
-            raise InputError(f"{path}={values}: expected {count} numbers for the {levels} levels of head.num_grids")
+    _check_levels(config)
+    _check_backbone(config.backbone)
     for section, field in _GROUPED:
         channels, groups = getattr(getattr(config, section), field), getattr(config, section).norm_groups
         if channels % groups:
@@ -46,11 +42,33 @@ def check(config: Config) -> Config:
     if mixed > 1:
         names = " + ".join(f"augment.{field}" for field in _MIXING)
         raise InputError(f"{names}={mixed:g}: expected 1 or less, because one of them happens to a picture at most")
-    if config.backbone.depth < 50 and (config.backbone.deform_version or config.backbone.groups > 1):
-        raise InputError(
-            f"backbone.depth={config.backbone.depth}: expected 50 or 101 with deformable or grouped convolutions"
-        )
+    if config.data.normalize_first and config.data.resize_by == "pillow":
+        raise InputError("data.resize_by=pillow: expected size or factor with data.normalize_first=true")
+    if config.roi.size % 2:
+        raise InputError(f"roi.size={config.roi.size}: expected an even number")
     return config
+
+
+def _check_levels(config: Config) -> None:
+    """Raises InputError where a level has no stride or no range."""
+    levels, of_what = len(config.head.num_grids), "head.num_grids"
+    counts = [("head.strides", config.head.strides, levels)]
+    if config.head.finds_boxes:
+        levels, of_what, counts = len(BOX_STRIDES), "CenterMask2", []
+    for path, values, count in (*counts, ("target.scale_ranges", config.target.scale_ranges, 2 * levels)):
+        if len(values) != count:
+            raise InputError(f"{path}={values}: expected {count} numbers for the {levels} levels of {of_what}")
+
+
+def _check_backbone(config: BackboneConfig) -> None:
+    """Raises InputError for a depth or a variation that this kind of backbone does not have."""
+    depths = _DEPTHS[config.kind]
+    if config.depth not in depths:
+        expected = " or ".join(map(str, depths))
+        raise InputError(f"backbone.depth={config.depth}: expected {expected} with backbone.kind={config.kind}")
+    varied = config.deform_version or config.groups > 1
+    if varied and config.depth not in _BOTTLENECK_DEPTHS:
+        raise InputError(f"backbone.depth={config.depth}: expected 50 or 101 with deformable or grouped convolutions")
 
 
 def _with_types(config: Config) -> Config:
@@ -87,14 +105,18 @@ _MIXING = ("copy_paste", "mixup", "cutmix")
 # Channels that a group norm divides: section and field.
 _GROUPED = (("mask_feat_head", "mid_channels"), ("mask_feat_head", "out_channels"), ("head", "channels"))
 
+_DEPTHS = {"resnet": (18, 34, 50, 101), "vovnet": (39, 57, 99)}  # by `backbone.kind`
+_BOTTLENECK_DEPTHS = (50, 101)
+
 _POSITIVE: Rule = (lambda value: value >= 1, "1 or more")
 _NATURAL: Rule = (lambda value: value >= 0, "0 or more")
 _FRACTION: Rule = (lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 _RULES: dict[str, Rule] = {
-    "backbone.depth": _one_of(18, 34, 50, 101),
+    "backbone.kind": _one_of(*_DEPTHS),
     "backbone.stem_channels": (lambda value: value >= 2 and value % 2 == 0, "an even number"),
     "backbone.stage_channels": _all(4, lambda value: value >= 1, "numbers, one for each stage, none below 1"),
+    "backbone.stage_outputs": _all(4, lambda value: value >= 1, "numbers, one for each stage, none below 1"),
     "backbone.variant": _one_of("b", "d"),
     "backbone.groups": _POSITIVE,
     "backbone.base_width": _POSITIVE,
@@ -108,7 +130,7 @@ _RULES: dict[str, Rule] = {
     "mask_feat_head.out_channels": _POSITIVE,
     "mask_feat_head.norm_groups": _POSITIVE,
     "mask_feat_head.deform_version": _one_of(0, 1, 2),
-    "head.kind": _one_of("solov2", "solo", "decoupled_solo"),
+    "head.kind": _one_of("solov2", "solo", "decoupled_solo", "centermask2"),
     "head.channels": _POSITIVE,
     "head.stacked_convs": _POSITIVE,
     "head.num_grids": (
@@ -118,7 +140,17 @@ _RULES: dict[str, Rule] = {
     "head.strides": _each(lambda value: value >= 1, "whole numbers, one for each level, none below 1"),
     "head.norm_groups": _POSITIVE,
     "head.deform_version": _one_of(0, 1, 2),
+    "roi.size": _POSITIVE,
+    "roi.mask_channels": _POSITIVE,
+    "roi.mask_convs": _POSITIVE,
+    "roi.iou_channels": _POSITIVE,
+    "roi.iou_convs": _POSITIVE,
+    "roi.iou_features": _POSITIVE,
+    "roi.train_boxes": _POSITIVE,
+    "roi.foreground_iou": _FRACTION,
+    "roi.masks_per_img": _POSITIVE,
     "nms.score_thr": _FRACTION,
+    "nms.iou_thr": _FRACTION,
     "nms.mask_thr": (lambda value: 0 < value < 1, "a number above 0 and below 1"),
     "nms.nms_pre": _POSITIVE,
     "nms.kernel": _one_of("gaussian", "linear"),
@@ -131,12 +163,13 @@ _RULES: dict[str, Rule] = {
     "data.fixed_size": (lambda sides: len(sides) in (0, 2), "a height and a width, or () for none"),
     "data.mean": _all(3, lambda value: True, "numbers, one for each colour"),
     "data.std": _all(3, lambda value: value > 0, "numbers above 0, one for each colour"),
-    "data.resize_by": _one_of("size", "factor"),
+    "data.resize_by": _one_of("size", "factor", "pillow"),
     "target.scale_ranges": (
         lambda values: all(low <= high for low, high in level_ranges(values)),
         "pairs of a lower and an upper end",
     ),
     "target.centre_fraction": _FRACTION,
+    "target.centre_radius": (lambda value: value > 0, "a number above 0"),
     "target.box_border": _one_of(0, 1),
     "target.min_area": _POSITIVE,
     "loss.dice_weight": _NATURAL,

@@ -38,7 +38,7 @@ def differences(config: Config) -> tuple[str, ...]:
     )
 
 
-_OF_THE_NETWORK = ("backbone", "neck", "mask_feat_head", "head", "nms", "data")
+_OF_THE_NETWORK = ("backbone", "neck", "mask_feat_head", "head", "roi", "nms", "data")
 
 
 def _text(value: object) -> str:

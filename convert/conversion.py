@@ -14,7 +14,7 @@ import paddle
 
 from config.base import BackboneConfig, Config
 from config.errors import InputError
-from model.backbone.resnet import ResNet
+from model.backbone.build import build_backbone
 from model.networks import build_model
 from tools.checkpoint import compare_shapes
 
@@ -28,12 +28,14 @@ class NameTable:
 
     renames: regular expressions and replacements that, applied in order, turn each of its names into ours.
     ignored: expressions for its names that have no use here.
+    transposed: expressions for ours that stand there with rows and columns exchanged.
     overrides: settings in which the program differs from the numbered config, kept in the checkpoint.
     """
 
     program: str
     renames: tuple[tuple[str, str], ...]
     ignored: tuple[str, ...] = ()
+    transposed: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
 
     def rename(self, foreign: Arrays) -> dict[str, tuple[str, np.ndarray]]:
@@ -50,8 +52,11 @@ class NameTable:
                 ours = re.sub(pattern, replacement, ours)
             if ours in renamed:
                 raise InputError(f"{name} and {renamed[ours][0]} mean the same parameter; keep one of them in the file")
-            renamed[ours] = (name, array)
+            renamed[ours] = (name, array.T if self.is_transposed(ours) else array)
         return renamed
+
+    def is_transposed(self, ours: str) -> bool:
+        return any(re.search(pattern, ours) for pattern in self.transposed)
 
 
 def fill(wanted: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tuple[dict[str, np.ndarray], NameTable]:
@@ -85,7 +90,7 @@ def network_shapes(config: Config) -> Shapes:
 def backbone_shapes(config: BackboneConfig) -> Shapes:
     """The same for a backbone alone, named as within a network."""
     with paddle.LazyGuard():
-        return {f"backbone.{name}": shape for name, shape in _shapes_of(ResNet(config)).items()}
+        return {f"backbone.{name}": shape for name, shape in _shapes_of(build_backbone(config)).items()}
 
 
 def _shapes_of(network: paddle.nn.Layer) -> Shapes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convert.conversion import NameTable
 from model.backbone.resnet import STAGE_BLOCKS
+from model.backbone.vovnet import STAGE_BLOCKS as VOVNET_BLOCKS
 
 # The names of torchvision's ResNet, which mmdet kept.
 _TORCH_BACKBONE = (
@@ -56,6 +57,55 @@ OPENFIREWORK = NameTable(
 
 TORCHVISION = NameTable(
     program="torchvision", renames=((r"^", "backbone."), *_TORCH_BACKBONE), ignored=(_TORCH_COUNTER, r"^fc\.")
+)
+
+# The slashes of detectron2's VoVNet are part of the names; OSA4_2 is the second block of the third stage.
+_VOVNET = (
+    *((rf"^backbone\.stem\.stem_{index + 1}/", f"backbone.stem.{index}.") for index in range(3)),
+    *(
+        (rf"^backbone\.stage\d\.OSA{stage + 2}_{block + 1}\.", f"backbone.stages.{stage}.{block}.")
+        for stage in range(4)
+        for block in range(max(blocks[stage] for blocks in VOVNET_BLOCKS.values()))
+    ),
+    (r"\.layers\.(\d)\.\w+/", r".chain.\1."),
+    (r"\.concat\.\w+/", ".concat."),
+    (r"\.running_mean$", "._mean"),
+    (r"\.running_var$", "._variance"),
+)
+
+CENTERMASK2 = NameTable(
+    program="CenterMask2",
+    renames=(
+        *((rf"^backbone\.fpn_(lateral|output){level + 3}\.", rf"neck.\1_convs.{level}.") for level in range(3)),
+        (r"^backbone\.top_block\.", "neck."),
+        (r"^backbone\.bottom_up\.", "backbone."),
+        *_VOVNET,
+        (r"^proposal_generator\.fcos_head\.", "head."),
+        (r"^head\.cls_tower\.", "head.cate_convs."),
+        (r"^head\.bbox_tower\.", "head.box_convs."),
+        # In a row stand the convolution, the norm and the ReLU of each layer.
+        *((rf"^(head\.\w+_convs)\.{3 * layer}\.", rf"\1.layer{layer}.conv.") for layer in range(4)),
+        *((rf"^(head\.\w+_convs)\.{3 * layer + 1}\.", rf"\1.layer{layer}.norm.") for layer in range(4)),
+        (r"\.layer(\d)\.", r".\1."),
+        (r"^head\.cls_logits\.", "head.cate_pred."),
+        (r"^head\.bbox_pred\.", "head.box_pred."),
+        (r"^head\.ctrness\.", "head.centre_pred."),
+        (r"^head\.scales\.(\d)\.scale$", r"head.scales.\1"),
+        (r"^roi_heads\.mask_head\.", "roi_head.mask_head."),
+        (r"^roi_heads\.maskiou_head\.", "roi_head.iou_head."),
+        *((rf"\.mask(iou)?_fcn{layer + 1}\.", f".convs.{layer}.") for layer in range(4)),
+        *((rf"\.maskiou_fc{layer + 1}\.", f".fcs.{layer}.") for layer in range(2)),
+        (r"\.(predictor|maskiou)\.", ".pred."),
+        (r"\.spatialAtt\.conv\.", ".attention."),
+    ),
+    ignored=(_TORCH_COUNTER, r"^pixel_(mean|std)$"),
+    transposed=(r"^roi_head\.iou_head\.(fcs\.\d|pred)\.weight$",),
+)
+
+VOVNET = NameTable(
+    program="VoVNet's classifier",
+    renames=((r"^(backbone\.bottom_up\.)?", "backbone."), *_VOVNET),
+    ignored=(_TORCH_COUNTER, r"^(classifier|fc|linear)\."),
 )
 
 # Paddle's programs: res4c is the third block of the third stage; in ResNet-101 it is called res4b2.

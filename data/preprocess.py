@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from config.base import DataConfig
 
@@ -13,11 +14,13 @@ from config.base import DataConfig
 def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """uint8 [H, W, 3] RGB to float32 [h, w, 3], resized and normalised, not yet padded.
 
-    Sizes and sampling are those of mmcv (the original SOLO) or of PaddleDetection, as the config's fields say.
+    Sizes and sampling are those of mmcv (the original SOLO), PaddleDetection or detectron2, as the config's fields say.
     """
     if config.normalize_first:
-        return resize_image(normalize(image, config), config, within=config.fixed_size)
-    return normalize(resize_image(image, config, within=config.fixed_size), config)
+        made = resize_image(normalize(image, config), config, within=config.fixed_size)
+    else:
+        made = normalize(resize_image(image, config, within=config.fixed_size), config)
+    return made[..., ::-1] if config.bgr else made
 
 
 def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
@@ -50,11 +53,14 @@ def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int, fixed_size: Se
 
 
 def normalized_batch(images: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
-    """`pad_to_batch` of `normalize`d pictures, uint8 [h, w, 3], with each value written only once."""
+    """`pad_to_batch` of uint8 [h, w, 3] pictures in RGB, `normalize`d and with the config's first colour first.
+
+    Each value is written only once.
+    """
     tables = [np.ascontiguousarray(table) for table in _normalized_bytes(config).T]
     batch = _empty_batch(images, config.size_divisor)
     for padded, image in zip(batch, images):
-        for plane, channel, table in zip(padded, cv2.split(image), tables):
+        for plane, channel, table in zip(padded[::-1] if config.bgr else padded, cv2.split(image), tables):
             cv2.LUT(channel, table, dst=plane[: image.shape[0], : image.shape[1]])
     return batch
 
@@ -80,8 +86,9 @@ def _rounded_size(height: int, width: int, factor: float) -> tuple[int, int]:
 
 
 def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = ()) -> np.ndarray:
-    """Scale a picture, uint8 or float32 [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3].
+    """Scale a picture, [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3] of the same type.
 
+    It is uint8, or float32 where the config does not resize by Pillow.
     within: a height and a width, one of which it then has; else the config's sides are its limits.
     """
     height, width = image.shape[:2]
@@ -92,7 +99,10 @@ def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = 
     if config.resize_by == "factor" and min(height, width) * factor >= 1:
         # The sizes differ at most by rounding; what differs is where a target pixel looks for its value.
         return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(image, _rounded_size(height, width, factor)[::-1], interpolation=cv2.INTER_LINEAR)
+    size = _rounded_size(height, width, factor)[::-1]
+    if config.resize_by == "pillow":
+        return np.asarray(Image.fromarray(image).resize(size, Image.BILINEAR))
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 
 def _resize_factor(height: int, width: int, short_side: int, long_side: int) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from config.base import Config
 from data.augment import augment, needs_second
+from data.box_targets import BoxTargets, box_targets
 from data.coco import decode_mask
 from data.coco_pictures import Record, read_record_image
 from data.geometry import select_present
@@ -26,7 +27,7 @@ class Batch:
     """images: float32 [N, 3, H, W], normalised and padded; targets, names: N."""
 
     images: np.ndarray
-    targets: tuple[GridTargets, ...]
+    targets: tuple[GridTargets | BoxTargets, ...]
     names: tuple[str, ...]
 
 
@@ -66,17 +67,7 @@ class TrainingSet:
     def batch(self, epoch: int, places: Sequence[int]) -> Batch:
         samples = [self.sample(epoch, place, self.index(epoch, place)) for place in places]
         images = normalized_batch([sample.image for sample in samples], self.config.data)
-        targets = tuple(
-            grid_targets(
-                sample.gt_masks,
-                sample.gt_boxes,
-                sample.gt_classes,
-                size=images.shape[2:],
-                head=self.config.head,
-                config=self.config.target,
-            )
-            for sample in samples
-        )
+        targets = tuple(targets_of(sample, self.config, size=images.shape[2:]) for sample in samples)
         return Batch(images, targets, tuple(sample.name for sample in samples))
 
     def index(self, epoch: int, place: int) -> int:
@@ -91,6 +82,14 @@ class TrainingSet:
         if needs_second(steps, rng):
             second = load_sample(self.records[rng.integers(len(self.records))])
         return augment(load_sample(self.records[index]), second, augment=steps, data=self.config.data, rng=rng)
+
+
+def targets_of(sample: Sample, config: Config, *, size: tuple[int, int]) -> GridTargets | BoxTargets:
+    """What a picture teaches a network of this kind; size: height and width of the padded batch."""
+    annotations = sample.gt_masks, sample.gt_boxes, sample.gt_classes
+    if config.head.finds_boxes:
+        return box_targets(*annotations, picture=sample.image.shape[:2], size=size, config=config.target)
+    return grid_targets(*annotations, size=size, head=config.head, config=config.target)
 
 
 @lru_cache(maxsize=2)

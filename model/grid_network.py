@@ -9,7 +9,7 @@ import paddle
 from paddle import Tensor, nn
 
 from config.base import Config
-from model.backbone.resnet import ResNet
+from model.backbone.build import build_backbone
 from model.head.grid_losses import LossSum, PictureTargets, category_loss, nothing, pair_count
 from model.head.towers import cell_scores, cells_in_rows
 from model.neck.fpn import FPN
@@ -20,7 +20,7 @@ class GridNetwork(nn.Layer, ABC):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.backbone = ResNet(config.backbone)
+        self.backbone = build_backbone(config.backbone)
         self.neck = FPN(self.backbone.out_channels, config.neck)
         self.loss = config.loss
         self.mask_strides = config.head.mask_strides

@@ -104,7 +104,10 @@ class DeformConv2D(nn.Layer):
 
 
 class ConvNorm(nn.Layer):
-    """Convolution (plain or deformable) without bias, normalisation, ReLU where asked for."""
+    """Convolution (plain or deformable), normalisation, ReLU where asked for.
+
+    bias: of a plain convolution; deform_bias: of a deformable one.
+    """
 
     def __init__(
         self,
@@ -120,6 +123,7 @@ class ConvNorm(nn.Layer):
         relu: bool = True,
         deform_version: int = 0,
         deform_bias: bool = False,
+        bias: bool = False,
         trainable: bool = True,
         lr_mult: float = 1.0,
     ) -> None:
@@ -135,7 +139,8 @@ class ConvNorm(nn.Layer):
             )
         else:
             padding = kernel_size // 2
-            self.conv = nn.Conv2D(in_channels, out_channels, kernel_size, padding=padding, bias_attr=False, **shared)
+            shared["bias_attr"] = paddle.ParamAttr(learning_rate=lr_mult, trainable=trainable) if bias else False
+            self.conv = nn.Conv2D(in_channels, out_channels, kernel_size, padding=padding, **shared)
         self.norm = norm_layer(
             norm, out_channels, groups=norm_groups, trainable=trainable and train_norm, lr_mult=lr_mult
         )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from config.base import Config
+from model.centermask2 import CenterMask2
 from model.decoupled_solo import DecoupledSOLO
 from model.grid_network import GridNetwork
 from model.solo import SOLO
 from model.solov2 import SOLOv2
 
-NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO}  # by `head.kind`
+# By `head.kind`.
+NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO, "centermask2": CenterMask2}
 
 
-def build_model(config: Config) -> GridNetwork:
+def build_model(config: Config) -> GridNetwork | CenterMask2:
     """The network of a config with freshly initialised weights, drawn from Paddle's generator (`paddle.seed`)."""
     return NETWORKS[config.head.kind](config)

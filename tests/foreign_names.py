@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 Names = dict[str, str]
 
 _BACKBONE = r"^(backbone\..*)"
@@ -115,6 +117,38 @@ def clas_2(ours: Collection[str]) -> Names:
     )
 
 
+def centermask2(ours: Collection[str]) -> Names:
+    return _renamed(
+        ours,
+        (r"^backbone", "backbone.bottom_up"),
+        *_VOVNET_RULES,
+        (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"backbone.fpn_{m[1]}{int(m[2]) + 3}"),
+        (r"^neck\.(p\d)", r"backbone.top_block.\1"),
+        (r"^head\.(cate|box)_convs\.(\d)\.(conv|norm)", _tower_layer),
+        (r"^head\.cate_pred", "head.cls_logits"),
+        (r"^head\.box_pred", "head.bbox_pred"),
+        (r"^head\.centre_pred", "head.ctrness"),
+        (r"^head\.scales\.(\d)", r"head.scales.\1.scale"),
+        (r"^head", "proposal_generator.fcos_head"),
+        (r"^roi_head\.(mask|iou)_head\.convs\.(\d)", lambda m: f"{_ROI[m[1]]}_fcn{int(m[2]) + 1}"),
+        (r"^roi_head\.iou_head\.fcs\.(\d)", lambda m: f"{_ROI['iou']}_fc{int(m[1]) + 1}"),
+        (r"^roi_head\.iou_head\.pred", _ROI["iou"]),
+        (r"^roi_head\.mask_head\.attention", "roi_heads.mask_head.spatialAtt.conv"),
+        (r"^roi_head\.mask_head\.pred", "roi_heads.mask_head.predictor"),
+        (r"^roi_head\.", "roi_heads."),
+    )
+
+
+def stored(ours: str, array: np.ndarray) -> np.ndarray:
+    """A parameter of ours as it stands in a file: torch's fully connected layers have (out, in)."""
+    is_linear = re.search(r"\.iou_head\.(fcs\.\d|pred)\.weight$", ours)
+    return np.ascontiguousarray(array.T) if is_linear else array
+
+
+def vovnet(ours: Collection[str]) -> Names:
+    return _renamed(ours, *_VOVNET_RULES, (r"^backbone\.", ""))
+
+
 def _renamed(ours: Collection[str], *rules: tuple) -> Names:
     return {name: _replaced(name, rules) for name in ours}
 
@@ -138,6 +172,27 @@ _TORCH_RULES = (
     (r"\._mean$", ".running_mean"),
     (r"\._variance$", ".running_var"),
 )
+
+
+_ROI = {"mask": "roi_heads.mask_head.mask", "iou": "roi_heads.maskiou_head.maskiou"}
+_VOVNET_RULES = (
+    (r"^(backbone.*)\.stem\.(\d)\.", lambda m: f"{m[1]}.stem.stem_{int(m[2]) + 1}/"),
+    (r"^(backbone.*)\.stages\.(\d)\.(\d)\.", lambda m: f"{m[1]}.stage{int(m[2]) + 2}.{_osa(m[2], m[3])}."),
+    (r"(OSA\d_\d)\.chain\.(\d)\.", r"\1.layers.\2.\1_\2/"),
+    (r"(OSA\d_\d)\.concat\.", r"\1.concat.\1_concat/"),
+    (r"\._mean$", ".running_mean"),
+    (r"\._variance$", ".running_var"),
+)
+
+
+def _osa(stage: str, block: str) -> str:
+    return f"OSA{int(stage) + 2}_{int(block) + 1}"
+
+
+def _tower_layer(match: re.Match) -> str:
+    """Convolution, norm and ReLU of a tower's layers stand in a row."""
+    tower = {"cate": "cls_tower", "box": "bbox_tower"}[match[1]]
+    return f"head.{tower}.{3 * int(match[2]) + (match[3] == 'norm')}"
 
 
 def _static_rules(ours: Collection[str]) -> tuple[tuple, ...]:

@@ -128,6 +128,19 @@ def foreign_checkpoint(model: str) -> dict[str, np.ndarray]:
     return {**weights, **{alias: weights[name] for alias, name in aliases.items()}}
 
 
+def centermask2_checkpoint() -> dict[str, np.ndarray]:
+    """The checkpoint of CenterMask2 with the changes that its recordings made to it."""
+    weights = foreign_checkpoint("cm2_v39")
+    changes = json.loads((PARITY / "cm2_v39_overrides.json").read_text())
+    for name, value in changes["add"].items():
+        weights[name] = weights[name] + np.float32(value)
+    for name, value in changes["mul"].items():
+        weights[name] = weights[name] * np.float32(value)
+    for name, value in changes["set"].items():
+        weights[name] = np.float32(value)
+    return weights
+
+
 def relative_errors(recorded: np.ndarray, ours: np.ndarray, spread: float) -> np.ndarray:
     """Differences relative to each value's size plus the stage's standard deviation, at the 64 recorded places."""
     places = np.linspace(0, ours.size - 1, len(recorded)).astype(int)

@@ -28,6 +28,27 @@ OVERRIDES = (
 
 
 OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *(word for text in OVERRIDES for word in ("-o", text)))
+CENTERMASK2 = 30
+CENTERMASK2_OVERRIDES = (
+    "data.short_side=64",
+    "data.long_side=96",
+    "backbone.stem_channels=8",
+    "backbone.stage_channels=8,8,8,8",
+    "backbone.stage_outputs=16,16,16,16",
+    "neck.out_channels=16",
+    "head.channels=16",
+    "head.stacked_convs=1",
+    "head.norm_groups=4",
+    "roi.mask_channels=8",
+    "roi.mask_convs=1",
+    "roi.iou_channels=8",
+    "roi.iou_convs=1",
+    "roi.iou_features=16",
+    "nms.score_thr=0.012",
+    "nms.max_per_img=8",
+    "test_cfg.score=0",
+)
+
 predictor = partial(Predictor, engine="dynamic")  # to compile takes longer than what is tested
 
 

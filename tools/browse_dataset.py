@@ -84,11 +84,33 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: str) -> np.ndarray:
-    """The picture with its instances, a panel for each level, and a legend below the picture: uint8 [H, W, 3] RGB."""
-    extents = extents_of(sample.gt_masks, sample.gt_boxes, config.target)
+    """The picture with its instances, a panel for each grid, and a legend below the picture: uint8 [H, W, 3] RGB."""
     size = padded_size(*sample.image.shape[:2], divisor=config.data.size_divisor)
-    blocks = assigned_cells(extents, size=size, head=config.head, config=config.target)
     picture, colors, background, contours = _enlarged(sample, classes, size)
+    panels, entries = [], [classes.names[label] for label in sample.gt_classes]
+    if not config.head.finds_boxes:
+        panels, notes = _grid_panels(sample, config, size, background, contours, colors)
+        entries = [f"{entry}, {note}" for entry, note in zip(entries, notes)]
+    height, width = sample.image.shape[:2]
+    name = " + ".join(Path(part).name for part in sample.name.split(" + "))  # of two pictures, where they were mixed
+    title = f"{name}, {title}: {width} x {height} pixels, instances: {len(sample)}"
+    return _compose(title, picture, panels, list(zip(entries, colors)))
+
+
+def _grid_panels(
+    sample: Sample,
+    config: Config,
+    size: tuple[int, int],
+    background: np.ndarray,
+    contours: Sequence[Sequence[np.ndarray]],
+    colors: np.ndarray,
+) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
+    """A panel for each level with its heading, and for each instance where it falls.
+
+    size: of the padded picture; the other arguments are those of `draw_grid`.
+    """
+    extents = extents_of(sample.gt_masks, sample.gt_boxes, config.target)
+    blocks = assigned_cells(extents, size=size, head=config.head, config=config.target)
     grids = config.head.num_grids
     panels = [draw_grid(background, contours, colors, grids, level, blocks) for level in range(len(grids))]
     headings = [
@@ -96,14 +118,11 @@ def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: st
         for level, (grid, (low, high)) in enumerate(zip(grids, level_ranges(config.target.scale_ranges)))
     ]
     levels = [[grids[block.level] for block in blocks if block.instance == index] for index in range(len(sample))]
-    entries = [
-        f"{classes.names[label]}, scale {scale:.0f}: " + (", ".join(f"{grid} x {grid}" for grid in own) or "no level")
-        for label, scale, own in zip(sample.gt_classes, box_scales(extents.sides), levels)
+    notes = [
+        f"scale {scale:.0f}: " + (", ".join(f"{grid} x {grid}" for grid in own) or "no level")
+        for scale, own in zip(box_scales(extents.sides), levels)
     ]
-    height, width = sample.image.shape[:2]
-    name = " + ".join(Path(part).name for part in sample.name.split(" + "))  # of two pictures, where they were mixed
-    title = f"{name}, {title}: {width} x {height} pixels, instances: {len(sample)}"
-    return _compose(title, picture, list(zip(headings, panels)), list(zip(entries, colors)))
+    return list(zip(headings, panels)), notes
 
 
 def _enlarged(
@@ -172,17 +191,17 @@ def _compose(
     panels: Sequence[tuple[str, np.ndarray]],
     entries: Sequence[tuple[str, np.ndarray]],
 ) -> np.ndarray:
-    """Picture and legend at the left, panels under their headings at the right. All on the raster of a Canvas."""
+    """Picture and legend at the left, panels, if any, under their headings at the right. All on a Canvas' raster."""
     line = text_height(LABEL_SIZE) + 4
     picture_height, picture_width = (side / SCALE for side in picture.shape[:2])
-    panel_height, panel_width = (side / SCALE for side in panels[0][1].shape[:2])
+    panel_height, panel_width = (side / SCALE for side in panels[0][1].shape[:2]) if panels else (0, 0)
     columns = max(1, int(picture_width // ENTRY))
     rows = -(-len(entries) // columns)
     panel_rows = -(-len(panels) // PANEL_COLUMNS)
     top = MARGIN + 2 * line
     height = max(line + picture_height + MARGIN + rows * line, panel_rows * (line + panel_height + MARGIN))
     right = MARGIN + picture_width + MARGIN
-    canvas = Canvas(top + height + MARGIN, right + PANEL_COLUMNS * (panel_width + MARGIN))
+    canvas = Canvas(top + height + MARGIN, right + bool(panels) * PANEL_COLUMNS * (panel_width + MARGIN))
     canvas.headline(title)
     _paste(canvas, MARGIN, top + line, picture)
     for index, (text, color) in enumerate(entries):

@@ -86,6 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     splits = SPLITS if args.split == "both" else (args.split,)
     data = describe_splits(config, splits)
     write_class_tables(config, data, folder)
+    if config.head.finds_boxes:
+        print(f"\n{config.name} has no grids that instances fall into", f"The drawings are in {folder}", sep="\n")
+        return 0
     with worker_processes(args.processes) as pool:
         for split in splits:
             # Beside the training set, the other one is only evaluated on: at one size, and nothing to suggest.

@@ -149,6 +149,8 @@ def _where(config: Config, published: Published | None) -> tuple[str, str, str]:
 
 def _backbone(config: Config) -> str:
     backbone = config.backbone
+    if backbone.kind == "vovnet":
+        return f"VoVNetV2-{backbone.depth}-eSE"
     name = f"ResNet-{backbone.depth}"
     if backbone.groups > 1:
         name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"

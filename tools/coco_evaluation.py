@@ -165,9 +165,17 @@ def mask_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Colle
 
 def box_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> AveragePrecision:
     """The half of `evaluate_coco` that is about boxes; a row needs no segmentation."""
-    shown = ("image_id", "category_id", "score", "bbox")
-    boxes = [{**{key: row[key] for key in shown}, "area": row["bbox"][2] * row["bbox"][3]} for row in rows]
+    shown = ("image_id", "category_id", "bbox")
+    boxes = [
+        {**{key: row[key] for key in shown}, "score": box_score(row), "area": row["bbox"][2] * row["bbox"][3]}
+        for row in rows
+    ]
     return _average_precision("bbox", truth, boxes, _counted(truth, image_ids))
+
+
+def box_score(row: Mapping) -> float:
+    """The score of a row's box, which of some networks is another one than that of its mask."""
+    return row.get("box_score", row["score"])
 
 
 def compare_instances(

@@ -7,6 +7,7 @@ import importlib.util
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
@@ -18,12 +19,27 @@ from paddle.static import InputSpec
 from config.base import Config
 from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES
 from config.errors import InputError
+from config.networks import BOX_STRIDES
+from model.centermask2 import RoIs
 from model.decoding import Raw
 from tools.compiled import compiled, key_of
 from tools.graphs import GRAPHS, write_graph
-from tools.prediction import Engine
 
-NETWORK, TRUNK, SCORES = "network", "trunk", "scores"  # names of graphs
+NETWORK, TRUNK, SCORES, ROIS = "network", "trunk", "scores", "rois"  # names of graphs
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Called with float32 [N, 3, H, W] it gives raw predictions, tensors on the device.
+
+    rois: what makes masks of the boxes that were found, of networks that find boxes first.
+    """
+
+    network: Callable[[np.ndarray], Raw]
+    rois: RoIs | None = None
+
+    def __call__(self, images: np.ndarray) -> Raw:
+        return self.network(images)
 
 
 def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -> str:
@@ -92,7 +108,10 @@ def dynamic_engine(network: nn.Layer) -> Engine:
             paddle.device.synchronize()
         return raw
 
-    return run
+    roi_head = getattr(network, "roi_head", None)
+    if roi_head is None:
+        return Engine(run)
+    return Engine(run, lambda features, classes: roi_head(features, paddle.to_tensor(classes)))
 
 
 def compiled_engine(
@@ -106,7 +125,7 @@ def compiled_engine(
     In a lower precision the network is two graphs, and the second, which makes the scores, computes in float32: of
     neighbours that are equal in few bits points-NMS would keep both.
     """
-    sections = (config.backbone, config.neck, config.mask_feat_head, config.head, config.num_classes)
+    sections = (config.backbone, config.neck, config.mask_feat_head, config.head, config.roi, config.num_classes)
     portable, apart = name in PACKAGES, precision != "fp32"
     versions = paddle.__version__, importlib.metadata.version("paddle2onnx") if portable else ""
     key = key_of((portable, apart, versions, sections, facts), weights)
@@ -119,27 +138,33 @@ def compiled_engine(
         images = InputSpec([None, 3, None, None], "float32", "images")
         if apart:
             write_graph(_Trunk(network), [images], folder / TRUNK, portable=portable)
-            write_graph(_Scores(network), [_level_specs(config)], folder / SCORES, portable=portable)
+            write_graph(_Scores(network), [_map_specs(config)], folder / SCORES, portable=portable)
         else:
             write_graph(network, [images], folder / NETWORK, portable=portable)
+        if config.head.finds_boxes:
+            write_graph(network.roi_head, _roi_specs(config), folder / ROIS, portable=portable)
         made.append(time.perf_counter() - start)
 
     folder = compiled(key, make)
     if made:
         print(f"... {made[0]:.0f} s; it is kept in {folder}", file=sys.stderr, flush=True)
     load = GRAPHS[name]
+    rois = None
+    if config.head.finds_boxes:
+        masks = load(folder / ROIS, precision)
+        rois = lambda features, classes: tuple(masks([features.numpy(), classes]))  # noqa: E731
     if not apart:
         whole = load(folder / NETWORK, precision)
-        return lambda images: tuple(whole([images]))
-    levels = len(config.head.num_grids)
+        return Engine(lambda images: tuple(whole([images])), rois)
+    count = len(_map_specs(config))
     trunk, scores = load(folder / TRUNK, precision), load(folder / SCORES, "fp32")
 
     def run(images: np.ndarray) -> Raw:
         found = trunk([images])
-        cate_features, rest = found[:levels], found[levels:]
-        return (*scores([level.numpy() for level in cate_features]), *rest)
+        maps, rest = found[:count], found[count:]
+        return (*scores([level.numpy() for level in maps]), *rest)
 
-    return run
+    return Engine(run, rois)
 
 
 class _Trunk(nn.Layer):
@@ -150,8 +175,8 @@ class _Trunk(nn.Layer):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        cate_features, parts = self.network.trunk(images)
-        return (*cate_features, *parts)
+        maps, parts = self.network.trunk(images)
+        return (*maps, *parts)
 
 
 class _Scores(nn.Layer):
@@ -161,10 +186,20 @@ class _Scores(nn.Layer):
         super().__init__()
         self.network = network
 
-    def forward(self, cate_features: list[Tensor]) -> Tensor:
-        return self.network.scores(cate_features)
+    def forward(self, maps: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+        return self.network.scores(maps)
 
 
-def _level_specs(config: Config) -> list[InputSpec]:
-    grids = enumerate(config.head.num_grids)
-    return [InputSpec([None, config.head.channels, grid, grid], "float32", f"level{i}") for i, grid in grids]
+def _map_specs(config: Config) -> list[InputSpec]:
+    """Of what scores are made of, as the network's trunk returns it."""
+    sides = config.head.num_grids
+    if config.head.finds_boxes:
+        sides = [None] * 2 * len(BOX_STRIDES)  # of both towers
+    channels = config.head.channels
+    return [InputSpec([None, channels, side, side], "float32", f"level{i}") for i, side in enumerate(sides)]
+
+
+def _roi_specs(config: Config) -> list[InputSpec]:
+    side = config.roi.size
+    features = InputSpec([None, config.neck.out_channels, side, side], "float32", "features")
+    return [features, InputSpec([None], "int64", "classes")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,14 @@ from data.class_lists import ClassList
 from data.coco import read_complete
 from data.coco_pictures import Record, read_record_image
 from data.files import write_whole
-from tools.coco_evaluation import Evaluation, GroundTruth, compare_instances, evaluate_coco, ground_truth
+from tools.coco_evaluation import (
+    Evaluation,
+    GroundTruth,
+    box_score,
+    compare_instances,
+    evaluate_coco,
+    ground_truth,
+)
 from tools.distributed import World
 from tools.draw_shapes import provide
 from tools.evaluation_report import write_report
@@ -76,8 +84,9 @@ def write_submission(predictor: EnginePredictor, output: Path, *, world: World) 
 
 
 def _write_results(output: Path, rows: Sequence[dict], kind: str) -> Path:
-    keys = ("image_id", "category_id", "score", kind)
-    write_json(output / RESULTS[kind], [{key: row[key] for key in keys} for row in rows])
+    keys = ("image_id", "category_id", kind)
+    score_of = box_score if kind == "bbox" else itemgetter("score")
+    write_json(output / RESULTS[kind], [{**{key: row[key] for key in keys}, "score": score_of(row)} for row in rows])
     return output / RESULTS[kind]
 
 

@@ -80,6 +80,11 @@ def main() -> int:
     config = override(config, [f"data.fixed_size={args.input_size}"])
     check_writable(args.output)
     select_device("cpu")
+    if config.head.finds_boxes:
+        raise InputError(
+            f"--config {args.config}: CenterMask2 cuts its masks' features out of boxes that it chooses in between, "
+            "which is not written into files; take a network of the SOLO family, or run this one with demo.py"
+        )
     source = network_source(config, args.weights, overrides=args.overrides, untrained=args.untrained)
     config = source.config.replace(data=replace(source.config.data, fixed_size=args.input_size))
     network = source.build()

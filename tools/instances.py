@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from tools.drawing import draw_instances
+
+
+class DetectedBoxes(NamedTuple):
+    """Boxes with scores of their own, beside the masks and scores of the same instances."""
+
+    boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the picture
+    scores: np.ndarray  # float32 [n]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +33,7 @@ class Instances:
     classes: int64 [n], 0-based index into class_names and category_ids.
     class_names: the name of each class.
     category_ids: the category id of each class in the data set.
+    detected: the boxes that the masks were made in, of networks that find boxes first.
 
     Raises ValueError where the lengths or the shapes disagree.
     """
@@ -36,6 +45,7 @@ class Instances:
     classes: np.ndarray
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
+    detected: DetectedBoxes | None = None
 
     def __post_init__(self) -> None:
         if not (self.boxes.shape == (len(self), 4) and self.scores.shape == self.classes.shape == (len(self),)):
@@ -43,6 +53,8 @@ class Instances:
                 f"{len(self)} masks with boxes {self.boxes.shape}, scores {self.scores.shape}, "
                 f"classes {self.classes.shape}: one row per mask is needed"
             )
+        if self.detected is not None and not len(self.detected.boxes) == len(self.detected.scores) == len(self):
+            raise ValueError(f"{len(self)} masks made in {len(self.detected.boxes)} boxes")
         if len(self.class_names) != len(self.category_ids):
             raise ValueError(f"{len(self.class_names)} class names and {len(self.category_ids)} category ids")
         for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), self.crops):
@@ -74,6 +86,7 @@ class Instances:
         classes: np.ndarray,
         class_names: Sequence[str],
         category_ids: Sequence[int],
+        detected: DetectedBoxes | None = None,
     ) -> Instances:
         """The same from parts of the masks: (top, left, mask of the window that begins there); outside they are 0."""
         cuts = [_cut(*window) for window in windows]
@@ -85,6 +98,7 @@ class Instances:
             classes=np.asarray(classes, np.int64),
             class_names=tuple(class_names),
             category_ids=tuple(category_ids),
+            detected=detected,
         )
 
     def __len__(self) -> int:
@@ -109,6 +123,7 @@ class Instances:
             classes=self.classes[indices],
             class_names=self.class_names,
             category_ids=self.category_ids,
+            detected=self.detected and DetectedBoxes(*(part[indices] for part in self.detected)),
         )
 
     def to_rle(self) -> list[dict]:
@@ -134,7 +149,11 @@ class Instances:
         ]
 
     def to_coco(self, image_id: int = 0, polygons: bool = False) -> list[dict]:
-        """COCO result rows; bbox is [x, y, width, height]. With polygons, each has the extra key `polygons`."""
+        """COCO result rows; bbox is [x, y, width, height].
+
+        Where boxes were found first, bbox is that one and the extra key `box_score` its score. With polygons, each row
+        has the extra key `polygons`.
+        """
         rows = [
             {
                 "image_id": image_id,
@@ -147,6 +166,9 @@ class Instances:
                 self.boxes.tolist(), self.classes.tolist(), self.scores.tolist(), self.to_rle()
             )
         ]
+        if self.detected is not None:
+            for row, (x1, y1, x2, y2), score in zip(rows, *(part.tolist() for part in self.detected)):
+                row.update(bbox=[x1, y1, x2 - x1, y2 - y1], box_score=score)
         if polygons:
             for row, outlines in zip(rows, self.to_polygons()):
                 row["polygons"] = outlines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Callable
@@ -60,6 +61,40 @@ def _axis_matrix(quarter: int, resized: int, original: int) -> np.ndarray:
     """One axis of both resizes, to the padded size, cut, and to the picture's size, as one [original, quarter]."""
     padded = bilinear_matrix(quarter, quarter * 4)[:resized]
     return (bilinear_matrix(resized, original) @ padded).astype(np.float32)
+
+
+def masks_in_boxes(
+    masks: np.ndarray,
+    boxes: np.ndarray,
+    *,
+    original: Size,
+    threshold: float,
+    parallel: Callable[..., Iterable] = map,
+) -> Iterable[Window]:
+    """Spread soft masks over their boxes and cut them at a threshold, sampled at the centres of the pixels.
+
+    masks: float32 [n, h, w], probabilities; boxes: float32 [n, 4], x1, y1, x2, y2 with an area, within the picture;
+    original: the picture's size. Outside of its cells a mask is 0. The windows are as in `masks_at_picture_size`.
+    """
+
+    def window_of(pair: tuple[np.ndarray, np.ndarray]) -> Window:
+        soft, (x1, y1, x2, y2) = pair
+        top, rows = _samples(y1, y2, soft.shape[0], original[0])
+        left, columns = _samples(x1, x2, soft.shape[1], original[1])
+        return top, left, (columns @ soft.T @ rows.T >= threshold).T
+
+    return parallel(window_of, zip(masks, boxes.tolist()))
+
+
+def _samples(low: float, high: float, cells: int, length: int) -> tuple[int, np.ndarray]:
+    """One axis: the first of the pixels whose centre may lie between low and high, and their share of each cell.
+
+    Returns a float32 matrix [pixels, cells].
+    """
+    first, last = max(math.floor(low), 0), min(math.ceil(high), length)
+    places = (np.arange(first, last) + 0.5 - low) / (high - low) * cells - 0.5
+    shares = np.maximum(1 - np.abs(places[:, None] - np.arange(cells)), 0)
+    return first, shares.astype(np.float32)
 
 
 def _reach(matrix: np.ndarray, occupied: np.ndarray) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ from paddle.static import InputSpec
 
 from config.base import Config, Cost
 from data.preprocess import pad_to_batch, preprocess
+from model.centermask2 import CenterMask2
 from model.layers import STATISTICS, DeformConv2D
 from model.networks import build_model
 from tools.graphs import static_graph, write_graph
@@ -35,16 +36,27 @@ def cost_of(config: Config) -> Cost:
 def count_operations(network: nn.Layer, height: int, width: int) -> int:
     """Floating-point operations of all convolutions for one picture, two for a multiplication and its addition.
 
-    What else a network does is left out: it takes memory bandwidth rather than arithmetic. The network runs once.
+    What else a network does is left out: it takes memory bandwidth rather than arithmetic, but for fully connected
+    layers, which count as convolutions. The network runs once, CenterMask2 with as many boxes as it may find.
     """
     counted = []
 
-    def count(layer: nn.Layer, _, output: paddle.Tensor) -> None:
-        counted.append(2 * output.size * int(np.prod(layer.weight.shape[1:])))
+    def count(layer: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:
+        weights = int(np.prod(layer.weight.shape[1:]))  # for each number that goes out of a convolution
+        if isinstance(layer, nn.Linear):
+            counted.append(2 * output.size * layer.weight.shape[0])
+        elif isinstance(layer, nn.Conv2DTranspose):  # or that comes in
+            counted.append(2 * inputs[0].size * weights)
+        else:
+            counted.append(2 * output.size * weights)
 
-    kinds = nn.Conv2D, DeformConv2D
+    kinds = nn.Conv2D, DeformConv2D, nn.Conv2DTranspose, nn.Linear
     hooks = [layer.register_forward_post_hook(count) for layer in network.sublayers() if isinstance(layer, kinds)]
     network(paddle.zeros([1, 3, height, width]))
+    if isinstance(network, CenterMask2):
+        most, side = network.config.nms.max_per_img, network.config.roi.size
+        features = paddle.zeros([most, network.config.neck.out_channels, side, side])
+        network.roi_head(features, paddle.zeros([most], "int64"))
     for hook in hooks:
         hook.remove()
     return sum(counted)

@@ -124,7 +124,7 @@ class EnginePredictor:
         )
         classes = self.classes
         return Instances.from_windows(
-            original, found.windows, found.scores, found.classes, classes.names, classes.ids
+            original, found.windows, found.scores, found.classes, classes.names, classes.ids, found.detected
         )
 
     def run_batches(

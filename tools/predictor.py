@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -14,11 +14,13 @@ from config import load_config, registry
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
+from model.centermask2 import Detected, detect
+from model.decoding import Raw
 from model.device import select_device
 from model.networks import build_model
 from tools.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.engines import choose_engine, compiled_engine, dynamic_engine
-from tools.prediction import EnginePredictor
+from tools.prediction import EnginePredictor, Prepared
 
 
 class Predictor(EnginePredictor):
@@ -67,6 +69,12 @@ class Predictor(EnginePredictor):
         engine, device = dynamic_engine(network), paddle.get_device()
         EnginePredictor.__init__(predictor, config, classes, engine, score=score, engine_name="dynamic", device=device)
         return predictor
+
+    def run(self, batch: Sequence[Prepared]) -> Raw | list[Detected]:
+        raw = super().run(batch)
+        if self.engine.rois is None:
+            return raw
+        return detect(raw, [prepared.input.shape[:2] for prepared in batch], self.config, self.engine.rois)
 
 
 class NetworkSource(NamedTuple):
@@ -131,6 +139,9 @@ def untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
     paddle.seed(seed)
     network = build_model(config)
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+    if config.head.finds_boxes:  # boxes of some strides, and masks that may be right
+        for layer, bias in ((network.head.box_pred, 3.0), (network.roi_head.iou_head.pred, 1.0)):
+            layer.bias.set_value(paddle.full_like(layer.bias, bias))
     # SOLO's masks begin far below the threshold; the product of two probabilities needs more than a half of each.
     for name, bias in (("mask_preds", 0.0), ("x_preds", 1.0), ("y_preds", 1.0)):
         for layer in getattr(network.head, name, ()):

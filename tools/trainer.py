@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+import numpy as np
 import paddle
 from paddle import nn
 
 from config.base import Config
 from config.errors import InputError
 from config.overrides import differences
+from data.box_targets import BoxTargets, centerness_of
 from data.class_lists import ClassList
 from data.grid_targets import GridTargets
 from data.training_set import Batch, TrainingSet
+from model.head.box_losses import BoxPictureTargets
 from model.head.grid_losses import PictureTargets
 from model.layers import STATISTICS
 from tools.checkpoint import Checkpoint, load_weights, save_checkpoint
@@ -305,7 +308,13 @@ class _EvaluationStopped(BaseException):
     """A signal came before or during an evaluation, which would take too long to wait for."""
 
 
-def to_tensors(targets: GridTargets) -> PictureTargets:
+def to_tensors(targets: GridTargets | BoxTargets) -> PictureTargets | BoxPictureTargets:
+    if isinstance(targets, BoxTargets):
+        places, centerness = np.flatnonzero(targets.labels >= 0), centerness_of(targets.distances)
+        arrays = targets.labels, places, targets.distances, centerness
+        sums = len(places), float(centerness.sum())
+        instances = targets.boxes, targets.classes, targets.masks, targets.picture
+        return BoxPictureTargets(*map(paddle.to_tensor, arrays), *sums, *instances)
     return PictureTargets(
         labels=paddle.to_tensor(targets.labels),
         masks={stride: paddle.to_tensor(masks) for stride, masks in targets.masks.items()},

@@ -26,6 +26,8 @@ from tools.run_log import LOG
 from tools.trainer import Trainer
 from tools.training_state import BEST, load_state, newer_states, newest_state
 
+BACKBONE_SCRIPTS = {"resnet": "torchvision2paddle.py", "vovnet": "vovnet2paddle.py"}  # by `backbone.kind`
+
 
 @dataclass(frozen=True)
 class DataSets:
@@ -76,8 +78,8 @@ def start_from(network: nn.Layer, config: Config, finetune: str | None) -> str:
     if not finetune and not path.exists():
         raise InputError(
             f"{path}: no such checkpoint to start from; convert an ImageNet backbone (python "
-            "convert/torchvision2paddle.py FILE), give another one with --finetune FILE, or start from random weights "
-            "with -o train_cfg.model_path="
+            f"convert/{BACKBONE_SCRIPTS[config.backbone.kind]} FILE), give another one with --finetune FILE, or start "
+            "from random weights with -o train_cfg.model_path="
         )
     checkpoint = load_checkpoint(path)
     left = load_fitting_weights(network, checkpoint.weights, path=path)

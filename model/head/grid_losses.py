@@ -28,12 +28,13 @@ class LossSum(NamedTuple):
     """A loss before it is divided by what it is the mean of, which may be spread over several processes."""
 
     total: Tensor  # float32 scalar with gradient
-    count: int  # what it is a sum over
+    count: float  # what it is a sum over
     extra: int = 0  # added once to the counts of all processes
+    least: float = 1.0  # which the divisor is never below
 
     def divisor(self, count: float) -> float:
         """What to divide by, given the counts of all processes together."""
-        return max(count + self.extra, 1)
+        return max(count + self.extra, self.least)
 
     def mean(self) -> Tensor:
         """The loss where there is one process."""

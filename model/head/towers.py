@@ -42,8 +42,11 @@ def split_levels(features: Sequence[Tensor]) -> list[Tensor]:
     return [resize_bilinear(first, (height // 2, width // 2)), *middle, resize_bilinear(last, shape_of(middle[-1])[2:])]
 
 
-def tower(in_channels: int, config: HeadConfig) -> nn.Sequential:
-    """`stacked_convs` convolutions in a row, the last one or all of them deformable where the config says so."""
+def tower(in_channels: int, config: HeadConfig, *, bias: bool = False) -> nn.Sequential:
+    """`stacked_convs` convolutions in a row, the last one or all of them deformable where the config says so.
+
+    bias: in those that are not.
+    """
     layers = []
     for position in range(config.stacked_convs):
         deformable = config.deform_all or position == config.stacked_convs - 1
@@ -56,6 +59,7 @@ def tower(in_channels: int, config: HeadConfig) -> nn.Sequential:
                 norm_groups=config.norm_groups,
                 deform_version=config.deform_version if deformable else 0,
                 deform_bias=config.deform_bias,
+                bias=bias,
             )
         )
     return nn.Sequential(*layers)

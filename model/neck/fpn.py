@@ -25,8 +25,30 @@ class FPN(nn.Layer):
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        outputs = self.merged(features)
+        return [*outputs, F.max_pool2d(outputs[-1], kernel_size=1, stride=2)]
+
+    def merged(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """As many maps as there are features."""
         merged = [lateral(feature) for lateral, feature in zip(self.lateral_convs, features)]
         for level in range(len(merged) - 1, 0, -1):
             merged[level - 1] = merged[level - 1] + double_nearest(merged[level])
-        outputs = [conv(feature) for conv, feature in zip(self.output_convs, merged)]
-        return [*outputs, F.max_pool2d(outputs[-1], kernel_size=1, stride=2)]
+        return [conv(feature) for conv, feature in zip(self.output_convs, merged)]
+
+
+class FPNToP7(FPN):
+    """Maps of strides 8 to 32 to five maps at strides 8 to 128 (P3 to P7); the last two are made by convolutions.
+
+    A map of odd sides is followed by one of half of them, rounded up.
+    """
+
+    def __init__(self, in_channels: Sequence[int], config: NeckConfig) -> None:
+        super().__init__(in_channels, config)
+        self.p6, self.p7 = (
+            nn.Conv2D(config.out_channels, config.out_channels, 3, stride=2, padding=1) for _ in range(2)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        outputs = self.merged(features)
+        p6 = self.p6(outputs[-1])
+        return [*outputs, p6, self.p7(F.relu(p6))]

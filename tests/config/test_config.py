@@ -31,6 +31,10 @@ NAMES = {
     18: "decoupled_solo_light_r50_fpn_8gpu_3x",
     19: "decoupled_solo_light_dcn_r50_fpn_8gpu_3x",
     20: "solov2_tiny_shapes",
+    30: "centermask2_v39_ese_fpn_ms_3x",
+    31: "centermask2_lite_v39",
+    32: "centermask2_v57",
+    33: "centermask2_v99",
 }
 
 
@@ -88,6 +92,12 @@ def test_true_and_false_are_words_of_their_own(text):
         (0, ["backbone.depth=42"], "18 or 34 or 50 or 101"),
         (0, ["backbone.variant=c"], "b or d"),
         (0, ["backbone.norm=group"], "frozen or batch or sync"),
+        (0, ["backbone.kind=vovnet"], "backbone.depth=50: expected 39 or 57 or 99 with backbone.kind=vovnet"),
+        (30, ["backbone.depth=50"], "39 or 57 or 99"),
+        (30, ["backbone.deform_version=2"], "50 or 101"),
+        (30, ["target.scale_ranges=0,10,10,20"], "expected 10 numbers for the 5 levels of CenterMask2"),
+        (30, ["roi.size=7"], "an even number"),
+        (30, ["data.normalize_first=true"], "data.resize_by=pillow: expected size or factor"),
     ],
 )
 def test_a_wrong_word_is_one_clear_line(which, overrides, says):

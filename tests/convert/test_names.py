@@ -20,7 +20,7 @@ from config import load_config, registry
 from config.errors import InputError
 from convert.command import plain_resnets
 from convert.conversion import NameTable, Shapes, backbone_shapes, fill, network_shapes
-from convert.names import OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION
+from convert.names import CENTERMASK2, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION, VOVNET
 from tests import foreign_names
 from tests.parity import PARITY, needs_parity
 
@@ -44,6 +44,7 @@ SOURCES = (
     Source((OPENFIREWORK,), OPENFIREWORK, foreign_names.openfirework, (3, 4), "convert/openfirework2paddle.py"),
     Source(PPDET, PPDET_2, foreign_names.ppdet_2, (0, 6, 10, 11), "convert/ppdet2paddle.py"),
     Source(PPDET, PPDET_0_5, foreign_names.ppdet_0_5, (0, 2), "convert/ppdet2paddle.py"),
+    Source((CENTERMASK2,), CENTERMASK2, foreign_names.centermask2, (30, 31, 32, 33), "convert/centermask2paddle.py"),
 )
 SOURCE_OF = {source.table: source for source in SOURCES}
 NETWORKS = [(source, number) for source in SOURCES for number in source.configs]
@@ -74,6 +75,7 @@ RECORDED = (
         )
     ),
     ("ppdet05_ResNet50_vd_ssld_pretrained", RESNET50_VD, CLAS_1, SSLD, foreign_names.clas_1),
+    ("cm2_v39", SHAPES[30], CENTERMASK2, (CENTERMASK2,), foreign_names.centermask2),
 )
 
 few_examples = settings(max_examples=40)
@@ -86,7 +88,13 @@ def stand_ins(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 
 def foreign_checkpoint(source: Source, number: int) -> dict[str, np.ndarray]:
     shapes = SHAPES[number]
-    return stand_ins({theirs: shapes[ours] for ours, theirs in source.names(shapes).items()})
+    names = source.names(shapes).items()
+    return stand_ins({theirs: there(source, ours, shapes[ours]) for ours, theirs in names})
+
+
+def there(source: Source, ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape that a parameter of ours has in the file."""
+    return shape[::-1] if source.table.is_transposed(ours) else shape
 
 
 def origins(filled: Mapping[str, np.ndarray], foreign: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -112,7 +120,8 @@ def test_recorded_names_are_each_used_once(record, wanted, right_table, tables, 
 
 @needs_parity
 def test_every_recorded_list_of_names_is_tested():
-    recorded = {path.name for pattern in ("*solo*", "*ResNet*") for path in PARITY.glob(f"{pattern}_shapes.json")}
+    patterns = ("*solo*", "*ResNet*", "cm2*")
+    recorded = {path.name for pattern in patterns for path in PARITY.glob(f"{pattern}_shapes.json")}
     assert recorded == {f"{record[0]}_shapes.json" for record in RECORDED}
 
 
@@ -138,6 +147,17 @@ def test_torchvision_resnet_fills_its_backbone(depth, has_classifier):
     foreign = stand_ins({**named, **(classifier if has_classifier else {})})
     weights, _ = fill(wanted, foreign, (TORCHVISION,))
     assert origins(weights, foreign) == foreign_names.torchvision(wanted)
+
+
+@pytest.mark.parametrize("number", [30, 32, 33])
+@pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
+def test_vovnet_fills_its_backbone(number, prefix):
+    wanted = backbone_shapes(load_config(number).backbone)
+    names = {ours: f"{prefix}{theirs}" for ours, theirs in foreign_names.vovnet(wanted).items()}
+    extra = {"classifier.weight": (1000, 1024), "classifier.bias": (1000,), "stem.stem_1/norm.num_batches_tracked": ()}
+    foreign = stand_ins({**{theirs: wanted[ours] for ours, theirs in names.items()}, **extra})
+    weights, _ = fill(wanted, foreign, (VOVNET,))
+    assert origins(weights, foreign) == names
 
 
 def test_ssld_backbone_by_each_of_its_tables():
@@ -189,7 +209,9 @@ def test_other_shape_is_named(case):
     foreign = foreign_checkpoint(source, number)
     wanted = SHAPES[number][ours]
     found = (wanted[0] + 1, *wanted[1:])
-    foreign[source.names(SHAPES[number])[ours]] = np.broadcast_to(np.float32(0), found)
+    foreign[source.names(SHAPES[number])[ours]] = np.broadcast_to(
+        np.float32(0), there(source, ours, found)
+    )
     with pytest.raises(InputError) as caught:
         fill(SHAPES[number], foreign, source.tables)
     assert str(caught.value) == f"other shape: {ours} {found} instead of {wanted}"

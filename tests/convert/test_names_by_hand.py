@@ -7,7 +7,7 @@ import pytest
 
 from config import registry
 from convert.conversion import network_shapes
-from convert.names import OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION
+from convert.names import CENTERMASK2, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION, VOVNET
 
 CLAS_1, CLAS_2_0, CLAS_2, PPDET_2_BACKBONE = SSLD
 
@@ -201,6 +201,39 @@ BY_HAND = {
         res4.res4f.branch2b.conv.weight                           backbone.stages.2.5.conv2.conv.weight
         res4.res4f.branch2c.norm._variance                        backbone.stages.2.5.conv3.norm._variance
     """,
+    CENTERMASK2: """
+        backbone.bottom_up.stem.stem_1/conv.weight                backbone.stem.0.conv.weight
+        backbone.bottom_up.stem.stem_3/norm.running_var           backbone.stem.2.norm._variance
+        backbone.bottom_up.stage2.OSA2_1.layers.0.OSA2_1_0/conv.weight  backbone.stages.0.0.chain.0.conv.weight
+        backbone.bottom_up.stage4.OSA4_2.layers.4.OSA4_2_4/norm.running_mean  backbone.stages.2.1.chain.4.norm._mean
+        backbone.bottom_up.stage4.OSA4_9.concat.OSA4_9_concat/norm.bias  backbone.stages.2.8.concat.norm.bias
+        backbone.bottom_up.stage5.OSA5_2.ese.fc.bias              backbone.stages.3.1.ese.fc.bias
+        backbone.fpn_lateral3.weight                              neck.lateral_convs.0.weight
+        backbone.fpn_output5.bias                                 neck.output_convs.2.bias
+        backbone.top_block.p6.weight                              neck.p6.weight
+        backbone.top_block.p7.bias                                neck.p7.bias
+        proposal_generator.fcos_head.cls_tower.0.bias             head.cate_convs.0.conv.bias
+        proposal_generator.fcos_head.cls_tower.10.weight          head.cate_convs.3.norm.weight
+        proposal_generator.fcos_head.bbox_tower.9.weight          head.box_convs.3.conv.weight
+        proposal_generator.fcos_head.bbox_tower.1.bias            head.box_convs.0.norm.bias
+        proposal_generator.fcos_head.cls_logits.bias              head.cate_pred.bias
+        proposal_generator.fcos_head.bbox_pred.weight             head.box_pred.weight
+        proposal_generator.fcos_head.ctrness.weight               head.centre_pred.weight
+        proposal_generator.fcos_head.scales.4.scale               head.scales.4
+        roi_heads.mask_head.mask_fcn4.bias                        roi_head.mask_head.convs.3.bias
+        roi_heads.mask_head.spatialAtt.conv.weight                roi_head.mask_head.attention.weight
+        roi_heads.mask_head.deconv.bias                           roi_head.mask_head.deconv.bias
+        roi_heads.mask_head.predictor.weight                      roi_head.mask_head.pred.weight
+        roi_heads.maskiou_head.maskiou_fcn1.weight                roi_head.iou_head.convs.0.weight
+        roi_heads.maskiou_head.maskiou_fc2.bias                   roi_head.iou_head.fcs.1.bias
+        roi_heads.maskiou_head.maskiou.bias                       roi_head.iou_head.pred.bias
+    """,
+    VOVNET: """
+        stem.stem_2/conv.weight                                   backbone.stem.1.conv.weight
+        stage3.OSA3_1.layers.1.OSA3_1_1/norm.weight               backbone.stages.1.0.chain.1.norm.weight
+        stage5.OSA5_3.concat.OSA5_3_concat/conv.weight            backbone.stages.3.2.concat.conv.weight
+        stage2.OSA2_1.ese.fc.weight                               backbone.stages.0.0.ese.fc.weight
+    """,
 }
 PAIRS = [(table, *line.split()) for table, lines in BY_HAND.items() for line in lines.strip().splitlines()]
 
@@ -231,7 +264,16 @@ def test_our_side_exists():
         (CLAS_2_0, "out.weight"),
         (CLAS_2, "fc.bias"),
         (PPDET_2_BACKBONE, "fc.weight"),
+        (CENTERMASK2, "pixel_mean"),
+        (VOVNET, "classifier.bias"),
+        (VOVNET, "stem.stem_1/norm.num_batches_tracked"),
     ],
 )
 def test_name_of_no_use(table, name):
     assert table.rename({name: np.zeros(1)}) == {}
+
+
+def test_linear_layers_stand_there_with_rows_and_columns_exchanged():
+    array = np.arange(6).reshape(2, 3)
+    (renamed,) = CENTERMASK2.rename({"roi_heads.maskiou_head.maskiou_fc1.weight": array}).values()
+    np.testing.assert_array_equal(renamed[1], array.T)

@@ -83,7 +83,8 @@ class Published:
 
 
 PPDET_2_ALIASES = {"solov2_head.solo_cate.bias": (80,), "mask_head.conv_pred.norm.bias": (128,)}
-NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11)}
+NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11, 31)}
+VOVNET39 = backbone_shapes(load_config(30).backbone)
 PUBLISHED = (
     Published(
         "solo2paddle",
@@ -137,6 +138,26 @@ PUBLISHED = (
         {},
         config=2,
         overrides=("data.normalize_first=false", "data.resize_by=factor"),
+    ),
+    Published(
+        "centermask2paddle",
+        "CenterMask2",
+        "centermask2-lite-V-39-eSE-FPN-ms-4x.pth",
+        partial(write_torch_zip, wrap="model"),
+        NETWORKS[31],
+        foreign_names.centermask2,
+        {"pixel_mean": (3, 1, 1), "pixel_std": (3, 1, 1)},
+        config=31,
+    ),
+    Published(
+        "vovnet2paddle",
+        "VoVNet's classifier",
+        "vovnet39_ese_detectron2.pth",
+        partial(write_torch_zip, wrap=None),
+        VOVNET39,
+        foreign_names.vovnet,
+        {"classifier.weight": (1000, 1024), "classifier.bias": (1000,)},
+        backbone="vovnet39_ese_imagenet",
     ),
     Published(
         "torchvision2paddle",
@@ -209,7 +230,8 @@ def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
 def test_published_file(published, project, tmp_path):
     source = tmp_path / published.file
     arrays = published.arrays()
-    theirs = {foreign: arrays[ours] for ours, foreign in published.names(published.shapes).items()}
+    names = published.names(published.shapes).items()
+    theirs = {foreign: foreign_names.stored(ours, arrays[ours]) for ours, foreign in names}
     published.write(source, {**theirs, **{name: drawn(name, shape) for name, shape in published.extra.items()}})
 
     done = run(project, published.script, source, *published.options)
@@ -326,7 +348,9 @@ def test_wrong_file_leaves_what_was_there(project, tmp_path):
     assert sorted(tmp_path.iterdir()) == [output, source]
 
 
-@pytest.mark.parametrize("script", ["ppdet2paddle", "torchvision2paddle", "ssld2paddle"])
+@pytest.mark.parametrize(
+    "script", ["ppdet2paddle", "torchvision2paddle", "ssld2paddle", "centermask2paddle", "vovnet2paddle"]
+)
 def test_checkpoint_of_another_program(script, project, tmp_path):
     source = write_small(tmp_path / "solo.pth", NETWORKS[3], foreign_names.solo)
     assert_refused(run(project, script, source), project, "solo.pth does not fit", "nothing was written", "script")

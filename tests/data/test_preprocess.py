@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from config import load_config
 from config.base import DataConfig
-from data.preprocess import normalize, pad_to_batch, preprocess
+from data.preprocess import normalize, normalized_batch, pad_to_batch, preprocess, resize_image
 from tests.parity import PARITY, needs_parity, recipe
 
 SMALL = DataConfig(short_side=40, long_side=66)
@@ -166,3 +167,22 @@ def test_a_batch_is_padded_with_zeros_at_the_bottom_and_right(sizes, divisor):
     for padded, image, (height, width) in zip(batch, images, sizes):
         assert np.array_equal(padded[:, :height, :width], image.transpose(2, 0, 1))
         assert not padded[:, height:].any() and not padded[:, :, width:].any()
+
+
+@settings(max_examples=40)
+@given(height=SIDES, width=SIDES)
+def test_resized_as_pillow_does(height, width):
+    image = noise(height, width)
+    size = size_by_rule(height, width, SMALL)
+    expected = np.asarray(Image.fromarray(image).resize(size, Image.BILINEAR))
+    assert np.array_equal(resize_image(image, replace(SMALL, resize_by="pillow")), expected)
+
+
+def test_blue_comes_first_where_the_config_says_so():
+    image = noise(30, 50)
+    rgb, bgr = SMALL, replace(SMALL, bgr=True)
+    assert np.array_equal(preprocess(image, bgr), preprocess(image, rgb)[..., ::-1])
+    batch = normalized_batch([image, image[:20]], bgr)
+    assert np.array_equal(batch, normalized_batch([image, image[:20]], rgb)[:, ::-1])
+    normalized = [normalize(each, rgb)[..., ::-1] for each in (image, image[:20])]
+    assert np.array_equal(batch, pad_to_batch(normalized, 32))

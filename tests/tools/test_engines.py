@@ -20,7 +20,7 @@ from config.errors import InputError
 from model.decoding import Raw
 from model.layers import DeformConv2D
 from tests import tiny
-from tools.engines import choose_engine, compiled_engine, dynamic_engine
+from tools.engines import Engine, choose_engine, compiled_engine, dynamic_engine
 from tools.graphs import SignalStack
 from tools.predictor import Predictor, untrained_network
 
@@ -103,6 +103,39 @@ def test_other_heads_equal_those_of_the_dynamic_graph(engine, heads):
     dynamic, other = dynamic_engine(network(*overrides)), compiled(engine, "fp32", *overrides)
     for batch in batches_of((2, 128, 160), (1, 160, 128), (1, 96, 64)):
         assert_equal(other(batch), dynamic(batch), 1e-4)
+
+
+@cache
+def box_config() -> Config:
+    return load_config(tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
+
+
+def compiled_boxes(engine: str, precision: str = "fp32") -> Engine:
+    return compiled_engine(engine, precision, lambda: untrained_network(box_config(), 0), box_config(), {}, "untrained")
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_boxes_and_masks_equal_those_of_the_dynamic_graph(engine):
+    dynamic, other = dynamic_engine(untrained_network(box_config(), 0)), compiled_boxes(engine)
+    for batch in batches_of((2, 128, 160), (1, 160, 128)):
+        assert_equal(other(batch), dynamic(batch), 1e-4)
+    random = np.random.default_rng(0)
+    for count in (3, 1):
+        features = paddle.to_tensor(random.normal(size=(count, 16, 14, 14)).astype(np.float32))
+        classes = random.integers(0, 80, count)
+        with paddle.no_grad():
+            assert_equal(other.rois(features, classes), dynamic.rois(features, classes), 1e-4)
+
+
+@pytest.mark.parametrize("engine", REDUCED)
+def test_boxes_of_lower_precision_end_in_float32(engine):
+    """Distances rounded to 8 bits would all be among a few hundred values."""
+    (batch,) = batches_of((2, 128, 160))
+    exact, ours = (compiled_boxes(engine, precision)(batch) for precision in ("fp32", "bf16"))
+    for mine, other in zip(ours, exact):
+        mine, other = mine.numpy(), other.numpy()
+        assert 0 < np.abs(mine - other).max() < 0.05 * np.abs(other).max()
+    assert len(np.unique(ours[2].numpy())) > 0.9 * len(np.unique(exact[2].numpy()))
 
 
 @pytest.mark.parametrize("version", [1, 2])

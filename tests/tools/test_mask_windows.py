@@ -11,7 +11,7 @@ from paddle.nn import functional as F
 
 from model.bilinear import bilinear_matrix
 from model.masks import enlarged_masks
-from tools.mask_windows import masks_at_picture_size
+from tools.mask_windows import masks_at_picture_size, masks_in_boxes
 
 ON_THRESHOLD = 1e-5
 
@@ -105,6 +105,43 @@ def test_what_lies_in_the_padding_is_cut_off():
 def test_no_masks_and_empty_masks():
     assert enlarge(np.zeros((0, 8, 8)), (30, 32), (60, 64)).shape == (0, 60, 64)
     assert not enlarge(np.zeros((2, 8, 8)), (30, 32), (60, 64)).any()
+
+
+def sampled(soft: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Probability of each pixel of a picture: the mask's cells bilinearly at its centre, and nothing around them."""
+    x1, y1, x2, y2 = box.tolist()
+    padded = np.pad(soft, 2)
+    found = np.zeros(size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            v = (y + 0.5 - y1) / (y2 - y1) * soft.shape[0] - 0.5
+            u = (x + 0.5 - x1) / (x2 - x1) * soft.shape[1] - 0.5
+            if -1 < v < soft.shape[0] and -1 < u < soft.shape[1]:
+                row, column = int(np.floor(v)), int(np.floor(u))
+                cells = padded[row + 2 : row + 4, column + 2 : column + 4]
+                found[y, x] = [1 - (v - row), v - row] @ cells @ [1 - (u - column), u - column]
+    return found
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_masks_in_boxes_are_sampled_at_the_centres_of_pixels(seed):
+    random = np.random.default_rng(seed)
+    size = tuple(random.integers(1, 30, 2).tolist())
+    limits = np.float32([size[1], size[0]])
+    corners = np.sort(random.uniform(0, 1, (2, 2)) * limits, axis=0)
+    boxes = np.concatenate([np.float32([[0, 0, *limits]]), corners.reshape(1, 4).astype(np.float32)])
+    boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(axis=1)]
+    masks = random.random((len(boxes), 6, 5)).astype(np.float32)
+    windows = list(masks_in_boxes(masks, boxes, original=size, threshold=0.5))
+    assert len(windows) == len(boxes)
+    for soft, box, (top, left, window) in zip(masks, boxes, windows):
+        assert window.dtype == bool and (window.T.flags.c_contiguous or not window.size)
+        whole = np.zeros(size, bool)
+        whole[top : top + window.shape[0], left : left + window.shape[1]] = window
+        expected = sampled(soft, box, size)
+        decided = np.abs(expected - 0.5) > ON_THRESHOLD
+        assert (whole == (expected >= 0.5))[decided].all()
 
 
 @given(before=st.integers(1, 40), after=st.integers(1, 40))

@@ -1,0 +1,13 @@
+from dataclasses import replace
+
+from config.base import CENTERMASK2_ZOO, Cost, Published
+from config.centermask2_v39_ese_fpn_ms_3x import CenterMask2V39
+
+
+class CenterMask2V99(CenterMask2V39):
+    """CenterMask2, VoVNetV2-99 with eSE, 36 epochs."""
+
+    number = 33
+    published = (Published(41.4, CENTERMASK2_ZOO, "convert/centermask2paddle.py"),)
+    cost = Cost(97.0, 868.9)
+    backbone = replace(CenterMask2V39.backbone, depth=99)

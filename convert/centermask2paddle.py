@@ -1,0 +1,21 @@
+"""Convert a checkpoint of CenterMask2 (detectron2, .pth) to config 30, 31, 32 or 33 of ours.
+
+    python convert/centermask2paddle.py centermask2-V-39-eSE-FPN-ms-3x.pth
+    python convert/centermask2paddle.py centermask2-V-99-eSE-FPN-ms-3x.pth --verify images/test/shapes_01.jpg
+
+Torch is not needed and nothing in the file is executed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from convert.command import convert_network  # noqa: E402
+from convert.names import CENTERMASK2  # noqa: E402
+from tools.cli import run  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: convert_network(__doc__, [CENTERMASK2], script="convert/centermask2paddle.py")))

@@ -1,0 +1,31 @@
+"""Convert an ImageNet VoVNetV2 with eSE (detectron2, .pth; 39, 57 or 99) to a backbone of ours.
+
+    python convert/vovnet2paddle.py vovnet39_ese_detectron2.pth
+
+The result, weights/vovnet39_ese_imagenet.pdparams, is a backbone to start training from.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from config import load_config  # noqa: E402
+from convert.command import convert_backbone  # noqa: E402
+from convert.names import VOVNET  # noqa: E402
+from model.backbone.vovnet import STAGE_BLOCKS  # noqa: E402
+from tools.cli import run  # noqa: E402
+
+CONFIG = 30  # of whose backbones the widths are
+
+
+def main() -> int:
+    backbone = load_config(CONFIG).backbone
+    return convert_backbone(__doc__, [VOVNET], [replace(backbone, depth=depth) for depth in STAGE_BLOCKS])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,125 @@
+"""Boxes from what locations predict, against a straightforward reading of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from config.base import NMSConfig
+from config.networks import BOX_STRIDES, level_sizes
+from model.head.box_decode import Boxes, candidates, decode_boxes, ious, suppress
+from model.head.roi_align import box_features, levels_of
+
+NMS = NMSConfig(score_thr=0.3, iou_thr=0.5, nms_pre=7)
+SIZE = (64, 96)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities, centerness and distances of all locations of a picture of SIZE."""
+    rng = np.random.default_rng(seed)
+    count = sum(height * width for height, width in level_sizes(*SIZE))
+    probabilities = rng.random((count, classes)) * (rng.random((count, 1)) < share)
+    return tuple(
+        part.astype(np.float32) for part in (probabilities, rng.random(count), rng.gamma(1.0, 2.0, (count, 4)))
+    )
+
+
+def straightforward(parts: tuple[np.ndarray, ...], nms: NMSConfig, most: int) -> list[tuple]:
+    """Box, score and class, one location, class and pair of boxes after the other."""
+    probabilities, centerness, distances = parts
+    entered, location = [], 0
+    for (height, width), stride in zip(level_sizes(*SIZE), BOX_STRIDES):
+        of_level = []
+        for row in range(height):
+            for column in range(width):
+                x, y = column * stride + stride // 2, row * stride + stride // 2
+                left, top, right, bottom = (np.float32(side * stride) for side in distances[location])
+                for label, probability in enumerate(probabilities[location]):
+                    if probability > nms.score_thr:
+                        box = (x - left, y - top, x + right, y + bottom)
+                        of_level.append((probability * centerness[location], box, label))
+                location += 1
+        entered += sorted(of_level, key=lambda item: -item[0])[: nms.nms_pre]
+    kept = []
+    for value, box, label in sorted(entered, key=lambda item: -item[0]):
+        rivals = [other for _, other, other_label in kept if other_label == label]
+        if all(iou(box, other) <= nms.iou_thr for other in rivals):
+            kept.append((value, box, label))
+    return [(box, np.sqrt(value), label) for value, box, label in kept[:most]]
+
+
+def iou(first: tuple, second: tuple) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    shared = max(width, 0) * max(height, 0)
+    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
+    return shared / (both - shared) if shared else 0.0
+
+
+@settings(max_examples=60)
+@given(seed=SEEDS, share=st.sampled_from([0.0, 0.02, 0.2, 1.0]), most=st.integers(1, 60))
+def test_equals_a_straightforward_decoding(seed, share, most):
+    parts = predictions(seed, share=share)
+    found = decode_boxes(*map(paddle.to_tensor, parts), level_sizes(*SIZE), NMS, most=most)
+    expected = straightforward(parts, NMS, most)
+    assert found.boxes.shape == (len(expected), 4) and found.boxes.dtype == found.scores.dtype == np.float32
+    assert found.classes.dtype == np.int64
+    for box, score, label, (wanted_box, wanted_score, wanted_label) in zip(*found, expected):
+        np.testing.assert_allclose(box, wanted_box, rtol=1e-5)
+        assert score == pytest.approx(wanted_score, rel=1e-5)
+        assert label == wanted_label
+
+
+def test_each_level_has_candidates_of_its_own():
+    parts = predictions(0, share=1.0)
+    few, many = (candidates(*parts, level_sizes(*SIZE), replace(NMS, nms_pre=count)) for count in (2, 10**6))
+    assert len(few.boxes) == 2 * len(BOX_STRIDES)
+    assert len(many.boxes) == (parts[0] > NMS.score_thr).sum()
+    assert (np.diff(many.scores) <= 0).all()
+
+
+def test_equal_boxes_of_two_classes_both_stay():
+    boxes = np.float32([[0, 0, 10, 10]] * 3)
+    found = Boxes(boxes, np.float32([0.9, 0.8, 0.7]), np.int64([1, 0, 1]))
+    assert suppress(found, iou_thr=0.5, most=5).tolist() == [0, 1]
+    assert suppress(found, iou_thr=1.0, most=5).tolist() == [0, 1, 2]  # not above it
+
+
+@given(seed=SEEDS)
+def test_iou_is_symmetric_and_1_of_equals(seed):
+    corners = np.sort(np.random.default_rng(seed).integers(0, 9, (6, 2, 2)), axis=1).reshape(6, 4).astype(np.float32)
+    overlaps = ious(corners, corners)
+    np.testing.assert_array_equal(overlaps, overlaps.T)
+    for index, box in enumerate(corners):
+        for other in range(len(corners)):
+            assert overlaps[index, other] == pytest.approx(iou(tuple(box), tuple(corners[other])))
+        has_area = box[2] > box[0] and box[3] > box[1]
+        assert overlaps[index, index] == pytest.approx(float(has_area))
+
+
+@pytest.mark.parametrize(
+    ("side", "level"), [(512, 2), (363, 2), (362, 1), (257, 1), (256, 0), (20, 0), (0, 0), (4000, 2)]
+)
+def test_the_level_of_a_box_follows_from_its_share_of_the_picture(side, level):
+    assert levels_of(np.float32([[3, 5, 3 + side, 5 + side]]), (512, 512)).tolist() == [level]
+
+
+def test_features_stand_in_the_order_of_the_boxes():
+    """Each level's map has a constant value, and so has each picture's."""
+    maps = [
+        paddle.stack([paddle.full([2, 64 >> level, 64 >> level], 10.0 * level + picture) for picture in range(2)])
+        for level in range(3)
+    ]
+    first, second = [[0, 0, 500, 500], [8, 8, 20, 20], [9, 9, 9, 30]], [[0, 0, 300, 300], [0, 0, 9, 9]]
+    boxes = [np.float32(first), np.float32(second)]
+    found = box_features(maps, boxes, [(512, 512), (512, 512)], side=2)
+    assert found.shape == [5, 2, 2, 2]
+    assert found.mean(axis=[1, 2, 3]).tolist() == [20, 0, 0, 11, 1]
+    alone = box_features(maps, [boxes[0][:0], boxes[1]], [(512, 512), (512, 512)], side=2)
+    assert alone.mean(axis=[1, 2, 3]).tolist() == [11, 1]
