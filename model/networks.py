@@ -16,7 +16,8 @@ from model.solo import SOLO
 from model.solov2 import SOLOv2
 
 # By `head.kind`.
-NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO, "centermask2": CenterMask2}
+GRID_NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO}
+NETWORKS = {**GRID_NETWORKS, "centermask2": CenterMask2}
 
 
 def build_model(config: Config) -> GridNetwork | CenterMask2:
@@ -30,5 +31,5 @@ def decode(
 ) -> Decoded:
     """The instances that a GridNetwork found in picture `index`; parallel: `map`, or that of a pool of threads."""
     scores, *of_masks = raw
-    masks = NETWORKS[head.kind].cell_masks(of_masks, index, head)
+    masks = GRID_NETWORKS[head.kind].cell_masks(of_masks, index, head)
     return decode_picture(scores[index], masks, head, nms, parallel)

@@ -15,7 +15,7 @@ from paddle.nn import functional as F
 from config.base import HeadConfig
 from model.head import cell_masks
 from model.head.cell_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
-from model.networks import NETWORKS
+from model.networks import GRID_NETWORKS
 
 GRIDS = (4, 3, 2)
 CELLS = 16 + 9 + 4
@@ -79,7 +79,7 @@ def test_masks_of_cells_are_those_of_the_whole_maps(make, seed, cells, threshold
     np.testing.assert_allclose(found.sums, (pixels * ours).sum(axis=1), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", GRID_NETWORKS)
 def test_a_level_learns_masks_of_the_size_that_it_predicts(kind):
     """At a quarter of the input's size, or for the coarser levels of SOLO a half or a quarter of that."""
     strides = HeadConfig(kind=kind).mask_strides

@@ -16,7 +16,7 @@ from data.preprocess import pad_to_batch, preprocess
 from model.head.decode import best_candidates
 from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.matrix_nms import matrix_nms
-from model.networks import NETWORKS, build_model, decode
+from model.networks import GRID_NETWORKS, build_model, decode
 from tests.parity import Fixture, needs_parity, picture, relative_errors
 from tools.checkpoint import load_weights
 from tools.instances import Instances
@@ -171,7 +171,7 @@ def after_deformable_layer(stage: str, config) -> bool:
 
 
 def masks_of(raw, config):
-    return NETWORKS[config.head.kind].cell_masks(raw[1:], 0, config.head)
+    return GRID_NETWORKS[config.head.kind].cell_masks(raw[1:], 0, config.head)
 
 
 def match(fixture: Fixture, found: Instances) -> tuple[list[int], set[int]]:
