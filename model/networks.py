@@ -10,7 +10,8 @@ from model.solo import SOLO
 from model.solov2 import SOLOv2
 
 # By `head.kind`.
-NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO, "centermask2": CenterMask2}
+GRID_NETWORKS = {"solov2": SOLOv2, "solo": SOLO, "decoupled_solo": DecoupledSOLO}
+NETWORKS = {**GRID_NETWORKS, "centermask2": CenterMask2}
 
 
 def build_model(config: Config) -> GridNetwork | CenterMask2:

@@ -18,7 +18,7 @@ from config.base import HeadConfig
 from model.arrays import Array
 from model.head import cell_masks
 from model.head.cell_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
-from model.networks import NETWORKS
+from model.networks import GRID_NETWORKS
 
 Given = Callable[[paddle.Tensor], Array]  # in which library the network gave its predictions
 
@@ -91,7 +91,7 @@ def test_masks_of_cells_are_those_of_the_whole_maps(make, given, seed, cells, th
     np.testing.assert_allclose(found.sums, (pixels * ours).sum(axis=1), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", GRID_NETWORKS)
 def test_a_level_learns_masks_of_the_size_that_it_predicts(kind):
     """At a quarter of the input's size, or for the coarser levels of SOLO a half or a quarter of that."""
     strides = HeadConfig(kind=kind).mask_strides

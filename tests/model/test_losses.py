@@ -15,7 +15,7 @@ from data.grid_targets import grid_targets
 from data.samples import MaskWindow
 from model.head.grid_losses import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
 from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
-from model.networks import NETWORKS, build_model
+from model.networks import GRID_NETWORKS, build_model
 from tests import trainings
 from tools.optimization import trainable
 from tools.trainer import to_tensors
@@ -231,7 +231,7 @@ def test_a_loss_is_never_divided_by_zero():
     assert LossSum(paddle.zeros([]), 0, extra=1).divisor(7) == 8
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=GRID_NETWORKS)
 def network(request):
     paddle.seed(0)
     network = build_model(config_of(request.param))

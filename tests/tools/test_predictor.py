@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from config import load_config
 from config.errors import InputError
 from data.images import ImageError, write_image
-from model.networks import NETWORKS
+from model.networks import GRID_NETWORKS
 from tests import tiny
 from tools.instances import Instances
 from tools.prediction import batched
@@ -80,7 +80,7 @@ def test_threads_and_batches_change_nothing():
         assert [rows(one) for one in found] == [rows(one) for one in together.stream(same_size, threads=0)]
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", GRID_NETWORKS)
 def test_every_kind_of_head_finds_something_alone_and_in_a_batch(kind):
     overrides = [*tiny.OVERRIDES, f"head.kind={kind}"]
     scenes = [tiny.scene(seed) for seed in range(3)]
