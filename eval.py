@@ -15,6 +15,7 @@ from pathlib import Path
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
 
+import model  # noqa: E402, F401  (ahead of numpy, see there)
 from config.base import PROJECT  # noqa: E402
 from data.files import check_writable  # noqa: E402
 from data.images import find_images  # noqa: E402

@@ -46,6 +46,10 @@ if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
     M_ARENA_MAX = -8
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
+# Decoding shares its work among threads of its own. Where each of numpy's products of matrices has threads too, these
+# wait for one another: on a busy machine the same picture took ten times as long. Read when numpy is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import numpy.random  # noqa: E402, F401
 
 CPUINFO = Path("/proc/cpuinfo")

@@ -118,6 +118,7 @@ def exported_predictor(
 ) -> EnginePredictor:
     """A predictor around an ONNX file of tools/export.py.
 
+    Decoding is faster where `model` was imported ahead of numpy.
     overrides: assignments as after `-o`; score: instances below it are left out, None takes that of the
     config's `section`. Raises InputError as `open_exported` and `metadata_of` do.
     """

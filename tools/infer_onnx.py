@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from pathlib import Path
@@ -14,8 +13,7 @@ from pathlib import Path
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    # Decoding shares its work among threads of its own; those of numpy's matrix products would wait for one another.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    import model  # noqa: F401  (ahead of numpy, see there)
 
 from data.images import find_images  # noqa: E402
 from tools.cli import Parser, run  # noqa: E402

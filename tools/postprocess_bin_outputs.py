@@ -15,6 +15,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import model  # noqa: F401  (ahead of numpy, see there)
 
 from tqdm import tqdm  # noqa: E402
 

@@ -14,6 +14,7 @@ behind which there is no other. The file is used as any other of tools/export.py
 from __future__ import annotations
 
 import importlib.util
+import logging
 import statistics
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import model  # noqa: F401  (ahead of numpy, see there)
 
 import numpy as np  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -104,6 +106,7 @@ def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], out
     with tempfile.TemporaryDirectory() as folder, write_whole(output) as temporary:
         named = Path(folder) / "named.onnx"
         onnx.save(graph, named)
+        logging.disable(logging.WARNING)  # it advises to simplify the graph before, which export has done
         quantization.quantize_static(
             named,
             temporary,
@@ -113,6 +116,7 @@ def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], out
             per_channel=True,
             nodes_to_exclude=kept,
         )
+        logging.disable(logging.NOTSET)
         result = onnx.load(temporary)
         del result.metadata_props[:]
         result.metadata_props.extend(graph.metadata_props)
