@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -134,7 +135,7 @@ def test_demo_draws_and_writes_what_it_finds(tmp_path, batch_size):
     for row in rows:
         x, y, width, height = row["bbox"]
         assert x >= 0 and y >= 0 and width > 0 and height > 0
-        assert row["score"] >= 0 and 0 < row["box_score"] <= 1
+        assert math.isfinite(row["score"]) and 0 < row["box_score"] <= 1  # an estimated IoU may be below 0
         assert "polygons" in row
     assert len(list((tmp_path / "drawn").iterdir())) == 3
 
