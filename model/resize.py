@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -19,9 +21,12 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
 
     Small maps on a CPU by two products with constant matrices, which forward and backward take a quarter of the time of
     Paddle's interpolation there. The same values, except for a side of 1, which Paddle's makes of the first pixel.
-    In a static graph, whose sizes are known when it runs, the matrices are computed by the graph.
+    In a static graph, whose sizes are known when it runs, the matrices are computed by the graph, if it has not an
+    operation of its own for it (`resizes_by_operation`).
     """
     static = not paddle.in_dynamic_mode()
+    if static and _by_operation:
+        return F.interpolate(x, size=list(size), mode="bilinear", align_corners=False)
     if not static and (not x.place.is_cpu_place() or max(*size, *x.shape[2:]) > LONGEST_BY_MATRIX):
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     matrix = _matrix_in_graph if static else _matrix
@@ -31,6 +36,23 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     # Not by transpose_y, with which Paddle 3.3's inference library is wrong on oneDNN for maps that are one pixel wide.
     resized = paddle.matmul(paddle.matmul(rows, maps), columns.t())
     return resized.reshape([-1, x.shape[1], *size])
+
+
+_by_operation = False  # in static graphs
+
+
+@contextmanager
+def resizes_by_operation(wanted: bool) -> Iterator[None]:
+    """Static graphs that are written in the block resize by an operation, not by matrices.
+
+    OpenVINO would compute the matrices' places in bfloat16 where the network is, which has no half pixels beyond 128.
+    """
+    global _by_operation
+    before, _by_operation = _by_operation, wanted
+    try:
+        yield
+    finally:
+        _by_operation = before
 
 
 def doubled(x: Tensor) -> Tensor:

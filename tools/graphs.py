@@ -17,6 +17,7 @@ from paddle import Tensor, nn
 
 import model
 from model.layers import DeformConv2D, GroupNorm
+from model.resize import resizes_by_operation
 from tools.onnx_session import open_session
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def write_graph(layer: nn.Layer, inputs: Sequence, path: Path, *, portable: bool
             part.portable = portable
     # The networks have no branch that depends on data; translating their code would take most of the time.
     paddle.jit.ignore_module([model])
-    with _silence():
+    with _silence(), resizes_by_operation(portable):
         paddle.jit.save(paddle.jit.to_static(layer, input_spec=inputs, full_graph=True), str(path))
         if portable:
             _to_onnx(path)

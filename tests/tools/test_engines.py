@@ -19,9 +19,10 @@ from config.engines import ENGINES, PACKAGES
 from config.errors import InputError
 from model.decoding import Raw
 from model.layers import DeformConv2D
+from model.resize import doubled
 from tests import tiny
 from tools.engines import Engine, choose_engine, compiled_engine, dynamic_engine
-from tools.graphs import SignalStack
+from tools.graphs import GRAPHS, SignalStack, write_graph
 from tools.predictor import Predictor, untrained_network
 
 SIZES = ((1, 256, 320), (1, 320, 256), (2, 256, 256))
@@ -158,6 +159,25 @@ def test_scores_of_lower_precision_are_compared_in_float32(engine, kind):
         assert 0 < np.abs(mine - other).max() < 0.05 * np.abs(other).max()
     shares = [len(np.unique(scores[scores > 0])) / (scores > 0).sum() for scores in (exact[0].numpy(), ours[0].numpy())]
     assert min(shares) > 0.99
+
+
+class Doubled(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return doubled(x * self.factor)
+
+
+@pytest.mark.parametrize("engine", REDUCED)
+def test_lower_precision_finds_the_places_of_large_maps(engine, tmp_path):
+    """The values are rounded to 8 bits; half a pixel further are others."""
+    spec = paddle.static.InputSpec([None, 4, None, None], "float32")
+    write_graph(Doubled(), [spec], tmp_path / "graph", portable=engine in PACKAGES)
+    maps = np.random.default_rng(0).normal(size=(1, 4, 160, 200)).astype(np.float32)
+    (found,) = GRAPHS[engine](tmp_path / "graph", "bf16")([maps])
+    assert np.abs(found.numpy() - doubled(paddle.to_tensor(maps)).numpy()).max() < 0.05
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems describe a stack in another way")
