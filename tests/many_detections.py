@@ -24,7 +24,7 @@ from tools.cli import Parser, positive_number, run
 from tools.coco_evaluation import GroundTruth, evaluate_coco
 from tools.instances import Instances
 from tools.pipeline import ordered_map
-from tools.predictor import DEFAULT_THREADS, decoding_thread
+from tools.prediction import DEFAULT_THREADS, decoding_thread
 
 SIZE = 480, 640  # of the pictures
 CLASSES = 80
