@@ -20,23 +20,19 @@ def library_of(array: Array) -> ModuleType:
     return np if isinstance(array, np.ndarray) else sys.modules["paddle"]
 
 
-def on_cpu(array: Array) -> bool:
-    return isinstance(array, np.ndarray) or array.place.is_cpu_place()
+def near(array: Array) -> Array:
+    """The same values, without gradients; as numpy's where they are in the CPU's memory.
 
-
-def for_elements(array: Array) -> Array:
-    """As numpy's on a CPU, where it has the faster kernels for all but products of matrices."""
-    return np.asarray(array) if on_cpu(array) else array
+    There numpy has the faster kernels, and its products of matrices leave the sharing of work to our threads.
+    """
+    if isinstance(array, np.ndarray):
+        return array
+    return array.numpy() if array.place.is_cpu_place() else array.detach()
 
 
 def like(values: np.ndarray, other: Array) -> Array:
     """Values as an array of the other's library."""
     return values if isinstance(other, np.ndarray) else sys.modules["paddle"].to_tensor(values)
-
-
-def detached(array: Array) -> Array:
-    """The same values, for which Paddle keeps no gradients."""
-    return array if isinstance(array, np.ndarray) else array.detach()
 
 
 def rows_of(array: Array, places: Array) -> Array:
@@ -62,7 +58,6 @@ def products_of_rows(matrix: Array) -> Array:
 
 def entries_above(matrix: Array, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Row, column and value of each entry above the threshold, row by row."""
-    matrix = for_elements(matrix)
     if isinstance(matrix, np.ndarray):
         rows, columns = np.nonzero(matrix > threshold)
         return rows, columns, matrix[rows, columns]

@@ -7,15 +7,19 @@ from functools import lru_cache
 import numpy as np
 
 
+def taps(before: int, after: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What pixels of a resized axis are made of: two times a pixel, int64 [after], and its share, float64 [after]."""
+    centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
+    lower = centres.astype(np.int64)
+    upper = np.minimum(lower + 1, before - 1)
+    return [(lower, 1 - (centres - lower)), (upper, centres - lower)]
+
+
 def bilinear_matrix(before: int, after: int) -> np.ndarray:
     """The matrix [after, before] that resizes one axis; float64."""
-    centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
-    lower = np.minimum(centres.astype(int), before - 1)
-    upper = np.minimum(lower + 1, before - 1)
     matrix = np.zeros((after, before))
-    rows = np.arange(after)
-    matrix[rows, lower] += 1 - (centres - lower)
-    matrix[rows, upper] += centres - lower
+    for pixels, shares in taps(before, after):
+        matrix[np.arange(after), pixels] += shares
     return matrix
 
 

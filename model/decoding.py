@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Callable
 
 from config.base import HeadConfig, NMSConfig
-from model.arrays import Array, detached
+from model.arrays import Array, near
 from model.head.cell_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
 from model.head.decode import Decoded, decode_picture
 
@@ -15,7 +15,7 @@ Raw = Sequence[Array]  # raw predictions: the scores of cells, and what their ma
 
 def decode(raw: Raw, index: int, head: HeadConfig, nms: NMSConfig, parallel: Callable[..., Iterable] = map) -> Decoded:
     """The instances of picture `index` of a batch; parallel: `map`, or that of a pool of threads."""
-    scores, *parts = map(detached, raw)
+    scores, *parts = map(near, raw)
     return decode_picture(scores[index], CELL_MASKS[head.kind](parts, index, head), head, nms, parallel)
 
 

@@ -8,7 +8,7 @@ from typing import Callable
 import numpy as np
 
 from config.base import NMSConfig
-from model.arrays import Array, library_of, like, on_cpu, products_of_rows, rows_of
+from model.arrays import Array, library_of, like, products_of_rows, rows_of
 
 TILE_ON_CPU = 8192  # pixels compared together, so that they stay in a processor's cache as float32
 
@@ -44,7 +44,7 @@ def matrix_nms(
 
 def _intersections(masks: Array) -> np.ndarray:
     """Pixels that each two of n masks share, float32 [n, n]; masks: uint8 [n, pixels]."""
-    width = TILE_ON_CPU if on_cpu(masks) else masks.shape[1]
+    width = TILE_ON_CPU if isinstance(masks, np.ndarray) else masks.shape[1]
     total = library_of(masks).zeros([masks.shape[0]] * 2, dtype="float32")
     for start in range(0, masks.shape[1], width):
         total += products_of_rows(masks[:, start : start + width].astype("float32"))

@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
@@ -30,7 +30,9 @@ NETWORK, TRUNK, SCORES, ROIS = "network", "trunk", "scores", "rois"  # names of 
 
 @dataclass(frozen=True)
 class Engine:
-    """Called with float32 [N, 3, H, W] it gives raw predictions, tensors on the device.
+    """Called with float32 [N, 3, H, W] it gives raw predictions, where decoding is to find them.
+
+    These are tensors on the device, but what a compiled graph gives on a CPU, whose decoding is numpy's, are arrays.
 
     rois: what makes masks of the boxes that were found, of networks that find boxes first.
     """
@@ -152,19 +154,28 @@ def compiled_engine(
     rois = None
     if config.head.finds_boxes:
         masks = load(folder / ROIS, precision)
-        rois = lambda features, classes: tuple(masks([features.numpy(), classes]))  # noqa: E731
+        rois = lambda features, classes: _tensors(masks([features.numpy(), classes]))  # noqa: E731
+    # Boxes are cut out of feature maps by Paddle.
+    given = _tensors if config.head.finds_boxes or paddle.get_device() != "cpu" else tuple
     if not apart:
         whole = load(folder / NETWORK, precision)
-        return Engine(lambda images: tuple(whole([images])), rois)
+        return Engine(lambda images: given(whole([images])), rois)
     count = len(_map_specs(config))
     trunk, scores = load(folder / TRUNK, precision), load(folder / SCORES, "fp32")
 
     def run(images: np.ndarray) -> Raw:
         found = trunk([images])
         maps, rest = found[:count], found[count:]
-        return (*scores([level.numpy() for level in maps]), *rest)
+        return given([*scores(maps), *rest])
 
     return Engine(run, rois)
+
+
+def _tensors(arrays: Iterable[np.ndarray]) -> tuple[Tensor, ...]:
+    """On the selected device; on a CPU without a copy where Paddle can, for it takes as long as some layers do."""
+    if paddle.get_device() == "cpu":
+        return tuple(paddle.utils.dlpack.from_dlpack(array.__dlpack__()) for array in arrays)
+    return tuple(map(paddle.to_tensor, arrays))
 
 
 class _Trunk(nn.Layer):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Callable
 
 import numpy as np
 import paddle
-from paddle import Tensor, nn
+from paddle import nn
 
 import model
 from model.layers import DeformConv2D, GroupNorm
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from openvino import Output
     from openvino.frontend import NodeContext
 
-Graph = Callable[[Sequence[np.ndarray]], "list[Tensor]"]  # inputs to outputs, in the order of the layer's
+Graph = Callable[[Sequence[np.ndarray]], "list[np.ndarray]"]  # inputs to outputs, in the order of the layer's
 
 OPSET = 17  # at least; paddle2onnx takes 19 where a convolution is deformable
 
@@ -106,12 +106,12 @@ def static_graph(path: Path, precision: str) -> Graph:
     inputs = [predictor.get_input_handle(name) for name in predictor.get_input_names()]
     outputs = [predictor.get_output_handle(name) for name in predictor.get_output_names()]
 
-    def run(arrays: Sequence[np.ndarray]) -> list[Tensor]:
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         for handle, array in zip(inputs, arrays):
             handle.reshape(array.shape)
             handle.copy_from_cpu(array)
         predictor.run()
-        return [_tensor(handle.copy_to_cpu()) for handle in outputs]
+        return [handle.copy_to_cpu() for handle in outputs]
 
     return run
 
@@ -119,7 +119,7 @@ def static_graph(path: Path, precision: str) -> Graph:
 def onnx_graph(path: Path, precision: str) -> Graph:
     session = open_session(path.with_suffix(".onnx"))
     names = [value.name for value in session.get_inputs()]
-    return lambda arrays: [_tensor(found) for found in session.run(None, dict(zip(names, arrays)))]
+    return lambda arrays: session.run(None, dict(zip(names, arrays)))
 
 
 def openvino_graph(path: Path, precision: str) -> Graph:
@@ -133,9 +133,9 @@ def openvino_graph(path: Path, precision: str) -> Graph:
     with kept_signal_stack():
         compiled = core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints)
 
-    def run(arrays: Sequence[np.ndarray]) -> list[Tensor]:
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         found = compiled(list(arrays))
-        return [_tensor(np.array(found[output])) for output in compiled.outputs]
+        return [np.array(found[output]) for output in compiled.outputs]
 
     return run
 
@@ -184,13 +184,6 @@ def _deform_conv(node: NodeContext) -> list[Output]:
         bilinear_interpolation_pad=True,  # a place that is partly outside counts in part
     )
     return [opset8.add(convolved, opset8.reshape(bias, np.array([1, -1, 1, 1]), False)).output(0)]
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """On the selected device; on a CPU without a copy where Paddle can, for it takes as long as some layers do."""
-    if paddle.get_device() == "cpu":
-        return paddle.utils.dlpack.from_dlpack(array.__dlpack__())
-    return paddle.to_tensor(array)
 
 
 GRAPHS = {"static": static_graph, "onnx": onnx_graph, "openvino": openvino_graph}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import product
 from typing import Callable
 
 import cv2
 import numpy as np
 
-from model.arrays import Array, on_cpu
-from model.bilinear import bilinear_matrix
+from model.arrays import Array
+from model.bilinear import taps
 
 Size = tuple[int, int]
 Window = tuple[int, int, np.ndarray]  # top, left, bool [rows, columns]
@@ -34,7 +35,7 @@ def masks_at_picture_size(
     Gives a window of each mask, whose columns lie in memory one after another, as COCO's run-length encoding counts
     them; outside of it the mask is 0.
     """
-    if not on_cpu(soft_masks):
+    if not isinstance(soft_masks, np.ndarray):
         from model.masks import enlarged_masks  # needs Paddle, which is there if its tensors are
 
         masks = enlarged_masks(soft_masks, resized=resized, original=original, threshold=threshold)
@@ -53,14 +54,16 @@ def masks_at_picture_size(
             top, left, enlarged = 0, 0, _two_resizes(soft, resized, original)
         return top, left, (enlarged > threshold).T
 
-    return parallel(window_of, np.asarray(soft_masks).transpose(0, 2, 1))
+    return parallel(window_of, soft_masks.transpose(0, 2, 1))
 
 
 @lru_cache(maxsize=8)
 def _axis_matrix(quarter: int, resized: int, original: int) -> np.ndarray:
     """One axis of both resizes, to the padded size, cut, and to the picture's size, as one [original, quarter]."""
-    padded = bilinear_matrix(quarter, quarter * 4)[:resized]
-    return (bilinear_matrix(resized, original) @ padded).astype(np.float32)
+    matrix = np.zeros((original, quarter), np.float32)
+    for (pixels, shares), (quarters, parts) in product(taps(resized, original), taps(quarter, quarter * 4)):
+        matrix[np.arange(original), quarters[pixels]] += shares * parts[pixels]
+    return matrix
 
 
 def masks_in_boxes(

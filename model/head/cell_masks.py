@@ -9,7 +9,7 @@ from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
-from model.arrays import Array, for_elements, joined, library_of, like, on_cpu, rows_of, sigmoid
+from model.arrays import Array, joined, library_of, like, rows_of, sigmoid
 from model.bilinear import resized_maps
 
 TILE_ON_CPU = 1024  # pixels computed together, so that what is made of them stays in a processor's cache
@@ -35,7 +35,7 @@ class CellMasks(Protocol):
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         """cells: int64 [m]; threshold: a probability."""
 
-    def soft(self, cells: np.ndarray) -> Array:
+    def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         """float32 [m, *size], probabilities; cells: int64 [m]."""
 
 
@@ -58,8 +58,10 @@ class KernelMasks:
     def _tiles(self) -> list[Array]:
         return _tiles(self.feats)
 
-    def soft(self, cells: np.ndarray) -> Array:
-        return sigmoid(self._kernels(cells) @ self.feats).reshape([-1, *self.size])
+    def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
+        kernels = self._kernels(cells)
+        soft, _ = _filled(len(cells), self._tiles, lambda tile: (sigmoid(kernels @ tile),), np.float32, parallel)
+        return soft.reshape([-1, *self.size])
 
     def _kernels(self, cells: np.ndarray) -> Array:
         return rows_of(self.kernels, like(cells, self.kernels))
@@ -80,8 +82,8 @@ class EnlargedMasks:
         groups = [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]
         return _joined(parallel(of_group, groups))
 
-    def soft(self, cells: np.ndarray) -> Array:
-        return _enlarged(self.masks.soft(cells), self.size)
+    def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
+        return _enlarged(self.masks.soft(cells, parallel), self.size)
 
 
 class LevelMasks:
@@ -102,9 +104,9 @@ class LevelMasks:
         back = np.argsort(order)
         return Inside([found.masks[place] for place in back], found.areas[back], found.sums[back])
 
-    def soft(self, cells: np.ndarray) -> Array:
+    def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         order, split = self._by_level(cells)
-        found = joined([masks.soft(own) for masks, own in split])
+        found = joined([masks.soft(own, parallel) for masks, own in split])
         return rows_of(found, like(np.argsort(order), found))
 
     def _by_level(self, cells: np.ndarray) -> tuple[np.ndarray, list[tuple[CellMasks, np.ndarray]]]:
@@ -126,19 +128,20 @@ class ProductMasks:
         self.columns, self.rows = maps_of_cells(grids)
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
-        columns, rows = self._places(cells)
+        product = self._product_of(cells)
+        return _over_tiles(
+            len(cells), self._tiles, lambda tile: _by_probabilities(product(tile), threshold), parallel
+        )
 
-        def measured(tile: Array) -> Measured:
-            return _by_probabilities(rows_of(tile, columns) * rows_of(tile, rows), threshold)
+    def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
+        product = self._product_of(cells)
+        soft, _ = _filled(len(cells), self._tiles, lambda tile: (product(tile),), np.float32, parallel)
+        return soft.reshape([-1, *self.size])
 
-        return _over_tiles(len(cells), self._tiles, measured, parallel)
-
-    def soft(self, cells: np.ndarray) -> Array:
-        columns, rows = self._places(cells)
-        return (rows_of(self._maps, columns) * rows_of(self._maps, rows)).reshape([-1, *self.size])
-
-    def _places(self, cells: np.ndarray) -> tuple[Array, Array]:
-        return like(self.columns[cells], self._maps), like(self.rows[cells], self._maps)
+    def _product_of(self, cells: np.ndarray) -> Callable[[Array], Array]:
+        """What gives [m, pixels] of the cells from the same pixels of all maps."""
+        columns, rows = like(self.columns[cells], self._maps), like(self.rows[cells], self._maps)
+        return lambda tile: rows_of(tile, columns) * rows_of(tile, rows)
 
     @cached_property
     def _maps(self) -> Array:
@@ -179,7 +182,7 @@ def _flat(maps: Array) -> Array:
 
 def _tiles(maps: Array) -> list[Array]:
     """[n, pixels] in pieces of a few pixels each on a CPU, whole elsewhere."""
-    width = TILE_ON_CPU if on_cpu(maps) else maps.shape[1]
+    width = TILE_ON_CPU if isinstance(maps, np.ndarray) else maps.shape[1]
     return [maps[:, start : start + width] for start in range(0, maps.shape[1], width)]
 
 
@@ -187,20 +190,30 @@ def _over_tiles(
     count: int, tiles: Sequence[Array], measured: Callable[[Array], Measured], parallel: Parallel = map
 ) -> Inside:
     """What is inside of `count` masks, from pieces of what they are made of: `_tiles`, or all of it."""
-    stops = np.cumsum([tile.shape[1] for tile in tiles])
+    masks, parts = _filled(count, tiles, measured, np.uint8, parallel)
+    areas, sums = (np.sum([np.asarray(part) for part in of_tiles], axis=0) for of_tiles in zip(*parts))
+    return Inside(list(masks) if isinstance(masks, np.ndarray) else masks.unbind(), areas, sums)
+
+
+def _filled(
+    count: int,
+    tiles: Sequence[Array],
+    of_tile: Callable[[Array], Sequence[Array]],
+    dtype: type,
+    parallel: Parallel,
+) -> tuple[Array, list[Sequence[Array]]]:
+    """[count, pixels] of that dtype, put together of what comes first for each tile; and what else comes for each."""
     if len(tiles) == 1:
-        masks, areas, sums = measured(tiles[0])
-        masks = masks.astype("uint8")
-        rows = list(masks) if isinstance(masks, np.ndarray) else masks.unbind()
-        return Inside(rows, np.asarray(areas), np.asarray(sums))
-    masks = np.empty((count, stops[-1]), np.uint8)
+        whole, *rest = of_tile(tiles[0])
+        return whole.astype(np.dtype(dtype).name), [rest]
+    stops = np.cumsum([tile.shape[1] for tile in tiles])
+    whole = np.empty((count, stops[-1]), dtype)
 
-    def fill(stop: int, tile: Array) -> tuple[Array, Array]:
-        masks[:, stop - tile.shape[1] : stop], areas, sums = measured(tile)
-        return areas, sums
+    def fill(stop: int, tile: Array) -> Sequence[Array]:
+        whole[:, stop - tile.shape[1] : stop], *rest = of_tile(tile)
+        return rest
 
-    areas, sums = np.sum(list(parallel(fill, stops, tiles)), axis=0)
-    return Inside(list(masks), areas, sums)
+    return whole, list(parallel(fill, stops, tiles))
 
 
 def _joined(groups: Iterable[Inside]) -> Inside:
@@ -214,7 +227,6 @@ def _by_logits(halves: Array, threshold: float) -> Measured:
     The sums are of probabilities, p = (1 + tanh(x / 2)) / 2 of a logit x; outside, x is taken to be the threshold's.
     """
     cut = math.log(threshold / (1 - threshold)) / 2  # of x / 2
-    halves = for_elements(halves)
     library = library_of(halves)
     inside = halves > cut
     areas = _sums(inside.astype("float32"))
@@ -224,7 +236,6 @@ def _by_logits(halves: Array, threshold: float) -> Measured:
 
 def _by_probabilities(soft: Array, threshold: float) -> Measured:
     """soft: [m, pixels]."""
-    soft = for_elements(soft)
     inside = soft > threshold
     areas = _sums(inside.astype("float32"))
     return inside, areas, _sums(library_of(soft).clip(soft - threshold, 0, None)) + areas * threshold

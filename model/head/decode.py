@@ -45,7 +45,7 @@ def decode_picture(
     decayed = matrix_nms(found.scores, found.classes, found.masks, found.areas, nms, parallel)
     kept = np.argsort(-decayed, kind="stable")[: nms.max_per_img]
     kept = kept[decayed[kept] >= nms.update_thr]
-    soft_masks = masks.soft(found.cells[kept]) if len(kept) else _nothing(scores, *masks.size)
+    soft_masks = masks.soft(found.cells[kept], parallel) if len(kept) else _nothing(scores, *masks.size)
     return Decoded(soft_masks, decayed[kept], found.classes[kept])
 
 

@@ -156,7 +156,7 @@ def test_a_model_for_paddles_inference_library(kind, way):
     assert metadata.end_to_end == bool(way) and metadata.config.head == config_of(kind).head
     graph = static_graph(path, "fp32")
     for size in SIZES[1:]:
-        given, raw = [np.asarray(array) for array in graph([noise(*size)])], dynamic(kind, noise(*size))
+        given, raw = graph([noise(*size)]), dynamic(kind, noise(*size))
         assert_same(given, raw, config_of(kind)) if way else assert_close(given, raw)
 
 

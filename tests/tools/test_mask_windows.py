@@ -81,9 +81,7 @@ def test_equals_two_resizes(job, threshold):
 def test_the_window_is_small():
     soft = np.zeros((1, 16, 16), np.float32)
     soft[0, 4, 8] = 1
-    [(top, left, window)] = masks_at_picture_size(
-        paddle.to_tensor(soft), resized=(64, 64), original=(64, 64), threshold=0.5
-    )
+    [(top, left, window)] = masks_at_picture_size(soft, resized=(64, 64), original=(64, 64), threshold=0.5)
     # The centre of cell (4, 8) lies at (18, 34); half a cell away, its share has fallen to a half.
     assert top + window.shape[0] / 2 == 18 and left + window.shape[1] / 2 == 34
     assert max(window.shape) <= 8
