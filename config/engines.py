@@ -1,13 +1,14 @@
 """What can run a network, and in which arithmetic."""
 
-# The precisions of each engine, its default first; bf16 is for CPUs, fp16 for GPUs.
+# The precisions of each engine, its default first; bf16 is for CPUs, fp16 for GPUs. A network in int8 is made with the
+# help of pictures, by tools/quantize_onnx.py.
 ENGINES = {
     "dynamic": ("fp32",),
     "static": ("fp32", "bf16", "fp16"),
     "onnx": ("fp32",),
     "openvino": ("fp32", "bf16"),
 }
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 # What runs a network fastest on a CPU, the best first; and one with deformable convolutions.
 FASTEST = ("onnx", "openvino", "static")

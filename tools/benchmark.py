@@ -1,14 +1,19 @@
 """Time the stages of prediction on a folder of pictures, from reading a file to a COCO results file.
 
     python tools/benchmark.py --config=1 --images photos
-    python tools/benchmark.py --config=0,1 --images photos --untrained=0 --vs dynamic --json times.json
+    python tools/benchmark.py --config=0,1 --images photos --untrained=0 --candidates=1300 --vs dynamic
 
 By default the stages run one after another, so that none is timed while another one uses the processor; --threads 4
 times the pipeline of demo.py instead. Each stage has its median and 95th percentile in milliseconds a picture, and all
-of them but the network their share of the whole. GFLOP are those of the network's convolutions for the first picture,
-two operations for a multiplication and its addition. The peak they are compared with is measured in the same run, on a
-CPU: 3x3 convolutions of 256 channels at 64 x 64, one after another, by the static engine in the same precision, the
-fastest of ten runs. Each line of the table comes from a process of its own, so that its memory is its own.
+of them but the network their share of the whole. Decoding takes the longer the more candidates there are: pairs of a
+place and a class above nms.score_thr, of which the table has the median. With random weights that is chance, unless
+--candidates moves the threshold to where so many of the first picture's pass.
+
+GFLOP are those of the network's convolutions for the first picture, two operations for a multiplication and its
+addition. The peak they are compared with is measured in the same run, on a CPU: 3x3 convolutions of 256 channels at 64
+x 64, one after another, by the static engine in the same precision, the fastest of ten runs. Each line of the table
+comes from a process of its own, so that its memory is its own: the most that it takes while it predicts. Compiling,
+once, takes more.
 """
 
 from __future__ import annotations
@@ -22,15 +27,23 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+    import model  # noqa: F401  (ahead of numpy, see there)
+
+import numpy as np  # noqa: E402
 
 from config import load_config  # noqa: E402
 from config.engines import ENGINES  # noqa: E402
 from config.errors import InputError  # noqa: E402
 from data.images import ImageError, find_images, read_image  # noqa: E402
 from model import CPU_THREADS, CPUINFO, paddle  # noqa: E402
+from model.arrays import near  # noqa: E402
+from model.decoding import Raw  # noqa: E402
 from model.networks import build_model  # noqa: E402
 from tools.cli import (  # noqa: E402
     Parser,
@@ -42,10 +55,13 @@ from tools.cli import (  # noqa: E402
     positive_number,
     run,
 )
+from tools.engines import Engine  # noqa: E402
 from tools.folder_prediction import predict_files, write_json  # noqa: E402
-from tools.memory import peak_memory  # noqa: E402
+from tools.memory import forget_peak, peak_memory  # noqa: E402
 from tools.operations import count_operations, measured_peak  # noqa: E402
 from tools.predictor import Predictor  # noqa: E402
+
+NOTHING_READ = "none of {} pictures could be read; see the reasons above"
 
 
 def main() -> int:
@@ -53,6 +69,9 @@ def main() -> int:
     add_network_options(parser)
     parser.add_argument("--images", nargs="+", required=True, metavar="PATH", help="files, folders, globs")
     parser.add_argument("--limit", type=positive_number, metavar="N", help="take the first N pictures only")
+    parser.add_argument(
+        "--candidates", type=positive_number, metavar="N", help="move nms.score_thr: the first picture has N candidates"
+    )
     parser.add_argument("--threads", type=natural_number, default=0, help="threads beside the network (default: 0)")
     parser.add_argument("--vs", choices=tuple(ENGINES), help="time another engine too, in fp32, and print the ratios")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures of all lines as JSON")
@@ -88,10 +107,15 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
     config = config_of(args)
     paths = find_images(args.images)[: args.limit]
     predictor = Predictor(config, **network_options(args), score=0.0)
+    if args.candidates:
+        _let_pass(args.candidates, predictor, paths)
+    forget_peak()
+    candidates = []
+    predictor.engine = _counting(predictor.engine, predictor.config.nms.score_thr, candidates)
     with tempfile.TemporaryDirectory() as folder:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
     if not report.pictures:
-        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
+        raise InputError(NOTHING_READ.format(len(paths)))
     memory = peak_memory()
     statistics = report.statistics()
     totals = {stage: row["total"] for stage, row in statistics["milliseconds"].items()}
@@ -104,11 +128,33 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
         "paddle": paddle.__version__,
         "machine": _machine(),
         "threads": args.threads,
+        "candidates": median(candidates[1:]),  # without the warming-up's
         **statistics,
         "share_beside_network": sum(totals.values()) / (sum(totals.values()) + network),
         "peak_memory_mib": memory,
         **_arithmetic(predictor, paths, statistics["milliseconds"]["network"]["median"], args.precision),
     }
+
+
+def _let_pass(count: int, predictor: Predictor, paths: Sequence[Path]) -> None:
+    """Move the threshold on the scores so that this many of the first picture's are above it."""
+    images = _first_input(predictor, paths)
+    (scores,) = predictor.engine(images)[0]
+    descending = -np.sort(-np.asarray(scores), axis=None)
+    config = predictor.config
+    threshold = float(descending[min(count, len(descending) - 1)])
+    predictor.config = config.replace(nms=replace(config.nms, score_thr=threshold))
+
+
+def _counting(engine: Engine, threshold: float, counts: list[int]) -> Engine:
+    """The same, but how many scores of each picture are above the threshold is appended to the list."""
+
+    def network(images: np.ndarray) -> Raw:
+        raw = engine(images)
+        counts.extend(int((near(scores) > threshold).sum()) for scores in raw[0])
+        return raw
+
+    return replace(engine, network=network)
 
 
 def _machine() -> str:
@@ -122,7 +168,7 @@ def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float
     """What the network computes for the first picture that can be read; and as a share of the peak, on a CPU."""
     network = build_model(predictor.config)
     network.eval()
-    operations = count_operations(network, *_input_size(predictor, paths))
+    operations = count_operations(network, *_first_input(predictor, paths).shape[2:])
     figures = {"gflop": operations / 1e9}
     if predictor.device == "cpu":
         peak = measured_peak(precision)
@@ -131,11 +177,12 @@ def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float
     return figures
 
 
-def _input_size(predictor: Predictor, paths: Sequence[Path]) -> tuple[int, int]:
+def _first_input(predictor: Predictor, paths: Sequence[Path]) -> np.ndarray:
+    """What the network gets of the first picture that can be read, float32 [1, 3, H, W]."""
     for path in paths:
         with suppress(ImageError):
-            return predictor.padded([predictor.prepare(read_image(path))]).shape[2:]
-    raise AssertionError("a picture was read before")
+            return predictor.padded([predictor.prepare(read_image(path))])
+    raise InputError(NOTHING_READ.format(len(paths)))
 
 
 def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision: str) -> dict[str, object]:
@@ -143,7 +190,8 @@ def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "figures.json"
         options = {"config": config, "engine": engine, "precision": precision, "device": args.device, "json": target}
-        options.update(threads=args.threads, limit=args.limit, untrained=args.untrained, weights=args.weights)
+        for name in ("candidates", "threads", "limit", "untrained", "weights"):
+            options[name] = getattr(args, name)
         command = [f"--{name}={value}" for name, value in options.items() if value is not None]
         for override in args.overrides:
             command += ["-o", override]
@@ -158,8 +206,9 @@ def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision
 
 def _table(figures: Sequence[dict]) -> str:
     stages = list(figures[0]["milliseconds"])
-    rows = [["", *stages, "all but the", "pictures", "", "of the", "peak"]]
-    rows.append(["milliseconds", *["median p95"] * len(stages), "network", "a second", "GFLOP", "peak", "memory"])
+    rows = [["", *stages, "", "all but the", "pictures", "", "of the", "peak"]]
+    rows.append(["milliseconds", *["median p95"] * len(stages), "candidates", "network", "a second", "GFLOP"])
+    rows[-1] += ["peak", "memory"]
     for line in figures:
         times = [f"{row['median']:.1f} {row['p95']:.1f}" for row in line["milliseconds"].values()]
         share = f"{line['share_of_peak']:.0%}" if "share_of_peak" in line else ""
@@ -167,6 +216,7 @@ def _table(figures: Sequence[dict]) -> str:
             [
                 f"{line['config']} {line['engine']} {line['precision']}",
                 *times,
+                f"{line['candidates']:.0f}",
                 f"{line['share_beside_network']:.1%}",
                 f"{line['pictures_per_second']:.2f}",
                 f"{line['gflop']:.1f}",

@@ -24,6 +24,7 @@ from model.centermask2 import RoIs
 from model.decoding import Raw
 from tools.compiled import compiled, key_of
 from tools.graphs import GRAPHS, write_graph
+from tools.memory import give_back
 
 NETWORK, TRUNK, SCORES, ROIS = "network", "trunk", "scores", "rois"  # names of graphs
 
@@ -51,6 +52,11 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
     because there nothing has been measured.
     """
     on_gpu = device.startswith("gpu")
+    if precision == "int8":
+        raise InputError(
+            "--precision int8: such a network is made with the help of pictures; tools/export.py and "
+            "tools/quantize_onnx.py write it, eval.py --engine onnx FILE and tools/infer_onnx.py run it"
+        )
     if on_gpu and precision == "bf16":
         raise InputError("--precision bf16: is for CPUs here; use --device cpu, or --precision fp16 or fp32")
     if not on_gpu and precision == "fp16":
@@ -149,6 +155,7 @@ def compiled_engine(
 
     folder = compiled(key, make)
     if made:
+        give_back()  # what compiling needed is several times the network's size
         print(f"... {made[0]:.0f} s; it is kept in {folder}", file=sys.stderr, flush=True)
     load = GRAPHS[name]
     rois = None

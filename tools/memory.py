@@ -1,8 +1,13 @@
-"""How much memory the process has needed."""
+"""How much memory the process has needed, and what it can give back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
 
 import paddle
 
@@ -14,3 +19,16 @@ def peak_memory() -> float:
     if paddle.get_device().startswith("gpu"):
         return paddle.device.cuda.max_memory_allocated() / MEBI
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def forget_peak() -> None:
+    """Let `peak_memory` of the process begin anew, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def give_back() -> None:
+    """Memory that nothing needs goes back to the system; glibc keeps what lies below anything that is in use."""
+    gc.collect()
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)

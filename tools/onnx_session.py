@@ -16,5 +16,6 @@ def open_session(path: Path) -> InferenceSession:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = CPU_THREADS
+    options.enable_cpu_mem_arena = False  # it grows with each new size of a picture and keeps everything
     options.log_severity_level = 3  # errors: it warns of each place where it could have done better
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

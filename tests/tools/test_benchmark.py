@@ -23,10 +23,12 @@ def test_it_times_the_stages_up_to_the_results_file(tmp_path):
     photos = tmp_path / "photos"
     for number in range(4):
         write_image(photos / f"{number}.png", tiny.scene(number))
-    done = benchmark("--images", photos, "--limit=3", "--json", "new/times.json", cwd=tmp_path)
+    options = "--limit=3", "--candidates=20", "--json=new/times.json"
+    done = benchmark("--images", photos, *options, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     (figures,) = json.loads((tmp_path / "new" / "times.json").read_text())
     assert (figures["pictures"], figures["skipped"], figures["threads"]) == (3, 0, 0)
+    assert 10 <= figures["candidates"] <= 40 and f" {figures['candidates']:.0f} " in done.stdout
     assert (figures["config"], figures["device"]) == ("solov2_light_448_r18_fpn_8gpu_3x", "cpu")
     assert list(figures["milliseconds"]) == ["read", "preprocess", "network", "decode", "encode", "results"]
     totals = {stage: row["total"] for stage, row in figures["milliseconds"].items()}
