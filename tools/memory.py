@@ -9,13 +9,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import paddle
-
 MEBI = 2**20
 
 
 def peak_memory() -> float:
     """Most memory so far in MiB: of the GPU where it computes there, otherwise of the process."""
+    import paddle  # not for all of this module: what comes back is memory of programs without Paddle too
+
     if paddle.get_device().startswith("gpu"):
         return paddle.device.cuda.max_memory_allocated() / MEBI
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

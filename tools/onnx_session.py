@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model import CPU_THREADS
+from tools.memory import give_back
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -16,6 +17,8 @@ def open_session(path: Path) -> InferenceSession:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = CPU_THREADS
-    options.enable_cpu_mem_arena = False  # it grows with each new size of a picture and keeps everything
+    options.enable_mem_pattern = False  # it would reserve memory for each size of a picture, again and again
     options.log_severity_level = 3  # errors: it warns of each place where it could have done better
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    give_back()  # loading takes a copy of the weights
+    return session

@@ -224,21 +224,19 @@ def _joined(groups: Iterable[Inside]) -> Inside:
 def _by_logits(halves: Array, threshold: float) -> Measured:
     """halves: [m, pixels], half of each logit.
 
-    The sums are of probabilities, p = (1 + tanh(x / 2)) / 2 of a logit x; outside, x is taken to be the threshold's.
+    The sums are of probabilities, p = (1 + tanh(x / 2)) / 2 of a logit x; outside, x is taken to be 0, whose tanh is 0.
     """
-    cut = math.log(threshold / (1 - threshold)) / 2  # of x / 2
-    library = library_of(halves)
-    inside = halves > cut
-    areas = _sums(inside.astype("float32"))
-    tanhs = _sums(library.tanh(library.clip(halves, cut, None)))
-    return inside, areas, (areas + tanhs - (halves.shape[1] - areas) * math.tanh(cut)) / 2
+    inside = halves > math.log(threshold / (1 - threshold)) / 2
+    ones = inside.astype("float32")
+    areas = _sums(ones)
+    return inside, areas, (areas + _sums(library_of(halves).tanh(halves * ones))) / 2
 
 
 def _by_probabilities(soft: Array, threshold: float) -> Measured:
     """soft: [m, pixels]."""
     inside = soft > threshold
-    areas = _sums(inside.astype("float32"))
-    return inside, areas, _sums(library_of(soft).clip(soft - threshold, 0, None)) + areas * threshold
+    ones = inside.astype("float32")
+    return inside, _sums(ones), _sums(soft * ones)
 
 
 def _sums(values: Array) -> Array:

@@ -16,6 +16,7 @@ PEAKS = """
 import numpy as np
 from tools.memory import forget_peak, peak_memory
 
+forget_peak()
 before = peak_memory()
 np.ones(200 << 20, np.uint8)
 with_array = peak_memory()
