@@ -9,7 +9,7 @@ BOX_STRIDES = (8, 16, 32, 64, 128)  # pixels of the input between two locations 
 
 def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
     """Height and width of the maps P3 to P7 of an input of this size."""
-    return tuple((-(-height // stride), -(-width // stride)) for stride in BOX_STRIDES)
+    return tuple(((height + stride - 1) // stride, (width + stride - 1) // stride) for stride in BOX_STRIDES)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Callable, NamedTuple
+from typing import Callable
 
 import numpy as np
 import paddle
@@ -13,7 +13,7 @@ from paddle.nn import functional as F
 from config.base import Config
 from config.networks import BOX_STRIDES, level_sizes
 from model.backbone.build import build_backbone
-from model.head.box_decode import Boxes, Size, decode_boxes
+from model.head.box_decode import Detected, Size, decode_boxes
 from model.head.box_losses import BoxPictureTargets, location_losses
 from model.head.fcos import FCOSHead, LocationPredictions
 from model.head.grid_losses import LossSum, nothing
@@ -101,14 +101,6 @@ def probabilities_of(found: LocationPredictions) -> LocationPredictions:
     return LocationPredictions(F.sigmoid(found.logits), F.sigmoid(found.centre_logits), found.distances)
 
 
-class Detected(NamedTuple):
-    """The n instances found in one picture, in descending order of box score; n may be 0."""
-
-    boxes: Boxes
-    masks: np.ndarray  # float32 [n, 2 size, 2 size], the probability that a cell of the box is inside
-    overlaps: np.ndarray  # float32 [n], estimated IoU of each mask
-
-
 RoIs = Callable[[Tensor, np.ndarray], "tuple[Tensor, Tensor]"]  # what `roi_head` does, its classes an array
 
 
@@ -130,4 +122,5 @@ def detect(raw: Sequence[Tensor], sizes: Sequence[Size], config: Config, rois: R
         features = box_features((p3, p4, p5), [found.boxes for found in boxes], sizes, side=config.roi.size)
         logits, estimates = rois(features, np.concatenate([found.classes for found in boxes]))
         masks, overlaps = F.sigmoid(logits).numpy(), estimates.numpy()
-    return [Detected(*parts) for parts in zip(boxes, np.split(masks, ends[:-1]), np.split(overlaps, ends[:-1]))]
+    parts = zip(boxes, np.split(masks, ends[:-1]), np.split(overlaps, ends[:-1]))
+    return [Detected(found, of_picture, found.scores * estimated) for found, of_picture, estimated in parts]

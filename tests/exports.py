@@ -24,6 +24,7 @@ from tools.engines import foreign_translator
 
 SIZE = (64, 96)  # height and width of exports of one size
 KINDS = ("solov2", "solo", "decoupled_solo")
+BOXES = "centermask2"
 OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # that fewer pairs pass than are candidates
 
 # Python runs it before anything else: no program finds Paddle, as where it is not installed.
@@ -53,8 +54,10 @@ def reason_for_none() -> str:
 needs_onnx = pytest.mark.skipif(bool(reason_for_none()), reason=reason_for_none() or "-")
 
 
-def config_of(kind: str) -> Config:
-    return load_config(tiny.CONFIG, [*OVERRIDES, f"head.kind={kind}"])
+def config_of(kind: str, *overrides: str) -> Config:
+    if kind == BOXES:
+        return load_config(tiny.CENTERMASK2, [*tiny.CENTERMASK2_OVERRIDES, *overrides])
+    return load_config(tiny.CONFIG, [*OVERRIDES, f"head.kind={kind}", *overrides])
 
 
 def call(main: Callable[[], int], *arguments: object) -> tuple[int, str, str]:
@@ -71,7 +74,7 @@ def call(main: Callable[[], int], *arguments: object) -> tuple[int, str, str]:
 
 @cache
 def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = OVERRIDES) -> Path:  # noqa: A002
-    """The file that tools/export.py writes for the tiny network, with these options besides."""
+    """The file that tools/export.py writes for the tiny network of a grid, with these options besides."""
     path = Path(mkdtemp(prefix="exports")) / ("network.onnx" if format == "onnx" else "network")
     changes = [word for text in overrides for word in ("-o", text)]
     rest = f"--format={format}", f"--output={path}", *options
@@ -83,8 +86,12 @@ def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = O
     return path
 
 
-def of_kind(kind: str, *options: str) -> Path:
-    return exported("-o", f"head.kind={kind}", *options)
+def of_kind(kind: str, *options: str, format: str = "onnx") -> Path:  # noqa: A002
+    """Of the tiny network of this kind; CenterMask2 needs --end-to-end."""
+    if kind == BOXES:
+        number = f"--config={tiny.CENTERMASK2}"
+        return exported(number, *options, format=format, overrides=tiny.CENTERMASK2_OVERRIDES)
+    return exported("-o", f"head.kind={kind}", *options, format=format)
 
 
 def without_paddle(folder: Path) -> dict[str, str]:

@@ -3,15 +3,22 @@
     python tools/export.py --config=20 --output shapes.onnx                                     raw predictions
     python tools/export.py --config=20 --output shapes.onnx --end-to-end --input-size 352x352   instances
     python tools/export.py --config=20 --output shapes --format paddle                          shapes.json, .pdiparams
+    python tools/export.py --config=30 --output centermask2.onnx --end-to-end                   instances in boxes
 
 Raw predictions are scores of cells and what their masks are made of; tools/infer_onnx.py makes instances of them. With
 --end-to-end the graph does so itself, for one picture: masks [n, H / 4, W / 4] (probabilities), scores [n] in
 descending order, classes [n] counted from 0, and count [1]; n is nms.max_per_img, and behind the first `count` rows
 the scores are 0. Its candidates are the nms.nms_pre pairs of cell and class with the highest category scores.
 
-The input is `images`, float32 [N, 3, H, W]: RGB, less the mean, divided by the deviation, padded with zeros at the
-bottom and right. What a program needs to know of that, and the names of the classes, is in the file: as JSON under the
-key paddle_solo of an ONNX file's metadata, or in OUTPUT_metadata.json beside a model of Paddle.
+CenterMask2 is written with --end-to-end only. Its masks are uint8 [n, H, W], 0 or 1 at the size of the input, and
+behind the count come boxes [n, 4], x1, y1, x2, y2 in pixels of the input; box_masks [n, 28, 28], the probabilities
+that were spread over the boxes, from which masks of any other size can be made; and box_scores [n], in whose
+descending order all stands: scores are those times the estimated IoU of the mask.
+
+The input is `images`, float32 [N, 3, H, W]: RGB (BGR for CenterMask2), less the mean, divided by the deviation, padded
+with zeros at the bottom and right; CenterMask2 sees by them where the picture ends. What a program needs to know of
+that, and the names of the classes, is in the file: as JSON under the key paddle_solo of an ONNX file's metadata, or in
+OUTPUT_metadata.json beside a model of Paddle.
 """
 
 from __future__ import annotations
@@ -33,7 +40,7 @@ from config.overrides import override  # noqa: E402
 from data.files import check_writable, write_whole  # noqa: E402
 from model import paddle  # noqa: E402
 from model.device import select_device  # noqa: E402
-from model.end_to_end import EndToEnd  # noqa: E402
+from model.networks import with_decoding  # noqa: E402
 from tools.cli import Parser, add_weights_options, config_of, input_size, run  # noqa: E402
 from tools.engines import foreign_translator  # noqa: E402
 from tools.exported import IMAGES, METADATA, Metadata, Output  # noqa: E402
@@ -46,9 +53,12 @@ if TYPE_CHECKING:
 EXPORT_PACKAGES = ("onnx", "onnxslim", "paddle2onnx")
 TRY = 128  # pixels of a side of the picture that the network is tried with where any size will do
 
-# What a graph gives, by the kind of a network or "instances"; {} stands for the number of each level.
+INSTANCES = ("masks", "scores", "classes", "count")
+# What a graph gives, by the kind of a network or "instances" of grids or in boxes; {} stands for the number of each
+# level.
 OUTPUTS = {
-    "instances": ("masks", "scores", "classes", "count"),
+    "instances": INSTANCES,
+    "instances_in_boxes": (*INSTANCES, "boxes", "box_masks", "box_scores"),
     "solov2": ("scores", "kernels", "mask_feats"),
     "solo": ("scores", "kernels", "mask_feats_{}"),
     "decoupled_solo": ("scores", "mask_logits_{}"),
@@ -66,7 +76,7 @@ def main() -> int:
         metavar="HxW|dynamic",
         help="the one size of padded pictures, one at a time, or dynamic for any (default: dynamic)",
     )
-    parser.add_argument("--end-to-end", action="store_true", help="with Matrix NMS: the graph gives instances")
+    parser.add_argument("--end-to-end", action="store_true", help="with NMS: the graph gives instances")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="FILE", help="the ONNX file, or what Paddle's files begin with"
     )
@@ -80,17 +90,16 @@ def main() -> int:
     config = override(config, [f"data.fixed_size={args.input_size}"])
     check_writable(args.output)
     select_device("cpu")
-    if config.head.finds_boxes:
+    if config.head.finds_boxes and not args.end_to_end:
         raise InputError(
-            f"--config {args.config}: CenterMask2 cuts its masks' features out of boxes that it chooses in between, "
-            "which is not written into files; take a network of the SOLO family, or run this one with demo.py"
+            f"--config {args.config}: CenterMask2 is a network in two parts, and between them boxes are chosen, which "
+            "raw predictions cannot say; add --end-to-end"
         )
     source = network_source(config, args.weights, overrides=args.overrides, untrained=args.untrained)
     config = source.config.replace(data=replace(source.config.data, fixed_size=args.input_size))
     network = source.build()
     if args.end_to_end:
-        network = EndToEnd(network, config)
-        network.eval()
+        network = with_decoding(network, config)
     metadata = Metadata(config, source.classes, args.end_to_end, _outputs(network, config, args.end_to_end))
     written = export(network, metadata, args.output, onnx=is_onnx)
     print(f"wrote {' and '.join(map(str, written))}")
@@ -134,7 +143,8 @@ def _outputs(network: paddle.nn.Layer, config: Config, end_to_end: bool) -> tupl
     size = config.data.fixed_size
     given = network(paddle.zeros([1, 3, *(size or (TRY, TRY))]))
     levels = range(len(config.head.num_grids))
-    patterns = OUTPUTS["instances" if end_to_end else config.head.kind]
+    instances = "instances_in_boxes" if config.head.finds_boxes else "instances"
+    patterns = OUTPUTS[instances if end_to_end else config.head.kind]
     names = [pattern.format(level) for pattern in patterns for level in (levels if "{}" in pattern else (0,))]
     return tuple(
         Output(name, str(array.numpy().dtype), tuple(array.shape) if size else ())

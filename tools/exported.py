@@ -66,6 +66,7 @@ class Metadata:
             "short_side": data.short_side,
             "long_side": data.long_side,
             "size_divisor": data.size_divisor,
+            "bgr": data.bgr,
             "fixed_size": data.fixed_size,
         }
         return json.dumps(content)
@@ -86,7 +87,8 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
         raise InputError(NO_EXPORT.format(path)) from None
     if version != FORMAT_VERSION:
         raise InputError(f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; update it")
-    inside = ("backbone.", "neck.", "mask_feat_head.", "head.", "data.fixed_size", *(("nms.",) if end_to_end else ()))
+    heads = "mask_feat_head.", "head.", "roi."
+    inside = ("backbone.", "neck.", *heads, "data.fixed_size", *(("nms.",) if end_to_end else ()))
     for assignment in overrides:
         if assignment.startswith(inside):
             raise InputError(f"-o {assignment}: is decided in {path}; export it again with that")

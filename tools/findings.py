@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from typing import Callable, NamedTuple
 
 import numpy as np
 
 from config.base import Config
 from model.decoding import Raw, decode
+from model.head.box_decode import Boxes, Detected
 from model.head.decode import Decoded
 from tools.instances import DetectedBoxes
 from tools.mask_windows import Size, Window, masks_at_picture_size, masks_in_boxes
-
-if TYPE_CHECKING:
-    from model.centermask2 import Detected
 
 
 class Findings(NamedTuple):
@@ -43,9 +41,7 @@ def find(
     or that of a pool of threads.
     """
     if config.head.finds_boxes:
-        return _in_boxes(
-            raw[index], score, resized=resized, original=original, threshold=config.nms.mask_thr, parallel=parallel
-        )
+        return _in_boxes(raw[index], config, score, resized, original, parallel)
     decoded = decode(raw, index, config.head, config.nms, parallel)
     return _in_picture(decoded, config, score, resized, original, parallel)
 
@@ -60,9 +56,13 @@ def find_decoded(
     original: Size,
     parallel: Callable[..., Iterable] = map,
 ) -> Findings:
-    """The same from what a graph gives that decodes by itself, of one picture; see model.end_to_end."""
-    soft_masks, scores, classes, (count,) = raw
-    decoded = Decoded(soft_masks[:count], scores[:count], classes[:count])
+    """The same from what a graph gives that decodes by itself, of one picture; see `model.networks.END_TO_END`."""
+    masks, scores, classes, (count,), *of_boxes = raw
+    if of_boxes:
+        boxes, soft_masks, box_scores = (part[:count] for part in of_boxes)
+        found = Detected(Boxes(boxes, box_scores, classes[:count]), soft_masks, scores[:count])
+        return _in_boxes(found, config, score, resized, original, parallel)
+    decoded = Decoded(masks[:count], scores[:count], classes[:count])
     return _in_picture(decoded, config, score, resized, original, parallel)
 
 
@@ -81,13 +81,7 @@ def _in_picture(
 
 
 def _in_boxes(
-    found: Detected,
-    score: float,
-    *,
-    resized: Size,
-    original: Size,
-    threshold: float,
-    parallel: Callable[..., Iterable],
+    found: Detected, config: Config, score: float, resized: Size, original: Size, parallel: Callable[..., Iterable]
 ) -> Findings:
     """The score of an instance is that of its box times the estimated IoU of its mask; the order is that of boxes.
 
@@ -95,10 +89,9 @@ def _in_boxes(
     """
     scales = np.float32([original[1] / resized[1], original[0] / resized[0]] * 2)
     boxes = np.clip(found.boxes.boxes * scales, 0, np.float32([original[1], original[0]] * 2))
-    scores = found.boxes.scores * found.overlaps
-    shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (np.maximum(scores, 0) >= score)
+    shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (np.maximum(found.scores, 0) >= score)
     windows = masks_in_boxes(
-        found.masks[shown], boxes[shown], original=original, threshold=threshold, parallel=parallel
+        found.masks[shown], boxes[shown], original=original, threshold=config.nms.mask_thr, parallel=parallel
     )
     detected = DetectedBoxes(boxes[shown], found.boxes.scores[shown])
-    return Findings(windows, scores[shown], found.boxes.classes[shown], detected)
+    return Findings(windows, found.scores[shown], found.boxes.classes[shown], detected)

@@ -14,9 +14,10 @@ from config import load_config, registry
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
-from model.centermask2 import Detected, detect
+from model.centermask2 import detect
 from model.decoding import Raw
 from model.device import select_device
+from model.head.box_decode import Detected
 from model.networks import build_model
 from tools.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.engines import choose_engine, compiled_engine, dynamic_engine

@@ -1,16 +1,22 @@
-"""From what locations predict to boxes (Tian et al. 2019): candidates, non-maximum suppression, the best ones."""
+"""From what locations predict to boxes (Tian et al. 2019): candidates, non-maximum suppression, the best ones.
+
+Needs no Paddle.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from paddle import Tensor
 
 from config.base import NMSConfig
 from config.networks import BOX_STRIDES
+from model.arrays import Array
+
+if TYPE_CHECKING:
+    from paddle import Tensor
 
 Size = tuple[int, int]  # height, width
 
@@ -24,6 +30,14 @@ class Boxes(NamedTuple):
 
     def select(self, kept: np.ndarray) -> Boxes:
         return Boxes(*(part[kept] for part in self))
+
+
+class Detected(NamedTuple):
+    """The n instances found in one picture, in descending order of box score; n may be 0."""
+
+    boxes: Boxes
+    masks: np.ndarray  # float32 [n, 2 size, 2 size], the probability that a cell of the box is inside
+    scores: np.ndarray  # float32 [n], of the box, times the estimated IoU of the mask
 
 
 @lru_cache(maxsize=8)
@@ -102,6 +116,6 @@ def ious(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return shared / np.maximum(union, 1e-12)
 
 
-def areas(boxes: np.ndarray) -> np.ndarray:
+def areas(boxes: Array) -> Array:
     """[n] of boxes [n, 4]."""
     return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)

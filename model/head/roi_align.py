@@ -10,19 +10,20 @@ from paddle import Tensor
 from paddle.vision.ops import roi_align
 
 from config.networks import BOX_STRIDES
+from model.arrays import Array
 from model.head.box_decode import Size, areas
 
 ROI_LEVELS = 3  # P3 to P5
 
 
-def levels_of(boxes: np.ndarray, size: Size) -> np.ndarray:
+def levels_of(boxes: Array, size: Sequence[Array | int]) -> Array:
     """The level of each box, int64 [n], 0 for P3, by its share of the picture (Lee and Park 2020, section 3.2).
 
     size: height and width of the picture within the network's input.
     """
-    with np.errstate(divide="ignore"):
-        halvings = np.log2(size[0] * size[1] / areas(boxes) + 2.2e-16)  # infinite for a box without an area
-    return np.clip(np.ceil(ROI_LEVELS - 1 - halvings), 0, ROI_LEVELS - 1).astype(np.int64)
+    of_boxes, of_picture = areas(boxes), size[0] * size[1]
+    # A level lower for each time that the box fits twice into the picture.
+    return sum((of_boxes * 2**halvings > of_picture).astype("int64") for halvings in range(1, ROI_LEVELS))
 
 
 def box_features(

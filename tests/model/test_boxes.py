@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from config.base import NMSConfig
 from config.networks import BOX_STRIDES, level_sizes
+from model import end_to_end_boxes as graph
 from model.head.box_decode import Boxes, candidates, decode_boxes, ious, suppress
 from model.head.roi_align import box_features, levels_of
+from tools.mask_windows import masks_in_boxes
 
 NMS = NMSConfig(score_thr=0.3, iou_thr=0.5, nms_pre=7)
 SIZE = (64, 96)
@@ -28,6 +30,17 @@ def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.nda
     return tuple(
         part.astype(np.float32) for part in (probabilities, rng.random(count), rng.gamma(1.0, 2.0, (count, 4)))
     )
+
+
+@st.composite
+def entering_boxes(draw: st.DrawFn) -> Boxes:
+    """Up to 12 in descending order of score, many of them equal in box, score or both, some without an area."""
+    count = draw(st.integers(1, 12))
+    rng = np.random.default_rng(draw(SEEDS))
+    corners = np.sort(rng.integers(0, draw(st.integers(2, 9)), (count, 2, 2)), axis=1).reshape(count, 4)
+    scores = -np.sort(-rng.integers(1, draw(st.integers(2, 20)), count)) / 20
+    boxes = (corners * rng.choice([1.0, 1.7, 33.3])).astype(np.float32)
+    return Boxes(boxes, scores.astype(np.float32), rng.integers(0, 3, count))
 
 
 def straightforward(parts: tuple[np.ndarray, ...], nms: NMSConfig, most: int) -> list[tuple]:
@@ -62,11 +75,31 @@ def iou(first: tuple, second: tuple) -> float:
     return shared / (both - shared) if shared else 0.0
 
 
+def suppress_without_branch(found: Boxes, *, iou_thr: float, most: int) -> np.ndarray:
+    """`suppress` as it is in an exported graph."""
+    entering = graph.Candidates(*map(paddle.to_tensor, found))
+    kept, products = graph.suppress(entering, iou_thr=iou_thr, most=most)
+    real = products.numpy() > graph.NOTHING
+    assert (np.diff(real.astype(int)) <= 0).all()
+    return kept.numpy()[real]
+
+
+def decode_without_branch(*parts: paddle.Tensor, most: int) -> Boxes:
+    """`decode_boxes` as it is in an exported graph."""
+    *predicted, sizes, nms = parts
+    found = graph.candidates(*predicted, sizes, nms)
+    kept, products = graph.suppress(found, iou_thr=nms.iou_thr, most=most)
+    boxes = Boxes(*(part.numpy() for part in (found.boxes.gather(kept), products, found.classes.gather(kept))))
+    real = boxes.select(boxes.scores > graph.NOTHING)
+    return real._replace(scores=np.sqrt(real.scores))
+
+
+@pytest.mark.parametrize("decode", [decode_boxes, decode_without_branch])
 @settings(max_examples=60)
 @given(seed=SEEDS, share=st.sampled_from([0.0, 0.02, 0.2, 1.0]), most=st.integers(1, 60))
-def test_equals_a_straightforward_decoding(seed, share, most):
+def test_equals_a_straightforward_decoding(decode, seed, share, most):
     parts = predictions(seed, share=share)
-    found = decode_boxes(*map(paddle.to_tensor, parts), level_sizes(*SIZE), NMS, most=most)
+    found = decode(*map(paddle.to_tensor, parts), level_sizes(*SIZE), NMS, most=most)
     expected = straightforward(parts, NMS, most)
     assert found.boxes.shape == (len(expected), 4) and found.boxes.dtype == found.scores.dtype == np.float32
     assert found.classes.dtype == np.int64
@@ -84,11 +117,21 @@ def test_each_level_has_candidates_of_its_own():
     assert (np.diff(many.scores) <= 0).all()
 
 
-def test_equal_boxes_of_two_classes_both_stay():
+SUPPRESSIONS = pytest.mark.parametrize("suppression", [suppress, suppress_without_branch])
+
+
+@SUPPRESSIONS
+def test_equal_boxes_of_two_classes_both_stay(suppression):
     boxes = np.float32([[0, 0, 10, 10]] * 3)
     found = Boxes(boxes, np.float32([0.9, 0.8, 0.7]), np.int64([1, 0, 1]))
-    assert suppress(found, iou_thr=0.5, most=5).tolist() == [0, 1]
-    assert suppress(found, iou_thr=1.0, most=5).tolist() == [0, 1, 2]  # not above it
+    assert suppression(found, iou_thr=0.5, most=5).tolist() == [0, 1]
+    assert suppression(found, iou_thr=1.0, most=5).tolist() == [0, 1, 2]  # not above it
+
+
+@given(boxes=entering_boxes(), iou_thr=st.sampled_from([0.0, 0.25, 0.5, 0.6, 1.0]), most=st.integers(1, 15))
+def test_suppression_without_a_branch_keeps_the_same_boxes(boxes, iou_thr, most):
+    expected = suppress(boxes, iou_thr=iou_thr, most=most)
+    np.testing.assert_array_equal(suppress_without_branch(boxes, iou_thr=iou_thr, most=most), expected)
 
 
 @given(seed=SEEDS)
@@ -123,3 +166,41 @@ def test_features_stand_in_the_order_of_the_boxes():
     assert found.mean(axis=[1, 2, 3]).tolist() == [20, 0, 0, 11, 1]
     alone = box_features(maps, [boxes[0][:0], boxes[1]], [(512, 512), (512, 512)], side=2)
     assert alone.mean(axis=[1, 2, 3]).tolist() == [11, 1]
+
+
+@given(seed=SEEDS)
+def test_features_without_a_branch_are_the_same(seed):
+    rng = np.random.default_rng(seed)
+    maps = [paddle.to_tensor(rng.normal(size=(1, 2, side, side)).astype(np.float32)) for side in (64, 32, 16)]
+    corners = rng.uniform(-20, 500, (9, 2))
+    boxes = np.concatenate([corners, corners + rng.gamma(0.5, 300, (9, 2))], axis=1).astype(np.float32)
+    boxes[0, 2:] = boxes[0, :2]
+    expected = box_features(maps, [boxes], [(460, 512)], side=3)
+    size = tuple(map(paddle.to_tensor, (460.0, 512.0)))
+    given_ = graph.box_features(maps, paddle.to_tensor(boxes), size, side=3)
+    np.testing.assert_allclose(given_.numpy(), expected.numpy(), atol=1e-5)
+
+
+@given(seed=SEEDS, threshold=st.sampled_from([0.3, 0.5]))
+def test_masks_without_a_branch_are_the_same(seed, threshold):
+    rng = np.random.default_rng(seed)
+    corners = np.sort(rng.choice([0, 3.5, 20, 41.2, 64], (6, 2, 2), replace=True), axis=1).reshape(6, 4)
+    boxes = (corners + rng.uniform(0, 0.5, (6, 1))).clip(0, 64).astype(np.float32)
+    soft = rng.random((6, 28, 28)).astype(np.float32)
+    given_ = graph.pasted(*map(paddle.to_tensor, (soft, boxes)), (64, 96), threshold=threshold).numpy()
+    assert given_.dtype == np.uint8 and given_.max(initial=0) <= 1
+    real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    assert not given_[~real].any()
+    windows = masks_in_boxes(soft[real], boxes[real], original=(64, 96), threshold=threshold)
+    for mask, (top, left, pixels) in zip(given_[real], windows):
+        expected = np.zeros((64, 96), bool)
+        expected[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        assert (mask != expected).sum() <= 1  # rounding, where a probability is the threshold
+
+
+@given(height=st.integers(1, 64), width=st.integers(1, 96))
+def test_the_picture_ends_where_the_zeros_begin(height, width):
+    images = np.zeros((1, 3, 64, 96), np.float32)
+    images[0, :, :height, :width] = np.random.default_rng(0).integers(-1, 2, (3, height, width)) * 0.5
+    images[0, 1, height - 1, width - 1] = -0.5
+    assert [float(side) for side in graph.picture_size(paddle.to_tensor(images))] == [height, width]

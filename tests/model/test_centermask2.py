@@ -197,4 +197,4 @@ def test_nothing_found_is_an_ordinary_value():
     net = untrained_network(config(), 0)
     for nothing in found_in(net, images(2), config("nms.score_thr=1")):
         assert nothing.boxes.boxes.shape == (0, 4)
-        assert nothing.masks.shape == (0, 28, 28) and nothing.overlaps.shape == (0,)
+        assert nothing.masks.shape == (0, 28, 28) and nothing.scores.shape == (0,)

@@ -11,16 +11,22 @@ import pytest
 from config import load_config
 from config.base import Config
 from data.class_lists import read_class_list
+from model.centermask2 import detect
 from model.decoding import Raw, decode
-from model.end_to_end import EndToEnd
+from model.head.box_decode import Detected
+from model.networks import with_decoding
 from tests import tiny
-from tests.exports import KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
+from tests.exports import BOXES, KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
 from tools import export
+from tools.engines import dynamic_engine
 from tools.exported import METADATA, exported_predictor, metadata_of
 from tools.graphs import static_graph
+from tools.mask_windows import Size, masks_in_boxes
 from tools.predictor import untrained_network
 
-WAYS = ((), ("--end-to-end",))
+WHOLE = ("--end-to-end",)
+WAYS = ((), WHOLE)
+GRAPHS = [(kind, way) for kind in KINDS for way in WAYS] + [(BOXES, WHOLE)]
 FIXED = f"--input-size={SIZE[0]}x{SIZE[1]}"
 SIZES = ((64, 96), (96, 64), (128, 160))
 
@@ -34,8 +40,34 @@ def dynamic(kind: str, images: np.ndarray) -> Raw:
         return [array.numpy() for array in untrained_network(config_of(kind), 0)(paddle.to_tensor(images))]
 
 
+def detected(images: np.ndarray, picture: Size, *overrides: str) -> Detected:
+    """What the dynamic graph of CenterMask2 finds in a picture of this size within the input."""
+    config = config_of(BOXES, *overrides)
+    engine = dynamic_engine(untrained_network(config, 0))
+    (found,) = detect(engine(images), [picture], config, engine.rois)
+    return found
+
+
+def assert_same_boxes(given: Raw, found: Detected, picture: Size, most: int = 8) -> None:
+    """given: what the end-to-end graph of CenterMask2 gives."""
+    masks, scores, classes, (count,), boxes, soft_masks, box_scores = given
+    assert count == len(found.scores) and [len(part) for part in given] == [most, most, most, 1, most, most, most]
+    assert (masks.dtype, classes.dtype) == (np.uint8, np.int64)
+    assert not any(part[count:].any() for part in (masks, scores, classes, boxes, soft_masks, box_scores))
+    np.testing.assert_array_equal(classes[:count], found.boxes.classes)
+    np.testing.assert_allclose(box_scores[:count], found.boxes.scores, atol=1e-5)
+    np.testing.assert_allclose(scores[:count], found.scores, atol=1e-4)
+    inside = found.boxes.boxes.clip(0, [*picture[::-1], *picture[::-1]])
+    np.testing.assert_allclose(boxes[:count], inside, atol=1e-3)
+    np.testing.assert_allclose(soft_masks[:count], found.masks, atol=1e-4)
+    windows = masks_in_boxes(soft_masks[:count], boxes[:count], original=masks.shape[1:], threshold=0.5)
+    for mask, (top, left, pixels) in zip(masks, windows):
+        own = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+        assert mask.sum() == own.sum() and (own != pixels).mean() < 0.01  # rounding, where it is as likely as not
+
+
 def assert_same(given: Raw, raw: Raw, config: Config) -> None:
-    """given: what an end-to-end graph gives; raw: of the dynamic graph."""
+    """given: what an end-to-end graph of a grid gives; raw: of the dynamic graph."""
     assert (raw[0] > config.nms.score_thr).sum() <= config.nms.nms_pre
     masks, scores, classes, (count,) = given
     assert len(masks) == len(scores) == len(classes) == config.nms.max_per_img
@@ -44,6 +76,17 @@ def assert_same(given: Raw, raw: Raw, config: Config) -> None:
     np.testing.assert_array_equal(classes[:count], expected.classes)
     np.testing.assert_allclose(scores[:count], expected.scores, atol=1e-5)
     np.testing.assert_allclose(masks[:count], expected.soft_masks, atol=1e-4)
+
+
+def assert_fits(given: Raw, kind: str, images: np.ndarray, way: tuple[str, ...]) -> None:
+    """given: what an exported graph gives for a picture without padding."""
+    if kind == BOXES:
+        picture = images.shape[2:]
+        assert_same_boxes(given, detected(images, picture), picture)
+    elif way:
+        assert_same(given, dynamic(kind, images), config_of(kind))
+    else:
+        assert_close(given, dynamic(kind, images))
 
 
 def assert_close(given: Raw, raw: Raw) -> None:
@@ -69,23 +112,41 @@ def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
 @needs_onnx
 @pytest.mark.parametrize("kind", KINDS)
 def test_end_to_end_gives_what_decoding_gives(kind):
-    engine = exported_predictor(of_kind(kind, "--end-to-end")).engine
+    engine = exported_predictor(of_kind(kind, *WHOLE)).engine
     for size in SIZES:
         images = noise(*size)
         assert_same(engine(images), dynamic(kind, images), config_of(kind))
 
 
 @needs_onnx
-@pytest.mark.parametrize("way", WAYS)
-def test_a_graph_of_one_size_knows_its_shapes(way):
-    path = of_kind("solov2", FIXED, *way)
+@pytest.mark.parametrize("way", [(), (FIXED,)])
+def test_end_to_end_gives_the_instances_in_boxes(way):
+    engine = exported_predictor(of_kind(BOXES, *WHOLE, *way)).engine
+    for height, width in (SIZE,) if way else SIZES:
+        for picture in ((height, width), (height - 31, width - 20)):
+            images = np.zeros((1, 3, height, width), np.float32)
+            images[:, :, : picture[0], : picture[1]] = noise(*picture)
+            assert_same_boxes(engine(images), detected(images, picture), picture)
+
+
+@needs_onnx
+@pytest.mark.parametrize(("threshold", "most"), [(0.9, 8), (0.0165, 30)])
+def test_fewer_instances_than_rows(threshold, most):
+    overrides = f"nms.score_thr={threshold}", f"nms.max_per_img={most}"
+    changes = [word for text in overrides for word in ("-o", text)]
+    given = exported_predictor(of_kind(BOXES, *WHOLE, *changes)).engine(noise(*SIZE))
+    assert_same_boxes(given, detected(noise(*SIZE), SIZE, *overrides), SIZE, most)
+    assert given[3] < most and (given[3] > 0) == (threshold < 0.5)
+
+
+@needs_onnx
+@pytest.mark.parametrize(("kind", "way"), [("solov2", ()), ("solov2", WHOLE), (BOXES, WHOLE)])
+def test_a_graph_of_one_size_knows_its_shapes(kind, way):
+    path = of_kind(kind, FIXED, *way)
     predictor = exported_predictor(path)
     assert predictor.config.data.fixed_size == SIZE
-    given, raw = predictor.engine(noise(*SIZE)), dynamic("solov2", noise(*SIZE))
-    if way:
-        assert_same(given, raw, config_of("solov2"))
-    else:
-        assert_close(given, raw)
+    given = predictor.engine(noise(*SIZE))
+    assert_fits(given, kind, noise(*SIZE), way)
     stated = metadata_of(properties(path)[METADATA], path).outputs
     assert [(output.dtype, output.shape) for output in stated] == [(str(a.dtype), a.shape) for a in given]
 
@@ -102,8 +163,7 @@ def test_deformable_convolutions_go_out_as_an_operator_of_the_standard(version):
 
 
 @needs_onnx
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "way"), GRAPHS)
 def test_operators_and_names(kind, way):
     import onnx
 
@@ -115,8 +175,11 @@ def test_operators_and_names(kind, way):
         "solov2": ["scores", "kernels", "mask_feats"],
         "solo": ["scores", "kernels", *(f"mask_feats_{level}" for level in levels)],
         "decoupled_solo": ["scores", *(f"mask_logits_{level}" for level in levels)],
-    }[kind]
-    assert [value.name for value in model.graph.output] == (["masks", "scores", "classes", "count"] if way else names)
+    }.get(kind)
+    instances = ["masks", "scores", "classes", "count"]
+    if kind == BOXES:
+        instances += ["boxes", "box_masks", "box_scores"]
+    assert [value.name for value in model.graph.output] == (instances if way else names)
 
 
 def assert_standard(model) -> None:
@@ -148,16 +211,14 @@ def test_what_a_program_must_know_is_in_the_file():
     assert (found.head, found.nms, found.data, found.num_classes) == (config.head, config.nms, config.data, 80)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "way"), GRAPHS)
 def test_a_model_for_paddles_inference_library(kind, way):
-    path = exported("-o", f"head.kind={kind}", *way, format="paddle")
+    path = of_kind(kind, *way, format="paddle")
     metadata = metadata_of(path.with_name("network_metadata.json").read_text(), path)
     assert metadata.end_to_end == bool(way) and metadata.config.head == config_of(kind).head
     graph = static_graph(path, "fp32")
     for size in SIZES[1:]:
-        given, raw = graph([noise(*size)]), dynamic(kind, noise(*size))
-        assert_same(given, raw, config_of(kind)) if way else assert_close(given, raw)
+        assert_fits(graph([noise(*size)]), kind, noise(*size), way)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +229,7 @@ def test_a_model_for_paddles_inference_library(kind, way):
         (["--output=a.pb"], ["--output a.pb", ".onnx"]),
         (["--output=a.onnx", "--format=paddle"], ["--output a.onnx", "--format"]),
         (["--output=a", "--format=paddle", "--weights=none.pdparams"], ["none.pdparams", "cannot be read"]),
+        (["--output=a", "--format=paddle", "--config=31"], ["--config 31", "two parts", "add --end-to-end"]),
     ],
 )
 def test_a_mistake_is_one_line(options, words, tmp_path, monkeypatch):
@@ -188,8 +250,7 @@ def test_candidates_are_the_pairs_of_the_highest_scores_where_there_are_too_many
     """As decoding finds where no others are above the threshold."""
     config = load_config(config_of("solov2"), ["nms.score_thr=0.001", "nms.nms_pre=20", "nms.update_thr=0"])
     network = untrained_network(config, 0)
-    graph = EndToEnd(network, config)
-    graph.eval()
+    graph = with_decoding(network, config)
     images = paddle.to_tensor(noise(*SIZE))
     with paddle.no_grad():
         raw = [array.numpy() for array in network(images)]
