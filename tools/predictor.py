@@ -140,8 +140,9 @@ def untrained_network(config: Config, seed: int) -> paddle.nn.Layer:
     paddle.seed(seed)
     network = build_model(config)
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
-    if config.head.finds_boxes:  # boxes of some strides, and masks that may be right
-        for layer, bias in ((network.head.box_pred, 3.0), (network.roi_head.iou_head.pred, 1.0)):
+    if config.head.finds_boxes:  # boxes of some strides, and masks that may be right and end somewhere
+        rois = network.roi_head
+        for layer, bias in ((network.head.box_pred, 3.0), (rois.iou_head.pred, 1.0), (rois.mask_head.pred, 0.1)):
             layer.bias.set_value(paddle.full_like(layer.bias, bias))
     # SOLO's masks begin far below the threshold; the product of two probabilities needs more than a half of each.
     for name, bias in (("mask_preds", 0.0), ("x_preds", 1.0), ("y_preds", 1.0)):

@@ -14,7 +14,7 @@ from config.base import PROJECT
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
 from tests import tiny
-from tests.exports import SIZE, call, exported, needs_onnx, of_kind
+from tests.exports import BOXES, SIZE, call, config_of, exported, needs_onnx, of_kind
 from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
 from tools.exported import open_exported
 from tools.predictor import Predictor
@@ -76,10 +76,10 @@ def test_ap_is_that_of_eval(tmp_path, shapes, way):
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", ["solo", "decoupled_solo"])
-def test_a_network_for_any_size_and_other_names(tmp_path, kind):
+@pytest.mark.parametrize(("kind", "way"), [("solo", ()), ("decoupled_solo", ()), (BOXES, ("--end-to-end",))])
+def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
     """The first output of a picture is called 0 and so on, as some boards' programs do."""
-    model = of_kind(kind)
+    model = of_kind(kind, *way)
     write_image(tmp_path / "a.png", tiny.scene(0))
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     size = f"--input-size={SIZE[0]}x{SIZE[1]}"
@@ -92,8 +92,7 @@ def test_a_network_for_any_size_and_other_names(tmp_path, kind):
     rest = "--json", results, "--names", names, "--score=0"
     status, _, err = call(postprocess_bin_outputs.main, inputs, outputs, *rest)
     assert status == 0, err
-    overrides = *tiny.OVERRIDES, "nms.score_thr=0.02", f"head.kind={kind}", "data.fixed_size=64,96"
-    expected = Predictor(tiny.CONFIG, untrained=0, overrides=overrides, engine="dynamic")(tiny.scene(0))
+    expected = Predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
     rows = json.loads(results.read_text())
     assert len(rows) == len(expected) > 0
     np.testing.assert_allclose([row["score"] for row in rows], expected.scores, atol=1e-4)

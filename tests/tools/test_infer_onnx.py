@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from config.base import PROJECT
 from data.images import write_image
 from tests import tiny
-from tests.exports import KINDS, OVERRIDES, call, config_of, exported, needs_onnx, of_kind, without_paddle
+from tests.exports import BOXES, KINDS, OVERRIDES, call, config_of, exported, needs_onnx, of_kind, without_paddle
 from tools import infer_onnx
 from tools.exported import exported_predictor
 from tools.predictor import Predictor
@@ -36,9 +36,18 @@ def test_there_is_no_paddle_in_that_environment(tmp_path):
 
 
 @needs_onnx
-@pytest.mark.parametrize("way", [(), ("--end-to-end",), ("--input-size=64x96",)])
-def test_finds_what_the_dynamic_graph_finds(tmp_path, way):
-    path = of_kind("solov2", *way)
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        ("solov2", ()),
+        ("solov2", ("--end-to-end",)),
+        ("solov2", ("--input-size=64x96",)),
+        (BOXES, ("--end-to-end",)),
+        (BOXES, ("--end-to-end", "--input-size=64x96")),
+    ],
+)
+def test_finds_what_the_dynamic_graph_finds(tmp_path, kind, way):
+    path = of_kind(kind, *way)
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for number, scene in enumerate(SCENES):
@@ -52,12 +61,13 @@ def test_finds_what_the_dynamic_graph_finds(tmp_path, way):
     assert "3 pictures" in done.stdout and "network" in done.stdout
     rows = json.loads((tmp_path / "a.json").read_text())
     fixed = ["data.fixed_size=64,96"] if "--input-size=64x96" in way else []
-    predictor = Predictor(config_of("solov2"), untrained=0, overrides=fixed, engine="dynamic")
+    predictor = Predictor(config_of(kind), untrained=0, overrides=fixed, engine="dynamic")
     expected = [row for number, scene in enumerate(SCENES) for row in predictor(scene).to_coco(number)]
     assert len(rows) == len(expected) > 5
     for mine, other in zip(rows, expected):
         assert (mine["image_id"], mine["category_id"]) == (other["image_id"], other["category_id"])
         assert abs(mine["score"] - other["score"]) < 1e-3
+        assert abs(mine.get("box_score", 0) - other.get("box_score", 0)) < 1e-3
         assert coco_mask.iou([mine["segmentation"]], [other["segmentation"]], [0])[0, 0] > 0.99
 
 
@@ -98,9 +108,14 @@ def test_a_foreign_graph_is_refused(tmp_path):
 
 @needs_onnx
 @pytest.mark.parametrize(
-    ("way", "change"),
-    [((), "head.strides=8,8,8,8,8"), ((), "data.fixed_size=64,64"), (("--end-to-end",), "nms.max_per_img=3")],
+    ("kind", "way", "change"),
+    [
+        ("solov2", (), "head.strides=8,8,8,8,8"),
+        ("solov2", (), "data.fixed_size=64,64"),
+        ("solov2", ("--end-to-end",), "nms.max_per_img=3"),
+        (BOXES, ("--end-to-end",), "roi.size=10"),
+    ],
 )
-def test_what_is_decided_in_the_file_is_not_changed_afterwards(way, change):
+def test_what_is_decided_in_the_file_is_not_changed_afterwards(kind, way, change):
     with pytest.raises(ValueError, match=f"-o {change}: is decided in .*; export it again"):
-        exported_predictor(of_kind("solov2", *way), overrides=[change])
+        exported_predictor(of_kind(kind, *way), overrides=[change])
