@@ -1,10 +1,12 @@
-"""Exported networks to test with, and an environment in which there is no Paddle."""
+"""Exported networks to test with, what boards do with them, and an environment in which there is no Paddle."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -13,14 +15,16 @@ from pathlib import Path
 from tempfile import mkdtemp
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 
 from config import load_config
 from config.base import Config
 from tests import tiny
-from tools import export
+from tools import export, postprocess_bin_outputs, preprocess_inputs_to_bin
 from tools.cli import run
 from tools.engines import foreign_translator
+from tools.exported import open_exported
 
 SIZE = (64, 96)  # height and width of exports of one size
 KINDS = ("solov2", "solo", "decoupled_solo")
@@ -98,3 +102,34 @@ def without_paddle(folder: Path) -> dict[str, str]:
     """Environment variables for a process that finds no Paddle."""
     (folder / "sitecustomize.py").write_text(SITE)
     return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
+    """What the board's program does: bytes in, bytes out."""
+    outputs.mkdir()
+    session = open_exported(model)
+    index = json.loads((inputs / "index.json").read_text())
+    for picture in index["pictures"]:
+        images = np.fromfile(inputs / f"{picture['name']}.bin", index["input"]["dtype"])
+        found = session.run(None, {"images": images.reshape(index["input"]["shape"])})
+        for number, (value, array) in enumerate(zip(session.get_outputs(), found)):
+            array.tofile(outputs / names.format(picture=picture["name"], output=value.name, number=number))
+
+
+def by_files(model: Path, data: Path, folder: Path) -> str:
+    """What is printed where a board's program runs the model on a data set: `images` and `annotations.json` of data."""
+    inputs, outputs = folder / "inputs", folder / "outputs"
+    status, out, err = call(preprocess_inputs_to_bin.main, model, data / "images", "--output", inputs)
+    assert status == 0, err
+    assert f"wrote {len(list((data / 'images').iterdir()))} pictures" in out
+    on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
+    annotations = "--annotations", data / "annotations.json", "--pictures", data / "images"
+    results = "--json", folder / "results.json"
+    status, out, err = call(postprocess_bin_outputs.main, inputs, outputs, *results, *annotations)
+    assert status == 0, err
+    return out
+
+
+def average_precisions(text: str) -> list[float]:
+    """In percent, of what a program printed."""
+    return [float(number) for number in re.findall(r"\d+\.\d+", text[text.index("\n") :])]

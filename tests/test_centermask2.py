@@ -20,6 +20,7 @@ import eval as evaluation
 import train
 from data.images import write_image
 from tests import tiny, trainings
+from tests.exports import average_precisions, by_files, call, exported, needs_onnx
 from tools import browse_dataset, check_dataset
 from tools.checkpoint import load_checkpoint
 from tools.cli import run
@@ -181,8 +182,31 @@ BY_HEART = (
 )
 
 
+@pytest.fixture(scope="module")
+def by_heart(tmp_path_factory) -> Path:
+    """In 300 steps, a minute of a processor."""
+    folder = tmp_path_factory.mktemp("by_heart")
+    door(train, *data_options(), *words(*BY_HEART), f"--output={folder}")
+    return folder
+
+
 @pytest.mark.slow
-def test_eight_pictures_are_learnt_by_heart(tmp_path):
-    """In 300 steps, a minute of a processor: boxes, masks and scores of training and prediction mean the same."""
-    door(train, *data_options(), *words(*BY_HEART), f"--output={tmp_path}")
-    assert read_log(tmp_path)[-1]["mask_ap"] >= 0.5
+def test_eight_pictures_are_learnt_by_heart(by_heart):
+    """Boxes, masks and scores of training and prediction mean the same."""
+    assert read_log(by_heart)[-1]["mask_ap"] >= 0.5
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_exported_it_has_the_same_ap(by_heart, tmp_path):
+    weights = f"--weights={next(iter(by_heart.glob('*.pdparams')))}"
+    number, size = f"--config={tiny.CENTERMASK2}", "--input-size=160x128"
+    model = exported(number, weights, "--end-to-end", size, overrides=())
+    rest = *words(*(text for text in data_options() if text.startswith("val_"))), f"--output={tmp_path}"
+    dynamic = door(evaluation, weights, *words("data.fixed_size=160,128"), "--engine=dynamic", *rest)
+    status, onnx, err = call(evaluation.main, "--engine=onnx", model, *rest)
+    assert status == 0, err
+    of_files = by_files(model, trainings.data_set(), tmp_path)
+    numbers = [average_precisions(text) for text in (dynamic, onnx, of_files)]
+    assert len(numbers[0]) == len(numbers[1]) == len(numbers[2]) >= 12 and numbers[0][0] > 20
+    np.testing.assert_allclose(numbers[1:], [numbers[0]] * 2, atol=0.1)  # percent

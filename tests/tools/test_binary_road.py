@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,19 @@ from config.base import PROJECT
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
 from tests import tiny
-from tests.exports import BOXES, SIZE, call, config_of, exported, needs_onnx, of_kind
+from tests.exports import (
+    BOXES,
+    SIZE,
+    average_precisions,
+    by_files,
+    call,
+    config_of,
+    exported,
+    needs_onnx,
+    of_kind,
+    on_board,
+)
 from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
-from tools.exported import open_exported
 from tools.predictor import Predictor
 
 WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
@@ -32,35 +41,11 @@ def shapes(tmp_path_factory) -> Path:
     return folder
 
 
-def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
-    """What the board's program does: bytes in, bytes out."""
-    outputs.mkdir()
-    session = open_exported(model)
-    index = json.loads((inputs / "index.json").read_text())
-    for picture in index["pictures"]:
-        images = np.fromfile(inputs / f"{picture['name']}.bin", index["input"]["dtype"])
-        found = session.run(None, {"images": images.reshape(index["input"]["shape"])})
-        for number, (value, array) in enumerate(zip(session.get_outputs(), found)):
-            array.tofile(outputs / names.format(picture=picture["name"], output=value.name, number=number))
-
-
-def average_precisions(text: str) -> list[float]:
-    return [float(number) for number in re.findall(r"\d+\.\d+", text)]
-
-
 @needs_onnx
 @pytest.mark.parametrize("way", [(), ("--end-to-end",)])
 def test_ap_is_that_of_eval(tmp_path, shapes, way):
     model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, *way, overrides=())
-    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
-    status, out, err = call(preprocess_inputs_to_bin.main, model, shapes / "images", "--output", inputs)
-    assert status == 0, err
-    assert "wrote 6 pictures" in out
-    on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
-    annotations = "--annotations", shapes / "annotations.json", "--pictures", shapes / "images"
-    results = tmp_path / "results.json"
-    status, out, err = call(postprocess_bin_outputs.main, inputs, outputs, "--json", results, *annotations)
-    assert status == 0, err
+    out = by_files(model, shapes, tmp_path)
     paths = f"val_path={shapes / 'annotations.json'}", f"val_pre_path={shapes / 'images'}"
     rest = *(word for text in paths for word in ("-o", text)), "--output", tmp_path / "eval"
     for options in (
@@ -69,10 +54,10 @@ def test_ap_is_that_of_eval(tmp_path, shapes, way):
     ):
         status, expected, err = call(door.main, *options, *rest)
         assert status == 0, err
-        numbers = [average_precisions(text[text.index("\n") :]) for text in (out, expected)]
+        numbers = [average_precisions(text) for text in (out, expected)]
         assert len(numbers[0]) == len(numbers[1]) >= 12 and numbers[0][0] > 20
         np.testing.assert_allclose(*numbers, atol=0.1)  # percent
-    assert len(json.loads(results.read_text())) > 6
+    assert len(json.loads((tmp_path / "results.json").read_text())) > 6
 
 
 @needs_onnx
