@@ -1,5 +1,7 @@
 import os
+import shutil
 import signal
+import tempfile
 
 import hypothesis
 import pytest
@@ -21,6 +23,17 @@ def _signals_as_they_were():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_folders_of_the_tests(tmp_path_factory):
+    """All in one that vanishes at the end, those of the programs that they start too."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

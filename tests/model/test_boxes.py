@@ -15,11 +15,11 @@ from config.networks import BOX_STRIDES, level_sizes
 from model import end_to_end_boxes as graph
 from model.head.box_decode import Boxes, candidates, decode_boxes, ious, suppress
 from model.head.roi_align import box_features, levels_of
+from tests.boxes import SEEDS, entering_boxes
 from tools.mask_windows import masks_in_boxes
 
 NMS = NMSConfig(score_thr=0.3, iou_thr=0.5, nms_pre=7)
 SIZE = (64, 96)
-SEEDS = st.integers(0, 2**32 - 1)
 
 
 def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -30,17 +30,6 @@ def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.nda
     return tuple(
         part.astype(np.float32) for part in (probabilities, rng.random(count), rng.gamma(1.0, 2.0, (count, 4)))
     )
-
-
-@st.composite
-def entering_boxes(draw: st.DrawFn) -> Boxes:
-    """Up to 12 in descending order of score, many of them equal in box, score or both, some without an area."""
-    count = draw(st.integers(1, 12))
-    rng = np.random.default_rng(draw(SEEDS))
-    corners = np.sort(rng.integers(0, draw(st.integers(2, 9)), (count, 2, 2)), axis=1).reshape(count, 4)
-    scores = -np.sort(-rng.integers(1, draw(st.integers(2, 20)), count)) / 20
-    boxes = (corners * rng.choice([1.0, 1.7, 33.3])).astype(np.float32)
-    return Boxes(boxes, scores.astype(np.float32), rng.integers(0, 3, count))
 
 
 def straightforward(parts: tuple[np.ndarray, ...], nms: NMSConfig, most: int) -> list[tuple]:
