@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 TIMED = 20  # pictures
+DECISIONS = ("ArgMax", "Equal", "Greater", "GreaterOrEqual", "TopK")
 
 
 def main() -> int:
@@ -125,7 +126,10 @@ def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], out
 
 
 def last_convolutions(model: ModelProto) -> list[str]:
-    """Names of the convolutions behind which there is no other; nodes without a name get one."""
+    """Names of the convolutions behind which there is no other; nodes without a name get one.
+
+    Behind a decision there is none: what CenterMask2 finds its boxes by counts as last, though it makes masks in them.
+    """
     feeds_convolution = set()  # names of arrays of which some convolution is made
     last = []
     for number, node in reversed(list(enumerate(model.graph.node))):  # each stands behind what it is made of
@@ -134,8 +138,8 @@ def last_convolutions(model: ModelProto) -> list[str]:
         before_another = any(name in feeds_convolution for name in node.output)
         if node.op_type == "Conv" and not before_another:
             last.append(node.name)
-        if is_convolution or before_another:
-            feeds_convolution.update(node.input)
+        if (is_convolution or before_another) and node.op_type not in DECISIONS:
+            feeds_convolution.update(node.input[:1] if node.op_type == "RoiAlign" else node.input)
     return last
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from config.base import PROJECT
+from data.images import write_image
 from data.shapes import draw_scene, write_coco
-from tests.exports import call, exported, needs_onnx
+from tests import tiny
+from tests.exports import BOXES, call, exported, needs_onnx, of_kind
 from tools import quantize_onnx
 from tools.exported import exported_predictor
 
@@ -62,6 +64,22 @@ def test_last_convolutions_are_those_without_one_behind_them():
     values = {name: helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xwce"}
     graph = helper.make_graph(nodes, "g", [values["x"], values["w"]], [values["c"], values["e"]])
     assert sorted(quantize_onnx.last_convolutions(helper.make_model(graph))) == ["Conv_3", "left"]
+
+
+@needs_onnx
+def test_centermask2_chooses_boxes_in_float(tmp_path):
+    """By three convolutions of each of five levels; one more is the last that its scores are made by."""
+    import onnx
+
+    model = of_kind(BOXES, "--end-to-end")
+    assert len(quantize_onnx.last_convolutions(onnx.load(model))) == 3 * 5 + 1
+    write_image(tmp_path / "a.png", tiny.scene(0))
+    output = tmp_path / "int8.onnx"
+    status, _, err = call(quantize_onnx.main, model, tmp_path / "a.png", "--output", output)
+    assert status == 0, err
+    ours, theirs = (exported_predictor(path, score=0.0)(tiny.scene(0)) for path in (model, output))
+    assert len(ours) == len(theirs) > 0
+    np.testing.assert_allclose(*(instances.detected.scores for instances in (ours, theirs)), atol=0.02)
 
 
 def test_pictures_are_spread_evenly():
