@@ -1,4 +1,4 @@
-"""A network with its decoding as one graph without a branch: Matrix NMS over a fixed number of candidates."""
+"""A network of cells with its decoding as one graph without a branch: Matrix NMS over a fixed number of candidates."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 from config import load_config
-from config.base import Config
+from config.base import PROJECT, Config
 from tests import tiny
 from tools import export, postprocess_bin_outputs, preprocess_inputs_to_bin
 from tools.cli import run
@@ -102,6 +103,13 @@ def without_paddle(folder: Path) -> dict[str, str]:
     """Environment variables for a process that finds no Paddle."""
     (folder / "sitecustomize.py").write_text(SITE)
     return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def in_a_process(folder: Path, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A program that finds no Paddle; folder: for what that needs."""
+    command = [sys.executable, str(PROJECT / program), *map(str, arguments)]
+    environment = without_paddle(folder)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
 def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:

@@ -21,6 +21,7 @@ from tests.exports import (
     call,
     config_of,
     exported,
+    in_a_process,
     needs_onnx,
     of_kind,
     on_board,
@@ -63,7 +64,7 @@ def test_ap_is_that_of_eval(tmp_path, shapes, way):
 @needs_onnx
 @pytest.mark.parametrize(("kind", "way"), [("solo", ()), ("decoupled_solo", ()), (BOXES, ("--end-to-end",))])
 def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
-    """The first output of a picture is called 0 and so on, as some boards' programs do."""
+    """The first output of a picture is called 0 and so on, as some boards' programs do; the reader has no Paddle."""
     model = of_kind(kind, *way)
     write_image(tmp_path / "a.png", tiny.scene(0))
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
@@ -75,8 +76,8 @@ def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
     on_board(model, inputs, outputs, names)
     results = tmp_path / "results.json"
     rest = "--json", results, "--names", names, "--score=0"
-    status, _, err = call(postprocess_bin_outputs.main, inputs, outputs, *rest)
-    assert status == 0, err
+    done = in_a_process(tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest)
+    assert done.returncode == 0, done.stderr
     expected = Predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
     rows = json.loads(results.read_text())
     assert len(rows) == len(expected) > 0

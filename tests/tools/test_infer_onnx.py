@@ -13,18 +13,23 @@ from pycocotools import mask as coco_mask
 from config.base import PROJECT
 from data.images import write_image
 from tests import tiny
-from tests.exports import BOXES, KINDS, OVERRIDES, call, config_of, exported, needs_onnx, of_kind, without_paddle
+from tests.exports import (
+    BOXES,
+    KINDS,
+    OVERRIDES,
+    call,
+    config_of,
+    exported,
+    in_a_process,
+    needs_onnx,
+    of_kind,
+    without_paddle,
+)
 from tools import infer_onnx
 from tools.exported import exported_predictor
 from tools.predictor import Predictor
 
 SCENES = [tiny.scene(seed, *size) for seed, size in enumerate([(80, 120), (120, 80), (64, 64)])]
-
-
-def in_a_process(tmp_path, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(PROJECT / program), *map(str, arguments)]
-    environment = without_paddle(tmp_path)
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
 def test_there_is_no_paddle_in_that_environment(tmp_path):
