@@ -9,6 +9,7 @@ annotations the program prints AP, as eval.py does. It needs neither Paddle nor 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,7 @@ def main() -> int:
     parser.add_argument("outputs", metavar="OUTPUTS", type=Path, help="folder of the files that the board wrote")
     parser.add_argument(
         "--names",
+        type=name_pattern,
         default=NAMES,
         metavar="PATTERN",
         help="how they are called, of {picture}, {output} and {number}, the output's place from 0 on "
@@ -77,6 +79,14 @@ def main() -> int:
         truth = ground_truth(found)
         print(summary_table(evaluate_coco(truth, rows, truth.image_ids)))
     return 0
+
+
+def name_pattern(text: str) -> str:
+    try:
+        text.format(picture="", output="", number=0)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise argparse.ArgumentTypeError(f"{text!r} has fields beside {{picture}}, {{output}}, {{number}}") from None
+    return text
 
 
 def _image_ids(found: CocoData, entries: Sequence[Entry], folder: Path) -> dict[str, int]:

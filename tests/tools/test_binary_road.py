@@ -102,6 +102,7 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert call(write, fixed, pictures, "--output", inputs)[0] == 0
     read, rest = postprocess_bin_outputs.main, ("--json", tmp_path / "found.json")
     assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)
+    assert "{output}" in mistake(read, inputs, tmp_path, *rest, "--names={other}.bin")
     assert "000000_" in (missing := mistake(read, inputs, tmp_path, *rest)) and "see --names" in missing
     on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
     first = next((tmp_path / "outputs").glob("000000_*_scores.bin"))
