@@ -272,10 +272,10 @@ class Config:
         return PROJECT / self.classes_path
 
     @property
-    def deformable(self) -> bool:
-        """Whether the network has deformable convolutions."""
+    def deformable_ungrouped(self) -> bool:
+        """Whether the network has deformable convolutions, and none of them in groups."""
         parts = [self.backbone, self.head, *([self.mask_feat_head] if self.head.kind == "solov2" else [])]
-        return any(part.deform_version for part in parts)
+        return any(part.deform_version for part in parts) and self.backbone.groups == 1
 
     @property
     def lists_its_classes(self) -> bool:

@@ -48,8 +48,9 @@ class Engine:
 def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -> str:
     """The engine that `auto` stands for, or the one named. Raises InputError where it cannot do what is asked.
 
-    On a CPU `auto` is the fastest of what is installed; on a GPU the dynamic graph where that has the precision,
-    because there nothing has been measured.
+    deformable: whether the network has deformable convolutions, none of them in groups. On a CPU `auto` is the fastest
+    of what is installed; on a GPU the dynamic graph where that has the precision, because there nothing has been
+    measured.
     """
     on_gpu = device.startswith("gpu")
     if precision == "int8":

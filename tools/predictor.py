@@ -53,7 +53,7 @@ class Predictor(EnginePredictor):
     ) -> None:
         device = select_device(device)
         config = load_config(config, overrides)
-        engine = choose_engine(engine, precision, device, deformable=config.deformable)
+        engine = choose_engine(engine, precision, device, deformable=config.deformable_ungrouped)
         source = network_source(config, weights, overrides=overrides, untrained=untrained, section=section)
         config = source.config
         if engine == "dynamic":

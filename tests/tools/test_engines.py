@@ -215,6 +215,11 @@ def test_auto_is_the_fastest_that_is_installed(monkeypatch):
     assert chosen("fp32") == ("static", "static")
 
 
+def test_what_the_choice_depends_on():
+    found = {number: load_config(number).deformable_ungrouped for number in (0, 5, 8, 9, 11, 30)}
+    assert found == {0: False, 5: True, 8: True, 9: False, 11: True, 30: False}
+
+
 def test_a_translator_for_another_paddle_is_none(monkeypatch):
     monkeypatch.setattr(paddle, "__version__", "2.6.2")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
