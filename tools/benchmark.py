@@ -26,7 +26,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -61,8 +60,6 @@ from tools.memory import forget_peak, peak_memory  # noqa: E402
 from tools.operations import count_operations, measured_peak  # noqa: E402
 from tools.predictor import Predictor  # noqa: E402
 
-NOTHING_READ = "none of {} pictures could be read; see the reasons above"
-
 
 def main() -> int:
     parser = Parser(__doc__)
@@ -76,7 +73,7 @@ def main() -> int:
     parser.add_argument("--vs", choices=tuple(ENGINES), help="time another engine too, in fp32, and print the ratios")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures of all lines as JSON")
     args = parser.parse_args()
-    configs = args.config.split(",")
+    configs = str(args.config).split(",")
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")
     for config in configs:
@@ -115,7 +112,7 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
     if not report.pictures:
-        raise InputError(NOTHING_READ.format(len(paths)))
+        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
     memory = peak_memory()
     statistics = report.statistics()
     totals = {stage: row["total"] for stage, row in statistics["milliseconds"].items()}
@@ -179,10 +176,13 @@ def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float
 
 def _first_input(predictor: Predictor, paths: Sequence[Path]) -> np.ndarray:
     """What the network gets of the first picture that can be read, float32 [1, 3, H, W]."""
+    reason = None
     for path in paths:
-        with suppress(ImageError):
+        try:
             return predictor.padded([predictor.prepare(read_image(path))])
-    raise InputError(NOTHING_READ.format(len(paths)))
+        except ImageError as error:
+            reason = error
+    raise InputError(f"none of {len(paths)} pictures could be read; of the last one: {reason}")
 
 
 def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision: str) -> dict[str, object]:

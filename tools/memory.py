@@ -20,8 +20,9 @@ def peak_memory() -> float:
 
     if paddle.get_device().startswith("gpu"):
         return paddle.device.cuda.max_memory_allocated() / MEBI
-    if STATUS.exists():  # what the other call says includes the program that this one was started by
-        return int(re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text())[1]) / 1024
+    # What the other call says includes the program that this one was started by.
+    if own := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text() if STATUS.exists() else ""):
+        return int(own[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -76,3 +76,12 @@ def test_nothing_to_time_is_a_mistake(tmp_path):
     skipped, error = done.stderr.splitlines()
     assert skipped.startswith("skipped ")
     assert error.startswith("benchmark.py: error: ")
+
+
+@pytest.mark.parametrize("options", [[], ["--candidates=20"]])
+def test_the_default_config_and_a_picture_that_is_none(tmp_path, options):
+    (tmp_path / "photo.jpg").write_text("no picture")
+    command = [sys.executable, BENCHMARK, "--untrained=0", "--images", tmp_path / "photo.jpg", *options]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "none of 1 pictures could be read" in done.stderr.splitlines()[-1] and "photo.jpg" in done.stderr

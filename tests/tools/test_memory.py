@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tools import memory
+
 PROJECT = Path(__file__).resolve().parent.parent.parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says it")
@@ -51,6 +53,13 @@ def figures(program: str) -> list[float]:
 def test_a_peak_that_is_forgotten():
     first, second = figures(PEAKS)
     assert 150 < first < 300 and second < 50
+
+
+def test_a_system_that_does_not_say_the_peak_of_a_program_alone(monkeypatch, tmp_path):
+    for status in (tmp_path / "none", tmp_path / "status"):
+        monkeypatch.setattr(memory, "STATUS", status)
+        assert memory.peak_memory() > 50
+        (tmp_path / "status").write_text("VmRSS:\t 1 kB\n")
 
 
 def test_what_nothing_needs_is_given_back():
