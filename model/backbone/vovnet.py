@@ -7,7 +7,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.networks import BackboneConfig
-from model.layers import ConvNorm
+from model.layers import Conv2D, ConvNorm
 
 STAGE_BLOCKS = {39: (1, 1, 2, 2), 57: (1, 1, 4, 3), 99: (1, 3, 9, 3)}
 CHAINED = 5  # 3x3 convolutions of a block
@@ -19,7 +19,7 @@ class ESE(nn.Layer):
     def __init__(self, channels: int, *, trainable: bool, lr_mult: float) -> None:
         super().__init__()
         attributes = paddle.ParamAttr(learning_rate=lr_mult, trainable=trainable)
-        self.fc = nn.Conv2D(channels, channels, 1, weight_attr=attributes, bias_attr=attributes)
+        self.fc = Conv2D(channels, channels, 1, weight_attr=attributes, bias_attr=attributes)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * (F.relu6(self.fc(x.mean(axis=[2, 3], keepdim=True)) + 3) * (1 / 6))

@@ -9,6 +9,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.networks import RoIConfig
+from model.layers import Conv2D, Conv2DTranspose
 
 
 class RoIHead(nn.Layer):
@@ -38,9 +39,9 @@ class MaskHead(nn.Layer):
         super().__init__()
         width = config.mask_channels
         self.convs = _convs(in_channels, width, config.mask_convs)
-        self.attention = nn.Conv2D(2, 1, 3, padding=1, weight_attr=_he(3 * 3 * 2), bias_attr=False)
-        self.deconv = nn.Conv2DTranspose(width, width, 2, stride=2, weight_attr=_he(width))
-        self.pred = nn.Conv2D(width, num_classes, 1, weight_attr=_normal(0.001))
+        self.attention = Conv2D(2, 1, 3, padding=1, weight_attr=_he(3 * 3 * 2), bias_attr=False)
+        self.deconv = Conv2DTranspose(width, width, 2, stride=2, weight_attr=_he(width))
+        self.pred = Conv2D(width, num_classes, 1, weight_attr=_normal(0.001))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.attended(_through(self.convs, x))
@@ -77,7 +78,7 @@ def _convs(in_channels: int, width: int, count: int, *, last_stride: int = 1) ->
     for position in range(count):
         stride = last_stride if position == count - 1 else 1
         inputs = width if position else in_channels
-        layers.append(nn.Conv2D(inputs, width, 3, stride=stride, padding=1, weight_attr=_he(9 * width)))
+        layers.append(Conv2D(inputs, width, 3, stride=stride, padding=1, weight_attr=_he(9 * width)))
     return layers
 
 

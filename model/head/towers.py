@@ -11,7 +11,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.base import HeadConfig
-from model.layers import ConvNorm
+from model.layers import Conv2D, ConvNorm
 from model.resize import resize_bilinear, shape_of
 
 PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal loss (Lin et al. 2017)
@@ -65,11 +65,11 @@ def tower(in_channels: int, config: HeadConfig, *, bias: bool = False) -> nn.Seq
     return nn.Sequential(*layers)
 
 
-def prediction(in_channels: int, out_channels: int, kernel_size: int, *, prior: bool) -> nn.Conv2D:
+def prediction(in_channels: int, out_channels: int, kernel_size: int, *, prior: bool) -> Conv2D:
     """The last convolution of a branch; prior: its outputs begin as logits of PRIOR_PROBABILITY."""
     small = paddle.ParamAttr(initializer=nn.initializer.Normal(std=0.01))
     bias = nn.initializer.Constant(-math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
-    return nn.Conv2D(
+    return Conv2D(
         in_channels,
         out_channels,
         kernel_size,

@@ -8,6 +8,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.base import NeckConfig
+from model.layers import Conv2D
 from model.resize import double_nearest
 
 
@@ -19,9 +20,9 @@ class FPN(nn.Layer):
 
     def __init__(self, in_channels: Sequence[int], config: NeckConfig) -> None:
         super().__init__()
-        self.lateral_convs = nn.LayerList([nn.Conv2D(c, config.out_channels, 1) for c in in_channels])
+        self.lateral_convs = nn.LayerList([Conv2D(c, config.out_channels, 1) for c in in_channels])
         self.output_convs = nn.LayerList(
-            [nn.Conv2D(config.out_channels, config.out_channels, 3, padding=1) for _ in in_channels]
+            [Conv2D(config.out_channels, config.out_channels, 3, padding=1) for _ in in_channels]
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -45,7 +46,7 @@ class FPNToP7(FPN):
     def __init__(self, in_channels: Sequence[int], config: NeckConfig) -> None:
         super().__init__(in_channels, config)
         self.p6, self.p7 = (
-            nn.Conv2D(config.out_channels, config.out_channels, 3, stride=2, padding=1) for _ in range(2)
+            Conv2D(config.out_channels, config.out_channels, 3, stride=2, padding=1) for _ in range(2)
         )
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paddle import nn
 
-from model.layers import ConvNorm, DeformConv2D, DropBlock, append_coordinates, norm_layer
+from model.layers import (
+    Conv2D,
+    Conv2DTranspose,
+    ConvNorm,
+    DeformConv2D,
+    DropBlock,
+    append_coordinates,
+    norm_layer,
+)
 from model.resize import resize_bilinear
 
 
@@ -81,6 +89,35 @@ def deformable_convolution(x, weight, offset, mask, stride: int) -> np.ndarray:
             values = np.array([sample(channel, y, x_) for channel in x])
             result[:, row, column] += weight[:, :, i, j] @ values * mask[tap, row, column]
     return result
+
+
+class TestBias:
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    @pytest.mark.parametrize(
+        "layer",
+        [
+            lambda: Conv2D(4, 6, 3, stride=2, padding=1, groups=2),
+            lambda: Conv2D(4, 6, 3, bias_attr=False),
+            lambda: Conv2DTranspose(4, 6, 2, stride=2),
+        ],
+    )
+    def test_training_computes_what_prediction_does_and_learns_the_same(self, layer, dtype):
+        layer, x = layer(), drawn([2, 4, 9, 10])
+        if layer.bias is not None:
+            fill(layer.bias, np.arange(6.0))
+        outcomes = []
+        for prepare in (layer.eval, layer.train):
+            prepare()
+            with paddle.amp.auto_cast(dtype="bfloat16", enable=dtype == "bfloat16"):
+                y = layer(x)
+            (y.astype("float32") ** 2).mean().backward()
+            gradients = [parameter.grad.numpy() for parameter in layer.parameters()]
+            outcomes.append([y.dtype, y.astype("float32").numpy(), *gradients])
+            layer.clear_gradients()
+        assert outcomes[0][0] == outcomes[1][0]
+        tolerance = 1e-5 if dtype == "float32" else 1e-2
+        for predicted, trained in zip(outcomes[0][1:], outcomes[1][1:]):
+            np.testing.assert_allclose(trained, predicted, rtol=tolerance, atol=tolerance)
 
 
 class TestDeformConv2D:
