@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
@@ -14,6 +14,8 @@ from model.bilinear import resized_maps
 
 TILE_ON_CPU = 1024  # pixels computed together, so that what is made of them stays in a processor's cache
 TOGETHER = 16  # enlarged masks computed together, for the same reason
+SAMPLED = 16  # pixels of which one is looked at to tell how certain a mask can be at most
+RISK = 1e-9  # how probable it is that a mask is more certain than that
 
 Parallel = Callable[..., Iterable]  # `map`, or that of a pool of threads
 Measured = tuple[Array, Array, Array]  # what is inside, bool [m, pixels], and the areas and sums of `Inside`
@@ -35,11 +37,15 @@ class CellMasks(Protocol):
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         """cells: int64 [m]; threshold: a probability."""
 
+    def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
+        """float32 [m], what the mean probability inside of each mask is at most; arguments as in `inside`."""
+        return np.ones(len(cells), np.float32)  # to know more would take as long as the mask
+
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         """float32 [m, *size], probabilities; cells: int64 [m]."""
 
 
-class KernelMasks:
+class KernelMasks(CellMasks):
     """SOLOv2's: a 1x1 convolution of the same features with each cell's kernel, which is a matrix product.
 
     kernels: [cells, D]; feats: [D, h, w].
@@ -51,12 +57,24 @@ class KernelMasks:
         self.feats = _flat(feats)
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
+        return self._inside(self._tiles, cells, threshold, parallel)
+
+    def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
+        if not isinstance(self.feats, np.ndarray):  # a device computes the whole in the time of a look
+            return CellMasks.certainty_bounds(self, cells, threshold, parallel)
+        return _bounds(self._inside(self._sample, cells, threshold, parallel), threshold)
+
+    def _inside(self, tiles: Sequence[Array], cells: np.ndarray, threshold: float, parallel: Parallel) -> Inside:
         halves = self._kernels(cells) * 0.5
-        return _over_tiles(len(cells), self._tiles, lambda tile: _by_logits(halves @ tile, threshold), parallel)
+        return _over_tiles(len(cells), tiles, lambda tile: _by_logits(halves @ tile, threshold), parallel)
 
     @cached_property
     def _tiles(self) -> list[Array]:
         return _tiles(self.feats)
+
+    @cached_property
+    def _sample(self) -> list[np.ndarray]:
+        return _tiles(self.feats.take(_sample_of(self.feats.shape[1]), axis=1))
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         kernels = self._kernels(cells)
@@ -67,7 +85,7 @@ class KernelMasks:
         return rows_of(self.kernels, like(cells, self.kernels))
 
 
-class EnlargedMasks:
+class EnlargedMasks(CellMasks):
     """Other masks, whose probabilities are resized."""
 
     def __init__(self, masks: CellMasks, size: tuple[int, int]) -> None:
@@ -86,7 +104,7 @@ class EnlargedMasks:
         return _enlarged(self.masks.soft(cells, parallel), self.size)
 
 
-class LevelMasks:
+class LevelMasks(CellMasks):
     """SOLO's: each level has its own features; the masks of levels with smaller ones than the first's are enlarged.
 
     kernels: [cells, D]; feats: [D, h, w] of each level; grids: cells of a side of each level.
@@ -104,6 +122,11 @@ class LevelMasks:
         back = np.argsort(order)
         return Inside([found.masks[place] for place in back], found.areas[back], found.sums[back])
 
+    def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
+        order, split = self._by_level(cells)
+        bounds = np.concatenate([masks.certainty_bounds(own, threshold, parallel) for masks, own in split])
+        return bounds[np.argsort(order)]
+
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         order, split = self._by_level(cells)
         found = joined([masks.soft(own, parallel) for masks, own in split])
@@ -116,7 +139,7 @@ class LevelMasks:
         return np.argsort(levels, kind="stable"), [(self.levels[level], cells[levels == level]) for level in present]
 
 
-class ProductMasks:
+class ProductMasks(CellMasks):
     """Decoupled SOLO's: the product of the probabilities of a cell's column and row.
 
     logits: [2 S, h, w] of each level, those of columns before those of rows; S is the level's item of `grids`.
@@ -184,6 +207,24 @@ def _tiles(maps: Array) -> list[Array]:
     """[n, pixels] in pieces of a few pixels each on a CPU, whole elsewhere."""
     width = TILE_ON_CPU if isinstance(maps, np.ndarray) else maps.shape[1]
     return [maps[:, start : start + width] for start in range(0, maps.shape[1], width)]
+
+
+@lru_cache(maxsize=16)
+def _sample_of(pixels: int) -> np.ndarray:
+    """Indices of some of them by lot, always the same ones, in ascending order."""
+    return np.sort(np.random.default_rng(0).permutation(pixels)[: math.ceil(pixels / SAMPLED)])
+
+
+def _bounds(sample: Inside, threshold: float) -> np.ndarray:
+    """What the mean probability inside of each whole mask is at most, but for RISK, by that of a sample.
+
+    By the inequality of Hoeffding (1963, also for a sample without replacement); probabilities inside lie between the
+    threshold and 1.
+    """
+    areas = np.maximum(sample.areas, 1)
+    means = np.where(sample.areas > 0, sample.sums / areas, 1)
+    margins = (1 - threshold) * np.sqrt(-math.log(RISK) / (2 * areas))
+    return np.minimum(means + margins, 1).astype(np.float32)
 
 
 def _over_tiles(

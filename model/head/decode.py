@@ -12,7 +12,7 @@ from model.arrays import Array, entries_above, library_of, like
 from model.head.cell_masks import CellMasks
 from model.matrix_nms import matrix_nms
 
-BLOCK = 256  # cells looked at together, between two looks at whether more are needed
+BLOCK = 128  # cells looked at together, between two looks at whether more are needed
 
 
 class Decoded(NamedTuple):
@@ -54,15 +54,19 @@ def best_candidates(
 ) -> Candidates:
     """The `nms_pre` best candidates; arguments as in `decode_picture`.
 
-    A candidate's score is its category score times a mean probability, so it is never above its category score. Cells
-    are looked at in descending order of their best category score, and once there are `nms_pre` candidates above what
-    is still to come, the masks of the other cells are not computed: there may be thousands of them.
+    A candidate's score is its category score times the mean probability inside of its mask, of which a few pixels tell
+    what it is at most. Cells are looked at in descending order of what their best score can be, and once there are
+    `nms_pre` candidates above what is still to come, the masks of the other cells are not computed: there may be
+    thousands of them.
     """
     cells, classes, values = entries_above(scores, nms.score_thr)
     smallest = np.repeat(head.strides, np.square(head.num_grids))  # area in pixels that a mask must exceed
     best_of_cell = np.zeros(len(smallest), np.float32)
     np.maximum.at(best_of_cell, cells, values)
-    order = np.argsort(-best_of_cell, kind="stable")[: len(np.unique(cells))]
+    present = np.unique(cells)
+    if len(values) > nms.nms_pre:
+        best_of_cell[present] *= masks.certainty_bounds(present, nms.mask_thr, parallel)
+    order = present[np.argsort(-best_of_cell[present], kind="stable")]
     areas, certainty = np.zeros((2, len(smallest)), np.float32)  # of the cells looked at so far
     looked_at = []
     for start in range(0, len(order), BLOCK):

@@ -91,6 +91,32 @@ def test_masks_of_cells_are_those_of_the_whole_maps(make, given, seed, cells, th
     np.testing.assert_allclose(found.sums, (pixels * ours).sum(axis=1), rtol=1e-4, atol=1e-4)
 
 
+@settings(max_examples=40)
+@hypothesis.given(
+    make=st.sampled_from([by_kernels, by_levels, by_products]),
+    given=st.sampled_from([as_tensor, np.asarray]),
+    seed=st.integers(0, 2**31),
+    threshold=st.sampled_from([0.5, 0.3, 0.8]),
+)
+def test_no_mask_is_more_certain_than_its_bound(make, given, seed, threshold):
+    masks, _ = make(seed, given)
+    cells = np.random.default_rng(seed).permutation(CELLS)
+    bounds = masks.certainty_bounds(cells, threshold)
+    found = masks.inside(cells, threshold)
+    assert bounds.dtype == np.float32 and bounds.max() <= 1
+    assert (found.sums <= bounds * found.areas * (1 + 1e-5)).all()
+
+
+@pytest.mark.parametrize("period", [1, 16, 272])
+def test_a_bound_is_near_the_certainty_of_a_large_mask_whatever_its_pattern(period):
+    feats = np.where(np.arange(200 * 272) // period % 2, 2.0, 0.5).astype(np.float32).reshape(1, 200, 272)
+    masks = KernelMasks(np.linspace(0.1, 1, 10, dtype=np.float32)[:, None], feats)
+    found = masks.inside(np.arange(10), 0.5)
+    bounds = masks.certainty_bounds(np.arange(10), 0.5)
+    above = bounds - found.sums / found.areas
+    assert (above > 0).all() and (above < 0.04).all()
+
+
 @pytest.mark.parametrize("kind", GRID_NETWORKS)
 def test_a_level_learns_masks_of_the_size_that_it_predicts(kind):
     """At a quarter of the input's size, or for the coarser levels of SOLO a half or a quarter of that."""

@@ -218,6 +218,19 @@ def test_masks_that_cannot_be_among_the_best_are_not_computed():
         assert np.array_equal(np.asarray(getattr(few, column)), np.asarray(getattr(everything, column))[:5])
 
 
+@patch.object(decoding, "BLOCK", 10)
+def test_masks_that_are_too_uncertain_to_be_among_the_best_are_not_computed():
+    head = HeadConfig(num_grids=(10,), strides=(4,))
+    logits = np.linspace(0.1, 4, 100, dtype=np.float32)
+    scores = (0.5 - logits / 100)[:, None]  # in the opposite order
+    masks = CELL_MASKS["solov2"]((logits.reshape(1, 100, 1), np.ones((1, 1, 64, 64), np.float32)), 0, head)
+    with patch.object(masks, "inside", wraps=masks.inside) as inside:
+        found = best_candidates(scores, masks, head, replace(NMS, score_thr=0.1, nms_pre=20))
+    expected = scores[:, 0] / (1 + np.exp(-logits))
+    assert found.cells.tolist() == np.argsort(-expected)[:20].tolist()
+    assert 20 <= sum(len(call.args[0]) for call in inside.call_args_list) <= 70
+
+
 @settings(max_examples=10)
 @given(size=st.integers(2, 4), seed=st.integers(0, 2**32 - 1))
 def test_a_picture_of_a_batch_decodes_as_it_does_alone(size, seed):
