@@ -12,6 +12,7 @@ import sys
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
 
+import model  # noqa: E402, F401  (ahead of numpy, see there)
 from config.base import PROJECT  # noqa: E402
 from data.images import find_images  # noqa: E402
 from tools.cli import Parser, add_network_options, config_of, network_options, run  # noqa: E402

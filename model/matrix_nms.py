@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Callable
 
 import numpy as np
 
 from config.base import NMSConfig
-from model.arrays import Array, library_of, like, products_of_rows, rows_of
+from model.arrays import Array, like, products_of_rows, rows_of
 
 TILE_ON_CPU = 8192  # pixels compared together, so that they stay in a processor's cache as float32
 
@@ -31,24 +31,26 @@ def matrix_nms(
     different classes have an overlap of 0 and never hold the smallest factor.
     """
     decay = np.ones_like(scores)
-
-    def lower(present: int) -> None:
-        members = np.flatnonzero(classes == present)
-        own = rows_of(masks, like(members, masks))
-        decay[members] = _decay_within_class(_intersections(own), areas[members], config)
-
     present, counts = np.unique(classes, return_counts=True)
-    list(parallel(lower, present[np.argsort(-counts)][: (counts > 1).sum()]))
+    groups = [np.flatnonzero(classes == one) for one in present[counts > 1]]
+    for members, intersection in zip(groups, _intersections(masks, groups, parallel)):
+        decay[members] = _decay_within_class(intersection, areas[members], config)
     return scores * decay
 
 
-def _intersections(masks: Array) -> np.ndarray:
-    """Pixels that each two of n masks share, float32 [n, n]; masks: uint8 [n, pixels]."""
+def _intersections(
+    masks: Array, groups: Sequence[np.ndarray], parallel: Callable[..., Iterable]
+) -> Iterable[np.ndarray]:
+    """Pixels that each two masks of a group share, float32 [n, n]; masks: uint8 [m, pixels]; groups: int64 [n]."""
     width = TILE_ON_CPU if isinstance(masks, np.ndarray) else masks.shape[1]
-    total = library_of(masks).zeros([masks.shape[0]] * 2, dtype="float32")
-    for start in range(0, masks.shape[1], width):
-        total += products_of_rows(masks[:, start : start + width].astype("float32"))
-    return np.asarray(total)
+    places = [like(members, masks) for members in groups]
+
+    def within(start: int) -> list[np.ndarray]:
+        tile = masks[:, start : start + width]
+        return [np.asarray(products_of_rows(rows_of(tile, rows).astype("float32"))) for rows in places]
+
+    # Shared by pixels among threads, because one class may have most of the masks.
+    return (sum(parts) for parts in zip(*parallel(within, range(0, masks.shape[1], width))))
 
 
 def _decay_within_class(intersection: np.ndarray, areas: np.ndarray, config: NMSConfig) -> np.ndarray:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable
 from functools import lru_cache
 from itertools import product
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from model.bilinear import taps
 
 Size = tuple[int, int]
 Window = tuple[int, int, np.ndarray]  # top, left, bool [rows, columns]
+_OF_THREAD = threading.local()
 SMALL = 1 / 4  # share of the picture below which a window by matrices is faster than the whole picture by OpenCV
 
 
@@ -40,30 +42,46 @@ def masks_at_picture_size(
 
         masks = enlarged_masks(soft_masks, resized=resized, original=original, threshold=threshold)
         return ((0, 0, np.asfortranarray(mask)) for mask in masks)
-    rows = _axis_matrix(soft_masks.shape[1], resized[0], original[0])
-    columns = _axis_matrix(soft_masks.shape[2], resized[1], original[1])
+    rows = _axis(soft_masks.shape[1], resized[0], original[0])
+    columns = _axis(soft_masks.shape[2], resized[1], original[1])
 
     def window_of(soft: np.ndarray) -> Window:
-        inside = soft > threshold  # [w, h], and so is all that follows
+        inside = soft > threshold
         # A resized pixel exceeds the threshold only where one of the pixels that it is made of does.
-        top, bottom, y0, y1 = _reach(rows, inside.any(axis=0))
-        left, right, x0, x1 = _reach(columns, inside.any(axis=1))
+        top, bottom, y0, y1 = rows.reach(inside.any(axis=1))
+        left, right, x0, x1 = columns.reach(inside.any(axis=0))
         if (bottom - top) * (right - left) < SMALL * original[0] * original[1]:
-            enlarged = columns[left:right, x0:x1] @ soft[x0:x1, y0:y1] @ rows[top:bottom, y0:y1].T
+            enlarged = columns.matrix[left:right, x0:x1] @ soft[y0:y1, x0:x1].T @ rows.matrix[top:bottom, y0:y1].T
         else:
-            top, left, enlarged = 0, 0, _two_resizes(soft, resized, original)
+            top, left, enlarged = 0, 0, _two_resizes(soft.T, resized, original)
         return top, left, (enlarged > threshold).T
 
-    return parallel(window_of, soft_masks.transpose(0, 2, 1))
+    return parallel(window_of, soft_masks)
+
+
+class _Axis(NamedTuple):
+    """One axis of both resizes, to the padded size, cut, and to the picture's size, as one."""
+
+    matrix: np.ndarray  # float32 [original, quarter]
+    first: np.ndarray  # int64 [original], the first of the quarter's pixels of which each pixel is made
+    last: np.ndarray  # the last one
+
+    def reach(self, occupied: np.ndarray) -> tuple[int, int, int, int]:
+        """Outputs that occupied inputs can reach, and the inputs that these outputs need: two half-open ranges."""
+        if not occupied.any():
+            return 0, 0, 0, 0
+        top = np.searchsorted(self.last, occupied.argmax())
+        bottom = np.searchsorted(self.first, len(occupied) - 1 - occupied[::-1].argmax(), side="right")
+        return (top, bottom, self.first[top], self.last[bottom - 1] + 1) if top < bottom else (0, 0, 0, 0)
 
 
 @lru_cache(maxsize=8)
-def _axis_matrix(quarter: int, resized: int, original: int) -> np.ndarray:
-    """One axis of both resizes, to the padded size, cut, and to the picture's size, as one [original, quarter]."""
+def _axis(quarter: int, resized: int, original: int) -> _Axis:
     matrix = np.zeros((original, quarter), np.float32)
     for (pixels, shares), (quarters, parts) in product(taps(resized, original), taps(quarter, quarter * 4)):
         matrix[np.arange(original), quarters[pixels]] += shares * parts[pixels]
-    return matrix
+    used = matrix > 0
+    return _Axis(matrix, used.argmax(axis=1), quarter - 1 - used[:, ::-1].argmax(axis=1))
 
 
 def masks_in_boxes(
@@ -100,18 +118,17 @@ def _samples(low: float, high: float, cells: int, length: int) -> tuple[int, np.
     return first, shares.astype(np.float32)
 
 
-def _reach(matrix: np.ndarray, occupied: np.ndarray) -> tuple[int, int, int, int]:
-    """Outputs that occupied inputs can reach, and the inputs that these outputs need: two half-open ranges."""
-    outputs = np.flatnonzero(matrix @ occupied)
-    if not len(outputs):
-        return 0, 0, 0, 0
-    top, bottom = outputs[0], outputs[-1] + 1
-    inputs = np.flatnonzero(matrix[top:bottom].any(axis=0))
-    return top, bottom, inputs[0], inputs[-1] + 1
-
-
 def _two_resizes(soft: np.ndarray, resized: Size, original: Size) -> np.ndarray:
     """[w, h] to [W, H]."""
     width, height = soft.shape
-    padded = cv2.resize(np.ascontiguousarray(soft), (4 * height, 4 * width), interpolation=cv2.INTER_LINEAR)
+    padded = _buffer(4 * width, 4 * height)
+    cv2.resize(np.ascontiguousarray(soft), padded.shape[::-1], dst=padded, interpolation=cv2.INTER_LINEAR)
     return cv2.resize(padded[: resized[1], : resized[0]], original, interpolation=cv2.INTER_LINEAR)
+
+
+def _buffer(*shape: int) -> np.ndarray:
+    """float32 of that shape, the same memory in each call of a thread: new megabytes would take as long as to fill."""
+    size = math.prod(shape)
+    if len(getattr(_OF_THREAD, "values", ())) < size:
+        _OF_THREAD.values = np.empty(size, np.float32)
+    return _OF_THREAD.values[:size].reshape(shape)

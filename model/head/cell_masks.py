@@ -12,7 +12,7 @@ import numpy as np
 from model.arrays import Array, joined, library_of, like, rows_of, sigmoid
 from model.bilinear import resized_maps
 
-TILE_ON_CPU = 1024  # pixels computed together, so that what is made of them stays in a processor's cache
+TILE_ON_CPU = 2048  # pixels computed together, so that what is made of them stays in a processor's cache
 TOGETHER = 16  # enlarged masks computed together, for the same reason
 SAMPLED = 16  # pixels of which one is looked at to tell how certain a mask can be at most
 RISK = 1e-9  # how probable it is that a mask is more certain than that

@@ -12,7 +12,7 @@ from model.arrays import Array, entries_above, library_of, like
 from model.head.cell_masks import CellMasks
 from model.matrix_nms import matrix_nms
 
-BLOCK = 128  # cells looked at together, between two looks at whether more are needed
+BLOCK = 128  # cells looked at together once there may be enough, between two looks at whether more are needed
 
 
 class Decoded(NamedTuple):
@@ -67,10 +67,13 @@ def best_candidates(
     if len(values) > nms.nms_pre:
         best_of_cell[present] *= masks.certainty_bounds(present, nms.mask_thr, parallel)
     order = present[np.argsort(-best_of_cell[present], kind="stable")]
+    candidates = np.bincount(cells, minlength=len(smallest))[order].cumsum()
+    enough = np.searchsorted(candidates, nms.nms_pre) + 1  # fewer cells have too few candidates
+    ends = [*range(enough, len(order), BLOCK), len(order)] if len(order) else []
     areas, certainty = np.zeros((2, len(smallest)), np.float32)  # of the cells looked at so far
     looked_at = []
-    for start in range(0, len(order), BLOCK):
-        chosen, rest = order[start : start + BLOCK], order[start + BLOCK :]
+    for start, end in zip([0, *ends], ends):
+        chosen, rest = order[start:end], order[end:]
         inside, areas[chosen], sums = masks.inside(chosen, nms.mask_thr, parallel)
         looked_at += inside
         large = areas[chosen] > smallest[chosen]

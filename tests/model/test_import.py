@@ -38,6 +38,16 @@ def test_what_the_user_says_of_them_stays():
     assert imported("print(os.environ['MKL_DEBUG_CPU_TYPE'])", MKL_DEBUG_CPU_TYPE="4") == ["4"]
 
 
+@pytest.mark.parametrize("script", ["demo", "train", "eval"])
+def test_numpy_is_imported_when_it_has_all_been_said(script):
+    watch = (
+        "import sys; sys.meta_path.insert(0, type('', (), {'find_spec': lambda name, *_: "
+        "print('numpy' in sys.modules) if name == 'model' else None}))"
+    )
+    run = [sys.executable, "-W", "ignore", "-c", f"{watch}; import {script}"]
+    assert subprocess.run(run, cwd=PROJECT, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 def test_threads_are_as_many_as_cores_or_as_stated():
     program = "print(model.CPU_THREADS, os.environ.get('OMP_NUM_THREADS'))"
     assert imported(program) == [str(len(os.sched_getaffinity(0))), "None"]
