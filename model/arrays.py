@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Union
 
 import numpy as np
+
+from model import CPU_THREADS
 
 if TYPE_CHECKING:
     from paddle import Tensor
@@ -43,6 +46,15 @@ def rows_of(array: Array, places: Array) -> Array:
 def joined(arrays: Sequence[Array]) -> Array:
     """One behind the other."""
     return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else sys.modules["paddle"].concat(arrays)
+
+
+def tiles_of(matrix: Array, width: int) -> list[Array]:
+    """[n, k] in pieces of at most `width` columns on a CPU, equal ones and as many for each thread; whole elsewhere."""
+    if not isinstance(matrix, np.ndarray):
+        return [matrix]
+    columns = matrix.shape[1]
+    rounds = math.ceil(columns / (width * CPU_THREADS))
+    return np.array_split(matrix, min(rounds * CPU_THREADS, columns), axis=1)
 
 
 def sigmoid(logits: Array) -> Array:

@@ -8,9 +8,9 @@ from typing import Callable
 import numpy as np
 
 from config.base import NMSConfig
-from model.arrays import Array, like, products_of_rows, rows_of
+from model.arrays import Array, like, products_of_rows, rows_of, tiles_of
 
-TILE_ON_CPU = 8192  # pixels compared together, so that they stay in a processor's cache as float32
+TILE_ON_CPU = 8192  # pixels compared together at most, so that they stay in a processor's cache as float32
 
 
 def matrix_nms(
@@ -42,15 +42,13 @@ def _intersections(
     masks: Array, groups: Sequence[np.ndarray], parallel: Callable[..., Iterable]
 ) -> Iterable[np.ndarray]:
     """Pixels that each two masks of a group share, float32 [n, n]; masks: uint8 [m, pixels]; groups: int64 [n]."""
-    width = TILE_ON_CPU if isinstance(masks, np.ndarray) else masks.shape[1]
     places = [like(members, masks) for members in groups]
 
-    def within(start: int) -> list[np.ndarray]:
-        tile = masks[:, start : start + width]
+    def within(tile: Array) -> list[np.ndarray]:
         return [np.asarray(products_of_rows(rows_of(tile, rows).astype("float32"))) for rows in places]
 
     # Shared by pixels among threads, because one class may have most of the masks.
-    return (sum(parts) for parts in zip(*parallel(within, range(0, masks.shape[1], width))))
+    return (sum(parts) for parts in zip(*parallel(within, tiles_of(masks, TILE_ON_CPU))))
 
 
 def _decay_within_class(intersection: np.ndarray, areas: np.ndarray, config: NMSConfig) -> np.ndarray:

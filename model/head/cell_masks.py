@@ -9,10 +9,10 @@ from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
-from model.arrays import Array, joined, library_of, like, rows_of, sigmoid
+from model.arrays import Array, joined, library_of, like, rows_of, sigmoid, tiles_of
 from model.bilinear import resized_maps
 
-TILE_ON_CPU = 2048  # pixels computed together, so that what is made of them stays in a processor's cache
+TILE_ON_CPU = 2048  # pixels computed together at most, so that what is made of them stays in a processor's cache
 TOGETHER = 16  # enlarged masks computed together, for the same reason
 SAMPLED = 16  # pixels of which one is looked at to tell how certain a mask can be at most
 RISK = 1e-9  # how probable it is that a mask is more certain than that
@@ -70,11 +70,11 @@ class KernelMasks(CellMasks):
 
     @cached_property
     def _tiles(self) -> list[Array]:
-        return _tiles(self.feats)
+        return tiles_of(self.feats, TILE_ON_CPU)
 
     @cached_property
     def _sample(self) -> list[np.ndarray]:
-        return _tiles(self.feats.take(_sample_of(self.feats.shape[1]), axis=1))
+        return tiles_of(self.feats.take(_sample_of(self.feats.shape[1]), axis=1), TILE_ON_CPU)
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         kernels = self._kernels(cells)
@@ -173,7 +173,7 @@ class ProductMasks(CellMasks):
 
     @cached_property
     def _tiles(self) -> list[Array]:
-        return _tiles(self._maps)
+        return tiles_of(self._maps, TILE_ON_CPU)
 
 
 def maps_of_cells(grids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -203,12 +203,6 @@ def _flat(maps: Array) -> Array:
     return maps.reshape([maps.shape[0], maps.shape[1] * maps.shape[2]])
 
 
-def _tiles(maps: Array) -> list[Array]:
-    """[n, pixels] in pieces of a few pixels each on a CPU, whole elsewhere."""
-    width = TILE_ON_CPU if isinstance(maps, np.ndarray) else maps.shape[1]
-    return [maps[:, start : start + width] for start in range(0, maps.shape[1], width)]
-
-
 @lru_cache(maxsize=16)
 def _sample_of(pixels: int) -> np.ndarray:
     """Indices of some of them by lot, always the same ones, in ascending order."""
@@ -230,7 +224,7 @@ def _bounds(sample: Inside, threshold: float) -> np.ndarray:
 def _over_tiles(
     count: int, tiles: Sequence[Array], measured: Callable[[Array], Measured], parallel: Parallel = map
 ) -> Inside:
-    """What is inside of `count` masks, from pieces of what they are made of: `_tiles`, or all of it."""
+    """What is inside of `count` masks, from pieces of what they are made of: `tiles_of` it, or all of it."""
     masks, parts = _filled(count, tiles, measured, np.uint8, parallel)
     areas, sums = (np.sum([np.asarray(part) for part in of_tiles], axis=0) for of_tiles in zip(*parts))
     return Inside(list(masks) if isinstance(masks, np.ndarray) else masks.unbind(), areas, sums)
