@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import cv2
 import numpy as np
@@ -87,9 +87,13 @@ class Instances:
         class_names: Sequence[str],
         category_ids: Sequence[int],
         detected: DetectedBoxes | None = None,
+        parallel: Callable[..., Iterable] = map,
     ) -> Instances:
-        """The same from parts of the masks: (top, left, mask of the window that begins there); outside they are 0."""
-        cuts = [_cut(*window) for window in windows]
+        """The same from parts of the masks: (top, left, mask of the window that begins there); outside they are 0.
+
+        parallel: `map`, or that of a pool of threads.
+        """
+        cuts = list(parallel(lambda window: _cut(*window), windows))
         return cls(
             size=tuple(size),
             boxes=np.array([box for box, _ in cuts], np.int32).reshape(-1, 4),

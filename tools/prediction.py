@@ -119,12 +119,11 @@ class EnginePredictor:
 
     def instances(self, raw: Raw, index: int, *, resized: Size, original: Size) -> Instances:
         """The same from height and width of the picture within the padded input, and of the picture itself."""
-        found = self._find(
-            raw, index, self.config, self.score, resized=resized, original=original, parallel=self._pool.map
-        )
+        parallel = self._pool.map
+        found = self._find(raw, index, self.config, self.score, resized=resized, original=original, parallel=parallel)
         classes = self.classes
         return Instances.from_windows(
-            original, found.windows, found.scores, found.classes, classes.names, classes.ids, found.detected
+            original, found.windows, found.scores, found.classes, classes.names, classes.ids, found.detected, parallel
         )
 
     def run_batches(
