@@ -20,7 +20,7 @@ def test_tiles_are_all_columns_in_equal_pieces_for_all_threads(columns, width, t
         tiles = tiles_of(matrix, width)
     np.testing.assert_array_equal(np.concatenate(tiles, axis=1), matrix)
     widths = [tile.shape[1] for tile in tiles]
-    assert 1 <= min(widths) and max(widths) <= min(width, min(widths) + 1)
+    assert min(widths) >= 1 and max(widths) <= min(width, min(widths) + 1)
     assert len(tiles) % threads == 0 or len(tiles) == columns
 
 
