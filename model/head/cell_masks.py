@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
@@ -11,7 +10,7 @@ from typing import Callable, NamedTuple, Protocol
 import numpy as np
 
 from model.arrays import Array, joined, library_of, like, rows_of, sigmoid, tiles_of
-from model.bilinear import resized_maps, taps
+from model.bilinear import resized_maps
 
 TILE_ON_CPU = 2048  # pixels computed together at most, so that what is made of them stays in a processor's cache
 TOGETHER = 16  # enlarged masks computed together, for the same reason
@@ -40,7 +39,7 @@ class CellMasks(Protocol):
 
     def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
         """float32 [m], what the mean probability inside of each mask is at most; arguments as in `inside`."""
-        return np.ones(len(cells), np.float32)  # to know more may take as long as the mask, as it does on a device
+        return np.ones(len(cells), np.float32)  # to know more would take as long as the mask
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         """float32 [m, *size], probabilities; cells: int64 [m]."""
@@ -54,7 +53,6 @@ class KernelMasks(CellMasks):
 
     def __init__(self, kernels: Array, feats: Array) -> None:
         self.size = tuple(feats.shape[1:])
-        self.on_cpu = isinstance(feats, np.ndarray)
         self.kernels = kernels
         self.feats = _flat(feats)
 
@@ -62,7 +60,7 @@ class KernelMasks(CellMasks):
         return self._inside(self._tiles, cells, threshold, parallel)
 
     def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
-        if not self.on_cpu:
+        if not isinstance(self.feats, np.ndarray):  # a device computes the whole in the time of a look
             return CellMasks.certainty_bounds(self, cells, threshold, parallel)
         return _bounds(self._inside(self._sample, cells, threshold, parallel), threshold)
 
@@ -90,45 +88,20 @@ class KernelMasks(CellMasks):
 class EnlargedMasks(CellMasks):
     """Other masks, whose probabilities are resized."""
 
-    def __init__(self, masks: KernelMasks, size: tuple[int, int]) -> None:
+    def __init__(self, masks: CellMasks, size: tuple[int, int]) -> None:
         self.size = size
         self.masks = masks
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
-        return self._inside(lambda group: _flat(self.soft(group)), cells, threshold, parallel)
-
-    def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
-        def sampled(group: np.ndarray) -> np.ndarray:
-            small = _flat(self.masks.soft(group))
-            return sum(small.take(pixels, axis=1) * shares for pixels, shares in self._sample)
-
-        if not self.masks.on_cpu:
-            return CellMasks.certainty_bounds(self, cells, threshold, parallel)
-        return _bounds(self._inside(sampled, cells, threshold, parallel), threshold)
-
-    def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
-        return _enlarged(self.masks.soft(cells, parallel), self.size)
-
-    def _inside(
-        self, soft: Callable[[np.ndarray], Array], cells: np.ndarray, threshold: float, parallel: Parallel
-    ) -> Inside:
-        """soft: what gives probabilities of a few cells' masks, [m, pixels]."""
-
         def of_group(group: np.ndarray) -> Inside:
-            return _over_tiles(len(group), [soft(group)], lambda tile: _by_probabilities(tile, threshold))
+            soft = _flat(self.soft(group))
+            return _over_tiles(len(group), [soft], lambda tile: _by_probabilities(tile, threshold))
 
         groups = [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]
         return _joined(parallel(of_group, groups))
 
-    @cached_property
-    def _sample(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """What each pixel of a sample is made of: four times a pixel of the small mask, and its share."""
-        rows, columns = np.divmod(_sample_of(self.size[0] * self.size[1]), self.size[1])
-        height, width = self.masks.size
-        return [
-            (ys[rows] * width + xs[columns], (of_ys[rows] * of_xs[columns]).astype(np.float32))
-            for (ys, of_ys), (xs, of_xs) in itertools.product(taps(height, self.size[0]), taps(width, self.size[1]))
-        ]
+    def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
+        return _enlarged(self.masks.soft(cells, parallel), self.size)
 
 
 class LevelMasks(CellMasks):
