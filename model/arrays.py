@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from types import ModuleType
 from typing import TYPE_CHECKING, Union
 
@@ -48,6 +49,20 @@ def joined(arrays: Sequence[Array]) -> Array:
     return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else sys.modules["paddle"].concat(arrays)
 
 
+def sorted_back(parts: Iterable[Array], order: np.ndarray) -> Array:
+    """Rows, one part behind the other, each back at the place that `order`, int64 [n], took it from."""
+    parts = iter(parts)
+    first = next(parts)
+    if not isinstance(first, np.ndarray):
+        return rows_of(joined([first, *parts]), like(np.argsort(order), first))
+    whole = np.empty((len(order), *first.shape[1:]), first.dtype)
+    start = 0
+    for part in chain([first], parts):  # one after another, none of which outlives its copy
+        whole[order[start : start + len(part)]] = part
+        start += len(part)
+    return whole
+
+
 def tiles_of(matrix: Array, width: int) -> list[Array]:
     """[n, k] in pieces of at most `width` columns on a CPU, equal ones and as many for each thread; whole elsewhere."""
     if not isinstance(matrix, np.ndarray):
@@ -58,7 +73,13 @@ def tiles_of(matrix: Array, width: int) -> list[Array]:
 
 
 def sigmoid(logits: Array) -> Array:
-    return np.tanh(logits * 0.5) * 0.5 + 0.5 if isinstance(logits, np.ndarray) else logits.sigmoid()
+    if not isinstance(logits, np.ndarray):
+        return logits.sigmoid()
+    values = logits * 0.5
+    np.tanh(values, out=values)  # in place as all that follows: new memory takes longer than the arithmetic
+    values *= 0.5
+    values += 0.5
+    return values
 
 
 def products_of_rows(matrix: Array) -> Array:

@@ -45,7 +45,8 @@ _by_operation = False  # in static graphs
 def resizes_by_operation(wanted: bool) -> Iterator[None]:
     """Static graphs that are written in the block resize by an operation, not by matrices.
 
-    OpenVINO would compute the matrices' places in bfloat16 where the network is, which has no half pixels beyond 128.
+    OpenVINO would compute the matrices' places in bfloat16 where the network is, which has no half pixels beyond 128,
+    and lay maps out anew to put pixels beside each other.
     """
     global _by_operation
     before, _by_operation = _by_operation, wanted
@@ -64,6 +65,9 @@ def doubled(x: Tensor) -> Tensor:
 def double_nearest(x: Tensor) -> Tensor:
     """[N, C, H, W] to [N, C, 2 * H, 2 * W]: each pixel four times."""
     channels, height, width = shape_of(x)[1:]
+    if not paddle.in_dynamic_mode() and _by_operation:
+        return F.interpolate(x, size=[2 * height, 2 * width], mode="nearest")
+    # On oneDNN Paddle 3.3's inference library cannot run the operation.
     wide = paddle.stack([x, x], axis=4).reshape([-1, channels, height, 1, 2 * width])
     return paddle.concat([wide, wide], axis=3).reshape([-1, channels, 2 * height, 2 * width])
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
-from model.arrays import Array, joined, library_of, like, rows_of, sigmoid, tiles_of
+from model.arrays import Array, joined, library_of, like, rows_of, sigmoid, sorted_back, tiles_of
 from model.bilinear import resized_maps
 
-TILE_ON_CPU = 2048  # pixels computed together at most, so that what is made of them stays in a processor's cache
+TILE_ON_CPU = 1 << 19  # numbers computed together at most, so that what is made of them stays in a processor's cache
+NARROWEST = 1024  # pixels of a tile, however many masks there are: products of fewer are slow
 TOGETHER = 16  # enlarged masks computed together, for the same reason
 SAMPLED = 16  # pixels of which one is looked at to tell how certain a mask can be at most
 RISK = 1e-9  # how probable it is that a mask is more certain than that
@@ -57,28 +58,21 @@ class KernelMasks(CellMasks):
         self.feats = _flat(feats)
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
-        return self._inside(self._tiles, cells, threshold, parallel)
+        return self._inside(self.feats, cells, threshold, parallel)
 
     def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
         if not isinstance(self.feats, np.ndarray):  # a device computes the whole in the time of a look
             return CellMasks.certainty_bounds(self, cells, threshold, parallel)
-        return _bounds(self._inside(self._sample, cells, threshold, parallel), threshold)
+        sample = self.feats.take(_sample_of(self.feats.shape[1]), axis=1)
+        return _bounds(self._inside(sample, cells, threshold, parallel), threshold)
 
-    def _inside(self, tiles: Sequence[Array], cells: np.ndarray, threshold: float, parallel: Parallel) -> Inside:
+    def _inside(self, feats: Array, cells: np.ndarray, threshold: float, parallel: Parallel) -> Inside:
         halves = self._kernels(cells) * 0.5
-        return _over_tiles(len(cells), tiles, lambda tile: _by_logits(halves @ tile, threshold), parallel)
-
-    @cached_property
-    def _tiles(self) -> list[Array]:
-        return tiles_of(self.feats, TILE_ON_CPU)
-
-    @cached_property
-    def _sample(self) -> list[np.ndarray]:
-        return tiles_of(self.feats.take(_sample_of(self.feats.shape[1]), axis=1), TILE_ON_CPU)
+        return _over_tiles(len(cells), feats, lambda tile: _by_logits(halves @ tile, threshold), parallel)
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         kernels = self._kernels(cells)
-        soft, _ = _filled(len(cells), self._tiles, lambda tile: (sigmoid(kernels @ tile),), np.float32, parallel)
+        soft, _ = _filled(len(cells), self.feats, lambda tile: (sigmoid(kernels @ tile),), np.float32, parallel)
         return soft.reshape([-1, *self.size])
 
     def _kernels(self, cells: np.ndarray) -> Array:
@@ -95,13 +89,13 @@ class EnlargedMasks(CellMasks):
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         def of_group(group: np.ndarray) -> Inside:
             soft = _flat(self.soft(group))
-            return _over_tiles(len(group), [soft], lambda tile: _by_probabilities(tile, threshold))
+            return _over_tiles(len(group), soft, lambda tile: _by_probabilities(tile, threshold))
 
         groups = [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]
         return _joined(parallel(of_group, groups))
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
-        return _enlarged(self.masks.soft(cells, parallel), self.size)
+        return _enlarged(self.masks.soft(cells, parallel), self.size, parallel)
 
 
 class LevelMasks(CellMasks):
@@ -124,13 +118,11 @@ class LevelMasks(CellMasks):
 
     def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
         order, split = self._by_level(cells)
-        bounds = np.concatenate([masks.certainty_bounds(own, threshold, parallel) for masks, own in split])
-        return bounds[np.argsort(order)]
+        return sorted_back((masks.certainty_bounds(own, threshold, parallel) for masks, own in split), order)
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         order, split = self._by_level(cells)
-        found = joined([masks.soft(own, parallel) for masks, own in split])
-        return rows_of(found, like(np.argsort(order), found))
+        return sorted_back((masks.soft(own, parallel) for masks, own in split), order)
 
     def _by_level(self, cells: np.ndarray) -> tuple[np.ndarray, list[tuple[CellMasks, np.ndarray]]]:
         """The order that sorts cells by their level, and those of each level that has any."""
@@ -149,31 +141,29 @@ class ProductMasks(CellMasks):
         self.size = tuple(logits[0].shape[1:])
         self.logits = logits
         self.columns, self.rows = maps_of_cells(grids)
+        self._maps = None  # not before they are needed, and once
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
-        product = self._product_of(cells)
-        return _over_tiles(
-            len(cells), self._tiles, lambda tile: _by_probabilities(product(tile), threshold), parallel
-        )
+        maps, product = self._product_of(cells, parallel)
+        return _over_tiles(len(cells), maps, lambda tile: _by_probabilities(product(tile), threshold), parallel)
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
-        product = self._product_of(cells)
-        soft, _ = _filled(len(cells), self._tiles, lambda tile: (product(tile),), np.float32, parallel)
+        maps, product = self._product_of(cells, parallel)
+        soft, _ = _filled(len(cells), maps, lambda tile: (product(tile),), np.float32, parallel)
         return soft.reshape([-1, *self.size])
 
-    def _product_of(self, cells: np.ndarray) -> Callable[[Array], Array]:
-        """What gives [m, pixels] of the cells from the same pixels of all maps."""
+    def _product_of(self, cells: np.ndarray, parallel: Parallel) -> tuple[Array, Callable[[Array], Array]]:
+        """The probabilities of all maps, [maps, pixels], and what makes those of the cells of a tile of them."""
+        if self._maps is None:
+            self._maps = joined([_flat(_enlarged(sigmoid(level), self.size, parallel)) for level in self.logits])
         columns, rows = like(self.columns[cells], self._maps), like(self.rows[cells], self._maps)
-        return lambda tile: rows_of(tile, columns) * rows_of(tile, rows)
 
-    @cached_property
-    def _maps(self) -> Array:
-        """[maps, pixels], probabilities."""
-        return joined([_flat(_enlarged(sigmoid(level), self.size)) for level in self.logits])
+        def product(tile: Array) -> Array:
+            masks = rows_of(tile, columns)
+            masks *= rows_of(tile, rows)
+            return masks
 
-    @cached_property
-    def _tiles(self) -> list[Array]:
-        return tiles_of(self._maps, TILE_ON_CPU)
+        return self._maps, product
 
 
 def maps_of_cells(grids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -187,12 +177,15 @@ def maps_of_cells(grids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(columns), np.concatenate(rows)
 
 
-def _enlarged(maps: Array, size: tuple[int, int]) -> Array:
+def _enlarged(maps: Array, size: tuple[int, int], parallel: Parallel = map) -> Array:
     """[n, h, w] to [n, *size]."""
     if tuple(maps.shape[1:]) == size:
         return maps
     if isinstance(maps, np.ndarray):
-        return resized_maps(maps, size)
+        whole = np.empty((len(maps), *size), np.float32)
+        groups = [slice(start, start + TOGETHER) for start in range(0, len(maps), TOGETHER)]
+        list(parallel(lambda group: resized_maps(maps[group], size, out=whole[group]), groups))
+        return whole
     from model.resize import resize_bilinear  # needs Paddle, which is there if its tensors are
 
     return resize_bilinear(maps.unsqueeze(0), size).squeeze(0)
@@ -221,23 +214,21 @@ def _bounds(sample: Inside, threshold: float) -> np.ndarray:
     return np.minimum(means + margins, 1).astype(np.float32)
 
 
-def _over_tiles(
-    count: int, tiles: Sequence[Array], measured: Callable[[Array], Measured], parallel: Parallel = map
-) -> Inside:
-    """What is inside of `count` masks, from pieces of what they are made of: `tiles_of` it, or all of it."""
-    masks, parts = _filled(count, tiles, measured, np.uint8, parallel)
+def _over_tiles(count: int, maps: Array, measured: Callable[[Array], Measured], parallel: Parallel = map) -> Inside:
+    """What is inside of `count` masks, from tiles of the maps that they are made of."""
+    masks, parts = _filled(count, maps, measured, np.uint8, parallel)
     areas, sums = (np.sum([np.asarray(part) for part in of_tiles], axis=0) for of_tiles in zip(*parts))
     return Inside(list(masks) if isinstance(masks, np.ndarray) else masks.unbind(), areas, sums)
 
 
 def _filled(
-    count: int,
-    tiles: Sequence[Array],
-    of_tile: Callable[[Array], Sequence[Array]],
-    dtype: type,
-    parallel: Parallel,
+    count: int, maps: Array, of_tile: Callable[[Array], Sequence[Array]], dtype: type, parallel: Parallel
 ) -> tuple[Array, list[Sequence[Array]]]:
-    """[count, pixels] of that dtype, put together of what comes first for each tile; and what else comes for each."""
+    """[count, pixels] of that dtype, put together of what comes first for each tile; and what else comes for each.
+
+    A tile is some of the pixels of all maps, [n, pixels], or on a device all of them.
+    """
+    tiles = tiles_of(maps, max(TILE_ON_CPU // count, NARROWEST))
     if len(tiles) == 1:
         whole, *rest = of_tile(tiles[0])
         return whole.astype(np.dtype(dtype).name), [rest]
@@ -264,7 +255,8 @@ def _by_logits(halves: Array, threshold: float) -> Measured:
     inside = halves > math.log(threshold / (1 - threshold)) / 2
     ones = inside.astype("float32")
     areas = _sums(ones)
-    return inside, areas, (areas + _sums(library_of(halves).tanh(halves * ones))) / 2
+    halves *= ones  # in place: what stays in the cache is half of the time
+    return inside, areas, (areas + _sums(library_of(halves).tanh(halves))) / 2
 
 
 def _by_probabilities(soft: Array, threshold: float) -> Measured:

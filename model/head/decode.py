@@ -12,7 +12,7 @@ from model.arrays import Array, entries_above, library_of, like
 from model.head.cell_masks import CellMasks
 from model.matrix_nms import matrix_nms
 
-BLOCK = 128  # cells looked at together once there may be enough, between two looks at whether more are needed
+BLOCK = 256  # cells looked at together once there may be enough, between two looks at whether more are needed
 
 
 class Decoded(NamedTuple):
@@ -68,18 +68,17 @@ def best_candidates(
         best_of_cell[present] *= masks.certainty_bounds(present, nms.mask_thr, parallel)
     order = present[np.argsort(-best_of_cell[present], kind="stable")]
     candidates = np.bincount(cells, minlength=len(smallest))[order].cumsum()
-    enough = np.searchsorted(candidates, nms.nms_pre) + 1  # fewer cells have too few candidates
-    ends = [*range(enough, len(order), BLOCK), len(order)] if len(order) else []
+    wanted = min(np.searchsorted(candidates, nms.nms_pre) + 1, len(order))  # fewer cells have too few candidates
     areas, certainty = np.zeros((2, len(smallest)), np.float32)  # of the cells looked at so far
     looked_at = []
-    for start, end in zip([0, *ends], ends):
-        chosen, rest = order[start:end], order[end:]
+    while wanted:
+        chosen, rest = np.split(order[len(looked_at) :], [wanted])
         inside, areas[chosen], sums = masks.inside(chosen, nms.mask_thr, parallel)
         looked_at += inside
         large = areas[chosen] > smallest[chosen]
         certainty[chosen] = np.where(large, sums / np.maximum(areas[chosen], 1), 0)
-        if len(rest) and (values * certainty[cells] > best_of_cell[rest[0]]).sum() >= nms.nms_pre:
-            break
+        worst = np.sort(values * certainty[cells])[-nms.nms_pre :][0]
+        wanted = min(np.count_nonzero(best_of_cell[rest] >= worst), BLOCK)
     scored = values * certainty[cells]
     best = np.argsort(-scored, kind="stable")[: nms.nms_pre]
     best = best[scored[best] > 0]

@@ -76,12 +76,12 @@ def test_masks_of_cells_are_those_of_the_whole_maps(make, given, seed, cells, th
     masks, whole = make(seed, given)
     cells = np.array(cells)
     assert masks.size == SIZE
-    soft = masks.soft(cells)
+    tiles = patch.multiple(cell_masks, TILE_ON_CPU=1, NARROWEST=together, TOGETHER=together)
+    with tiles, ThreadPoolExecutor(2) as pool:
+        soft = masks.soft(cells, pool.map)
+        found = masks.inside(cells, threshold, pool.map)
     assert isinstance(soft, np.ndarray) == (given is np.asarray) and "float32" in str(soft.dtype)
     np.testing.assert_allclose(soft, whole[cells], atol=1e-5)
-    tiles = patch.multiple(cell_masks, TILE_ON_CPU=together, TOGETHER=together)
-    with tiles, ThreadPoolExecutor(2) as pool:
-        found = masks.inside(cells, threshold, pool.map)
     pixels = whole[cells].reshape(len(cells), -1)
     ours = np.stack(found.masks)
     assert ours.dtype == np.uint8 and ours.max() <= 1

@@ -181,14 +181,15 @@ def random_batch(seed: int, *, head: HeadConfig, size: int, busy: float) -> RawP
         max_per_img=st.sampled_from([1, 4, 100]),
     ),
     busy=st.sampled_from([0.1, 0.7]),
-    sizes=st.sampled_from([(1, 1), (2, 10), (decoding.BLOCK, masks_of_cells.TILE_ON_CPU)]),
+    sizes=st.sampled_from([(1, 1), (2, 10), (decoding.BLOCK, masks_of_cells.NARROWEST)]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
     raw = random_batch(seed, head=head, size=1, busy=busy)
     expected = dense(raw, 0, head, nms)
-    block, tile = patch.object(decoding, "BLOCK", sizes[0]), patch.object(masks_of_cells, "TILE_ON_CPU", sizes[1])
-    with block, tile, ThreadPoolExecutor(2) as pool:
+    block = patch.object(decoding, "BLOCK", sizes[0])
+    tiles = patch.multiple(masks_of_cells, TILE_ON_CPU=1, NARROWEST=sizes[1])
+    with block, tiles, ThreadPoolExecutor(2) as pool:
         decoded = decode(raw, 0, head, nms, pool.map)
     assert decoded.classes.tolist() == [class_id for class_id, _, _ in expected]
     np.testing.assert_allclose(decoded.scores, [score for _, _, score in expected], rtol=1e-4, atol=1e-6)
