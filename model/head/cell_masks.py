@@ -87,12 +87,13 @@ class EnlargedMasks(CellMasks):
         self.masks = masks
 
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
-        def of_group(group: np.ndarray) -> Inside:
-            soft = _flat(self.soft(group))
-            return _over_tiles(len(group), soft, lambda tile: _by_probabilities(tile, threshold))
+        soft = self.masks.soft(cells, parallel)
 
-        groups = [cells[start : start + TOGETHER] for start in range(0, len(cells), TOGETHER)]
-        return _joined(parallel(of_group, groups))
+        def of_group(start: int) -> Inside:
+            group = _flat(_enlarged(soft[start : start + TOGETHER], self.size))
+            return _over_tiles(len(group), group, lambda tile: _by_probabilities(tile, threshold))
+
+        return _joined(parallel(of_group, range(0, len(cells), TOGETHER)))
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         return _enlarged(self.masks.soft(cells, parallel), self.size, parallel)
