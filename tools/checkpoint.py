@@ -142,9 +142,13 @@ def load_fitting_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *
 
 
 def _fill(network: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
-    """In each parameter's own type, which in mixed precision is not float32 everywhere."""
-    types = {name: value.numpy().dtype for name, value in network.state_dict().items()}
-    network.set_state_dict({name: array.astype(types[name], copy=False) for name, array in weights.items()})
+    """In each parameter's own type, which in mixed precision is not float32 everywhere.
+
+    Not by `set_state_dict`, which warns of each parameter that is left as it is.
+    """
+    for name, value in network.state_dict().items():
+        if name in weights:
+            value.set_value(weights[name].astype(value.numpy().dtype, copy=False))
 
 
 def compare_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from config import load_config
 from config.errors import InputError
 from data.class_lists import ClassList
 from tests import tiny
-from tools.checkpoint import Checkpoint, compare_shapes, load_checkpoint, load_weights, save_checkpoint
+from tools.checkpoint import (
+    Checkpoint,
+    compare_shapes,
+    load_checkpoint,
+    load_fitting_weights,
+    load_weights,
+    save_checkpoint,
+)
 from tools.predictor import untrained_network
 
 SMALL = Checkpoint(
@@ -222,6 +230,31 @@ def test_weights_that_do_not_fit_change_nothing():
         np.testing.assert_array_equal(network.weight.numpy(), before)
     load_weights(network, good, path="my.pdparams", config_name="c3")
     np.testing.assert_array_equal(network.weight.numpy(), good["weight"])
+
+
+def test_what_does_not_fit_stays_as_it_is_and_is_told_once():
+    network = paddle.nn.Sequential(paddle.nn.Linear(2, 3), paddle.nn.BatchNorm1D(3))
+    before = {name: value.numpy().copy() for name, value in network.state_dict().items()}
+    given = {
+        "0.weight": np.full((2, 3), 7, np.float32),
+        "0.bias": np.ones(4, np.float32),
+        "1._mean": np.full(3, 5, np.float32),
+        "2.weight": np.ones(1, np.float32),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        left = load_fitting_weights(network, given, path="other.pdparams")
+    assert sorted(left) == [
+        "0.bias: (4,) in the file, (3,) here",
+        "1._variance: not in the file",
+        "1.bias: not in the file",
+        "1.weight: not in the file",
+        "2.weight: not in this network",
+    ]
+    for name, value in network.state_dict().items():
+        np.testing.assert_array_equal(value, given[name] if name in ("0.weight", "1._mean") else before[name])
+    with pytest.raises(InputError, match="other.pdparams"):
+        load_fitting_weights(network, {"2.weight": given["2.weight"]}, path="other.pdparams")
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int64"])
