@@ -44,9 +44,16 @@ def rows_of(array: Array, places: Array) -> Array:
     return array[places] if isinstance(array, np.ndarray) else array.gather(places)
 
 
-def joined(arrays: Sequence[Array]) -> Array:
+def joined(arrays: Sequence[Array], axis: int = 0) -> Array:
     """One behind the other."""
-    return np.concatenate(arrays) if isinstance(arrays[0], np.ndarray) else sys.modules["paddle"].concat(arrays)
+    if isinstance(arrays[0], np.ndarray):
+        return np.concatenate(arrays, axis)
+    return sys.modules["paddle"].concat(arrays, axis)
+
+
+def packed(inside: Array) -> Array:
+    """bool [n, k] in less memory: uint8 [n, ceil(k / 8)] of eight bits each; on a device uint8 [n, k], 0 or 1."""
+    return np.packbits(inside, axis=1) if isinstance(inside, np.ndarray) else inside.astype("uint8")
 
 
 def sorted_back(parts: Iterable[Array], order: np.ndarray) -> Array:
@@ -64,12 +71,16 @@ def sorted_back(parts: Iterable[Array], order: np.ndarray) -> Array:
 
 
 def tiles_of(matrix: Array, width: int) -> list[Array]:
-    """[n, k] in pieces of at most `width` columns on a CPU, equal ones and as many for each thread; whole elsewhere."""
+    """[n, k] in pieces of about `width` columns on a CPU, equal ones and as many for each thread; whole elsewhere.
+
+    Each piece but the last one has a multiple of 8 columns, so that what is `packed` of them can be joined.
+    """
     if not isinstance(matrix, np.ndarray):
         return [matrix]
     columns = matrix.shape[1]
-    rounds = math.ceil(columns / (width * CPU_THREADS))
-    return np.array_split(matrix, min(rounds * CPU_THREADS, columns), axis=1)
+    pieces = CPU_THREADS * math.ceil(columns / (width * CPU_THREADS))
+    cuts = np.unique(np.arange(1, pieces) * columns // pieces // 8 * 8)
+    return np.split(matrix, cuts[cuts > 0], axis=1)
 
 
 def sigmoid(logits: Array) -> Array:
@@ -80,13 +91,6 @@ def sigmoid(logits: Array) -> Array:
     values *= 0.5
     values += 0.5
     return values
-
-
-def products_of_rows(matrix: Array) -> Array:
-    """[n, k] to [n, n], each two rows' product."""
-    if isinstance(matrix, np.ndarray):
-        return matrix @ matrix.T
-    return sys.modules["paddle"].matmul(matrix, matrix, transpose_y=True)
 
 
 def entries_above(matrix: Array, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

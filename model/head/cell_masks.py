@@ -9,25 +9,24 @@ from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
-from model.arrays import Array, joined, library_of, like, rows_of, sigmoid, sorted_back, tiles_of
+from model.arrays import Array, joined, library_of, like, packed, rows_of, sigmoid, sorted_back, tiles_of
 from model.bilinear import resized_maps
 
 TILE_ON_CPU = 1 << 19  # numbers computed together at most, so that what is made of them stays in a processor's cache
-NARROWEST = 1024  # pixels of a tile, however many masks there are: products of fewer are slow
+NARROWEST = 128  # pixels of a tile, however many masks there are: products of fewer are slow
 TOGETHER = 16  # enlarged masks computed together, for the same reason
 SAMPLED = 16  # pixels of which one is looked at to tell how certain a mask can be at most
 RISK = 1e-9  # how probable it is that a mask is more certain than that
 
 Parallel = Callable[..., Iterable]  # `map`, or that of a pool of threads
-Measured = tuple[Array, Array, Array]  # what is inside, bool [m, pixels], and the areas and sums of `Inside`
 
 
 class Inside(NamedTuple):
     """What is inside of m masks."""
 
-    masks: list[Array]  # m times uint8 [pixels], 1 where the probability is above the threshold
-    areas: np.ndarray  # float32 [m], pixels inside
-    sums: np.ndarray  # float32 [m], of the probabilities inside
+    masks: Array  # pixels whose probability is above the threshold: bool [m, pixels], `packed`
+    areas: Array  # float32 [m], pixels inside
+    sums: Array  # float32 [m], of the probabilities inside
 
 
 class CellMasks(Protocol):
@@ -38,9 +37,12 @@ class CellMasks(Protocol):
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         """cells: int64 [m]; threshold: a probability."""
 
-    def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
-        """float32 [m], what the mean probability inside of each mask is at most; arguments as in `inside`."""
-        return np.ones(len(cells), np.float32)  # to know more would take as long as the mask
+    def likely_certainty(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
+        """float32 [m, 2], what the mean probability inside of each mask is about, and what it is at most.
+
+        Arguments as in `inside`.
+        """
+        return np.ones((len(cells), 2), np.float32)  # to know more would take as long as the mask
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         """float32 [m, *size], probabilities; cells: int64 [m]."""
@@ -60,11 +62,11 @@ class KernelMasks(CellMasks):
     def inside(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> Inside:
         return self._inside(self.feats, cells, threshold, parallel)
 
-    def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
+    def likely_certainty(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
         if not isinstance(self.feats, np.ndarray):  # a device computes the whole in the time of a look
-            return CellMasks.certainty_bounds(self, cells, threshold, parallel)
+            return CellMasks.likely_certainty(self, cells, threshold, parallel)
         sample = self.feats.take(_sample_of(self.feats.shape[1]), axis=1)
-        return _bounds(self._inside(sample, cells, threshold, parallel), threshold)
+        return _means_and_bounds(self._inside(sample, cells, threshold, parallel), threshold)
 
     def _inside(self, feats: Array, cells: np.ndarray, threshold: float, parallel: Parallel) -> Inside:
         halves = self._kernels(cells) * 0.5
@@ -72,7 +74,7 @@ class KernelMasks(CellMasks):
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         kernels = self._kernels(cells)
-        soft, _ = _filled(len(cells), self.feats, lambda tile: (sigmoid(kernels @ tile),), np.float32, parallel)
+        soft = _filled(len(cells), self.feats, lambda tile: sigmoid(kernels @ tile), parallel)
         return soft.reshape([-1, *self.size])
 
     def _kernels(self, cells: np.ndarray) -> Array:
@@ -115,11 +117,11 @@ class LevelMasks(CellMasks):
         order, split = self._by_level(cells)
         found = _joined(masks.inside(own, threshold, parallel) for masks, own in split)
         back = np.argsort(order)
-        return Inside([found.masks[place] for place in back], found.areas[back], found.sums[back])
+        return Inside(rows_of(found.masks, like(back, found.masks)), found.areas[back], found.sums[back])
 
-    def certainty_bounds(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
+    def likely_certainty(self, cells: np.ndarray, threshold: float, parallel: Parallel = map) -> np.ndarray:
         order, split = self._by_level(cells)
-        return sorted_back((masks.certainty_bounds(own, threshold, parallel) for masks, own in split), order)
+        return sorted_back((masks.likely_certainty(own, threshold, parallel) for masks, own in split), order)
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         order, split = self._by_level(cells)
@@ -150,7 +152,7 @@ class ProductMasks(CellMasks):
 
     def soft(self, cells: np.ndarray, parallel: Parallel = map) -> Array:
         maps, product = self._product_of(cells, parallel)
-        soft, _ = _filled(len(cells), maps, lambda tile: (product(tile),), np.float32, parallel)
+        soft = _filled(len(cells), maps, product, parallel)
         return soft.reshape([-1, *self.size])
 
     def _product_of(self, cells: np.ndarray, parallel: Parallel) -> tuple[Array, Callable[[Array], Array]]:
@@ -203,52 +205,52 @@ def _sample_of(pixels: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(pixels)[: math.ceil(pixels / SAMPLED)])
 
 
-def _bounds(sample: Inside, threshold: float) -> np.ndarray:
-    """What the mean probability inside of each whole mask is at most, but for RISK, by that of a sample.
+def _means_and_bounds(sample: Inside, threshold: float) -> np.ndarray:
+    """The mean probability inside of each mask by a sample, and what it is in the whole at most, but for RISK.
 
-    By the inequality of Hoeffding (1963, also for a sample without replacement); probabilities inside lie between the
-    threshold and 1.
+    By the first inequality of Hoeffding (1963, also for a sample without replacement): probabilities inside lie between
+    the threshold and 1, and the nearer their mean is to 1, the less they can vary. float32 [m, 2].
     """
     areas = np.maximum(sample.areas, 1)
-    means = np.where(sample.areas > 0, sample.sums / areas, 1)
-    margins = (1 - threshold) * np.sqrt(-math.log(RISK) / (2 * areas))
-    return np.minimum(means + margins, 1).astype(np.float32)
+    means = np.where(sample.areas > 0, np.minimum(sample.sums / areas, 1), 1)
+    shares = np.maximum((means - threshold) / (1 - threshold), 0.5)
+    margins = (1 - threshold) * np.sqrt(2 * shares * (1 - shares) * -math.log(RISK) / areas)
+    return np.stack([means, np.minimum(means + margins, 1)], axis=1).astype(np.float32)
 
 
-def _over_tiles(count: int, maps: Array, measured: Callable[[Array], Measured], parallel: Parallel = map) -> Inside:
+def _over_tiles(count: int, maps: Array, measured: Callable[[Array], Inside], parallel: Parallel = map) -> Inside:
     """What is inside of `count` masks, from tiles of the maps that they are made of."""
-    masks, parts = _filled(count, maps, measured, np.uint8, parallel)
-    areas, sums = (np.sum([np.asarray(part) for part in of_tiles], axis=0) for of_tiles in zip(*parts))
-    return Inside(list(masks) if isinstance(masks, np.ndarray) else masks.unbind(), areas, sums)
+    masks, *numbers = zip(*parallel(measured, _tiles_for(count, maps)))
+    areas, sums = (np.sum([np.asarray(part) for part in of_tiles], axis=0) for of_tiles in numbers)
+    return Inside(joined(masks, axis=1), areas, sums)
 
 
-def _filled(
-    count: int, maps: Array, of_tile: Callable[[Array], Sequence[Array]], dtype: type, parallel: Parallel
-) -> tuple[Array, list[Sequence[Array]]]:
-    """[count, pixels] of that dtype, put together of what comes first for each tile; and what else comes for each.
-
-    A tile is some of the pixels of all maps, [n, pixels], or on a device all of them.
-    """
-    tiles = tiles_of(maps, max(TILE_ON_CPU // count, NARROWEST))
+def _filled(count: int, maps: Array, of_tile: Callable[[Array], Array], parallel: Parallel) -> Array:
+    """float32 [count, pixels], put together of what comes for each tile of the maps."""
+    tiles = _tiles_for(count, maps)
     if len(tiles) == 1:
-        whole, *rest = of_tile(tiles[0])
-        return whole.astype(np.dtype(dtype).name), [rest]
+        return of_tile(tiles[0])
     stops = np.cumsum([tile.shape[1] for tile in tiles])
-    whole = np.empty((count, stops[-1]), dtype)
+    whole = np.empty((count, stops[-1]), np.float32)
 
-    def fill(stop: int, tile: Array) -> Sequence[Array]:
-        whole[:, stop - tile.shape[1] : stop], *rest = of_tile(tile)
-        return rest
+    def fill(stop: int, tile: Array) -> None:
+        whole[:, stop - tile.shape[1] : stop] = of_tile(tile)
 
-    return whole, list(parallel(fill, stops, tiles))
+    list(parallel(fill, stops, tiles))
+    return whole
+
+
+def _tiles_for(count: int, maps: Array) -> list[Array]:
+    """Some of the pixels of all maps, [n, pixels], or on a device all of them, to make `count` masks of."""
+    return tiles_of(maps, max(TILE_ON_CPU // count, NARROWEST))
 
 
 def _joined(groups: Iterable[Inside]) -> Inside:
     masks, areas, sums = zip(*groups)
-    return Inside([mask for group in masks for mask in group], np.concatenate(areas), np.concatenate(sums))
+    return Inside(joined(masks), np.concatenate(areas), np.concatenate(sums))
 
 
-def _by_logits(halves: Array, threshold: float) -> Measured:
+def _by_logits(halves: Array, threshold: float) -> Inside:
     """halves: [m, pixels], half of each logit.
 
     The sums are of probabilities, p = (1 + tanh(x / 2)) / 2 of a logit x; outside, x is taken to be 0, whose tanh is 0.
@@ -257,14 +259,14 @@ def _by_logits(halves: Array, threshold: float) -> Measured:
     ones = inside.astype("float32")
     areas = _sums(ones)
     halves *= ones  # in place: what stays in the cache is half of the time
-    return inside, areas, (areas + _sums(library_of(halves).tanh(halves))) / 2
+    return Inside(packed(inside), areas, (areas + _sums(library_of(halves).tanh(halves))) / 2)
 
 
-def _by_probabilities(soft: Array, threshold: float) -> Measured:
+def _by_probabilities(soft: Array, threshold: float) -> Inside:
     """soft: [m, pixels]."""
     inside = soft > threshold
     ones = inside.astype("float32")
-    return inside, _sums(ones), _sums(soft * ones)
+    return Inside(packed(inside), _sums(ones), _sums(soft * ones))
 
 
 def _sums(values: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.base import NMSConfig
-from model.matrix_nms import matrix_nms
+from model.arrays import packed
+from model.matrix_nms import _bits_set, matrix_nms
 
 GAUSSIAN = NMSConfig(kernel="gaussian", sigma=2.0)
 LINEAR = NMSConfig(kernel="linear")
@@ -25,11 +27,12 @@ def factors(masks, classes, config: NMSConfig) -> np.ndarray:
     """What the scores 0.9, 0.8, 0.7 ... of these masks are multiplied with."""
     if isinstance(masks[0], str):
         masks = np.array([[pixel == "#" for pixel in row] for row in masks])
-    masks = np.asarray(masks, np.uint8)
+    masks = np.asarray(masks, bool)
     scores = np.linspace(0.9, 0.1, 9, dtype=np.float32)[: len(masks)]
     rest = masks.sum(axis=1).astype(np.float32), config
     lowered, again = (
-        matrix_nms(scores, np.asarray(classes, np.int64), given, *rest) for given in (masks, paddle.to_tensor(masks))
+        matrix_nms(scores, np.asarray(classes, np.int64), packed(given), *rest)
+        for given in (masks, paddle.to_tensor(masks))
     )
     np.testing.assert_allclose(lowered, again, rtol=1e-5)
     assert lowered.shape == (len(masks),) and lowered.dtype == np.float32
@@ -92,16 +95,27 @@ def paper(masks: np.ndarray, classes: np.ndarray, config: NMSConfig) -> np.ndarr
     categories=st.integers(1, 4),
     sigma=st.sampled_from([0.5, 2.0]),
     kernel=st.sampled_from(["gaussian", "linear"]),
-    together=st.sampled_from([1, 3, 48]),
+    many=st.sampled_from([2, 64]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_equals_the_formula_over_all_pairs(count, templates, categories, sigma, kernel, together, seed):
+def test_equals_the_formula_over_all_pairs(count, templates, categories, sigma, kernel, many, seed):
     random = np.random.default_rng(seed)
-    shapes = random.random((templates, 24)) < random.uniform(0.1, 1)
+    shapes = random.random((templates, 135)) < random.uniform(0.1, 1)
     shapes[:, 0] = True  # an empty mask never gets here
     masks = shapes[random.integers(0, templates, count)]  # equal masks are likely
     classes = random.integers(0, categories, count)
     config = NMSConfig(kernel=kernel, sigma=sigma)
-    with patch("model.matrix_nms.TOGETHER", together):
+    with patch("model.matrix_nms.MANY", many):
         lowered = factors(masks, classes, config)
     np.testing.assert_allclose(lowered, paper(masks, classes, config), rtol=1e-4, atol=1e-6)
+
+
+@settings(max_examples=20)
+@given(rows=st.integers(1, 4), words=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
+def test_bits_are_counted_by_numpy_1_as_well(rows, words, seed):
+    numbers = np.random.default_rng(seed).integers(0, 2**64, (rows, words), dtype=np.uint64)
+    expected = [sum(bin(number).count("1") for number in row) for row in numbers.tolist()]
+    assert _bits_set(numbers).tolist() == expected
+    numpy_1 = SimpleNamespace(**{name: value for name, value in vars(np).items() if name != "bitwise_count"})
+    with patch("model.matrix_nms.np", numpy_1):
+        assert _bits_set(numbers).tolist() == expected
