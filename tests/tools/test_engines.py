@@ -97,6 +97,20 @@ def test_equals_the_dynamic_graph(engine):
         assert_equal(raw, dynamic(batch), 1e-4)
 
 
+@pytest.mark.parametrize("engine", COMPILED)
+def test_a_part_of_what_was_found_stays_as_it_is(engine):
+    """Whatever else of it is gone, and however often the engine runs again."""
+    other = compiled(engine)
+    first, *more = batches_of((2, 128, 160), *[(2, 128, 160)] * 4)
+    for index in range(len(other(first))):
+        part = other(first)[index][1:]
+        before = part.copy()
+        for batch in more:
+            other(batch)
+        np.testing.assert_array_equal(part, before)
+        assert not np.array_equal(other(more[-1])[index][1:], before)
+
+
 @pytest.mark.parametrize("heads", [("solo",), ("decoupled_solo",), ("decoupled_solo", "head.shared_tower=true")])
 @pytest.mark.parametrize("engine", COMPILED)
 def test_other_heads_equal_those_of_the_dynamic_graph(engine, heads):
