@@ -30,7 +30,12 @@ def main() -> int:
     paths = find_images(args.input or [PROJECT / config.test_path])
     notes = [UNTRAINED] if args.untrained is not None else []
     return demonstrate(
-        args, config, paths, lambda: Predictor(config, **network_options(args), score=args.score), *notes
+        args,
+        config,
+        paths,
+        args.weights or config.model_path("test_cfg"),
+        lambda: Predictor(config, **network_options(args), score=args.score),
+        *notes,
     )
 
 

@@ -33,8 +33,6 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     args = parser.parse_args()
     picture = read_image(args.verify) if args.verify else None
     foreign = read_checkpoint(args.checkpoint)
-    if args.output:
-        check_writable(args.output)
     if args.config is not None:
         candidates = [load_config(args.config)]
     else:
@@ -46,6 +44,7 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     number, (weights, table) = _only_fit(args.checkpoint, foreign, tables, wanted, what="config")
     config = configs[number]
     output = Path(args.output or config.model_path("test_cfg"))
+    check_writable(output, read=[args.checkpoint, *filter(None, [args.classes, args.verify])])
     source = _source(args.checkpoint, table)
     save_checkpoint(output, Checkpoint(weights, classes, config.name, table.overrides, source))
     print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
@@ -64,6 +63,7 @@ def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Seq
         args.checkpoint, read_checkpoint(args.checkpoint), tables, wanted, what="backbone"
     )
     output = Path(args.output or PROJECT / "weights" / f"{name}.pdparams")
+    check_writable(output, read=[args.checkpoint])
     no_classes = ClassList(names=(), ids=())
     save_checkpoint(output, Checkpoint(weights, no_classes, config_name="", source=_source(args.checkpoint, table)))
     print(f"wrote {output}: backbone {name}, from {table.program}")

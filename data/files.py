@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,9 +41,15 @@ def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def check_writable(path: str | Path) -> None:
-    """Find out before hours of work whether `write_whole` can write there. Raises InputError where it cannot."""
+def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None:
+    """Find out before hours of work whether `write_whole` can write there.
+
+    read: files that the program reads, none of which it may replace; they need not exist. Raises InputError where it
+    cannot write, and where it would replace one of these.
+    """
     path = Path(path)
+    if path.is_file() and any(_is_same(path, other) for other in read):
+        raise InputError(f"{path}: is read too, and would be replaced by what is written; give another name")
     try:
         probe = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +58,12 @@ def check_writable(path: str | Path) -> None:
             probe.unlink()
     except OSError as error:
         raise unwritable(path, error) from error
+
+
+def _is_same(path: Path, other: str | Path) -> bool:
+    with suppress(OSError):
+        return path.samefile(other)
+    return False
 
 
 def _temporary(path: Path) -> Path:

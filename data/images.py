@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import glob
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,7 +43,10 @@ _SAME_SIZE = (*_ALWAYS_READ, "WEBP")
 _TURNED = ("JPEG", "MPO")
 _ORIENTATION = 0x0112  # tag of EXIF
 _MAX_BYTES = 2**31 - 1
+_JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
+_ENDS = {b"\xff\xd8": _JPEG_END, b"\x89PNG": _PNG_END}  # by the first bytes of the file
+_TAIL = 256  # bytes at the end of a file, where its mark is, but for what programs append
 
 # What OpenCV would log becomes an ImageError here; the log would only break up a progress line.
 # setLogLevel is cv2.setLogLevel in OpenCV 4 and cv2.utils.logging.setLogLevel in OpenCV 5; 0 is "silent" in both.
@@ -121,13 +125,14 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     """Height and width in pixels of what `read_image` will return, from the first bytes of the file where they tell.
 
     None for a format whose pictures only OpenCV itself can tell the size of. Raises ImageError where the first bytes
-    show that it cannot be read; what is missing at the end they do not show. Pillow may warn about what it meets.
-    Safe to call from several threads at once.
+    show that it cannot be read, or its end that it is cut off. Pillow may warn about what it meets. Safe to call from
+    several threads at once.
     """
     path = Path(path)
     try:
         with path.open("rb") as stream:
-            reason = _why_refused_at_once(stream.read(_SIGNATURE))
+            beginning = stream.read(_SIGNATURE)
+            reason = _why_refused_at_once(beginning) or _why_cut_off(stream, beginning)
             stream.seek(0)
             header = _read_header(stream)
     except OSError as error:
@@ -247,6 +252,18 @@ def _why_refused(data: bytes) -> str | None:
     return None
 
 
+def _why_cut_off(stream: BinaryIO, beginning: bytes) -> str | None:
+    """The same of a file of which only the last bytes are read, unless they do not show its end."""
+    end = next((mark for start, mark in _ENDS.items() if beginning.startswith(start)), None)
+    if end is None:
+        return None
+    stream.seek(max(stream.seek(0, os.SEEK_END) - _TAIL, 0))
+    if end in stream.read():
+        return None
+    stream.seek(0)
+    return _why_refused(stream.read())
+
+
 def _why_refused_at_once(data: bytes) -> str | None:
     """The same as far as the first bytes tell."""
     if not data:
@@ -266,7 +283,7 @@ def _has_jpeg_end(data: bytes) -> bool:
     while 0 <= (position := data.find(b"\xff", position)) < len(data) - 3:
         marker = data[position + 1]
         if marker == 0xDA:
-            return data.rfind(b"\xff\xd9", position) >= 0
+            return data.rfind(_JPEG_END, position) >= 0
         if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # fill bytes and markers without a length
             position += 1
         else:

@@ -233,6 +233,21 @@ def test_drawings_in_the_folder_of_the_pictures_are_refused(photos):
     assert {path: path.read_bytes() for path in photos.iterdir()} == before
 
 
+def test_files_that_are_read_are_not_replaced_by_results(photos, tmp_path):
+    picture = tmp_path / "1.png"
+    picture.write_bytes(next(photos.iterdir()).read_bytes())
+    before = picture.read_bytes()
+    for option in ("--json", "--stats"):
+        assert "1.png: is read too" in mistake(*UNTRAINED, "--input", picture, "--no-draw", option, picture)
+    assert picture.read_bytes() == before
+    (tmp_path / "w.pdparams").write_text("weights")
+    arguments = ("--weights", tmp_path / "w.pdparams", "--input", picture, "--json", tmp_path / "w.pdparams")
+    assert "w.pdparams: is read too" in mistake(*arguments)
+    both = ("--json", tmp_path / "a.json", "--stats", tmp_path / "a.json")
+    assert "give two names" in mistake(*UNTRAINED, "--input", picture, *both)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1.png", "w.pdparams"]
+
+
 @pytest.fixture(scope="module")
 def bad_weights(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weights")

@@ -39,6 +39,7 @@ import numpy as np  # noqa: E402
 from config import load_config  # noqa: E402
 from config.engines import ENGINES  # noqa: E402
 from config.errors import InputError  # noqa: E402
+from data.files import check_writable  # noqa: E402
 from data.images import ImageError, find_images, read_image  # noqa: E402
 from model import CPU_THREADS, CPUINFO, paddle  # noqa: E402
 from model.arrays import near  # noqa: E402
@@ -73,13 +74,16 @@ def main() -> int:
     parser.add_argument("--vs", choices=tuple(ENGINES), help="time another engine too, in fp32, and print the ratios")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures of all lines as JSON")
     args = parser.parse_args()
+    paths = find_images(args.images)[: args.limit]
+    if args.json:
+        check_writable(args.json, read=[*paths, *filter(None, [args.weights])])
     configs = str(args.config).split(",")
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")
     for config in configs:
         load_config(config, args.overrides)  # a mistake in the last one is said before the first one is timed
     lines = lines_of(configs, args.engine, args.precision, args.vs)
-    figures = [_measure(args)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
+    figures = [_measure(args, paths)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
     print(f"{_machine()}, Paddle {paddle.__version__}, {args.threads} threads")
     print(_table(figures))
     if args.vs:
@@ -99,10 +103,9 @@ def lines_of(configs: Sequence[str], engine: str, precision: str, other: str | N
     return lines
 
 
-def _measure(args: argparse.Namespace) -> dict[str, object]:
+def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, object]:
     """The figures of one line of the table, in this process."""
     config = config_of(args)
-    paths = find_images(args.images)[: args.limit]
     predictor = Predictor(config, **network_options(args), score=0.0)
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
@@ -111,8 +114,6 @@ def _measure(args: argparse.Namespace) -> dict[str, object]:
     predictor.engine = _counting(predictor.engine, predictor.config.nms.score_thr, candidates)
     with tempfile.TemporaryDirectory() as folder:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
-    if not report.pictures:
-        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
     memory = peak_memory()
     statistics = report.statistics()
     totals = {stage: row["total"] for stage, row in statistics["milliseconds"].items()}

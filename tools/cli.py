@@ -106,7 +106,10 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "where they are installed, else static)",
     )
     parser.add_argument(
-        "--precision", choices=PRECISIONS, default=PRECISIONS[0], help="arithmetic of the network (default: fp32)"
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="arithmetic of the network (default: fp32); for int8 see tools/quantize_onnx.py",
     )
 
 

@@ -37,12 +37,25 @@ def parse(parser: Parser) -> argparse.Namespace:
 
 
 def demonstrate(
-    args: argparse.Namespace, config: Config, paths: Sequence[Path], make: Callable[[], EnginePredictor], *notes: str
+    args: argparse.Namespace,
+    config: Config,
+    paths: Sequence[Path],
+    weights: str | Path,
+    make: Callable[[], EnginePredictor],
+    *notes: str,
 ) -> int:
-    """Draw what the predictor that `make` gives finds in pictures, and print a summary with the notes at its end."""
+    """Draw what the predictor that `make` gives finds in pictures, and print a summary with the notes at its end.
+
+    weights: the file that the predictor reads.
+    """
     drawings = None if args.no_draw else Path(args.output or PROJECT / config.test_pre_path)
-    for path in filter(None, (args.json, args.stats, drawings and drawings / "drawing.jpg")):
-        check_writable(path)
+    written = [path for path in (args.json, args.stats) if path]
+    if len({path.resolve() for path in written}) < len(written):
+        raise InputError(f"--json and --stats: both name {args.json}; give two names")
+    for path in written:
+        check_writable(path, read=[*paths, weights])
+    if drawings:
+        check_writable(drawings / "drawing.jpg")
     predictor = make()
     report = predict_files(
         predictor, paths, drawings=drawings, results=args.json, polygons=args.polygons, threads=args.threads
@@ -50,10 +63,8 @@ def demonstrate(
     if args.stats:
         write_json(args.stats, report.statistics())
     print(*_summary(report, predictor), *notes, sep="\n")
-    if drawings is not None and report.pictures:
+    if drawings is not None:
         print(f"The drawings are in {drawings}")
-    if not report.pictures:
-        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
     return 0
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import realpath
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def predict_files(
     drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with the outlines.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
     at most `threads` pictures wait before the network and as many behind the decoding. A picture that cannot be read
-    is named, counted and left out; any other error ends the run.
+    is named, counted and left out; any other error ends the run. Raises InputError where none could be read.
     """
     report = Report()
     jobs = _jobs(paths, drawings)
@@ -95,6 +96,8 @@ def predict_files(
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
         for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
             report.add(job)
+    if not report.pictures:
+        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
     if results is not None:
         with report.times.measure("results"):
             write_json(results, report.rows)
@@ -153,7 +156,7 @@ class _Stages:
 def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
     """Where each picture goes, and its image id: its number where all are named by one, as in COCO, else its place."""
     paths = list(paths)
-    taken = {path.resolve() for path in paths}
+    taken = {realpath(path) for path in paths}  # unlike Path.resolve, it bears links in a circle
     ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
     if len(set(ids)) < len(paths):
         ids = range(1, len(paths) + 1)
@@ -163,11 +166,11 @@ def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
         if drawings is not None:
             suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
             target, count = drawings / f"{path.stem}{suffix}", 1
-            while target.resolve() in taken:
-                if target.resolve() == path.resolve():
+            while realpath(target) in taken:
+                if realpath(target) == realpath(path):
                     raise InputError(f"{path}: its drawing would replace it; give another folder with --output")
                 count += 1
                 target = drawings / f"{path.stem}_{count}{suffix}"
-            taken.add(target.resolve())
+            taken.add(realpath(target))
         jobs.append(Job(path, target, image_id))
     return jobs

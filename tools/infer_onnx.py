@@ -29,7 +29,7 @@ def main() -> int:
     args = parse(parser)
     paths = find_images(args.pictures)
     predictor = exported_predictor(args.model, score=args.score)
-    return demonstrate(args, predictor.config, paths, lambda: predictor)
+    return demonstrate(args, predictor.config, paths, args.model, lambda: predictor)
 
 
 if __name__ == "__main__":

@@ -238,11 +238,11 @@ def line_width(text: str) -> int:
     return number
 
 
-def _check_outputs(outputs: Iterable[Path], folders: Sequence[Path]) -> None:
+def _check_outputs(outputs: Iterable[Path], folders: Sequence[Path], labels: Path | None) -> None:
     for output in outputs:
         if output.resolve().parent in [folder.resolve() for folder in folders]:
             raise InputError(f"{output}: all .json files of its folder are read as labelme files; give another folder")
-        check_writable(output)
+        check_writable(output, read=[labels] if labels else [])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -262,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
     outputs = {"train": args.output}
     if args.val_fraction:
         outputs["val"] = args.output.with_name(f"{args.output.stem}_val{args.output.suffix}")
-    _check_outputs(outputs.values(), args.folders)
+    _check_outputs(outputs.values(), args.folders, args.labels)
     images = args.images or args.output.with_name(f"{args.output.stem}_images")
     files = read_folders(args.folders, images=images, line_width=args.line_width)
     classes = classes_of(files, args.labels)

@@ -23,7 +23,7 @@ from tqdm import tqdm  # noqa: E402
 from config.errors import InputError, listed  # noqa: E402
 from data.coco import CocoData, read_complete  # noqa: E402
 from data.files import check_writable  # noqa: E402
-from tools.binary_files import Entry, read_index, read_outputs  # noqa: E402
+from tools.binary_files import INDEX, Entry, read_index, read_outputs  # noqa: E402
 from tools.cli import Parser, fraction, run  # noqa: E402
 from tools.coco_evaluation import evaluate_coco, ground_truth, summary_table  # noqa: E402
 from tools.exported import finder  # noqa: E402
@@ -54,7 +54,7 @@ def main() -> int:
     args = parser.parse_args()
     if bool(args.annotations) != bool(args.pictures):
         parser.error("--annotations and --pictures: give both or none")
-    check_writable(args.json)
+    check_writable(args.json, read=[args.inputs / INDEX, *filter(None, [args.annotations])])
     metadata, entries = read_index(args.inputs)
     config = metadata.config
     score = args.score

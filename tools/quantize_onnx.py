@@ -61,9 +61,9 @@ def main() -> int:
         parser.error("--annotations and --pictures: give both or none")
     if importlib.util.find_spec("onnx") is None:
         raise InputError("the package onnx, by which networks are quantized, is not installed; pip install '.[export]'")
-    check_writable(args.output)
-    before = exported_predictor(args.model, score=0.0)
     paths = find_images(args.folder)
+    check_writable(args.output, read=[args.model, *paths])
+    before = exported_predictor(args.model, score=0.0)
     paths = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
     found = args.annotations and read_complete(
         args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model
@@ -89,7 +89,10 @@ def spread(count: int, limit: int) -> list[int]:
 
 
 def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], output: Path, *, keep_last: bool) -> int:
-    """Write the INT8 network; returns how many convolutions are in INT8. keep_last: the last ones stay float32."""
+    """Write the INT8 network; returns how many convolutions are in INT8. keep_last: the last ones stay float32.
+
+    Raises InputError where the network is in INT8 already.
+    """
     import onnx
     from onnxruntime import quantization
 
@@ -102,6 +105,8 @@ def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], out
             return None if path is None else {IMAGES: predictor.padded([predictor.prepare(read_image(path))])}
 
     graph = onnx.load(model)
+    if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
+        raise InputError(f"{model}: is in INT8 already; give the file that it was made of")
     kept = last_convolutions(graph) if keep_last else []
     quantized = sum(node.op_type == "Conv" for node in graph.graph.node) - len(kept)
     with tempfile.TemporaryDirectory() as folder, write_whole(output) as temporary:

@@ -12,6 +12,7 @@ At the end stand the options that make train.py use the result.
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     classes = read_class_list(args.labels) if args.labels else VOC_CLASSES
     names = read_split(args.folder, args.split)
-    check_writable(args.output)
+    check_writable(args.output, read=chain(args.folder.glob("*/**/*"), filter(None, [args.labels])))
     pictures, skipped = convert_files(lambda name: read_voc(args.folder, name, classes), names)
     print(f"read {len(pictures)} pictures; skipped {skipped}")
     if not any(picture.instances for picture in pictures):

@@ -348,6 +348,19 @@ def test_wrong_file_leaves_what_was_there(project, tmp_path):
     assert sorted(tmp_path.iterdir()) == [output, source]
 
 
+def test_what_is_read_is_not_replaced(project, tmp_path):
+    source = write_small(tmp_path / "resnet18.pth", RESNET18, foreign_names.torchvision)
+    network = write_small(tmp_path / "mine.pth", THREE_CLASSES, foreign_names.solo)
+    classes = tmp_path / "classes.txt"
+    classes.write_text("cap\nring\nbelt\n")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert_refused(run(project, "torchvision2paddle", source, f"--output={source}"), project, "is read too")
+    for output in (network, classes):
+        done = run(project, "solo2paddle", network, f"--classes={classes}", f"--output={output}")
+        assert_refused(done, project, "is read too")
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 @pytest.mark.parametrize(
     "script", ["ppdet2paddle", "torchvision2paddle", "ssld2paddle", "centermask2paddle", "vovnet2paddle"]
 )

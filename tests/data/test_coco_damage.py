@@ -186,13 +186,14 @@ def test_other_damages_are_counted(tmp_path, says, damage, pictures, instances):
         (b"", "1 image that cannot be read, left out: {file} image 9 '9.jpg' (empty file)"),
         (b"<html>", "1 image that cannot be read, left out: {file} image 9 '9.jpg' (not a picture"),
         (PICTURE[:40], "1 image that cannot be read, left out: {file} image 9 '9.jpg' (truncated JPEG"),
+        (PICTURE[:-9], "1 image that cannot be read, left out: {file} image 9 '9.jpg' (truncated JPEG"),
         (None, "1 image that cannot be read, left out: {file} image 9 '9.jpg' (a folder, not a picture)"),
         (
             cv2.imencode(".png", np.zeros((WIDTH, HEIGHT), np.uint8))[1].tobytes(),
             "1 image of another size than annotated, left out: {file} image 9 '9.jpg' (40 x 60, annotated 60 x 40)",
         ),
     ],
-    ids=["empty", "no picture", "cut off", "a folder", "another size"],
+    ids=["empty", "no picture", "cut off", "without its end", "a folder", "another size"],
 )
 def test_pictures_are_looked_into(tmp_path, content, says):
     path = tmp_path / "pictures" / "9.jpg"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
-from data.files import write_whole
+from data.files import check_writable, write_whole
 
 
 @settings(max_examples=40)
@@ -120,3 +120,15 @@ def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
         assert stat.S_ISFIFO(pipe.stat().st_mode)
     finally:
         os.close(reader)
+
+
+def test_what_is_read_is_not_written_to(tmp_path):
+    (tmp_path / "photo.jpg").write_text("old")
+    (tmp_path / "link.jpg").symlink_to("photo.jpg")
+    for name in ("photo.jpg", "link.jpg", "../" + tmp_path.name + "/photo.jpg"):
+        with pytest.raises(InputError, match="is read too"):
+            check_writable(tmp_path / name, read=[tmp_path / "gone", tmp_path / "photo.jpg"])
+    check_writable(tmp_path / "new.jpg", read=[tmp_path / "new.jpg", tmp_path / "photo.jpg"])
+    check_writable(tmp_path / "photo.jpg", read=[])
+    assert (tmp_path / "photo.jpg").read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2

@@ -280,13 +280,20 @@ class TestPictureSize:
         size = picture_size(tmp_path / "picture")
         assert size == read_image(tmp_path / "picture").shape[:2] or (size is None and file_format != "JPEG")
 
-    @pytest.mark.parametrize("name", ["empty", "text", "heic", "start of jpeg", "radiance", "pfm", "png bomb"])
-    def test_tells_what_the_header_shows(self, tmp_path, name):
+    NAMES = ["empty", "text", "heic", "start of jpeg", "jpeg", "progressive", "png", "radiance", "pfm", "png bomb"]
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_tells_what_both_ends_show(self, tmp_path, name):
         data, reason = TestImageError.REASONS[name]
         (tmp_path / "picture").write_bytes(data)
         with pytest.raises(ImageError) as caught:
             picture_size(tmp_path / "picture")
         assert caught.value.reason.startswith(reason)
+
+    @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG], ids=["jpeg", "progressive", "png"])
+    def test_bears_what_cameras_append(self, tmp_path, data):
+        (tmp_path / "picture").write_bytes(data + bytes(100_000))
+        assert picture_size(tmp_path / "picture") == read_image(tmp_path / "picture").shape[:2]
 
     def test_names_what_is_no_picture_file(self, tmp_path):
         for path, reason in ((tmp_path, "a folder, not a picture"), (tmp_path / "gone", "no such file")):

@@ -69,6 +69,17 @@ def test_a_mistake_is_said_before_anything_is_timed(tmp_path):
     assert line.startswith("benchmark.py: error: ") and "77" in line
 
 
+def test_a_place_for_the_figures_that_cannot_be_written_is_said_at_once(tmp_path):
+    write_image(tmp_path / "1.png", tiny.scene(1))
+    before = (tmp_path / "1.png").read_bytes()
+    for place, told in (("1.png", "is read too"), ("1.png/figures.json", "cannot be written")):
+        done = benchmark("--images", tmp_path, "--config=3,1", "--json", tmp_path / place, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (2, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("benchmark.py: error: ") and told in line
+    assert (tmp_path / "1.png").read_bytes() == before
+
+
 def test_nothing_to_time_is_a_mistake(tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
     done = benchmark("--images", tmp_path, cwd=tmp_path)

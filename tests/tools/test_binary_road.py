@@ -101,6 +101,7 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert not list(inputs.glob("*.bin"))
     assert call(write, fixed, pictures, "--output", inputs)[0] == 0
     read, rest = postprocess_bin_outputs.main, ("--json", tmp_path / "found.json")
+    assert "is read too" in mistake(read, inputs, tmp_path, "--json", inputs / "index.json")
     assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)
     assert "{output}" in mistake(read, inputs, tmp_path, *rest, "--names={other}.bin")
     assert "000000_" in (missing := mistake(read, inputs, tmp_path, *rest)) and "see --names" in missing

@@ -115,11 +115,16 @@ def test_unreadable_pictures_are_named_counted_and_left_out(photos, tmp_path, ca
     assert report.statistics()["skipped"] == 3
 
 
-def test_nothing_readable_is_an_empty_result(tmp_path):
-    report = predict([tmp_path / "a.jpg", tmp_path / "b.jpg"], results=tmp_path / "rows.json")
-    assert (report.pictures, report.instances, len(report.problems)) == (0, 0, 2)
-    assert json.loads((tmp_path / "rows.json").read_text()) == []
-    assert report.statistics()["pictures_per_second"] == 0
+@pytest.mark.parametrize("drawn", [True, False])
+def test_nothing_readable_is_a_mistake_that_leaves_what_was_there(tmp_path, capsys, drawn):
+    for name, other in (("a.jpg", "b.jpg"), ("b.jpg", "a.jpg")):
+        (tmp_path / name).symlink_to(other)
+    (tmp_path / "rows.json").write_text("old")
+    drawings = tmp_path / "drawn" if drawn else None
+    with pytest.raises(InputError, match="none of 2 pictures"):
+        predict([tmp_path / "a.jpg", tmp_path / "b.jpg"], drawings=drawings, results=tmp_path / "rows.json")
+    assert capsys.readouterr().err.count("skipped ") == 2
+    assert (tmp_path / "rows.json").read_text() == "old"
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])

@@ -97,6 +97,10 @@ def test_mistakes_are_one_line(tmp_path):
         status, _, err = call(infer_onnx.main, model, tmp_path / "a.png")
         assert status == 2 and err.count("\n") == 1
         assert str(model) in err and words in err
+    model = exported("--config=20", "--untrained=0", overrides=())
+    before = model.read_bytes()
+    status, _, err = call(infer_onnx.main, model, tmp_path / "a.png", "--no-draw", "--json", model)
+    assert status == 2 and "is read too" in err and model.read_bytes() == before
 
 
 @needs_onnx

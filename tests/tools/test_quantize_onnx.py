@@ -48,6 +48,11 @@ def test_the_small_model_in_int8(tmp_path, options):
     assert first.classes == second.classes and second.config.name == "solov2_tiny_shapes"
     ours, theirs = (predictor(scenes[0].image) for predictor in (first, second))
     assert len(ours) > 0 and abs(len(ours) - len(theirs)) <= 2
+    before = output.read_bytes()
+    for target, told in ((tmp_path / "again.onnx", "is in INT8 already"), (output, "is read too")):
+        status, _, err = call(quantize_onnx.main, output, pictures, "--output", target)
+        assert status == 2 and told in err and err.count("\n") == 1
+    assert output.read_bytes() == before and not (tmp_path / "again.onnx").exists()
 
 
 @needs_onnx

@@ -208,3 +208,12 @@ def test_list_that_is_missing_or_empty_is_named(voc):
     list_pictures(voc, "a\0b", split="test")
     with pytest.raises(InputError, match=r"test\.txt: cannot be read \(it holds NUL, so it is no text in UTF-8\)"):
         convert(voc, "--split", "test")
+
+
+@pytest.mark.parametrize("place", ["JPEGImages/2007_01.jpg", "ImageSets/Segmentation/train.txt", "labels.txt"])
+def test_files_of_the_data_set_are_not_replaced(voc, place):
+    (voc / "labels.txt").write_text("".join(f"kind {number}\n" for number in range(1, 16)))
+    before = (voc / place).read_bytes()
+    with pytest.raises(InputError, match="is read too"):
+        main([str(voc), "--labels", str(voc / "labels.txt"), "--output", str(voc / place)])
+    assert (voc / place).read_bytes() == before
