@@ -101,6 +101,12 @@ class RunLog:
         else:
             self.bar.set_postfix_str(text)
 
+    def add_evaluation(self, step: int, mask_ap: float) -> None:
+        self.write({"step": step, "mask_ap": mask_ap})
+        if self.show:
+            with tqdm.external_write_mode():  # the bar goes on below
+                print(f"step {step} of {self.bar.total}: mask AP {mask_ap:.3f}", flush=True)
+
     def write(self, line: dict) -> None:
         if self.folder:
             path = self.folder / LOG

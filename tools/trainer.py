@@ -225,7 +225,7 @@ class Trainer:
             ap = self.evaluate(self.network)
             self.network.train()
         self._evaluating = self.evaluation_due = False
-        log.write({"step": self.step, "mask_ap": ap})
+        log.add_evaluation(self.step, ap)
         if ap > self.best_ap:
             self.best_ap = ap
             if self.world.is_first:

@@ -232,12 +232,14 @@ def test_a_run_is_not_overwritten(tmp_path):
         check_folder(tmp_path, resumes=False)
 
 
-def test_the_best_is_kept(tmp_path, monkeypatch):
+def test_the_best_is_kept(tmp_path, capsys):
     run = trainer(tmp_path, "train_cfg.eval_every=1")
     answers = iter([0.2, 0.1])
     run.evaluate = lambda network: next(answers)
     run.run()
     assert load_checkpoint(tmp_path / BEST).source["step"] == "4"
+    printed = [line for line in capsys.readouterr().out.splitlines() if "mask AP" in line]
+    assert printed == ["step 4 of 8: mask AP 0.200", "step 8 of 8: mask AP 0.100"]
     assert [line["mask_ap"] for line in read_log(tmp_path) if "mask_ap" in line] == [0.2, 0.1]
     state = newest_state(tmp_path)[1]
     assert (state.best_ap, state.evaluation_due) == (0.2, False)
