@@ -106,7 +106,7 @@ def _points(shape: dict, label: str) -> np.ndarray:
     """float64 [n, 2], x and y in pixels."""
     try:
         points = np.array(shape.get("points"), np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         points = np.empty(0)
     # The comparison is false for NaN too, which Python's JSON knows.
     if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < FARTHEST).all():

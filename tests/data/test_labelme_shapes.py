@@ -218,6 +218,7 @@ def test_points_are_counted_and_ignored_labels_are_not():
         (shape([[0, 0], [5, math.nan], [5, 0]]), "has no list of points"),
         (shape([[0, 0], [5, math.inf], [5, 0]]), "has no list of points"),
         (shape([[0, 0], [5, 1e30], [5, 0]]), "has no list of points"),
+        (shape([[0, 0], [5, 10**400], [5, 0]]), "has no list of points"),
         (shape([[5, 5], [20, 20], [30, 30]]), "covers no pixel"),
         (shape([[90, 5], [99, 5], [99, 50]]), "has no area in the picture"),
         (shape([[0, 0], [5, 5]], "mask"), "mask 'cat' is not in base64"),
