@@ -206,6 +206,15 @@ def append_coordinates(x: Tensor) -> Tensor:
 def coordinates_of(x: Tensor) -> Tensor:
     """[N, 2, H, W] for [N, C, H, W]: x and y of each position, from -1 to 1."""
     batch, _, height, width = shape_of(x)
-    xs = paddle.linspace(-1, 1, width, dtype=x.dtype).reshape([1, 1, 1, width]).expand([batch, 1, height, width])
-    ys = paddle.linspace(-1, 1, height, dtype=x.dtype).reshape([1, 1, height, 1]).expand([batch, 1, height, width])
+    xs = _from_end_to_end(width, x.dtype).reshape([1, 1, 1, width]).expand([batch, 1, height, width])
+    ys = _from_end_to_end(height, x.dtype).reshape([1, 1, height, 1]).expand([batch, 1, height, width])
     return paddle.concat([xs, ys], axis=1)
+
+
+def _from_end_to_end(count: int | Tensor, dtype: paddle.dtype) -> Tensor:
+    """[count], from -1 to 1; -1 alone where it is one."""
+    if isinstance(count, int):
+        return paddle.linspace(-1, 1, count, dtype=dtype)
+    # In a portable graph `linspace` of one number divides by 0.
+    steps = (count - 1).clip(min=1).astype(dtype).reshape([1])  # oneDNN in Paddle 2.6 needs the dimension
+    return paddle.arange(count).astype(dtype) * (2 / steps) - 1

@@ -213,7 +213,7 @@ def _means_and_bounds(sample: Inside, threshold: float) -> np.ndarray:
     """
     areas = np.maximum(sample.areas, 1)
     means = np.where(sample.areas > 0, np.minimum(sample.sums / areas, 1), 1)
-    shares = np.maximum((means - threshold) / (1 - threshold), 0.5)
+    shares = np.clip((means - threshold) / (1 - threshold), 0.5, 1)  # rounding may leave it above 1
     margins = (1 - threshold) * np.sqrt(2 * shares * (1 - shares) * -math.log(RISK) / areas)
     return np.stack([means, np.minimum(means + margins, 1)], axis=1).astype(np.float32)
 
