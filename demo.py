@@ -1,23 +1,21 @@
 """Find the instances in pictures and draw them.
 
-    python demo.py --config=0                          the pictures in images/test, drawings in images/res
-    python demo.py --config=2 --input photos 'more/*.jpg' --output drawn --json found.json
-    python demo.py --list                              all configs, and where their checkpoints are published
+python demo.py --config=0                          the pictures in images/test, drawings in images/res
+python demo.py --config=2 --input photos 'more/*.jpg' --output drawn --json found.json
+python demo.py --list                              all configs, and where their checkpoints are published
 """
 
 from __future__ import annotations
 
-import signal
+from tools.common.startup import run
+
 import sys
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
-
-import model  # noqa: E402, F401  (ahead of numpy, see there)
-from config.base import PROJECT  # noqa: E402
-from data.images import find_images  # noqa: E402
-from tools.cli import Parser, add_network_options, config_of, network_options, run  # noqa: E402
-from tools.demonstration import UNTRAINED, add_demonstration_options, demonstrate, parse  # noqa: E402
-from tools.predictor import Predictor  # noqa: E402
+from config.base import PROJECT
+from data.images import find_images
+from tools.common.cli import Parser, add_network_options, config_of, network_options
+from tools.predict.demo_options import UNTRAINED, add_demonstration_options, demonstrate, parse
+from tools.predict.load import Predictor
 
 
 def main() -> int:

@@ -1,33 +1,31 @@
 """Say how good a network is: box and mask AP on the validation pictures, and a report to look at.
 
-    python eval.py                                             the small model in weights/ on generated pictures
-    python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
-    python eval.py --config=0 --split test-dev                 a file to send to the COCO server
-    python eval.py --engine onnx shapes.onnx                   a file of tools/export.py
-    python eval.py --config=0 --images photos                  no annotations: drawings and COCO results
+python eval.py                                             the small model in weights/ on generated pictures
+python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
+python eval.py --config=0 --split test-dev                 a file to send to the COCO server
+python eval.py --engine onnx shapes.onnx                   a file of tools/export.py
+python eval.py --config=0 --images photos                  no annotations: drawings and COCO results
 """
 
 from __future__ import annotations
 
-import signal
+from tools.common.startup import run
+
 import sys
 from pathlib import Path
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
-
-import model  # noqa: E402, F401  (ahead of numpy, see there)
-from config.base import PROJECT  # noqa: E402
-from data.files import check_writable  # noqa: E402
-from data.images import find_images  # noqa: E402
-from tools.cli import Parser, add_network_options, config_of, network_options, run  # noqa: E402
-from tools.coco_evaluation import summary_table  # noqa: E402
-from tools.distributed import join_world  # noqa: E402
-from tools.evaluation import evaluate_split, write_submission  # noqa: E402
-from tools.exported import predictor_of_options  # noqa: E402
-from tools.folder_prediction import predict_files  # noqa: E402
-from tools.pipeline import prompt_interruption  # noqa: E402
-from tools.prediction import DEFAULT_THREADS  # noqa: E402
-from tools.predictor import Predictor  # noqa: E402
+from config.base import PROJECT
+from data.files import check_writable
+from data.images import find_images
+from tools.common.cli import Parser, add_network_options, config_of, network_options
+from tools.common.distributed import join_world
+from tools.common.threads import prompt_interruption
+from tools.deploy.exported import predictor_of_options
+from tools.evaluate.coco_metrics import summary_table
+from tools.evaluate.evaluation import evaluate_split, write_submission
+from tools.predict.load import Predictor
+from tools.predict.pipeline import predict_files
+from tools.predict.predictor import DEFAULT_THREADS
 
 
 def main() -> int:

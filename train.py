@@ -1,27 +1,26 @@
 """Train a network.
 
-    python train.py --config=20                                        the small model on generated pictures
-    python train.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ...
-    python train.py --config=20 --resume auto                          go on where it was stopped
-    python -m paddle.distributed.launch --nproc_per_node=8 train.py --config=0
+python train.py --config=20                                        the small model on generated pictures
+python train.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ...
+python train.py --config=20 --resume auto                          go on where it was stopped
+python -m paddle.distributed.launch --nproc_per_node=8 train.py --config=0
 """
 
 from __future__ import annotations
 
-import signal
+from tools.common.startup import run
+
 import sys
 from pathlib import Path
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` takes over: Ctrl-C during the imports ends in silence
-
-from config import load_config  # noqa: E402
-from config.base import PROJECT  # noqa: E402
-from model.device import select_device  # noqa: E402
-from tools.cli import Parser, add_config_options, add_device_option, natural_number, positive_number, run  # noqa: E402
-from tools.distributed import join_world  # noqa: E402
-from tools.processes import run_processes  # noqa: E402
-from tools.run_log import CURVES, LOG  # noqa: E402
-from tools.training import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from  # noqa: E402
+from config import load_config
+from config.base import PROJECT
+from model.device import select_device
+from tools.common.cli import Parser, add_config_options, add_device_option, natural_number, positive_number
+from tools.common.distributed import join_world
+from tools.common.processes import run_processes
+from tools.train.log import CURVES, LOG
+from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
 
 
 def main() -> int:

@@ -197,7 +197,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network has and does, as `tools/operations.py` counts it."""
+    """What a network has and does, as `tools/engine/operations.py` counts it."""
 
     parameters: float  # millions, without the statistics of norms
     # Thousand million operations of its convolutions for a photo of 480 x 640 pixels, in CenterMask2 with as many boxes

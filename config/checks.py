@@ -221,7 +221,8 @@ _RULES: dict[str, Rule] = {
     "shapes.height": (lambda value: value >= 64, "64 or more"),
     "shapes.width": (lambda value: value >= 64, "64 or more"),
     "shapes.diameters": (
-        lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1, "two numbers from 0 to 1, the smaller first"
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
+        "two numbers from 0 to 1, the smaller first",
     ),
     "test_cfg.score": _FRACTION,
     "test_cfg.batch_size": _POSITIVE,

@@ -19,9 +19,7 @@ class SOLOv2TinyShapes(Config):
     )
     neck = replace(Config.neck, out_channels=40)
     mask_feat_head = replace(Config.mask_feat_head, mid_channels=32, out_channels=64, norm_groups=8)
-    head = replace(
-        Config.head, channels=64, stacked_convs=2, norm_groups=8, num_grids=(20, 12, 8), strides=(8, 8, 16)
-    )
+    head = replace(Config.head, channels=64, stacked_convs=2, norm_groups=8, num_grids=(20, 12, 8), strides=(8, 8, 16))
     target = replace(Config.target, scale_ranges=(0.0, 66.0, 50.0, 124.0, 100.0, 2048.0), soft_masks=True)
     augment = replace(
         Config.augment,

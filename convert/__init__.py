@@ -1,3 +1,3 @@
-"""Other programs' checkpoints to ours: one thin script a source, over one reader, one checker and tables of names."""
+"""Checkpoints of other programs to ours: one short script per source, a shared reader and checks, tables of names."""
 
-import model  # noqa: F401  (binds zlib ahead of Paddle, see there)
+from model import startup as startup  # must run before any other import of Paddle

@@ -16,9 +16,9 @@ from convert.reader import read_checkpoint, sha256_of
 from data.class_lists import ClassList, read_class_list
 from data.files import check_writable
 from data.images import read_image
-from tools.checkpoint import Checkpoint, save_checkpoint
-from tools.cli import Parser
-from tools.predictor import Predictor
+from tools.common.checkpoint import Checkpoint, save_checkpoint
+from tools.common.cli import Parser
+from tools.predict.load import Predictor
 
 Fit = tuple[dict, NameTable]  # our weights, and the table that gave them
 

@@ -8,7 +8,7 @@ from os import PathLike
 import numpy as np
 
 from config.errors import InputError
-from tools.safe_pickle import one_line
+from tools.common.safe_pickle import one_line
 
 _WRAPPERS = ("state_dict", "model")
 _DATA_PARALLEL = "module."

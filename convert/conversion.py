@@ -16,7 +16,7 @@ from config.base import BackboneConfig, Config
 from config.errors import InputError
 from model.backbone.build import build_backbone
 from model.networks import build_model
-from tools.checkpoint import compare_shapes
+from tools.common.checkpoint import compare_shapes
 
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]

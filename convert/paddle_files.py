@@ -12,7 +12,7 @@ import numpy as np
 from config.errors import InputError
 from convert.array_bytes import BFLOAT16, array_at, map_file, stored_bytes
 from convert.containers import weights_of
-from tools.safe_pickle import is_shape, load_arrays, one_line
+from tools.common.safe_pickle import is_shape, load_arrays, one_line
 
 _PARAMETER_NAMES = "StructuredToParameterName@@"
 _CHUNKS = "UnpackBigParamInfor@@"  # Paddle's spelling

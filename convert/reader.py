@@ -19,7 +19,7 @@ from config.errors import InputError
 from convert.paddle_files import GZIP_MAGIC, read_pdparams, read_variable_folder, read_variable_tar
 from convert.safetensors_file import is_safetensors, read_safetensors
 from convert.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
-from tools.safe_pickle import damaged, one_line
+from tools.common.safe_pickle import damaged, one_line
 
 _PICKLE_PROTOCOLS = (2, 3, 4, 5)
 _LEGACY_HEADS = tuple(pickle.dumps(LEGACY_MAGIC, protocol=protocol) for protocol in _PICKLE_PROTOCOLS)

@@ -10,7 +10,7 @@ import numpy as np
 
 from config.errors import InputError
 from convert.array_bytes import BFLOAT16, array_at, map_file, stored_bytes
-from tools.safe_pickle import one_line
+from tools.common.safe_pickle import one_line
 
 _LONGEST_HEADER = 100_000_000
 _DTYPES = {

@@ -15,9 +15,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from convert.command import convert_network  # noqa: E402
-from convert.names import SOLO  # noqa: E402
-from tools.cli import run  # noqa: E402
+from tools.common.startup import run
+
+from convert.command import convert_network
+from convert.names import SOLO
 
 if __name__ == "__main__":
     sys.exit(run(lambda: convert_network(__doc__, [SOLO], script="convert/solo2paddle.py")))

@@ -14,9 +14,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from convert.command import convert_backbone, plain_resnets  # noqa: E402
-from convert.names import SSLD  # noqa: E402
-from tools.cli import run  # noqa: E402
+from tools.common.startup import run
+
+from convert.command import convert_backbone, plain_resnets
+from convert.names import SSLD
 
 if __name__ == "__main__":
     sys.exit(run(lambda: convert_backbone(__doc__, SSLD, plain_resnets(50, variant="d"))))

@@ -19,7 +19,7 @@ import numpy as np
 from config.errors import InputError
 from convert.array_bytes import BFLOAT16, array_at, map_file, stored_bytes
 from convert.containers import weights_of
-from tools.safe_pickle import is_shape, load_arrays, one_line, require
+from tools.common.safe_pickle import is_shape, load_arrays, one_line, require
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_VERSION = 1001

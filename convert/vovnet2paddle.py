@@ -13,11 +13,12 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from config import load_config  # noqa: E402
-from convert.command import convert_backbone  # noqa: E402
-from convert.names import VOVNET  # noqa: E402
-from model.backbone.vovnet import STAGE_BLOCKS  # noqa: E402
-from tools.cli import run  # noqa: E402
+from tools.common.startup import run
+
+from config import load_config
+from convert.command import convert_backbone
+from convert.names import VOVNET
+from model.backbone.vovnet import STAGE_BLOCKS
 
 CONFIG = 30  # of whose backbones the widths are
 

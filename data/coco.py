@@ -1,8 +1,8 @@
 """COCO annotation files: read, checked entry by entry, and turned into records to train on or to evaluate.
 
-    train = read_coco("annotations/train.json", "train")
-    print(train.problems)
-    mask = decode_mask(annotation, record.height, record.width)  # for an annotation of a record in train.records
+train = read_coco("annotations/train.json", "train")
+print(train.problems)
+mask = decode_mask(annotation, record.height, record.width)  # for an annotation of a record in train.records
 """
 
 from __future__ import annotations

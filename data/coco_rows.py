@@ -79,14 +79,16 @@ def coco_dict(pictures: Iterable[CocoPicture], classes: ClassList) -> dict:
             {"id": image_id, "file_name": picture.file_name, "height": picture.height, "width": picture.width}
         )
         for instance in picture.instances:
-            annotations.append({
-                "id": len(annotations) + 1,
-                "image_id": image_id,
-                "category_id": category_ids[instance.category],
-                "segmentation": instance.segmentation,
-                "area": instance.area,
-                "bbox": coco_mask.toBbox(instance.rle).tolist(),
-                "iscrowd": 0,
-            })
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": category_ids[instance.category],
+                    "segmentation": instance.segmentation,
+                    "area": instance.area,
+                    "bbox": coco_mask.toBbox(instance.rle).tolist(),
+                    "iscrowd": 0,
+                }
+            )
     categories = [{"id": number, "name": name} for name, number in category_ids.items()]
     return {"images": images, "annotations": annotations, "categories": categories}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import zlib
@@ -39,6 +40,12 @@ def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         if temporary != path:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write plain values as JSON, as `write_whole` does."""
+    with write_whole(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Union
 
 import numpy as np
 
-from model import CPU_THREADS
+from model.startup import CPU_THREADS
 
 if TYPE_CHECKING:
     from paddle import Tensor

@@ -136,7 +136,7 @@ def box_features(maps: Sequence[Tensor], boxes: Tensor, size: Sequence[Tensor], 
 
 
 def pasted(soft: Tensor, boxes: Tensor, size: Sequence, *, threshold: float) -> Tensor:
-    """uint8 [n, *size], as of `tools.mask_windows.masks_in_boxes`; nothing where a box has no area."""
+    """uint8 [n, *size], as of `tools.predict.mask_windows.masks_in_boxes`; nothing where a box has no area."""
     x1, y1, x2, y2 = paddle.unbind(boxes, axis=1)
     rows, columns = _samples(y1, y2, soft.shape[1], size[0]), _samples(x1, x2, soft.shape[2], size[1])
     return (paddle.matmul(paddle.matmul(rows, soft), columns, transpose_y=True) >= threshold).astype("uint8")

@@ -15,9 +15,7 @@ from model.resize import shape_of
 STATISTICS = ("._mean", "._variance")  # ends of the names that Paddle gives those of a batch norm
 
 
-def norm_layer(
-    kind: str, channels: int, *, groups: int = 32, trainable: bool = True, lr_mult: float = 1.0
-) -> nn.Layer:
+def norm_layer(kind: str, channels: int, *, groups: int = 32, trainable: bool = True, lr_mult: float = 1.0) -> nn.Layer:
     """A normalisation over [N, channels, H, W].
 
     kind: "frozen" (batch norm that always uses its running statistics), "batch", "sync" (statistics over all GPUs;

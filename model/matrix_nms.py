@@ -9,8 +9,8 @@ from typing import Callable
 import numpy as np
 
 from config.base import NMSConfig
-from model import CPU_THREADS
 from model.arrays import Array
+from model.startup import CPU_THREADS
 
 MANY = 64  # masks of a class that threads share: they need some work before they pay
 

@@ -9,8 +9,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # several processes at once: a thread each, for the programs they start too
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import model  # noqa: E402, F401  (test files may then import Paddle as they like, see model/__init__.py)
-from tools.compiled import CACHE_VARIABLE  # noqa: E402
+from tools.engine.graph_cache import CACHE_VARIABLE
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes is not what is tested
 hypothesis.settings.load_profile("untimed")

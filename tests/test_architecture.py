@@ -12,28 +12,38 @@ import pytest
 
 from config.base import PROJECT
 
-DOORS = ("demo", "train", "eval")
-# What each room may import of ours, beside itself.
-ROOMS = {
-    "config": set(),
-    "model": {"config"},
-    "data": {"config"},
-    "tools": {"config", "model", "data"},
-    "convert": {"config", "model", "tools", "data"},
+ENTRY_POINTS = ("demo", "train", "eval")
+COMMON = {"config", "model", "data", "tools/common"}
+PREDICT = {*COMMON, "tools/engine", "tools/predict"}
+# What the files of each package may import of ours. `tools` are the commands in that folder, not its packages.
+MAY_IMPORT = {
+    "config": {"config"},
+    "model": {"config", "model"},
+    "data": {"config", "data"},
+    "tools/common": COMMON,
+    "tools/engine": {*COMMON, "tools/engine"},
+    "tools/predict": PREDICT,
+    "tools/dataset": {*COMMON, "tools/dataset"},
+    "tools/evaluate": {*PREDICT, "tools/dataset", "tools/evaluate"},
+    "tools/train": {*PREDICT, "tools/dataset", "tools/evaluate", "tools/train"},
+    "tools/deploy": {*PREDICT, "tools/dataset", "tools/evaluate", "tools/deploy"},
+    # The script's option --verify runs the network.
+    "convert": {"config", "model", "data", "tools/common", "tools/predict", "convert"},
 }
-OURS = {*ROOMS, *DOORS, "tests"}
-# What of others. Rooms that are not named may import what the project depends on.
-OTHERS = {"config": set(), "model": {"paddle", "numpy"}}
+PACKAGES = {*MAY_IMPORT, "tools"}
+MAY_IMPORT["tools"] = {package for package in MAY_IMPORT if package != "convert"}
+MAY_IMPORT.update(dict.fromkeys(ENTRY_POINTS, MAY_IMPORT["tools"]))
+# Which libraries beside Python's own. Packages that are not named may import what the project depends on.
+LIBRARIES = {"config": set(), "model": {"paddle", "numpy"}}
 FORBIDDEN = {"data": {"paddle"}}
 NOWHERE = {"torch", "torchvision"}
 LONGEST_FILE = 400
-LONGEST_DOOR = 80
-
+LONGEST_ENTRY_POINT = 80
 
 
 def own_files() -> list[Path]:
     """Of the project; not those of a user, such as a config for their data, where git knows the difference."""
-    folders = [PROJECT / folder for folder in (*ROOMS, "tests")]
+    folders = [PROJECT / folder for folder in (*PACKAGES, "tests")]
     files = {*PROJECT.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))}
     listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False)
     if listed.returncode == 0:
@@ -47,52 +57,87 @@ TREES = {name: ast.parse(source, name) for name, source in SOURCES.items()}
 PRODUCT = {name: tree for name, tree in TREES.items() if not name.startswith("tests/")}
 
 
-def imported(tree: ast.Module, room: str) -> set[str]:
-    """The first words of all imports, inside of functions too; a relative import is one of the room itself."""
-    words = set()
+def package_of(name: str) -> str:
+    """The package of a file or a dotted module: `tools/engine`, `tools`, `model`, `demo` ..."""
+    parts = name.removesuffix(".py").removesuffix("/__init__").replace(".", "/").split("/")
+    return next((package for package in ("/".join(parts[:2]), parts[0]) if package in PACKAGES), parts[0])
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """The modules of all imports, inside functions too, with what is imported from them: `model.layers.Conv2D`."""
+    modules = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            words |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            words.add(room if node.level else node.module.partition(".")[0])
-    return words
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return modules
 
 
 def is_standard(module: str) -> bool:
-    """Whether a module belongs to Python itself, which knows that by name from 3.10 on only."""
+    """Whether a module belongs to Python itself, which has a list of them only from 3.10 on."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return False
     return not {"site-packages", "dist-packages"} & set(Path(spec.origin).parts)
 
 
-def forbidden_imports(tree: ast.Module, room: str) -> set[str]:
-    """What a file in this room, or a door of this name, imports and may not."""
-    words = imported(tree, room) - {room}
-    allowed_of_ours = set(ROOMS) if room in DOORS else ROOMS[room]
-    wrong = (words & OURS) - allowed_of_ours
-    others = {word for word in words - OURS if not is_standard(word)}
-    if room in OTHERS:
-        wrong |= others - OTHERS[room]
-    return wrong | (others & FORBIDDEN.get(room, set()))
+def is_ours(module: str) -> bool:
+    return module.partition(".")[0] in {*ENTRY_POINTS, "tests", *(package.partition("/")[0] for package in PACKAGES)}
+
+
+def forbidden_imports(tree: ast.Module, package: str) -> set[str]:
+    """What a file of this package, or an entry point of this name, imports and may not."""
+    modules = imported(tree)
+    startup = {"model.startup", "model.startup.startup"}  # each package imports it first
+    ours = {package_of(module) for module in modules - startup if is_ours(module)}
+    wrong = ours - MAY_IMPORT[package]
+    others = {module.partition(".")[0] for module in modules if not is_ours(module)}
+    libraries = {word for word in others if not is_standard(word)}
+    if package in LIBRARIES:
+        wrong |= libraries - LIBRARIES[package]
+    return wrong | (libraries & FORBIDDEN.get(package, set()))
 
 
 @pytest.mark.parametrize("name", PRODUCT)
-def test_imports_flow_one_way(name):
-    room = name.partition("/")[0].removesuffix(".py")
-    assert room in ROOMS or room in DOORS, f"{name} is in no room"
-    assert forbidden_imports(TREES[name], room) == set()
+def test_imports_follow_the_table(name):
+    package = package_of(name)
+    assert package in MAY_IMPORT, f"{name} is in no package of the table"
+    assert forbidden_imports(TREES[name], package) == set()
+
+
+def test_no_circles():
+    """No file imports, directly or through others, a file that imports it."""
+    modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in PRODUCT}
+    arrows = {
+        name: {
+            modules[module]
+            for word in imported(tree)
+            for module in (word, word.rpartition(".")[0])
+            if module in modules
+        }
+        for name, tree in PRODUCT.items()
+    }
+    arrows = {name: targets - {name, *startup_files()} for name, targets in arrows.items()}
+    while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for name in leaves:
+            del arrows[name]
+    assert sorted(arrows) == []
+
+
+def startup_files() -> set[str]:
+    """What each package imports first, whoever imports it."""
+    return {"model/startup.py", "model/__init__.py", "tools/__init__.py", "convert/__init__.py"}
 
 
 @pytest.mark.parametrize("name", [name for name in PRODUCT if name.startswith("convert/")])
 def test_conversion_takes_only_small_readers_from_data(name):
-    modules = {node.module for node in ast.walk(TREES[name]) if isinstance(node, ast.ImportFrom)}
-    of_data = {module for module in modules if module.partition(".")[0] == "data"}
+    of_data = {module.rpartition(".")[0] for module in imported(TREES[name]) if module.startswith("data.")}
     assert of_data <= {"data.class_lists", "data.files", "data.images"}
 
 
 @pytest.mark.parametrize(
-    ("room", "source", "wrong"),
+    ("package", "source", "wrong"),
     [
         ("config", "import numpy", {"numpy"}),
         ("config", "import dataclasses, json\nfrom config.errors import InputError\nfrom . import base", set()),
@@ -100,20 +145,24 @@ def test_conversion_takes_only_small_readers_from_data(name):
         ("model", "def f():\n    from data.images import read_image", {"data"}),
         ("model", "import paddle.nn as nn\nfrom config.base import Config", set()),
         ("data", "import paddle", {"paddle"}),
-        ("data", "import numpy, cv2, tools.draw", {"tools"}),
+        ("data", "import numpy, cv2, tools.export", {"tools"}),
         ("tools", "from convert.names import SOLO\nimport demo", {"convert", "demo"}),
-        ("tools", "import paddle, cv2, data, model", set()),
+        ("tools", "import paddle, cv2, data, model\nfrom tools.train import trainer", set()),
+        ("tools/common", "from tools.engine.graph_cache import key_of", {"tools/engine"}),
+        ("tools/engine", "from tools.predict import load", {"tools/predict"}),
+        ("tools/predict", "from tools.export import main\nimport tools.evaluate.report", {"tools", "tools/evaluate"}),
+        ("tools/train", "from tools.evaluate.report import write_report", set()),
         ("convert", "from data.class_lists import ClassList", set()),
-        ("convert", "from tools.checkpoint import save_checkpoint", set()),
+        ("convert", "from tools.common.checkpoint import save_checkpoint", set()),
         (
             "demo",
-            "import train\nfrom tools.predictor import Predictor\nfrom tests.parity import PARITY",
+            "import train\nfrom tools.predict.load import Predictor\nfrom tests.support.parity import PARITY",
             {"train", "tests"},
         ),
     ],
 )
-def test_forbidden_imports_are_found(room, source, wrong):
-    assert forbidden_imports(ast.parse(source), room) == wrong
+def test_forbidden_imports_are_found(package, source, wrong):
+    assert forbidden_imports(ast.parse(source), package) == wrong
 
 
 def slips(tree: ast.Module) -> Iterator[str]:
@@ -121,7 +170,10 @@ def slips(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
             yield f"line {node.lineno}: from {node.module} import *"
-        if isinstance(node, (ast.Import, ast.ImportFrom)) and imported(ast.Module([node], []), "") & NOWHERE:
+        if (
+            isinstance(node, (ast.Import, ast.ImportFrom))
+            and {module.partition(".")[0] for module in imported(ast.Module([node], []))} & NOWHERE
+        ):
             yield f"line {node.lineno}: torch"
         if isinstance(node, ast.Attribute) and ast.unparse(node) == "time.sleep":
             yield f"line {node.lineno}: time.sleep"
@@ -159,15 +211,15 @@ def test_public_module_says_what_it_is(name):
     assert ast.get_docstring(definitions[0] if is_one_class else TREES[name])
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_room_says_what_it_is(room):
-    assert ast.get_docstring(TREES[f"{room}/__init__.py"])
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_package_says_what_it_is(package):
+    assert ast.get_docstring(TREES[f"{package}/__init__.py"])
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_files_are_short(name):
-    is_door = name.removesuffix(".py") in DOORS
-    assert len(SOURCES[name].splitlines()) <= (LONGEST_DOOR if is_door else LONGEST_FILE)
+    is_entry_point = name.removesuffix(".py") in ENTRY_POINTS
+    assert len(SOURCES[name].splitlines()) <= (LONGEST_ENTRY_POINT if is_entry_point else LONGEST_FILE)
 
 
 def test_files_are_found():

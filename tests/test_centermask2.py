@@ -19,12 +19,12 @@ import demo
 import eval as evaluation
 import train
 from data.images import write_image
-from tests import tiny, trainings
-from tests.exports import average_precisions, by_files, call, exported, needs_onnx
+from tests.support import tiny, trainings
+from tests.support.exports import average_precisions, by_files, call, exported, needs_onnx
 from tools import browse_dataset, check_dataset
-from tools.checkpoint import load_checkpoint
-from tools.cli import run
-from tools.run_log import read_log
+from tools.common.checkpoint import load_checkpoint
+from tools.common.cli import run
+from tools.train.log import read_log
 
 SMALL = [text for text in tiny.CENTERMASK2_OVERRIDES if not text.startswith("nms.")]
 TRAINING = (
@@ -97,9 +97,7 @@ def test_a_resumed_training_goes_on(trained, tmp_path):
 
 def test_eval_scores_boxes_by_their_own_score(trained, tmp_path):
     weights = next(iter(trained.glob("*.pdparams")))
-    printed = door(
-        evaluation, *data_options(), f"--weights={weights}", f"--output={tmp_path}", "--engine=dynamic"
-    )
+    printed = door(evaluation, *data_options(), f"--weights={weights}", f"--output={tmp_path}", "--engine=dynamic")
     boxes, masks = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("boxes", "masks"))
     assert len(boxes) == len(masks) > 0
     assert [row["score"] for row in boxes] != [row["score"] for row in masks]

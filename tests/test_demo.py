@@ -23,10 +23,10 @@ from pycocotools.coco import COCO
 
 from data.images import read_image, write_image
 from demo import main
-from tests import tiny
-from tools.checkpoint import Checkpoint, save_checkpoint
-from tools.cli import run
-from tools.predictor import untrained_network
+from tests.support import tiny
+from tools.common.checkpoint import Checkpoint, save_checkpoint
+from tools.common.cli import run
+from tools.predict.load import untrained_network
 
 DEMO = Path(__file__).resolve().parent.parent / "demo.py"
 UNTRAINED = (*tiny.OPTIONS, "--untrained=0")

@@ -16,9 +16,9 @@ from config import load_config, registry
 from config.base import PROJECT
 from convert.conversion import network_shapes
 from data.images import read_image
-from tests import foreign_names
-from tests.checkpoint_writers import write_pdparams, write_torch_legacy, write_torch_zip
-from tests.parity import COCO_TINY, Fixture, foreign_checkpoint, needs_coco, needs_parity, recipe
+from tests.support import foreign_names
+from tests.support.checkpoint_writers import write_pdparams, write_torch_legacy, write_torch_zip
+from tests.support.parity import COCO_TINY, Fixture, foreign_checkpoint, needs_coco, needs_parity, recipe
 
 pytestmark = [needs_parity, needs_coco]
 

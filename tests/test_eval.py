@@ -18,11 +18,11 @@ from pycocotools.cocoeval import COCOeval
 import eval as door
 from data.class_lists import ClassList
 from model.networks import build_model
-from tests import trainings
-from tests.exports import call
-from tools.checkpoint import Checkpoint, save_checkpoint
-from tools.cli import run
-from tools.distributed import World
+from tests.support import trainings
+from tests.support.exports import call
+from tools.common.checkpoint import Checkpoint, save_checkpoint
+from tools.common.cli import run
+from tools.common.distributed import World
 
 CLASSES = ClassList(names=tuple(f"class {i}" for i in range(8)), ids=tuple(range(1, 9)))
 # Random weights find something when nearly everything passes.

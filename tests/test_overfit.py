@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from config.base import PROJECT
-from tests.parity import COCO_TINY, needs_coco
-from tools.run_log import read_log
+from tests.support.parity import COCO_TINY, needs_coco
+from tools.train.log import read_log
 
 PICTURES = 8
 SETTINGS = (

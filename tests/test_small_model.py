@@ -11,8 +11,8 @@ import pytest
 from config import load_config
 from config.base import PROJECT
 from data.images import find_images
-from tests import tiny
-from tools.cli import DEFAULT_CONFIG
+from tests.support import tiny
+from tools.common.cli import DEFAULT_CONFIG
 from tools.draw_test_images import PICTURES, scene_of
 
 CONFIG = load_config(DEFAULT_CONFIG)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from config.base import PROJECT
-from tests import trainings
-from tools.checkpoint import load_checkpoint
-from tools.run_log import read_log
-from tools.training_state import load_state, newest_state
+from tests.support import trainings
+from tools.common.checkpoint import load_checkpoint
+from tools.train.log import read_log
+from tools.train.state import load_state, newest_state
 
 
 def command(*arguments: str, launcher: tuple[str, ...] = ()) -> list[str]:
@@ -51,12 +51,23 @@ def test_from_nothing_to_a_checkpoint_that_eval_reads(tmp_path):
     assert (checkpoint.config_name, len(checkpoint.classes)) == ("solov2_tiny_shapes", 8)
     line = read_log(tmp_path / "run")[0]
     assert line.keys() == {
-        "step", "mask", "category", "loss", "lr", "pictures_per_second", "data_wait", "learning", "memory_mib"
+        "step",
+        "mask",
+        "category",
+        "loss",
+        "lr",
+        "pictures_per_second",
+        "data_wait",
+        "learning",
+        "memory_mib",
     }
     evaluated = subprocess.run(
         [sys.executable, str(PROJECT / "eval.py"), *in_run(tmp_path / "eval", "eval_cfg.batch_size=3")]
         + ["--weights", str(tmp_path / "run" / "best.pdparams"), "--classwise", "--engine=dynamic"],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert evaluated.returncode == 0, evaluated.stderr
     assert f"{trainings.PICTURES} pictures" in evaluated.stdout
@@ -123,7 +134,7 @@ def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
 )
 def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, arguments, says):
     import train as door
-    from tools.cli import run
+    from tools.common.cli import run
 
     monkeypatch.setattr(sys, "argv", ["train.py", *in_run(tmp_path / "run"), *arguments])
     try:

@@ -1,3 +1,3 @@
-"""What runs a network, and the small command-line tools around it."""
+"""Command-line programs, and in its packages the code behind them and behind the entry points."""
 
-import model  # noqa: F401  (binds zlib ahead of Paddle, see there)
+from model import startup as startup  # must run before any other import of Paddle

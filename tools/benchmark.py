@@ -32,20 +32,22 @@ from statistics import median
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    import model  # noqa: F401  (ahead of numpy, see there)
 
-import numpy as np  # noqa: E402
+from tools.common.startup import run
 
-from config import load_config  # noqa: E402
-from config.engines import ENGINES  # noqa: E402
-from config.errors import InputError  # noqa: E402
-from data.files import check_writable  # noqa: E402
-from data.images import ImageError, find_images, read_image  # noqa: E402
-from model import CPU_THREADS, CPUINFO, paddle  # noqa: E402
-from model.arrays import near  # noqa: E402
-from model.decoding import Raw  # noqa: E402
-from model.networks import build_model  # noqa: E402
-from tools.cli import (  # noqa: E402
+import numpy as np
+import paddle
+
+from config import load_config
+from config.engines import ENGINES
+from config.errors import InputError
+from data.files import check_writable, write_json
+from data.images import ImageError, find_images, read_image
+from model.arrays import near
+from model.decoding import Raw
+from model.networks import build_model
+from model.startup import CPU_THREADS, CPUINFO
+from tools.common.cli import (
     Parser,
     add_network_options,
     columns,
@@ -53,13 +55,12 @@ from tools.cli import (  # noqa: E402
     natural_number,
     network_options,
     positive_number,
-    run,
 )
-from tools.engines import Engine  # noqa: E402
-from tools.folder_prediction import predict_files, write_json  # noqa: E402
-from tools.memory import forget_peak, peak_memory  # noqa: E402
-from tools.operations import count_operations, measured_peak  # noqa: E402
-from tools.predictor import Predictor  # noqa: E402
+from tools.common.memory import forget_peak, peak_memory
+from tools.engine.compiled import Engine
+from tools.engine.operations import count_operations, measured_peak
+from tools.predict.load import Predictor
+from tools.predict.pipeline import predict_files
 
 
 def main() -> int:

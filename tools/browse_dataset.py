@@ -21,26 +21,28 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from tools.common.startup import run
 
-from config import load_config  # noqa: E402
-from config.base import PROJECT, AugmentConfig, Config, level_ranges  # noqa: E402
-from data.class_lists import ClassList  # noqa: E402
-from data.files import check_writable  # noqa: E402
-from data.geometry import resize  # noqa: E402
-from data.grid_targets import CellBlock, assigned_cells, box_scales, extents_of  # noqa: E402
-from data.images import write_image  # noqa: E402
-from data.preprocess import padded_size  # noqa: E402
-from data.samples import Sample  # noqa: E402
-from data.training_set import TrainingSet  # noqa: E402
-from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
-from tools.data_sets import read_splits, records_to_learn  # noqa: E402
-from tools.draw_shapes import SPLITS  # noqa: E402
-from tools.drawing import pick_colors  # noqa: E402
-from tools.instances import Instances  # noqa: E402
-from tools.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height  # noqa: E402
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from config import load_config
+from config.base import PROJECT, AugmentConfig, Config, level_ranges
+from data.class_lists import ClassList
+from data.files import check_writable
+from data.geometry import resize
+from data.grid_targets import CellBlock, assigned_cells, box_scales, extents_of
+from data.images import write_image
+from data.preprocess import padded_size
+from data.samples import Sample
+from data.training_set import TrainingSet
+from tools.common.cli import Parser, add_config_options, natural_number, positive_number
+from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
+from tools.dataset.generated import SPLITS
+from tools.dataset.splits import read_splits, records_to_learn
+from tools.predict.drawing import pick_colors
+from tools.predict.instances import Instances
 
 LONG_SIDE = 900  # pixels; smaller pictures are enlarged by a whole number, to this length at least
 SMALLER = 2  # times that a panel is smaller than the picture

@@ -24,20 +24,24 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-from concurrent.futures import Executor  # noqa: E402
+from tools.common.startup import run
 
-import numpy as np  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from concurrent.futures import Executor
 
-from config import load_config  # noqa: E402
-from config.base import PROJECT, Config, level_ranges  # noqa: E402
-from data.coco import CocoData, Record  # noqa: E402
-from data.files import check_writable  # noqa: E402
-from data.images import write_image  # noqa: E402
-from tools.cli import Parser, add_config_options, natural_number, positive_number, run  # noqa: E402
-from tools.data_sets import NOTHING_TO_LEARN, read_splits  # noqa: E402
-from tools.dataset_plots import class_plot, scale_plot  # noqa: E402
-from tools.dataset_statistics import (  # noqa: E402
+import numpy as np
+from tqdm import tqdm
+
+from config import load_config
+from config.base import PROJECT, Config, level_ranges
+from data.coco import CocoData, Record
+from data.files import check_writable
+from data.images import write_image
+from tools.common.cli import Parser, add_config_options, natural_number, positive_number
+from tools.common.threads import ordered_map, worker_processes
+from tools.dataset.generated import SPLITS
+from tools.dataset.plots import class_plot, scale_plot
+from tools.dataset.splits import NOTHING_TO_LEARN, read_splits
+from tools.dataset.statistics import (
     Landing,
     Measured,
     Suggestion,
@@ -48,8 +52,6 @@ from tools.dataset_statistics import (  # noqa: E402
     suggest,
     total,
 )
-from tools.draw_shapes import SPLITS  # noqa: E402
-from tools.pipeline import ordered_map, worker_processes  # noqa: E402
 
 COMMON_SIZES = 5  # picture sizes that are listed
 COLUMNS = """

@@ -1,7 +1,7 @@
 """Draw the pictures of images/test: shapes on cluttered ground, in different sizes, for a first run of the demo.
 
-    python tools/draw_test_images.py
-    python tools/draw_test_images.py --output images/more --seed 12
+python tools/draw_test_images.py
+python tools/draw_test_images.py --output images/more --seed 12
 """
 
 from __future__ import annotations
@@ -9,14 +9,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from tools.common.startup import run
+
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[0] = str(ROOT)
-
-from data.images import write_image  # noqa: E402
-from data.shapes import Scene, draw_scene  # noqa: E402
-from tools.cli import Parser, natural_number, run  # noqa: E402
+from config.base import PROJECT
+from data.images import write_image
+from data.shapes import Scene, draw_scene
+from tools.common.cli import Parser, natural_number
 
 # (height, width) and file type of each picture: landscape, portrait and square; two without JPEG loss.
 PICTURES = (
@@ -56,7 +59,7 @@ def draw_test_images(*, output: Path, seed: int) -> list[Path]:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
     parser.add_argument(
-        "--output", type=Path, default=ROOT / "images" / "test", help="folder to write to (default: images/test)"
+        "--output", type=Path, default=PROJECT / "images" / "test", help="folder to write to (default: images/test)"
     )
     parser.add_argument(
         "--seed", type=natural_number, default=0, help="another number gives other pictures of the same sizes"

@@ -34,18 +34,21 @@ from typing import TYPE_CHECKING
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from config.base import Config  # noqa: E402
-from config.errors import InputError  # noqa: E402
-from config.overrides import override  # noqa: E402
-from data.files import check_writable, write_whole  # noqa: E402
-from model import paddle  # noqa: E402
-from model.device import select_device  # noqa: E402
-from model.networks import with_decoding  # noqa: E402
-from tools.cli import Parser, add_weights_options, config_of, input_size, run  # noqa: E402
-from tools.engines import foreign_translator  # noqa: E402
-from tools.exported import IMAGES, METADATA, Metadata, Output  # noqa: E402
-from tools.graphs import write_graph  # noqa: E402
-from tools.predictor import network_source  # noqa: E402
+from tools.common.startup import run
+
+import paddle
+
+from config.base import Config
+from config.errors import InputError
+from config.overrides import override
+from data.files import check_writable, write_whole
+from model.device import select_device
+from model.networks import with_decoding
+from tools.common.cli import Parser, add_weights_options, config_of, input_size
+from tools.deploy.exported import IMAGES, METADATA, Metadata, Output
+from tools.engine.compiled import foreign_translator
+from tools.engine.graph_writer import write_graph
+from tools.predict.load import network_source
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -147,8 +150,7 @@ def _outputs(network: paddle.nn.Layer, config: Config, end_to_end: bool) -> tupl
     patterns = OUTPUTS[instances if end_to_end else config.head.kind]
     names = [pattern.format(level) for pattern in patterns for level in (levels if "{}" in pattern else (0,))]
     return tuple(
-        Output(name, str(array.numpy().dtype), tuple(array.shape) if size else ())
-        for name, array in zip(names, given)
+        Output(name, str(array.numpy().dtype), tuple(array.shape) if size else ()) for name, array in zip(names, given)
     )
 
 

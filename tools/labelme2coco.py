@@ -28,15 +28,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from config.errors import InputError  # noqa: E402
-from data.class_lists import ClassList, read_class_list  # noqa: E402
-from data.coco_checks import whole_number  # noqa: E402
-from data.coco_rows import CocoPicture  # noqa: E402
-from data.files import check_writable, write_whole  # noqa: E402
-from data.images import ImageError, read_image  # noqa: E402
-from data.labelme_shapes import FARTHEST, IGNORED_LABELS, LabelmeInstances, labelme_instances  # noqa: E402
-from tools.cli import Parser, fraction, natural_number, positive_number, run  # noqa: E402
-from tools.coco_writer import (  # noqa: E402
+from tools.common.startup import run
+
+from config.errors import InputError
+from data.class_lists import ClassList, read_class_list
+from data.coco_checks import whole_number
+from data.coco_rows import CocoPicture
+from data.files import check_writable, write_whole
+from data.images import ImageError, read_image
+from data.labelme_shapes import FARTHEST, IGNORED_LABELS, LabelmeInstances, labelme_instances
+from tools.common.cli import Parser, fraction, natural_number, positive_number
+from tools.dataset.coco_writer import (
     UnusableFileError,
     convert_files,
     name_on_stderr,

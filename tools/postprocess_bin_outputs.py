@@ -16,19 +16,19 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    import model  # noqa: F401  (ahead of numpy, see there)
 
-from tqdm import tqdm  # noqa: E402
+from tools.common.startup import run
 
-from config.errors import InputError, listed  # noqa: E402
-from data.coco import CocoData, read_complete  # noqa: E402
-from data.files import check_writable  # noqa: E402
-from tools.binary_files import INDEX, Entry, read_index, read_outputs  # noqa: E402
-from tools.cli import Parser, fraction, run  # noqa: E402
-from tools.coco_evaluation import evaluate_coco, ground_truth, summary_table  # noqa: E402
-from tools.exported import finder  # noqa: E402
-from tools.folder_prediction import write_json  # noqa: E402
-from tools.prediction import EnginePredictor  # noqa: E402
+from tqdm import tqdm
+
+from config.errors import InputError, listed
+from data.coco import CocoData, read_complete
+from data.files import check_writable, write_json
+from tools.common.cli import Parser, fraction
+from tools.deploy.binary_files import INDEX, Entry, read_index, read_outputs
+from tools.deploy.exported import finder
+from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table
+from tools.predict.predictor import EnginePredictor
 
 NAMES = "{picture}_{output}.bin"
 
@@ -64,9 +64,7 @@ def main() -> int:
     if args.annotations:
         found = read_complete(args.annotations.resolve(), args.pictures.resolve(), metadata.classes, args.inputs)
         ids = _image_ids(found, entries, args.inputs)
-    predictor = EnginePredictor(
-        config, metadata.classes, None, score=score, engine_name="none", find=finder(metadata)
-    )
+    predictor = EnginePredictor(config, metadata.classes, None, score=score, engine_name="none", find=finder(metadata))
     rows = []
     for number, entry in enumerate(tqdm(entries, unit="picture", disable=None), start=1):
         raw = read_outputs(args.outputs, args.names, entry, metadata.outputs)

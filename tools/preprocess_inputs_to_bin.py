@@ -19,17 +19,19 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-import numpy as np  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from tools.common.startup import run
 
-from config.errors import InputError  # noqa: E402
-from config.overrides import override  # noqa: E402
-from data.files import check_writable  # noqa: E402
-from data.images import find_images, read_image  # noqa: E402
-from data.preprocess import pad_to_batch, preprocess  # noqa: E402
-from tools.binary_files import INDEX, Entry, write_array, write_index  # noqa: E402
-from tools.cli import Parser, input_size, run  # noqa: E402
-from tools.exported import IMAGES, Metadata, metadata_of, open_exported, read_metadata  # noqa: E402
+import numpy as np
+from tqdm import tqdm
+
+from config.errors import InputError
+from config.overrides import override
+from data.files import check_writable
+from data.images import find_images, read_image
+from data.preprocess import pad_to_batch, preprocess
+from tools.common.cli import Parser, input_size
+from tools.deploy.binary_files import INDEX, Entry, write_array, write_index
+from tools.deploy.exported import IMAGES, Metadata, metadata_of, open_exported, read_metadata
 
 
 def main() -> int:

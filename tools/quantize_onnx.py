@@ -25,20 +25,21 @@ from typing import TYPE_CHECKING
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
-    import model  # noqa: F401  (ahead of numpy, see there)
 
-import numpy as np  # noqa: E402
-from tqdm import tqdm  # noqa: E402
+from tools.common.startup import run
 
-from config.errors import InputError  # noqa: E402
-from data.coco import CocoData, read_complete  # noqa: E402
-from data.coco_pictures import read_record_image  # noqa: E402
-from data.files import check_writable, write_whole  # noqa: E402
-from data.images import find_images, read_image  # noqa: E402
-from tools.cli import Parser, columns, positive_number, run  # noqa: E402
-from tools.coco_evaluation import ground_truth, mask_precision  # noqa: E402
-from tools.exported import IMAGES, exported_predictor  # noqa: E402
-from tools.prediction import EnginePredictor  # noqa: E402
+import numpy as np
+from tqdm import tqdm
+
+from config.errors import InputError
+from data.coco import CocoData, read_complete
+from data.coco_pictures import read_record_image
+from data.files import check_writable, write_whole
+from data.images import find_images, read_image
+from tools.common.cli import Parser, columns, positive_number
+from tools.deploy.exported import IMAGES, exported_predictor
+from tools.evaluate.coco_metrics import ground_truth, mask_precision
+from tools.predict.predictor import EnginePredictor
 
 if TYPE_CHECKING:
     from onnx import ModelProto

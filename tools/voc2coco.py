@@ -21,13 +21,15 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
-from config.errors import InputError  # noqa: E402
-from data.class_lists import ClassList, read_class_list  # noqa: E402
-from data.coco_rows import CocoInstance, CocoPicture  # noqa: E402
-from data.files import check_writable  # noqa: E402
-from data.images import read_image  # noqa: E402
-from tools.cli import Parser, run  # noqa: E402
-from tools.coco_writer import UnusableFileError, convert_files, training_options, write_annotations  # noqa: E402
+from tools.common.startup import run
+
+from config.errors import InputError
+from data.class_lists import ClassList, read_class_list
+from data.coco_rows import CocoInstance, CocoPicture
+from data.files import check_writable
+from data.images import read_image
+from tools.common.cli import Parser
+from tools.dataset.coco_writer import UnusableFileError, convert_files, training_options, write_annotations
 
 BACKGROUND, VOID = 0, 255  # void: the border around instances, which is neither inside nor outside
 VOC_NAMES = (

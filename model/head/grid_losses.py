@@ -74,9 +74,7 @@ def level_kernel_dice(
     return total
 
 
-def product_dice(
-    mask_logits: Sequence[Tensor], targets: Sequence[PictureTargets], strides: Sequence[int]
-) -> Tensor:
+def product_dice(mask_logits: Sequence[Tensor], targets: Sequence[PictureTargets], strides: Sequence[int]) -> Tensor:
     """Decoupled SOLO's masks. mask_logits: [N, 2 S, h, w] of each level, those of columns before those of rows."""
     total, first = paddle.zeros([]), 0
     for level, (logits, stride) in enumerate(zip(mask_logits, strides)):

@@ -26,9 +26,7 @@ def levels_of(boxes: Array, size: Sequence[Array | int]) -> Array:
     return sum((of_boxes * 2**halvings > of_picture).astype("int64") for halvings in range(1, ROI_LEVELS))
 
 
-def box_features(
-    maps: Sequence[Tensor], boxes: Sequence[np.ndarray], sizes: Sequence[Size], *, side: int
-) -> Tensor:
+def box_features(maps: Sequence[Tensor], boxes: Sequence[np.ndarray], sizes: Sequence[Size], *, side: int) -> Tensor:
     """[n, C, side, side] of the n boxes of all pictures of a batch, picture by picture; n is 1 or more.
 
     Of a box without an area all is 0, as in detectron2; Paddle would divide by it.

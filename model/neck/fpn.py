@@ -45,9 +45,7 @@ class FPNToP7(FPN):
 
     def __init__(self, in_channels: Sequence[int], config: NeckConfig) -> None:
         super().__init__(in_channels, config)
-        self.p6, self.p7 = (
-            Conv2D(config.out_channels, config.out_channels, 3, stride=2, padding=1) for _ in range(2)
-        )
+        self.p6, self.p7 = (Conv2D(config.out_channels, config.out_channels, 3, stride=2, padding=1) for _ in range(2))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         outputs = self.merged(features)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from config.errors import InputError
 from convert.reader import read_checkpoint
-from tests.checkpoint_writers import (
+from tests.support.checkpoint_writers import (
     FILE_WRITERS,
     TORCH_WRITERS,
     Call,

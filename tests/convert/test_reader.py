@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from config.errors import InputError
 from convert.reader import read_checkpoint, sha256_of
-from tests.checkpoint_writers import (
+from tests.support.checkpoint_writers import (
     FILE_WRITERS,
     TORCH_WRITERS,
     Call,

@@ -22,10 +22,10 @@ from config import load_config
 from config.base import PROJECT
 from convert.conversion import Shapes, network_shapes
 from data.class_lists import read_class_list
-from tests import foreign_names
-from tests.checkpoint_writers import Call, Global, Storage, TorchTensor, write_torch_legacy, write_torch_zip
-from tests.published_files import NETWORKS, PUBLISHED, RESNET18, drawn
-from tools.checkpoint import load_checkpoint
+from tests.support import foreign_names
+from tests.support.checkpoint_writers import Call, Global, Storage, TorchTensor, write_torch_legacy, write_torch_zip
+from tests.support.published_files import NETWORKS, PUBLISHED, RESNET18, drawn
+from tools.common.checkpoint import load_checkpoint
 
 PACKAGES = ("config", "convert", "data", "model", "tools")
 

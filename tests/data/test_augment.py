@@ -17,8 +17,8 @@ from data.images import read_image
 from data.mixing import copy_paste, cutmix, mixup
 from data.preprocess import preprocess, resized_size
 from data.samples import MaskWindow, Sample
-from tests.parity import COCO_TINY, needs_coco
-from tests.samples import (
+from tests.support.parity import COCO_TINY, needs_coco
+from tests.support.samples import (
     MOST,
     SAMPLES,
     SEEDS,

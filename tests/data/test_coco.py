@@ -17,8 +17,8 @@ from config.errors import LONGEST, SHOWN, InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco import Annotation, check_same_classes, decode_mask, read_coco
 from data.coco_checks import compressed_runs
-from tests.coco_files import DISC, HEIGHT, PICTURE, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
-from tests.parity import COCO_TINY, needs_coco
+from tests.support.coco_files import DISC, HEIGHT, PICTURE, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
+from tests.support.parity import COCO_TINY, needs_coco
 
 
 def test_a_file_without_problems(tmp_path):

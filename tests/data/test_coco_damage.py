@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from config.errors import InputError
 from data.coco import decode_mask
-from tests.coco_files import COMPRESSED, DISC, HEIGHT, PICTURE, SQUARE, WIDTH, read, rle, runs_of, valid
+from tests.support.coco_files import COMPRESSED, DISC, HEIGHT, PICTURE, SQUARE, WIDTH, read, rle, runs_of, valid
 
 MISSING = object()
 PIXELS = HEIGHT * WIDTH

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from config.base import AugmentConfig
 from data.colour import distort_colours, draw_distortion
-from tests.tiny import scene
+from tests.support.tiny import scene
 
 NONE = AugmentConfig(distort=1.0, distort_brightness=0.0, distort_contrast=0.0, distort_saturation=0.0, distort_hue=0.0)
 KINDS = {"distort_brightness": 40.0, "distort_contrast": 0.5, "distort_saturation": 0.5, "distort_hue": 30.0}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data.geometry import Window, crop, flip, flip_vertical, resize, select, turn
 from data.samples import MaskWindow, Sample
-from tests.samples import (
+from tests.support.samples import (
     SAMPLES,
     assert_consistent,
     assert_equal,

@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 
 from data.coco_rows import CocoInstance
 from data.labelme_shapes import FARTHEST, clip_polygon, labelme_instances
-from tests.png_chunks import grey_png
+from tests.support.png_chunks import grey_png
 
 HEIGHT, WIDTH = 60, 80
 

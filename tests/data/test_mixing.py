@@ -13,7 +13,7 @@ from config.base import AugmentConfig
 from data.geometry import select
 from data.mixing import MIN_VISIBLE, copy_paste, cutmix, mixup
 from data.samples import MaskWindow, Sample
-from tests.samples import (
+from tests.support.samples import (
     MOST,
     SAMPLES,
     SEEDS,

@@ -14,7 +14,7 @@ from PIL import Image
 from config import load_config
 from config.base import DataConfig
 from data.preprocess import normalize, normalized_batch, pad_to_batch, preprocess, resize_image
-from tests.parity import PARITY, needs_parity, recipe
+from tests.support.parity import PARITY, needs_parity, recipe
 
 SMALL = DataConfig(short_side=40, long_side=66)
 BY_FACTOR = replace(SMALL, resize_by="factor")

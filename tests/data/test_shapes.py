@@ -141,9 +141,7 @@ def test_area_is_that_of_the_geometry(name, unit_area, angle):
 
 
 @settings(max_examples=60)
-@given(
-    name=st.sampled_from(CLASS_NAMES), radius=st.floats(6, 100), angle=st.floats(0, 6.2), aspect=st.floats(0.75, 1)
-)
+@given(name=st.sampled_from(CLASS_NAMES), radius=st.floats(6, 100), angle=st.floats(0, 6.2), aspect=st.floats(0.75, 1))
 def test_shape_stays_within_its_radius(name, radius, angle, aspect):
     y, x = np.nonzero(shape_mask(name, radius=radius, angle=angle, aspect=aspect))
     assert np.hypot(x + 0.5 - 128, y + 0.5 - 128).max() <= radius + 1e-3

@@ -16,7 +16,7 @@ from config.errors import InputError
 from data.coco import Record, read_coco
 from data.grid_targets import QUARTER
 from data.training_set import Batch, TrainingSet, load_sample
-from tests import trainings
+from tests.support import trainings
 
 AUGMENTED = ("augment.mixup=0.5", "augment.crop=0.5", "augment.distort=0.5", "augment.short_sides=48,64,96")
 

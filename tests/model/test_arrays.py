@@ -24,9 +24,7 @@ def test_tiles_are_all_columns_in_equal_pieces_for_all_threads(columns, width, t
     assert len(tiles) % threads == 0 or columns < 8 * len(tiles) + 8 * threads
 
 
-@given(
-    columns=st.integers(1, 200), width=st.integers(1, 50), threads=st.integers(1, 3), seed=st.integers(0, 2**32 - 1)
-)
+@given(columns=st.integers(1, 200), width=st.integers(1, 50), threads=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_bits_of_tiles_are_those_of_the_whole(columns, width, threads, seed):
     inside = np.random.default_rng(seed).random((3, columns)) < 0.5
     with patch.object(arrays, "CPU_THREADS", threads):

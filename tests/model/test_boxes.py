@@ -15,8 +15,8 @@ from config.networks import BOX_STRIDES, level_sizes
 from model import end_to_end_boxes as graph
 from model.head.box_decode import Boxes, candidates, decode_boxes, ious, suppress
 from model.head.roi_align import box_features, levels_of
-from tests.boxes import SEEDS, entering_boxes
-from tools.mask_windows import masks_in_boxes
+from tests.support.boxes import SEEDS, entering_boxes
+from tools.predict.mask_windows import masks_in_boxes
 
 NMS = NMSConfig(score_thr=0.3, iou_thr=0.5, nms_pre=7)
 SIZE = (64, 96)

@@ -18,11 +18,11 @@ from model.centermask2 import CenterMask2, detect
 from model.head.box_losses import generalized_iou
 from model.head.roi_losses import choose_boxes, cut_mask, mask_ious
 from model.networks import build_model
-from tests import tiny
-from tools.engines import dynamic_engine
-from tools.optimization import trainable
-from tools.predictor import untrained_network
-from tools.trainer import to_tensors
+from tests.support import tiny
+from tools.engine.compiled import dynamic_engine
+from tools.predict.load import untrained_network
+from tools.train.optimizer import trainable
+from tools.train.trainer import to_tensors
 
 SIZE = (64, 96)
 

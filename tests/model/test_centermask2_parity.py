@@ -23,7 +23,7 @@ from model.head.box_decode import candidates
 from model.head.roi_align import box_features, levels_of
 from model.head.roi_losses import mask_targets
 from model.networks import build_model
-from tests.parity import (
+from tests.support.parity import (
     PARITY,
     centermask2_checkpoint,
     foreign_checkpoint,
@@ -32,10 +32,10 @@ from tests.parity import (
     recipe,
     relative_errors,
 )
-from tools.checkpoint import load_weights
-from tools.optimization import trainable
-from tools.predictor import Predictor
-from tools.trainer import to_tensors
+from tools.common.checkpoint import load_weights
+from tools.predict.load import Predictor
+from tools.train.optimizer import trainable
+from tools.train.trainer import to_tensors
 
 pytestmark = needs_parity
 
@@ -235,9 +235,7 @@ def test_location_targets():
     np.testing.assert_array_equal(np.concatenate(labels), np.where(theirs == 80, -1, theirs))
     np.testing.assert_allclose(np.concatenate(distances), recorded.data["fcos/pos_reg_targets"], rtol=1e-6)
     centerness = np.concatenate([to_tensors(target).centerness.numpy() for target in targets])
-    np.testing.assert_allclose(
-        np.sort(centerness), np.sort(recorded.data["fcos/pos_ctrness_targets"]), rtol=1e-5
-    )
+    np.testing.assert_allclose(np.sort(centerness), np.sort(recorded.data["fcos/pos_ctrness_targets"]), rtol=1e-5)
 
 
 @pytest.mark.slow

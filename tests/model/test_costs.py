@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config import load_config, registry
-from tools.operations import cost_of
+from tools.engine.operations import cost_of
 
 FAST = 20
 STATED = [number for number, kind in registry().items() if kind.cost]

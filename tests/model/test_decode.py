@@ -18,7 +18,7 @@ from model.decoding import CELL_MASKS, decode
 from model.head import cell_masks as masks_of_cells
 from model.head import decode as decoding
 from model.head.decode import Candidates, Decoded, best_candidates
-from tests.raw_predictions import RawPredictions
+from tests.support.raw_predictions import RawPredictions
 
 NMS = NMSConfig()
 HEAD = HeadConfig(num_grids=(2, 1), strides=(2, 5))  # cells 0 to 3 need more than 2 pixels, cell 4 more than 5

@@ -18,8 +18,8 @@ from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.layers import DeformConv2D
 from model.networks import build_model
 from model.solov2 import SOLOv2
-from tests import tiny
-from tests.raw_predictions import RawPredictions
+from tests.support import tiny
+from tests.support.raw_predictions import RawPredictions
 
 CELLS = 12**2 + 10**2 + 8**2 + 6**2 + 4**2  # of the tiny network
 

@@ -16,9 +16,9 @@ from data.samples import MaskWindow
 from model.head.grid_losses import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
 from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
 from model.networks import GRID_NETWORKS, build_model
-from tests import trainings
-from tools.optimization import trainable
-from tools.trainer import to_tensors
+from tests.support import trainings
+from tools.train.optimizer import trainable
+from tools.train.trainer import to_tensors
 
 FLOAT = 4  # bytes
 

@@ -18,10 +18,10 @@ from model.head.decode import best_candidates
 from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.matrix_nms import matrix_nms
 from model.networks import build_model
-from tests.parity import Fixture, match, needs_parity, picture, relative_errors
-from tools.checkpoint import load_weights
-from tools.instances import Instances
-from tools.mask_windows import masks_at_picture_size
+from tests.support.parity import Fixture, match, needs_parity, picture, relative_errors
+from tools.common.checkpoint import load_weights
+from tools.predict.instances import Instances
+from tools.predict.mask_windows import masks_at_picture_size
 
 pytestmark = needs_parity
 

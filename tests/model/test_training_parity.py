@@ -13,10 +13,10 @@ from data.grid_targets import INSIDE, grid_targets
 from data.preprocess import normalize, pad_to_batch
 from data.samples import MaskWindow
 from model.networks import build_model
-from tests.parity import TrainingFixture, foreign_checkpoint, needs_parity, recipe
-from tools.checkpoint import load_weights
-from tools.optimization import build_optimizer, trainable
-from tools.trainer import to_tensors
+from tests.support.parity import TrainingFixture, foreign_checkpoint, needs_parity, recipe
+from tools.common.checkpoint import load_weights
+from tools.train.optimizer import build_optimizer, trainable
+from tools.train.trainer import to_tensors
 
 pytestmark = needs_parity
 

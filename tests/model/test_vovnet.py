@@ -13,8 +13,8 @@ from model.backbone.build import build_backbone
 from model.backbone.vovnet import ESE, STAGE_BLOCKS, OSABlock
 from model.neck.fpn import FPNToP7
 from model.networks import build_model
-from tests import tiny
-from tools.optimization import trainable
+from tests.support import tiny
+from tools.train.optimizer import trainable
 
 SMALL = load_config(tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
 OPTIONS = {"norm": "frozen", "train_norm": True, "trainable": True, "lr_mult": 1.0}

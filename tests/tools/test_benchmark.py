@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.images import write_image
-from tests import tiny
+from tests.support import tiny
 from tools.benchmark import lines_of
 
 BENCHMARK = Path(__file__).resolve().parent.parent.parent / "tools" / "benchmark.py"

@@ -19,10 +19,10 @@ from data.coco import read_coco
 from data.grid_targets import CellBlock
 from data.images import read_image
 from data.training_set import TrainingSet, load_sample
-from tests.samples import SAMPLES, assert_equal
-from tests.squares import GRIDS, options, write_squares
+from tests.support.samples import SAMPLES, assert_equal
+from tests.support.squares import GRIDS, options, write_squares
 from tools.browse_dataset import draw_grid, draw_sample, main
-from tools.drawing import PALETTE
+from tools.predict.drawing import PALETTE
 
 NAMES = ("cat", "dog")
 PICTURES = ([(1, 1, 20)], [(30, 20, 9), (33, 22, 12)], [(10, 50, 8)], [(40, 8, 16)])

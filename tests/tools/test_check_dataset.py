@@ -18,11 +18,12 @@ from config.errors import InputError
 from data.coco import read_coco
 from data.grid_targets import Extents, box_scales, extents_of, grid_targets
 from data.images import read_image
-from tests.samples import SAMPLES
-from tests.squares import GRIDS, options, write_squares
+from tests.support.samples import SAMPLES
+from tests.support.squares import GRIDS, options, write_squares
 from tools.check_dataset import evenly_spread, main
-from tools.dataset_plots import class_plot, scale_plot
-from tools.dataset_statistics import (
+from tools.common.plots import LINE_COLORS
+from tools.dataset.plots import class_plot, scale_plot
+from tools.dataset.statistics import (
     OVERLAP,
     Measured,
     count_landing,
@@ -32,7 +33,6 @@ from tools.dataset_statistics import (
     suggest,
     total,
 )
-from tools.plots import LINE_COLORS
 
 NAMES = ("cat", "dog")
 # Left, top, side. Grids of 8, 16 and 32 pixels to a cell, for scales 1 to 10, 8 to 20 and 16 to 30.

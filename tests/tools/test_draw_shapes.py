@@ -11,7 +11,7 @@ import pytest
 from config.base import PROJECT
 from config.errors import InputError
 from config.solov2_tiny_shapes import SOLOv2TinyShapes
-from tools.data_sets import read_splits
+from tools.dataset.splits import read_splits
 
 
 @pytest.fixture

@@ -15,14 +15,14 @@ from model.centermask2 import detect
 from model.decoding import Raw, decode
 from model.head.box_decode import Detected
 from model.networks import with_decoding
-from tests import tiny
-from tests.exports import BOXES, KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
+from tests.support import tiny
+from tests.support.exports import BOXES, KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
 from tools import export
-from tools.engines import dynamic_engine
-from tools.exported import METADATA, exported_predictor, metadata_of
-from tools.graphs import static_graph
-from tools.mask_windows import Size, masks_in_boxes
-from tools.predictor import untrained_network
+from tools.deploy.exported import METADATA, exported_predictor, metadata_of
+from tools.engine.compiled import dynamic_engine
+from tools.engine.graph_writer import static_graph
+from tools.predict.load import untrained_network
+from tools.predict.mask_windows import Size, masks_in_boxes
 
 WHOLE = ("--end-to-end",)
 WAYS = ((), WHOLE)

@@ -12,8 +12,8 @@ from pycocotools import mask as coco_mask
 
 from config.base import PROJECT
 from data.images import write_image
-from tests import tiny
-from tests.exports import (
+from tests.support import tiny
+from tests.support.exports import (
     BOXES,
     KINDS,
     OVERRIDES,
@@ -26,8 +26,8 @@ from tests.exports import (
     without_paddle,
 )
 from tools import infer_onnx
-from tools.exported import exported_predictor
-from tools.predictor import Predictor
+from tools.deploy.exported import exported_predictor
+from tools.predict.load import Predictor
 
 SCENES = [tiny.scene(seed, *size) for seed, size in enumerate([(80, 120), (120, 80), (64, 64)])]
 

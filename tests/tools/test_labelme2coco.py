@@ -21,7 +21,7 @@ from config import load_config
 from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
-from tests.labelme_files import HEIGHT, WIDTH, add, annotate, in_base64, shape, write_picture
+from tests.support.labelme_files import HEIGHT, WIDTH, add, annotate, in_base64, shape, write_picture
 from tools.labelme2coco import choose_validation, main
 
 

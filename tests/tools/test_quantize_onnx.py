@@ -10,10 +10,10 @@ import pytest
 from config.base import PROJECT
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
-from tests import tiny
-from tests.exports import BOXES, call, exported, needs_onnx, of_kind
+from tests.support import tiny
+from tests.support.exports import BOXES, call, exported, needs_onnx, of_kind
 from tools import quantize_onnx
-from tools.exported import exported_predictor
+from tools.deploy.exported import exported_predictor
 
 WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
 

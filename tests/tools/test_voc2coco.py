@@ -19,7 +19,7 @@ from config import load_config
 from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
-from tests.png_chunks import grey_png
+from tests.support.png_chunks import grey_png
 from tools.voc2coco import main, masked_instances
 
 HEIGHT, WIDTH = 30, 40

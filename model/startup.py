@@ -1,0 +1,90 @@
+"""Set up zlib, memory, threads and MKL before numpy and Paddle are loaded: the project's only import side effects.
+
+The packages `model`, `tools` and `convert` import this module first, and so does every program, so that it runs before
+any other `import numpy` or `import paddle`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import signal
+import sys
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def matrix_instructions(cpuinfo: str) -> str | None:
+    """Return the value of MKL_DEBUG_CPU_TYPE for this processor, given /proc/cpuinfo; None if MKL needs none.
+
+    Paddle multiplies matrices with Intel's MKL. Its release uses no wide instructions of AMD processors unless told
+    to, which takes two to five times as long.
+    """
+    if "AuthenticAMD" not in cpuinfo:
+        return None
+    flags = set(cpuinfo.split())
+    if {"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"} <= flags:
+        return "7"  # MKL's number for AVX-512 on servers
+    return "5" if {"avx2", "fma"} <= flags else None  # its number for AVX2
+
+
+def threads_of_a_cpu() -> int:
+    """Return OMP_NUM_THREADS, or the number of cores that this process may use."""
+    stated = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(stated) if stated.isdecimal() and int(stated) else cores
+
+
+@contextmanager
+def _silent_interrupt() -> Iterator[None]:
+    """Let Ctrl-C end the process without a traceback while libraries load, which takes seconds."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+# Paddle 2.6 exports zlib's symbols. Whatever binds to them later crashes at its first decompression: `zipfile`, `gzip`,
+# PNG readers, numpy's lazy import of `numpy.random`. A zlib that was called before Paddle was loaded keeps its own.
+zlib.decompress(zlib.compress(b"bind zlib's own symbols"))
+
+# glibc gives each thread its own heap and keeps freed memory there. With tensors of this size that adds up to
+# gigabytes, so all threads share one heap.
+if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+    M_ARENA_MAX = -8
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+
+# Decoding has its own threads. If numpy's matrix products use threads too, they wait for one another: on a busy machine
+# the same picture took ten times as long. numpy reads this when it is imported.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+CPUINFO = Path("/proc/cpuinfo")
+if CPUINFO.exists() and (kind := matrix_instructions(CPUINFO.read_text())):
+    os.environ.setdefault("MKL_DEBUG_CPU_TYPE", kind)  # MKL reads it at its first multiplication
+
+# Concerns only people who build extensions, which nothing here does.
+warnings.filterwarnings("ignore", message="No ccache found")
+# True of every batch norm that is trained.
+warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
+
+CPU_THREADS = threads_of_a_cpu()
+
+with _silent_interrupt():
+    import numpy.random  # noqa: F401
+
+    # Exported networks are run and decoded on machines without Paddle too.
+    if importlib.util.find_spec("paddle"):
+        stated = os.environ.get("OMP_NUM_THREADS")
+        import paddle
+
+        # Without OMP_NUM_THREADS Paddle uses one thread, and sets the variable for every process that this one starts.
+        paddle.base.core.set_num_threads(CPU_THREADS)
+        if stated is None:
+            os.environ.pop("OMP_NUM_THREADS", None)

@@ -1,0 +1,56 @@
+"""What makes loading fast changes nothing: samples are those of whole masks; and it keeps memory small."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from config import load_config
+from data.coco import read_coco
+from data.grid_targets import QUARTER
+from data.shapes import CLASS_NAMES, Scene, write_coco
+from data.training_set import TrainingSet
+from tests.benchmarks.reference_targets import assert_same, straightforward_batch
+from tests.support import trainings
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    mixup=st.sampled_from(["augment.mixup=1", "augment.mixup=0"]),
+    skip_empty=st.sampled_from(["target.skip_empty_masks=true", "target.skip_empty_masks=false"]),
+)
+def test_batches_equal_the_straightforward_ones(seed, mixup, skip_empty):
+    folder = trainings.data_set()
+    overrides = ("augment.distort=0.5", "augment.crop=0.7", "augment.short_sides=48,64,96", "target.soft_masks=false")
+    config = trainings.config(*overrides, mixup, skip_empty)
+    data = TrainingSet(read_coco(folder / "annotations.json", folder / "images").records, config, seed=seed)
+    ours = data.batch(1, range(3))
+    images, targets = straightforward_batch(data, 1, range(3))
+    np.testing.assert_array_equal(ours.images, images)
+    for mine, theirs in zip(ours.targets, targets):
+        assert_same(mine, theirs)
+
+
+def test_a_picture_with_a_hundred_instances_takes_little_memory(tmp_path):
+    random = np.random.default_rng(0)
+    masks = np.zeros((100, 480, 640), bool)
+    for mask in masks:
+        top, left, height, width = random.integers((0, 0, 20, 20), (400, 560, 300, 300))
+        mask[top : top + height, left : left + width] = True
+    image = random.integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    write_coco(scenes=[Scene(image, masks, np.arange(100) % len(CLASS_NAMES))], output=tmp_path)
+    config = load_config(2, ["augment.crop=0", "augment.short_sides=512"])
+    data = TrainingSet(read_coco(tmp_path / "annotations.json", tmp_path / "images").records, config, seed=0)
+    data.batch(0, [0])  # what is kept from the first time on
+    tracemalloc.start()
+    try:
+        batch = data.batch(1, [0])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(batch.targets[0].masks[QUARTER]) > 80
+    assert peak < 60 * 2**20

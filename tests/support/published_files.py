@@ -1,0 +1,194 @@
+"""The files that programs publish, as `convert/` meets them: drawn numbers under the names that each program writes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from config import load_config
+from convert.command import plain_resnets
+from convert.conversion import Shapes, backbone_shapes, network_shapes
+from tests.support import foreign_names
+from tests.support.checkpoint_writers import (
+    write_pdparams,
+    write_safetensors,
+    write_torch_legacy,
+    write_torch_zip,
+    write_variable_folder,
+    write_variable_tar,
+)
+
+(RESNET18,) = (backbone_shapes(config) for config in plain_resnets(18, variant="b"))
+(RESNET50_VD,) = (backbone_shapes(config) for config in plain_resnets(50, variant="d"))
+COUNTER = "bn1.num_batches_tracked"
+
+
+def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(zlib.crc32(name.encode())).random(shape, np.float32)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as a program publishes it. extra: name and shape of what the program writes and we do not need."""
+
+    script: str
+    program: str
+    file: str
+    write: Callable[[Path, Mapping[str, np.ndarray]], None]
+    shapes: Shapes
+    names: Callable[[Shapes], dict[str, str]]
+    extra: Mapping[str, tuple[int, ...]]
+    config: int | None = None
+    backbone: str = ""
+    overrides: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What our checkpoint must hold in the end."""
+        return {name: drawn(name, shape) for name, shape in self.shapes.items()}
+
+
+PPDET_2_ALIASES = {"solov2_head.solo_cate.bias": (80,), "mask_head.conv_pred.norm.bias": (128,)}
+NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11, 31)}
+VOVNET39 = backbone_shapes(load_config(30).backbone)
+PUBLISHED = (
+    Published(
+        "solo2paddle",
+        "the original SOLO",
+        "SOLOv2_Light_448_R18_3x.pth",
+        write_torch_legacy,
+        NETWORKS[3],
+        foreign_names.solo,
+        {f"backbone.{COUNTER}": ()},
+        config=3,
+    ),
+    Published(
+        "solo2paddle",
+        "the original SOLO",
+        "new_torch.pth",
+        write_torch_zip,
+        NETWORKS[3],
+        foreign_names.solo,
+        {f"backbone.{COUNTER}": ()},
+        config=3,
+        options=("--config", "solov2_light_448_r18_fpn_8gpu_3x", "--output", "weights/new/folder/mine.pdparams"),
+    ),
+    Published(
+        "openfirework2paddle",
+        "OpenFirework's pytorch_solov2",
+        "solov2_448_r18.pth",
+        partial(write_torch_zip, wrap=None),
+        NETWORKS[3],
+        foreign_names.openfirework,
+        {f"backbone.{COUNTER}": ()},
+        config=3,
+    ),
+    Published(
+        "ppdet2paddle",
+        "PaddleDetection 2.x",
+        "solov2_r50_enhance_coco.pdparams",
+        write_pdparams,
+        NETWORKS[11],
+        foreign_names.ppdet_2,
+        PPDET_2_ALIASES,
+        config=11,
+        overrides=("data.normalize_first=true", "data.resize_by=size"),
+    ),
+    Published(
+        "ppdet2paddle",
+        "PaddleDetection 0.5",
+        "solov2_light_r50_vd_fpn_dcn_512_3x.pdparams",
+        partial(write_pdparams, protocol=2),
+        NETWORKS[2],
+        foreign_names.ppdet_0_5,
+        {},
+        config=2,
+        overrides=("data.normalize_first=false", "data.resize_by=factor"),
+    ),
+    Published(
+        "centermask2paddle",
+        "CenterMask2",
+        "centermask2-lite-V-39-eSE-FPN-ms-4x.pth",
+        partial(write_torch_zip, wrap="model"),
+        NETWORKS[31],
+        foreign_names.centermask2,
+        {"pixel_mean": (3, 1, 1), "pixel_std": (3, 1, 1)},
+        config=31,
+    ),
+    Published(
+        "vovnet2paddle",
+        "VoVNet's classifier",
+        "vovnet39_ese_detectron2.pth",
+        partial(write_torch_zip, wrap=None),
+        VOVNET39,
+        foreign_names.vovnet,
+        {"classifier.weight": (1000, 1024), "classifier.bias": (1000,)},
+        backbone="vovnet39_ese_imagenet",
+    ),
+    Published(
+        "torchvision2paddle",
+        "torchvision",
+        "resnet18-5c106cde.pth",
+        partial(write_torch_legacy, wrap=None),
+        RESNET18,
+        foreign_names.torchvision,
+        {"fc.weight": (1000, 512), "fc.bias": (1000,), COUNTER: ()},
+        backbone="resnet18_imagenet",
+    ),
+    Published(
+        "torchvision2paddle",
+        "torchvision",
+        "without_classifier.pth",
+        partial(write_torch_zip, wrap=None),
+        RESNET18,
+        foreign_names.torchvision,
+        {},
+        backbone="resnet18_imagenet",
+    ),
+    Published(
+        "torchvision2paddle",
+        "torchvision",
+        "model.safetensors",
+        write_safetensors,
+        RESNET18,
+        foreign_names.torchvision,
+        {"fc.weight": (1000, 512), "fc.bias": (1000,)},
+        backbone="resnet18_imagenet",
+    ),
+    Published(
+        "ssld2paddle",
+        "PaddleClas 1.x",
+        "ResNet50_vd_ssld_pretrained",
+        write_variable_folder,
+        RESNET50_VD,
+        foreign_names.clas_1,
+        {"fc_0.w_0": (2048, 1000), "fc_0.b_0": (1000,)},
+        backbone="resnet50_vd_imagenet",
+    ),
+    Published(
+        "ssld2paddle",
+        "PaddleClas 1.x",
+        "ResNet50_vd_ssld_pretrained.tar",
+        write_variable_tar,
+        RESNET50_VD,
+        foreign_names.clas_1,
+        {"fc_0.w_0": (2048, 1000), "fc_0.b_0": (1000,)},
+        backbone="resnet50_vd_imagenet",
+    ),
+    Published(
+        "ssld2paddle",
+        "PaddleClas 2.x",
+        "ResNet50_vd_ssld_pretrained.pdparams",
+        write_pdparams,
+        RESNET50_VD,
+        foreign_names.clas_2,
+        {"fc.weight": (2048, 1000), "fc.bias": (1000,)},
+        backbone="resnet50_vd_imagenet",
+    ),
+)

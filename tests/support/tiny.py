@@ -1,0 +1,68 @@
+"""A network of config 3 so small that a picture takes some milliseconds, with a threshold that random weights pass."""
+
+from __future__ import annotations
+
+import threading
+from functools import lru_cache, partial
+
+import numpy as np
+
+from data.shapes import draw_scene
+from tools.predict.load import Predictor
+
+CONFIG = 3
+OVERRIDES = (
+    "data.short_side=64",
+    "data.long_side=96",
+    "neck.out_channels=32",
+    "mask_feat_head.mid_channels=32",
+    "mask_feat_head.out_channels=32",
+    "head.channels=32",
+    "head.stacked_convs=1",
+    "head.num_grids=12,10,8,6,4",
+    "nms.score_thr=0.012",
+    "nms.update_thr=0.001",
+    "nms.max_per_img=8",
+    "test_cfg.score=0",
+)
+
+
+OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *(word for text in OVERRIDES for word in ("-o", text)))
+CENTERMASK2 = 30
+CENTERMASK2_OVERRIDES = (
+    "data.short_side=64",
+    "data.long_side=96",
+    "backbone.stem_channels=8",
+    "backbone.stage_channels=8,8,8,8",
+    "backbone.stage_outputs=16,16,16,16",
+    "neck.out_channels=16",
+    "head.channels=16",
+    "head.stacked_convs=1",
+    "head.norm_groups=4",
+    "roi.mask_channels=8",
+    "roi.mask_convs=1",
+    "roi.iou_channels=8",
+    "roi.iou_convs=1",
+    "roi.iou_features=16",
+    "nms.score_thr=0.012",
+    "nms.max_per_img=8",
+    "test_cfg.score=0",
+)
+
+predictor = partial(Predictor, engine="dynamic")  # to compile takes longer than what is tested
+
+
+@lru_cache(maxsize=1)
+def tiny_predictor() -> Predictor:
+    """Finds something in every picture; what it is means nothing."""
+    return predictor(CONFIG, untrained=0, overrides=OVERRIDES)
+
+
+def scene(seed: int, height: int = 80, width: int = 120) -> np.ndarray:
+    """uint8 [height, width, 3] RGB."""
+    return draw_scene(rng=np.random.default_rng(seed), height=height, width=width).image
+
+
+def pool_threads() -> int:
+    """Threads of pools that are alive now; tqdm's own thread, which stays, is none of them."""
+    return sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())

@@ -1,0 +1,71 @@
+"""Several processes: what they exchange, however late one of them is, and what is left when one has gone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.common.processes import run_processes
+
+# What both of two processes run; `world` is theirs.
+PROGRAM = """
+import os, sys, time
+import model
+from tools.common.cli import run
+from tools.common.distributed import join_world
+
+def main():
+    world = join_world()
+    {body}
+    return 0
+
+sys.exit(run(main))
+"""
+
+
+def run_two(tmp_path: Path, capfd, monkeypatch, *body: str) -> tuple[int, str, str]:
+    """Status, output and errors."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(body="\n    ".join(body)))
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    status = run_processes([str(program)], 2)
+    return status, *capfd.readouterr()
+
+
+def test_values_are_summed_and_gathered(tmp_path, capfd, monkeypatch):
+    body = ("assert world.sum([1.0, world.rank]) == [2, 1]", "world.meet()", "print(world.gather('ab'[world.rank]))")
+    status, output, errors = run_two(tmp_path, capfd, monkeypatch, *body)
+    assert (status, output.count("['a', 'b']")) == (0, 2), errors
+
+
+@pytest.mark.slow
+def test_one_may_be_late(tmp_path, capfd, monkeypatch):
+    """By more than the half minute that Paddle's exchange over CPUs waits."""
+    body = ("if world.rank == 0:", "    time.sleep(35)", "assert world.gather(world.rank) == [0, 1]", "world.sum([1])")
+    status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
+    assert status == 0, errors
+
+
+@pytest.mark.parametrize("exchange", ["world.sum([1.0])", "world.meet()"])
+@pytest.mark.parametrize("gone", [0, 1])
+def test_one_that_has_gone_is_one_line(tmp_path, capfd, monkeypatch, exchange, gone):
+    body = ("world.meet()", f"if world.rank == {gone}:", "    os._exit(7)", exchange)
+    status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
+    assert status == 7
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_the_one_that_fails_says_why(tmp_path, capfd, monkeypatch, failing):
+    body = (
+        "from config.errors import InputError",
+        f"if world.rank == {failing}:",
+        "    raise InputError('a.jpg: cannot be read')",
+        "world.sum([1.0])",
+    )
+    status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
+    assert status == 2
+    assert errors.count("a.jpg: cannot be read") == 1, errors
+    assert "Traceback" not in errors

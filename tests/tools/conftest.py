@@ -1,9 +1,0 @@
-import pytest
-from paddle import nn
-
-from tests import trainings
-
-
-@pytest.fixture
-def network() -> nn.Layer:
-    return trainings.untrained_network()

@@ -1,0 +1,112 @@
+"""From pictures to AP by files of bare numbers, with ONNX Runtime in the place of a board."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import eval as door
+from config.base import PROJECT
+from data.images import write_image
+from data.shapes import draw_scene, write_coco
+from tests.support import tiny
+from tests.support.exports import (
+    BOXES,
+    SIZE,
+    average_precisions,
+    by_files,
+    call,
+    config_of,
+    exported,
+    in_a_process,
+    needs_onnx,
+    of_kind,
+    on_board,
+)
+from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
+from tools.predict.load import Predictor
+
+WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
+FIXED = "--input-size=352x352"
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory) -> Path:
+    """Some pictures of the kind that the small model knows."""
+    folder = tmp_path_factory.mktemp("shapes")
+    scenes = [draw_scene(rng=np.random.default_rng([5, i]), height=240 + 40 * (i % 3), width=320) for i in range(6)]
+    write_coco(scenes=scenes, output=folder)
+    return folder
+
+
+@needs_onnx
+@pytest.mark.parametrize("way", [(), ("--end-to-end",)])
+def test_ap_is_that_of_eval(tmp_path, shapes, way):
+    model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, *way, overrides=())
+    out = by_files(model, shapes, tmp_path)
+    paths = f"val_path={shapes / 'annotations.json'}", f"val_pre_path={shapes / 'images'}"
+    rest = *(word for text in paths for word in ("-o", text)), "--output", tmp_path / "eval"
+    for options in (
+        ("--engine=onnx", model),
+        ("--engine=dynamic", f"--weights={WEIGHTS}", "-o", "data.fixed_size=352,352"),
+    ):
+        status, expected, err = call(door.main, *options, *rest)
+        assert status == 0, err
+        numbers = [average_precisions(text) for text in (out, expected)]
+        assert len(numbers[0]) == len(numbers[1]) >= 12 and numbers[0][0] > 20
+        np.testing.assert_allclose(*numbers, atol=0.1)  # percent
+    assert len(json.loads((tmp_path / "results.json").read_text())) > 6
+
+
+@needs_onnx
+@pytest.mark.parametrize(("kind", "way"), [("solo", ()), ("decoupled_solo", ()), (BOXES, ("--end-to-end",))])
+def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
+    """The first output of a picture is called 0 and so on, as some boards' programs do; the reader has no Paddle."""
+    model = of_kind(kind, *way)
+    write_image(tmp_path / "a.png", tiny.scene(0))
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    size = f"--input-size={SIZE[0]}x{SIZE[1]}"
+    assert call(preprocess_inputs_to_bin.main, model, tmp_path / "a.png", size, "--output", inputs)[0] == 0
+    (entry,) = json.loads((inputs / "index.json").read_text())["pictures"]
+    assert entry["original_size"] == [80, 120] and entry["resized"] == [64, 96] and entry["scale"] == 0.8
+    names = "{picture}_{number}.bin"
+    on_board(model, inputs, outputs, names)
+    results = tmp_path / "results.json"
+    rest = "--json", results, "--names", names, "--score=0"
+    done = in_a_process(tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest)
+    assert done.returncode == 0, done.stderr
+    expected = Predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
+    rows = json.loads(results.read_text())
+    assert len(rows) == len(expected) > 0
+    np.testing.assert_allclose([row["score"] for row in rows], expected.scores, atol=1e-4)
+
+
+@needs_onnx
+def test_mistakes_are_one_line(tmp_path, shapes):
+    fixed, free = of_kind("solov2", f"--input-size={SIZE[0]}x{SIZE[1]}"), of_kind("solov2")
+    pictures, inputs = shapes / "images", tmp_path / "inputs"
+
+    def mistake(main, *arguments: object) -> str:
+        status, _, err = call(main, *arguments)
+        assert status == 2 and err.count("\n") == 1, err
+        return err
+
+    write = preprocess_inputs_to_bin.main
+    assert "choose one with --input-size" in mistake(write, free, pictures, "--output", inputs)
+    other = mistake(write, fixed, pictures, "--output", inputs, "--input-size=96x96")
+    assert "takes 64x96" in other
+    assert not list(inputs.glob("*.bin"))
+    assert call(write, fixed, pictures, "--output", inputs)[0] == 0
+    read, rest = postprocess_bin_outputs.main, ("--json", tmp_path / "found.json")
+    assert "is read too" in mistake(read, inputs, tmp_path, "--json", inputs / "index.json")
+    assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)
+    assert "{output}" in mistake(read, inputs, tmp_path, *rest, "--names={other}.bin")
+    assert "000000_" in (missing := mistake(read, inputs, tmp_path, *rest)) and "see --names" in missing
+    on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
+    first = next((tmp_path / "outputs").glob("000000_*_scores.bin"))
+    first.write_bytes(first.read_bytes()[:-4])
+    assert "numbers of float32" in mistake(read, inputs, tmp_path / "outputs", *rest)
+    assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")

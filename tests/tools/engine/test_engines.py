@@ -1,0 +1,279 @@
+"""Every engine says what the dynamic graph says, for pictures and batches of any size."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.metadata
+import importlib.util
+import sys
+from functools import cache
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+
+from config import load_config
+from config.base import Config
+from config.engines import ENGINES, PACKAGES
+from config.errors import InputError
+from model.decoding import Raw
+from model.layers import DeformConv2D
+from model.resize import doubled
+from tests.support import tiny
+from tools.engine.compiled import Engine, choose_engine, compiled_engine, dynamic_engine
+from tools.engine.graph_writer import GRAPHS, SignalStack, write_graph
+from tools.predict.load import Predictor, untrained_network
+
+SIZES = ((1, 256, 320), (1, 320, 256), (2, 256, 256))
+
+
+def needs_packages_of(engine: str):
+    missing = [package for package in PACKAGES.get(engine, ()) if importlib.util.find_spec(package) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+COMPILED = [pytest.param(engine, marks=needs_packages_of(engine)) for engine in ("static", "onnx", "openvino")]
+
+
+PADDLE_2 = paddle.__version__.startswith("2.")
+REDUCED = [
+    param
+    for param in COMPILED
+    if "bf16" in ENGINES[param.values[0]] and paddle.base.core.supports_bfloat16() and not PADDLE_2
+]
+
+
+@cache
+def config(*overrides: str) -> Config:
+    return load_config(tiny.CONFIG, [*tiny.OVERRIDES, *overrides])
+
+
+def network(*overrides: str) -> nn.Layer:
+    """Untrained, with deformable convolutions that do move their taps."""
+    found = untrained_network(config(*overrides), 0)
+    for layer in found.sublayers():
+        if isinstance(layer, DeformConv2D):
+            layer.offset.weight.set_value(paddle.normal(std=0.05, shape=layer.offset.weight.shape))
+    return found
+
+
+def compiled(engine: str, precision: str = "fp32", *overrides: str):
+    facts = "untrained", overrides
+    return compiled_engine(engine, precision, lambda: network(*overrides), config(*overrides), {}, *facts)
+
+
+def batches_of(*sizes: tuple[int, int, int]) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    return [random.normal(size=(count, 3, height, width)).astype(np.float32) for count, height, width in sizes]
+
+
+def assert_equal(ours: Raw, expected: Raw, tolerance: float) -> None:
+    """Except for cells as probable as a neighbour, of which rounding says which one is suppressed."""
+    assert len(ours) == len(expected)
+    for number, (mine, other) in enumerate(zip(ours, expected)):
+        mine, other = np.asarray(mine), np.asarray(other)
+        assert mine.shape == other.shape and mine.dtype == other.dtype == np.float32, number
+        differences = np.abs(mine - other)
+        if number == 0 and tolerance:  # the scores
+            suppressed_in_one = (mine == 0) != (other == 0)
+            assert suppressed_in_one.mean() <= 1e-3
+            differences[suppressed_in_one] = 0
+        assert differences.max() <= tolerance * np.abs(other).max(), number
+
+
+def signal_stack() -> tuple[int | None, int, int]:
+    stack = SignalStack()
+    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack))
+    return stack.address, stack.flags, stack.size
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_equals_the_dynamic_graph(engine):
+    dynamic, other = dynamic_engine(network()), compiled(engine)
+    batches = batches_of(*SIZES)
+    found = [other(batch) for batch in batches]  # all before the comparison: one must not change the one before
+    for batch, raw in zip(batches, found):
+        assert_equal(raw, dynamic(batch), 1e-4)
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_a_part_of_what_was_found_stays_as_it_is(engine):
+    """Whatever else of it is gone, and however often the engine runs again."""
+    other = compiled(engine)
+    first, *more = batches_of((2, 128, 160), *[(2, 128, 160)] * 4)
+    for index in range(len(other(first))):
+        part = other(first)[index][1:]
+        before = part.copy()
+        for batch in more:
+            other(batch)
+        np.testing.assert_array_equal(part, before)
+        assert not np.array_equal(other(more[-1])[index][1:], before)
+
+
+@pytest.mark.parametrize("heads", [("solo",), ("decoupled_solo",), ("decoupled_solo", "head.shared_tower=true")])
+@pytest.mark.parametrize("engine", COMPILED)
+def test_other_heads_equal_those_of_the_dynamic_graph(engine, heads):
+    overrides = (f"head.kind={heads[0]}", *heads[1:])
+    dynamic, other = dynamic_engine(network(*overrides)), compiled(engine, "fp32", *overrides)
+    for batch in batches_of((2, 128, 160), (1, 160, 128), (1, 96, 64), (1, 96, 32)):
+        assert_equal(other(batch), dynamic(batch), 1e-4)
+
+
+@cache
+def box_config() -> Config:
+    return load_config(tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
+
+
+def compiled_boxes(engine: str, precision: str = "fp32") -> Engine:
+    return compiled_engine(engine, precision, lambda: untrained_network(box_config(), 0), box_config(), {}, "untrained")
+
+
+@pytest.mark.parametrize("engine", COMPILED)
+def test_boxes_and_masks_equal_those_of_the_dynamic_graph(engine):
+    dynamic, other = dynamic_engine(untrained_network(box_config(), 0)), compiled_boxes(engine)
+    for batch in batches_of((2, 128, 160), (1, 160, 128)):
+        assert_equal(other(batch), dynamic(batch), 1e-4)
+    random = np.random.default_rng(0)
+    for count in (3, 1):
+        features = paddle.to_tensor(random.normal(size=(count, 16, 14, 14)).astype(np.float32))
+        classes = random.integers(0, 80, count)
+        with paddle.no_grad():
+            assert_equal(other.rois(features, classes), dynamic.rois(features, classes), 1e-4)
+
+
+@pytest.mark.parametrize("engine", REDUCED)
+def test_boxes_of_lower_precision_end_in_float32(engine):
+    """Distances rounded to 8 bits would all be among a few hundred values."""
+    (batch,) = batches_of((2, 128, 160))
+    exact, ours = (compiled_boxes(engine, precision)(batch) for precision in ("fp32", "bf16"))
+    for mine, other in zip(ours, exact):
+        mine, other = np.asarray(mine), np.asarray(other)
+        assert 0 < np.abs(mine - other).max() < 0.05 * np.abs(other).max()
+    assert len(np.unique(np.asarray(ours[2]))) > 0.9 * len(np.unique(np.asarray(exact[2])))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("engine", COMPILED)
+def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
+    """Less closely: where group norm divides by next to nothing it enlarges what rounding does to the taps' places."""
+    overrides = (f"head.deform_version={version}", f"mask_feat_head.deform_version={version}")
+    (batch,) = batches_of((2, 128, 160))
+    assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_engine(network(*overrides))(batch), 1e-2)
+
+
+@pytest.mark.parametrize("kind", ["solov2", "decoupled_solo"])
+@pytest.mark.parametrize("engine", REDUCED)
+def test_scores_of_lower_precision_are_compared_in_float32(engine, kind):
+    """All neighbours that survive are different, as in float32; the rest is rounded to 8 bits here and there."""
+    (batch,) = batches_of((2, 128, 160))
+    exact, ours = (compiled(engine, precision, f"head.kind={kind}")(batch) for precision in ("fp32", "bf16"))
+    for mine, other in zip(ours[1:], exact[1:]):
+        mine, other = np.asarray(mine), np.asarray(other)
+        assert 0 < np.abs(mine - other).max() < 0.05 * np.abs(other).max()
+    for scores in map(np.asarray, (exact[0], ours[0])):
+        assert len(np.unique(scores[scores > 0])) > 0.99 * (scores > 0).sum()
+
+
+class Doubled(nn.Layer):
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return doubled(x * self.factor)
+
+
+@pytest.mark.parametrize("engine", REDUCED)
+def test_lower_precision_finds_the_places_of_large_maps(engine, tmp_path):
+    """The values are rounded to 8 bits; half a pixel further are others."""
+    spec = paddle.static.InputSpec([None, 4, None, None], "float32")
+    write_graph(Doubled(), [spec], tmp_path / "graph", portable=engine in PACKAGES)
+    maps = np.random.default_rng(0).normal(size=(1, 4, 160, 200)).astype(np.float32)
+    (found,) = GRAPHS[engine](tmp_path / "graph", "bf16")([maps])
+    assert np.abs(found - doubled(paddle.to_tensor(maps)).numpy()).max() < 0.05
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems describe a stack in another way")
+@pytest.mark.parametrize("engine", COMPILED)
+def test_signals_are_handled_where_they_were(engine):
+    """On memory that lives no longer than the network, the next signal would be a segmentation fault."""
+    before = signal_stack()
+    run = compiled(engine)
+    run(np.zeros((1, 3, 128, 160), np.float32))
+    assert signal_stack() == before
+
+
+def test_auto_is_the_fastest_that_is_installed(monkeypatch):
+    installed = {"openvino", "onnxruntime", "paddle2onnx"}
+    monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.3.1")
+
+    def chosen(precision: str, device: str = "cpu") -> tuple[str, str]:
+        """For an ordinary network, and for a deformable one."""
+        return tuple(choose_engine("auto", precision, device, deformable=deformable) for deformable in (False, True))
+
+    assert chosen("fp32", "gpu:0") == ("dynamic", "dynamic")
+    assert chosen("fp16", "gpu:0") == ("static", "static")
+    assert chosen("fp32") == ("onnx", "openvino")
+    assert chosen("bf16") == ("openvino", "openvino")
+    installed.remove("openvino")
+    assert chosen("fp32") == ("onnx", "onnx")
+    if PADDLE_2:
+        with pytest.raises(InputError, match="Paddle 2.*install Paddle 3"):
+            chosen("bf16")
+    else:
+        assert chosen("bf16") == ("static", "static")
+    installed.clear()
+    assert chosen("fp32") == ("static", "static")
+
+
+def test_what_the_choice_depends_on():
+    found = {number: load_config(number).deformable_ungrouped for number in (0, 5, 8, 9, 11, 30)}
+    assert found == {0: False, 5: True, 8: True, 9: False, 11: True, 30: False}
+
+
+def test_a_translator_for_another_paddle_is_none(monkeypatch):
+    monkeypatch.setattr(paddle, "__version__", "2.6.2")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.1.0")
+    assert choose_engine("auto", "fp32", "cpu", deformable=False) == "static"
+    with pytest.raises(InputError, match="paddle2onnx 2.1.0 is for Paddle 3; install Paddle 3"):
+        choose_engine("onnx", "fp32", "cpu", deformable=False)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "device", "words"),
+    [
+        ("dynamic", "bf16", "cpu", ["--precision bf16", "--engine static"]),
+        ("onnx", "fp32", "gpu:0", ["--engine onnx", "--device cpu"]),
+        ("auto", "bf16", "gpu:0", ["--precision bf16", "--device cpu"]),
+        ("auto", "fp16", "cpu", ["--precision fp16", "--precision bf16"]),
+        ("openvino", "fp16", "gpu:0", ["--precision fp16", "--engine static"]),
+        ("auto", "int8", "cpu", ["--precision int8", "tools/quantize_onnx.py"]),
+    ],
+)
+def test_what_an_engine_cannot_do_is_one_line(engine, precision, device, words):
+    with pytest.raises(InputError) as error:
+        choose_engine(engine, precision, device, deformable=False)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"needs onnxruntime and paddle2onnx; pip install '.\[onnx\]'"):
+        choose_engine("onnx", "fp32", "cpu", deformable=False)
+
+
+def test_other_weights_are_never_served_the_network_of_the_first(capfd):
+    first, second = (
+        Predictor(tiny.CONFIG, untrained=seed, overrides=tiny.OVERRIDES, engine="static") for seed in (0, 1)
+    )
+    picture = first.prepare(tiny.scene(0))
+    ours, theirs = (predictor.run([picture]) for predictor in (first, second))
+    assert np.abs(np.asarray(ours[2]) - np.asarray(theirs[2])).max() > 0.1
+    capfd.readouterr()
+    again = Predictor(tiny.CONFIG, untrained=1, overrides=tiny.OVERRIDES, engine="static")
+    assert "compiling" not in capfd.readouterr().err
+    assert_equal(again.run([picture]), theirs, 0)

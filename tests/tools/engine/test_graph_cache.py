@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import pytest
+
+from config.errors import InputError
+from tools.engine import graph_cache as module
+from tools.engine.graph_cache import CACHE_VARIABLE, LEFT_BEHIND, LOCK, MANIFEST, cache_folder, compiled, key_of
+
+ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b.bias": np.zeros(4, np.float32)}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Maker:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, folder: Path) -> None:
+        self.calls += 1
+        (folder / "network.json").write_text("graph")
+        (folder / "network.pdiparams").write_bytes(bytes(range(256)))
+
+
+def entries(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir() if path.name != LOCK)
+
+
+def test_what_was_made_once_is_found_again(cache: Path) -> None:
+    make = Maker()
+    folder = compiled("key", make)
+    assert folder == cache / "key" == compiled("key", make)
+    assert make.calls == 1
+    assert (folder / "network.json").read_text() == "graph"
+    assert entries(cache) == ["key"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "network.pdiparams").write_bytes(b"half"),
+        lambda folder: (folder / "network.pdiparams").unlink(),
+        lambda folder: (folder / MANIFEST).write_text('{"network.json": '),
+        lambda folder: (folder / MANIFEST).write_text("[]"),
+        lambda folder: (folder / MANIFEST).unlink(),
+        lambda folder: shutil.rmtree(folder),
+    ],
+)
+def test_a_damaged_entry_is_made_anew(damage) -> None:
+    make = Maker()
+    damage(compiled("key", make))
+    folder = compiled("key", make)
+    assert make.calls == 2
+    assert (folder / "network.pdiparams").read_bytes() == bytes(range(256))
+
+
+def test_a_failure_leaves_nothing_behind(cache: Path) -> None:
+    def fail(folder: Path) -> None:
+        (folder / "network.json").write_text("half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        compiled("key", fail)
+    assert entries(cache) == []
+
+
+def test_several_at_once_get_the_same_whole_entry(cache: Path) -> None:
+    barrier = Barrier(4)
+
+    def make(folder: Path) -> None:
+        Maker()(folder)
+        barrier.wait()  # nobody finishes before all have begun
+
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: compiled("key", make), range(4)))
+    assert set(folders) == {cache / "key"}
+    assert entries(cache) == ["key"]
+    assert compiled("key", Maker()) == cache / "key"
+
+
+def test_the_entries_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEP", 2)
+    make = Maker()
+    for age, key in ((300, "old"), (200, "used")):
+        os.utime(compiled(key, make), (1e9 - age, 1e9 - age))
+    compiled("old", make)  # and so it is the one used last
+    compiled("new", make)
+    assert entries(cache) == ["new", "old"]
+
+
+def test_what_a_killed_process_was_making_goes_after_a_day(cache: Path) -> None:
+    for name, age in ((".making_1", 2 * LEFT_BEHIND), (".making_2", 60)):
+        (cache / name / "made").mkdir(parents=True)
+        os.utime(cache / name, (time.time() - age,) * 2)
+    compiled("key", Maker())
+    assert entries(cache) == [".making_2", "key"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(cache: Path) -> None:
+    cache.write_text("a file")
+    with pytest.raises(InputError, match=rf"cannot be written .*{CACHE_VARIABLE}.*--engine dynamic"):
+        compiled("key", Maker())
+
+
+def test_default_folder_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "paddle-solo"
+
+
+def test_a_key_depends_on_everything_but_the_order_of_the_arrays() -> None:
+    key = key_of(("static", 1), ARRAYS)
+    assert key == key_of(("static", 1), dict(reversed(ARRAYS.items())))
+    changed = ARRAYS["a.weight"].copy()
+    changed[1, 2] = np.nextafter(changed[1, 2], np.float32(9))
+    others = [
+        key_of(("static", 2), ARRAYS),
+        key_of(("static",), ARRAYS),
+        key_of(("static", 1), {}),
+        key_of(("static", 1), {**ARRAYS, "a.weight": changed}),
+        key_of(("static", 1), {**ARRAYS, "a.weight": ARRAYS["a.weight"].reshape(3, 2)}),
+        key_of(("static", 1), {"c.weight": ARRAYS["a.weight"], "b.bias": ARRAYS["b.bias"]}),
+        key_of(("static", 1), {**ARRAYS, "b.bias": np.zeros(4, np.int32)}),
+    ]
+    assert len({key, *others}) == len(others) + 1
+
+
+def test_a_key_depends_on_the_code_of_the_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    before = key_of((), {})
+    shutil.copytree(module.PROJECT / "model", tmp_path / "model", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(module.PROJECT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(module, "PROJECT", tmp_path)
+    assert key_of((), {}) == before
+    with (tmp_path / "model" / "neck" / "fpn.py").open("a") as file:
+        file.write("# changed\n")
+    assert key_of((), {}) != before

@@ -1,0 +1,57 @@
+"""A network over records: in which order, for whom, and of what size the pictures have to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from config.errors import InputError
+from data.coco import read_coco
+from tests.support import trainings
+from tests.support.tiny import tiny_predictor
+from tools.common.distributed import World
+from tools.evaluate.coco_metrics import ground_truth
+from tools.evaluate.predict_records import mask_ap, predict_records
+from tools.predict.load import untrained_network
+
+
+def validation():
+    folder = trainings.data_set()
+    return read_coco(folder / "annotations.json", folder / "images", keep_empty=True)
+
+
+class OneOfTwo(World):
+    """A process whose partner has found what it has."""
+
+    def gather(self, value: object) -> list:
+        return [value, value]
+
+
+def test_a_picture_of_another_size_is_named():
+    record = replace(validation().records[0], width=65)
+    with pytest.raises(InputError, match="64 x 64 pixels and 65 x 64 in the annotations") as error:
+        predict_records(tiny_predictor(), [record])
+    assert str(error.value).startswith(str(record.path))
+
+
+def test_only_the_first_process_keeps_what_was_found():
+    record = validation().records[0]
+    first = predict_records(tiny_predictor(), [record, record], world=OneOfTwo(rank=0, size=2))
+    assert {row["image_id"] for row in first} == {record.image_id}
+    assert predict_records(tiny_predictor(), [record, record], world=OneOfTwo(rank=1, size=2)) == []
+
+
+def test_training_asks_for_masks_alone(monkeypatch):
+    found = validation()
+    kinds = []
+    predictor = tiny_predictor()
+    compute = "tools.evaluate.coco_metrics._average_precision"
+    monkeypatch.setattr(compute, lambda kind, *_: kinds.append(kind) or Nothing)
+    ap = mask_ap(predictor.config, predictor.classes, found.records[:1], ground_truth(found), world=World())
+    assert ap(untrained_network(predictor.config, 0)) == 0.0
+    assert kinds == ["segm"]
+
+
+class Nothing:
+    summary = {"AP": None}

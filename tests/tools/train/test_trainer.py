@@ -1,0 +1,308 @@
+"""The training loop: it learns, it resumes bit for bit, it stops where it must, and it never loses a checkpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+
+from config.errors import InputError
+from tests.support import trainings
+from tools.common.checkpoint import load_checkpoint
+from tools.common.distributed import ALONE, World
+from tools.train.log import read_log
+from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
+from tools.train.state import BEST, load_state, newest_state
+from tools.train.trainer import Trainer
+
+
+def trainer(folder: Path | None, *overrides: str) -> Trainer:
+    config = trainings.config(*overrides)
+    return build_trainer(config, read_data_sets(config), world=ALONE, folder=folder)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_log(folder) if "loss" in line]
+
+
+def test_it_learns(tmp_path):
+    assert trainer(tmp_path, "train_cfg.epochs=12", "train_cfg.autoscale_lr=false", "train_cfg.lr=0.01").run() == 0
+    values = losses(tmp_path)
+    assert len(values) == 12 * trainings.PICTURES // 2
+    assert np.mean(values[-4:]) < 0.75 * np.mean(values[:4])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("train_cfg.optimizer=momentum", "train_cfg.schedule=piecewise", "train_cfg.milestones=1"),
+        ("train_cfg.optimizer=adam", "train_cfg.ema_decay=0", "train_cfg.clip_norm=0"),
+        ("train_cfg.accumulate=2", "train_cfg.epochs=4", "head.drop_block=true", "augment.mixup=0.5"),
+        ("train_cfg.workers=0",),
+    ],
+)
+def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, overrides):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(whole, *overrides).run()
+    trainer(parts, *overrides).run(last_step=3)
+    second = trainer(parts, *overrides)
+    assert "after step 3" in resume(second, parts, "auto")
+    second.run()
+    assert losses(parts) == losses(whole)
+    expected, found = newest_state(whole)[1], newest_state(parts)[1]
+    for part in ("weights", "average", "optimizer"):
+        assert getattr(found, part).keys() == getattr(expected, part).keys()
+        for name, array in getattr(expected, part).items():
+            np.testing.assert_array_equal(getattr(found, part)[name], array, err_msg=f"{part} {name}")
+
+
+def test_threads_do_not_change_what_is_learnt(tmp_path):
+    for workers in (0, 1, 5):
+        trainer(tmp_path / str(workers), f"train_cfg.workers={workers}", "augment.crop=0.5").run(last_step=4)
+    assert losses(tmp_path / "0") == losses(tmp_path / "1") == losses(tmp_path / "5")
+
+
+def test_another_seed_is_another_run(tmp_path):
+    for seed in (0, 1):
+        trainer(tmp_path / str(seed), f"train_cfg.seed={seed}").run(last_step=2)
+    assert losses(tmp_path / "0") != losses(tmp_path / "1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number):
+    run = trainer(tmp_path)
+    learn = run._learn
+
+    def interrupted(batch):
+        if run.step == 1:
+            os.kill(os.getpid(), number)
+        return learn(batch)
+
+    monkeypatch.setattr(run, "_learn", interrupted)
+    handler = signal.getsignal(number)
+    assert run.run() == number
+    assert signal.getsignal(number) is handler
+    path, state, problems = newest_state(tmp_path)
+    assert (path.name, state.step, problems) == ("step_0000002.pdstate", 2, [])
+
+
+def test_a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_checkpoint(tmp_path, monkeypatch):
+    run = trainer(tmp_path, "train_cfg.save_every=2")
+    prepare = run._prepare
+
+    def broken(job):
+        batch = prepare(job)
+        if job[1] == [4, 5]:
+            batch.images[0, 0, 0, 0] = math.nan
+        return batch
+
+    monkeypatch.setattr(run, "_prepare", broken)
+    with pytest.raises(InputError, match=r"of step 3 is not finite.*\.jpg, .*\.jpg") as error:
+        run.run()
+    assert "\n" not in str(error.value)
+    state = newest_state(tmp_path)[1]
+    assert state.step == 2
+    assert all(np.isfinite(array).all() for array in state.weights.values())
+
+
+def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(tmp_path):
+    """One that was damaged after all of them had been looked at."""
+    folder = tmp_path / "data"
+    shutil.copytree(trainings.data_set(), folder)
+    config = trainings.config(*trainings.overrides(folder=folder))
+    run = build_trainer(config, read_data_sets(config), world=ALONE, folder=tmp_path / "run")
+    for picture in (folder / "images").iterdir():
+        picture.write_bytes(picture.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"images/00000\d\.jpg"):
+        run.run()
+
+
+def test_the_newest_whole_state_is_resumed_and_old_ones_go(tmp_path):
+    trainer(tmp_path, "train_cfg.save_every=1", "train_cfg.keep=2").run(last_step=4)
+    names = sorted(path.name for path in tmp_path.glob("step_*"))
+    assert names == [f"step_000000{step}.{kind}" for step in (3, 4) for kind in ("pdparams", "pdstate")]
+    newest = tmp_path / "step_0000004.pdstate"
+    content = newest.read_bytes()
+    for length in (0, 1, len(content) // 2, len(content) - 1):
+        newest.write_bytes(content[:length])
+        path, state, problems = newest_state(tmp_path)
+        assert (path.name, state.step) == ("step_0000003.pdstate", 3)
+        assert "step_0000004" in problems[0]
+        with pytest.raises(InputError, match="step_0000004"):
+            load_state(newest)
+    (tmp_path / "step_0000003.pdstate").write_bytes(b"")
+    with pytest.raises(InputError, match="none of its training states is whole"):
+        newest_state(tmp_path)
+
+
+def test_a_state_of_another_run_is_refused(tmp_path):
+    trainer(tmp_path).run(last_step=1)
+    for overrides, says in (
+        (("train_cfg.batch_size=4",), "pictures a step 2, this one has 4"),
+        (("train_cfg.seed=5",), "train_cfg.seed 0, this one has 5"),
+        (("train_cfg.ema_decay=0",), "moving average"),
+        (("train_cfg.optimizer=adam",), "train_cfg.optimizer adamw, this one has adam"),
+        (("head.channels=32",), "head.channels|other shape"),
+    ):
+        with pytest.raises(InputError, match=says):
+            resume(trainer(None, *overrides), tmp_path, "auto")
+
+
+def test_an_older_state_is_resumed_in_another_folder(tmp_path):
+    trainer(tmp_path, "train_cfg.save_every=1").run(last_step=3)
+    older = tmp_path / "step_0000002.pdparams"
+    with pytest.raises(InputError, match="another --output to branch off"):
+        resume(trainer(tmp_path), tmp_path, str(older))
+    branch = trainer(tmp_path / "branch")
+    assert "after step 2" in resume(branch, tmp_path / "branch", str(older))
+    assert branch.step == 2
+
+
+@pytest.mark.parametrize("changed", [None, "step", "weights"])
+def test_processes_start_from_the_same_weights(monkeypatch, changed):
+    first, second = trainer(None), trainer(None)
+    starts = []
+    monkeypatch.setattr(World, "gather", lambda self, start: starts.append(start) or list(starts))
+    check_same_start(first)
+    if changed == "step":
+        second.step = 3
+    elif changed == "weights":
+        second.network.head.cate_pred.bias.set_value(second.network.head.cate_pred.bias + 1)
+    if changed is None:
+        check_same_start(second)
+    else:
+        with pytest.raises(InputError, match="on all machines"):
+            check_same_start(second)
+
+
+def test_a_branch_has_a_best_of_its_own(tmp_path):
+    for folder, ap, last_step in ((tmp_path, 0.5, 4), (tmp_path / "branch", 0.4, 8)):
+        run = trainer(folder, "train_cfg.eval_every=1")
+        run.evaluate = lambda network, ap=ap: ap
+        if run.folder != tmp_path:
+            resume(run, run.folder, str(tmp_path / "step_0000004.pdstate"))
+        run.run(last_step=last_step)
+    assert load_checkpoint(tmp_path / "branch" / BEST).source["step"] == "8"
+
+
+def test_what_a_killed_run_was_writing_goes(tmp_path):
+    for name in (".123-0123abcd.pdstate", ".123-0123abcd.pdparams", ".mine-1.pdparams", "mine.pdparams"):
+        (tmp_path / name).touch()
+    trainer(tmp_path).run(last_step=1)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {".mine-1.pdparams", "mine.pdparams"} <= left
+    assert not {name for name in left if name.startswith(".123")}
+
+
+def test_a_signal_before_an_evaluation_is_not_kept_waiting(tmp_path, monkeypatch):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+    save = run.save
+    monkeypatch.setattr(run, "save", lambda: (save(), os.kill(os.getpid(), signal.SIGTERM)))
+    run.evaluate = lambda network: pytest.fail("the signal came before")
+    assert run.run() == signal.SIGTERM
+    assert newest_state(tmp_path)[1].evaluation_due
+
+
+def test_a_signal_behind_the_sum_waits_for_the_next_step(monkeypatch):
+    """Or this process would end a step before the others."""
+    run = trainer(None)
+
+    def total(self, values):
+        run._received = signal.SIGTERM if run.step == 1 else run._received
+        return list(values)
+
+    monkeypatch.setattr(World, "sum", total)
+    monkeypatch.setattr(run, "_stopping", lambda: run._agreed)
+    assert run.run() == signal.SIGTERM
+    assert run.step == 3
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    check_folder(tmp_path, resumes=False)
+    trainer(tmp_path).run(last_step=1)
+    check_folder(tmp_path, resumes=True)
+    with pytest.raises(InputError, match="--resume auto"):
+        check_folder(tmp_path, resumes=False)
+
+
+def test_the_best_is_kept(tmp_path, capsys):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+    answers = iter([0.2, 0.1])
+    run.evaluate = lambda network: next(answers)
+    run.run()
+    assert load_checkpoint(tmp_path / BEST).source["step"] == "4"
+    printed = [line for line in capsys.readouterr().out.splitlines() if "mask AP" in line]
+    assert printed == ["step 4 of 8: mask AP 0.200", "step 8 of 8: mask AP 0.100"]
+    assert [line["mask_ap"] for line in read_log(tmp_path) if "mask_ap" in line] == [0.2, 0.1]
+    state = newest_state(tmp_path)[1]
+    assert (state.best_ap, state.evaluation_due) == (0.2, False)
+
+
+def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+
+    def interrupted(network):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal ends the evaluation")
+
+    run.evaluate = interrupted
+    assert run.run() == signal.SIGTERM
+    second = trainer(tmp_path, "train_cfg.eval_every=1")
+    resume(second, tmp_path, "auto")
+    second.evaluate = lambda network: 0.5
+    second.run(last_step=second.step + 1)
+    assert [line["step"] for line in read_log(tmp_path) if "mask_ap" in line] == [4, 5]
+
+
+def test_evaluation_uses_the_average_and_gives_the_weights_back(tmp_path):
+    run = trainer(tmp_path, "train_cfg.eval_every=1")
+    seen = {}
+
+    def evaluate(network):
+        seen.update({name: value.numpy() for name, value in network.state_dict().items()})
+        assert not network.training
+        return 0.5
+
+    run.evaluate = evaluate
+    run.run(last_step=4)
+    state = newest_state(tmp_path)[1]
+    differ = [name for name in seen if not np.array_equal(state.average[name], state.weights[name])]
+    assert differ
+    for name, value in seen.items():
+        np.testing.assert_array_equal(value, state.average[name])
+    for name, value in run.network.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), state.weights[name])
+
+
+def test_finetuning_takes_what_fits(tmp_path):
+    first = trainer(tmp_path)
+    first.run(last_step=1)
+    checkpoint = tmp_path / "step_0000001.pdparams"
+    other = trainer(None, "head.channels=32")
+    before = other.network.head.cate_convs[0].conv.weight.numpy()
+    said = start_from(other.network, other.config, str(checkpoint))
+    assert "head.cate_convs.0.conv.weight: (16, 16, 3, 3) in the file, (32, 16, 3, 3) here" in said
+    assert "backbone" not in said.replace(str(checkpoint), "")
+    np.testing.assert_array_equal(other.network.head.cate_convs[0].conv.weight.numpy(), before)
+    expected = load_checkpoint(checkpoint).weights["backbone.stages.0.0.conv1.conv.weight"]
+    np.testing.assert_array_equal(other.network.backbone.stages[0][0].conv1.conv.weight.numpy(), expected)
+    with pytest.raises(InputError, match="cannot be read"):
+        start_from(other.network, other.config, str(tmp_path / "nothing.pdparams"))
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path):
+    """Where norms do not look at the batch."""
+    fixed = ("backbone.norm=frozen", "train_cfg.epochs=1", "train_cfg.optimizer=momentum")
+    large, small = trainer(None, *fixed, "train_cfg.batch_size=4"), trainer(None, *fixed, "train_cfg.accumulate=2")
+    for run in (large, small):
+        run.run(last_step=1)
+    # The mean of two batches' losses is that of both together only where their counts are equal, hence the tolerance.
+    for name, value in large.network.state_dict().items():
+        assert paddle.allclose(value, small.network.state_dict()[name], atol=2e-3), name

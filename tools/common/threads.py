@@ -1,0 +1,143 @@
+"""Work in threads with its order kept, its memory bounded and its errors raised, and a clock for its stages."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import socket
+import statistics
+import sys
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from multiprocessing import get_context
+from typing import Callable, TypeVar
+
+from tools.common.processes import end_with_parent
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def ordered_map(
+    pool: Executor | None, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Iterator[Result]:
+    """`map` in a pool's threads: results in the order of the items, at most `ahead` of them begun and not yet taken.
+
+    `items` is advanced in the caller's thread, so stages can be chained and a stage between two of them (the network)
+    stays in that thread. An error of the function is raised here in its place, one of the items after the results of
+    those before it; what has not begun is then dropped.
+    Without a pool everything happens in the caller's thread, one item after another.
+    """
+    if pool is None:
+        yield from map(function, items)
+        return
+    pending = deque()
+    items = iter(items)
+    failure = None
+    try:
+        while True:
+            try:
+                pending.extend(pool.submit(function, item) for item in islice(items, ahead - len(pending)))
+            except Exception as error:
+                failure, items = error, iter(())
+            if not pending:
+                break
+            yield pending.popleft().result()
+        if failure is not None:
+            raise failure
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+def worker_threads(count: int) -> AbstractContextManager[Executor | None]:
+    """A pool of threads, None for 0; when the block ends, by an error too, what has not begun is dropped."""
+    return _dropping(ThreadPoolExecutor(count) if count else None)
+
+
+def worker_processes(count: int) -> AbstractContextManager[Executor | None]:
+    """The same of processes, for many small steps of Python, which threads would do one after another."""
+    # Spawned, because a forked process has the locks of threads that it has not; started by the first item.
+    return _dropping(ProcessPoolExecutor(count, get_context("spawn"), end_with_parent) if count else None)
+
+
+@contextmanager
+def _dropping(pool: Executor | None) -> Iterator[Executor | None]:
+    if pool is None:
+        yield None
+        return
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def prompt_interruption(seconds: float = 0.5) -> Iterator[None]:
+    """Ctrl-C during the block ends the process with status 130 within `seconds`, whatever is being computed.
+
+    Python acts on Ctrl-C between two operations, and one of Paddle's may take longer than a second. Files that are
+    being written have not got their names yet. Outside of the main thread, which gets no signals, it does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def watch() -> None:
+        try:
+            while number := receiver.recv(1):  # nothing comes any more when the block has ended
+                if number[0] == signal.SIGINT:
+                    receiver.settimeout(seconds)
+        except socket.timeout:
+            print("interrupted", file=sys.stderr, flush=True)
+            os._exit(130)
+
+    previous = signal.set_wakeup_fd(sender.fileno())
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(previous)
+        sender.close()
+        watcher.join()
+        receiver.close()
+
+
+class StageTimes:
+    """Milliseconds by stage, one entry a picture; may be used from several threads."""
+
+    def __init__(self) -> None:
+        self._milliseconds: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def measure(self, stage: str, pictures: int = 1) -> Iterator[None]:
+        """Clock a block; the time of a batch is shared out evenly among its pictures."""
+        start = time.perf_counter()
+        yield
+        elapsed = (time.perf_counter() - start) * 1000
+        self._milliseconds[stage].extend([elapsed / pictures] * pictures)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Stage -> median, p95 (95th percentile) and total in milliseconds, in the order in which stages began."""
+        return {
+            stage: {
+                "median": statistics.median(values),
+                "p95": sorted(values)[math.ceil(len(values) * 0.95) - 1],
+                "total": sum(values),
+            }
+            for stage, values in self._milliseconds.items()
+        }
+
+    def table(self) -> str:
+        rows = [f"  {'milliseconds':<12}{'median':>10}{'p95':>10}"]
+        rows += [f"  {stage:<12}{row['median']:>10.1f}{row['p95']:>10.1f}" for stage, row in self.summary().items()]
+        return "\n".join(rows)

@@ -1,0 +1,1 @@
+"""Data sets: read splits, generated pictures, statistics, COCO annotation files."""

@@ -1,0 +1,1 @@
+"""Exported networks: their metadata, running them, raw .bin files."""

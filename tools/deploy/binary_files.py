@@ -1,0 +1,100 @@
+"""Inputs and outputs of a network as files of bare numbers, for boards that run it without any of this project.
+
+A folder of inputs holds a file for each picture, float32 [1, 3, H, W], and index.json: what the network's file says
+about itself, and of each picture its path, its size and its size within the input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from config.errors import InputError
+from data.files import write_whole
+from model.decoding import Raw
+from tools.deploy.exported import Metadata, Output, metadata_of
+
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of an index; name: of its files, without an ending; sizes are heights and widths in pixels."""
+
+    name: str
+    path: str
+    original_size: tuple[int, int]
+    resized: tuple[int, int]  # within the padded input
+
+    @property
+    def scale(self) -> float:
+        return self.resized[0] / self.original_size[0]
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    with write_whole(path) as temporary:
+        np.ascontiguousarray(array).tofile(temporary)
+
+
+def write_index(folder: Path, metadata: Metadata, entries: Iterable[Entry]) -> None:
+    size = metadata.config.data.fixed_size
+    content = {
+        "metadata": json.loads(metadata.to_json()),
+        "input": {"dtype": "float32", "shape": (1, 3, *size)},
+        "pictures": [{**asdict(entry), "scale": entry.scale} for entry in entries],
+    }
+    with write_whole(folder / INDEX) as temporary:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, list[Entry]]:
+    """Raises InputError where there is no index, or it is none of `write_index`."""
+    path = folder / INDEX
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        metadata = metadata_of(json.dumps(content["metadata"]), path, overrides)
+        entries = [
+            Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]))
+            for row in content["pictures"]
+        ]
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); tools/preprocess_inputs_to_bin.py writes it"
+        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path}: is no index of tools/preprocess_inputs_to_bin.py; write it again") from None
+    return metadata, entries
+
+
+def _size(sides: list[int]) -> tuple[int, int]:
+    height, width = map(int, sides)
+    return height, width
+
+
+def read_outputs(folder: Path, pattern: str, entry: Entry, outputs: Iterable[Output]) -> Raw:
+    """The arrays of a picture; pattern: the names of their files, with {picture}, {output} and {number}.
+
+    Raises InputError for a file that is missing or has another size.
+    """
+    return list(_arrays(folder, pattern, entry, outputs))
+
+
+def _arrays(folder: Path, pattern: str, entry: Entry, outputs: Iterable[Output]) -> Iterator[np.ndarray]:
+    for number, output in enumerate(outputs):
+        path = folder / pattern.format(picture=entry.name, output=output.name, number=number)
+        try:
+            values = np.fromfile(path, output.dtype)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); see --names") from None
+        if values.size != np.prod(output.shape):
+            raise InputError(
+                f"{path}: holds {values.size} numbers of {output.dtype}, {output.name} has {output.shape}; write the "
+                "outputs as they are, in the order of the memory"
+            )
+        yield values.reshape(output.shape)

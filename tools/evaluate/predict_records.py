@@ -1,0 +1,73 @@
+"""A network over the pictures of a data set: COCO results, shared out among the processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from paddle import nn
+from tqdm import tqdm
+
+from config.base import Config
+from data.class_lists import ClassList
+from data.coco_pictures import Record, read_record_image
+from tools.common.distributed import ALONE, World
+from tools.common.threads import ordered_map, worker_threads
+from tools.evaluate.coco_metrics import GroundTruth, mask_precision
+from tools.predict.load import Predictor
+from tools.predict.predictor import DEFAULT_THREADS, EnginePredictor, decoding_thread
+
+
+def predict_records(
+    predictor: EnginePredictor, records: Sequence[Record], *, world: World = ALONE, threads: int = DEFAULT_THREADS
+) -> list[dict]:
+    """COCO result rows of all pictures, in the order of the records; each process works on its share of them.
+
+    Only the first process gets them, the others get an empty list. Raises InputError for a picture that cannot be read
+    or has another size than annotated: AP without it would be that of another data set.
+    """
+    own = records[world.rank :: world.size]
+    parts = world.gather(_rows_by_picture(predictor, own, world, threads))
+    if not world.is_first:
+        return []
+    by_picture = dict(rows for part in parts for rows in part)
+    return [row for record in records for row in by_picture[record.image_id]]
+
+
+def _rows_by_picture(
+    predictor: EnginePredictor, records: Sequence[Record], world: World, threads: int
+) -> list[tuple[int, list[dict]]]:
+    with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
+        prepared = ordered_map(
+            pool, lambda record: (record, predictor.prepare(read_record_image(record))), records, ahead=threads
+        )
+        predicted = predictor.run_batches(
+            prepared, lambda item: item[1], batch_size=predictor.config.eval_cfg.batch_size
+        )
+
+        def encode(item) -> tuple[int, list[dict]]:
+            record, picture = item.origin
+            return record.image_id, predictor.finish(item.raw, item.index, picture).to_coco(record.image_id)
+
+        rows = ordered_map(decoder, encode, predicted, ahead=2)
+        bar = {"total": len(records), "unit": "picture", "desc": "evaluation", "leave": False}
+        return list(tqdm(rows, disable=None if world.is_first else True, **bar))
+
+
+def mask_ap(
+    config: Config, classes: ClassList, records: Sequence[Record], truth: GroundTruth | None, *, world: World
+) -> Callable[[nn.Layer], float]:
+    """A function that says how good a network is: mask AP on these pictures, from 0 to 1, the same in all processes.
+
+    truth: needed in the first process only.
+    """
+
+    def evaluate(network: nn.Layer) -> float:
+        predictor = Predictor.around(network, config, classes, score=config.eval_cfg.score)
+        threads = 1 if world.size > 1 else DEFAULT_THREADS
+        rows = predict_records(predictor, records, world=world, threads=threads)
+        ap = None
+        if world.is_first:
+            ap = mask_precision(truth, rows, {record.image_id for record in records}).summary["AP"]
+        return world.gather(ap)[0] or 0.0
+
+    return evaluate

@@ -1,0 +1,195 @@
+"""An evaluation as a web page in a folder, which opens without a network: numbers, curves and the worst pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from data.files import write_whole
+from data.images import write_image
+from tools.common.plots import SCALE
+from tools.evaluate.coco_metrics import SUMMARY, Comparison, Evaluation, PictureQuality, percent
+from tools.evaluate.plots import confusion_plot, precision_recall_plot, quality_plot
+from tools.predict.instances import Instances
+
+PAGE = "index.html"
+PICTURES = "pictures"  # the folder beside the page
+LONGEST_SIDE = 1280  # pixels of a drawing on the page
+WORST = 20  # pictures that are drawn
+
+Load = Callable[[int, float], "tuple[np.ndarray, Instances, Instances]"]
+
+_STYLE = """
+body { margin: 0 auto; padding: 1rem; max-width: 70rem; background: #fff; color: #20242c;
+       font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0.5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; }
+p { margin: 0.5rem 0; }
+img { max-width: 100%; height: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.25rem 0.6rem; text-align: right; border-bottom: 1px solid #e4e7ec; white-space: nowrap; }
+th:first-child, td:first-child { padding-left: 0; text-align: left; }
+th { color: #60666f; font-weight: 600; }
+.name { white-space: normal; overflow-wrap: anywhere; min-width: 6rem; }
+.bar { min-width: 7rem; }
+.bar div { height: 0.7rem; background: #185fbe; }
+.wide { overflow-x: auto; }
+.matrix img { max-width: none; }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 0.5rem; }
+figure { margin: 0 0 2rem; }
+figcaption { margin-bottom: 0.3rem; overflow-wrap: anywhere; }
+.pair span { display: block; color: #60666f; font-size: 0.9rem; }
+""".strip()
+
+
+def write_report(
+    folder: str | Path,
+    *,
+    title: str,
+    evaluation: Evaluation,
+    comparison: Comparison,
+    file_names: Mapping[int, str],
+    load: Load,
+    worst: int = WORST,
+) -> Path:
+    """Write `index.html` and the pictures it shows into a folder; returns its path.
+
+    file_names: what to call each picture, by its id.
+    load: from an id and a score to the picture, uint8 [H, W, 3] RGB, what was found in it with at least this score,
+    and what is there. It is called for at most `worst` of the pictures with mistakes, one after another.
+    Raises InputError where the folder cannot be written to.
+    """
+    folder = Path(folder)
+    plots = {
+        "precision_recall_mask": precision_recall_plot(evaluation.mask, title="Masks"),
+        "precision_recall_box": precision_recall_plot(evaluation.box, title="Boxes"),
+        "confusion": confusion_plot(comparison),
+        "quality": quality_plot(comparison.pictures),
+    }
+    images = {name: _write_plot(folder, name, plot) for name, plot in plots.items()}
+    shown = [picture for picture in comparison.pictures[:worst] if picture.mistakes]
+    figures = [
+        _figure(folder, rank, picture, file_names[picture.image_id], load, comparison.score)
+        for rank, picture in enumerate(tqdm(shown, desc="report", unit="picture", leave=False, disable=None), start=1)
+    ]
+    sections = [
+        f"<h1>{escape(title)}</h1>",
+        _overview(evaluation, comparison),
+        "<h2>Precision and recall</h2>",
+        "<p>The mean over the classes. The AP at one IoU is the mean height of its curve; AP in the table is the mean "
+        "at ten IoU thresholds from 0.5 to 0.95.</p>",
+        f'<div class="plots">{images["precision_recall_mask"]}{images["precision_recall_box"]}</div>',
+        "<h2>Confused classes</h2>",
+        f'<div class="wide matrix">{images["confusion"]}</div>',
+        "<h2>Classes, the worst first</h2>",
+        _class_table(evaluation),
+        "<h2>Pictures, the worst first</h2>",
+        "<p>F1 is the harmonic mean of precision and recall at IoU 0.5, a confused class counting as a miss and a "
+        "false instance.</p>",
+        images["quality"],
+        *(figures or ["<p>There is no mistake in any picture.</p>"]),
+    ]
+    page = folder / PAGE
+    with write_whole(page) as temporary:
+        # A name from an annotation file may hold half a letter, which UTF-8 cannot write.
+        temporary.write_text(_page(title, "\n".join(sections)), encoding="utf-8", errors="xmlcharrefreplace")
+    return page
+
+
+def _page(title: str, body: str) -> str:
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _overview(evaluation: Evaluation, comparison: Comparison) -> str:
+    objects = sum(row.objects for row in evaluation.mask.classes)
+    found, confused, missed, false = (
+        sum(getattr(picture, kind) for picture in comparison.pictures)
+        for kind in ("found", "confused", "missed", "false")
+    )
+    lines = [f"{evaluation.pictures} pictures, {objects} objects."]
+    if evaluation.left_out:
+        lines.append(f"{evaluation.left_out} of the file's annotations cannot be used and were left out.")
+    lines.append(
+        f"At score {comparison.score:g} and IoU 0.5: {found} found, {confused} with a wrong class, {missed} missed, "
+        f"{false} false."
+    )
+    kinds = {"mask": evaluation.mask, "box": evaluation.box}
+    rows = [[kind, *(percent(result.summary[name]) for name in SUMMARY)] for kind, result in kinds.items()]
+    return f"<p>{' '.join(lines)}</p>\n{_table(['percent', *SUMMARY], rows)}"
+
+
+def _class_table(evaluation: Evaluation) -> str:
+    """The classes by their mask AP; those without objects, which have none, at the end."""
+    pairs = sorted(
+        zip(evaluation.mask.classes, evaluation.box.classes),
+        key=lambda pair: (pair[0].ap is None, pair[0].ap or 0, pair[0].name),
+    )
+    rows = [
+        [
+            escape(mask.name),
+            str(mask.objects),
+            percent(mask.ap),
+            f'<div style="width: {100 * (mask.ap or 0):.1f}%"></div>',
+            percent(mask.ap50),
+            percent(box.ap),
+            percent(box.ap50),
+        ]
+        for mask, box in pairs
+    ]
+    header = ["class", "objects", "mask AP", "", "mask AP50", "box AP", "box AP50"]
+    return _table(header, rows, styles={0: "name", 3: "bar"})
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapping[int, str] | None = None) -> str:
+    """A table of cells that are HTML already; styles: class of the cells in a column."""
+    styles = styles or {}
+    opening = [f'<td class="{styles[i]}">' if i in styles else "<td>" for i in range(len(header))]
+    lines = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in header) + "</tr>"]
+    lines += ["<tr>" + "".join(f"{tag}{cell}</td>" for tag, cell in zip(opening, row)) + "</tr>" for row in rows]
+    return '<div class="wide"><table>\n' + "\n".join(lines) + "\n</table></div>"
+
+
+def _write_plot(folder: Path, name: str, plot: np.ndarray) -> str:
+    write_image(folder / PICTURES / f"{name}.png", plot)
+    height, width = (side // SCALE for side in plot.shape[:2])
+    return _img(f"{name}.png", (height, width), name.replace("_", " "))
+
+
+def _figure(folder: Path, rank: int, picture: PictureQuality, file_name: str, load: Load, score: float) -> str:
+    image, predicted, truth = load(picture.image_id, score)
+    halves = []
+    for kind, what, instances in (("found", "Found", predicted), ("annotated", "Annotated", truth)):
+        name = f"worst_{rank:03}_{kind}.jpg"
+        drawing = _shrink(instances.draw(image))
+        write_image(folder / PICTURES / name, drawing)
+        halves.append(f"<div><span>{what}</span>{_img(name, drawing.shape[:2], f'{what}: {file_name}')}</div>")
+    caption = (
+        f"{rank}. <b>{escape(file_name)}</b>: F1 {picture.f1:.2f}, {picture.found} found, {picture.missed} missed, "
+        f"{picture.false} false, {picture.confused} with a wrong class"
+    )
+    return f'<figure><figcaption>{caption}</figcaption><div class="pair">{"".join(halves)}</div></figure>'
+
+
+def _img(name: str, size: tuple[int, int], description: str) -> str:
+    return (
+        f'<img src="{PICTURES}/{name}" width="{size[1]}" height="{size[0]}" alt="{escape(description)}" loading="lazy">'
+    )
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    factor = LONGEST_SIDE / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -1,0 +1,170 @@
+"""Files in, drawings and COCO results out: the pipeline behind `demo.py`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from os.path import realpath
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from config.errors import InputError
+from data.files import write_json
+from data.images import ImageError, read_image, write_image
+from tools.common.cli import without_line_breaks
+from tools.common.threads import StageTimes, ordered_map, prompt_interruption, worker_threads
+from tools.predict.instances import Instances
+from tools.predict.predictor import EnginePredictor, Predicted, Prepared, decoding_thread
+
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
+
+
+@dataclass(frozen=True)
+class Job:
+    """A picture on its way through the stages, each of which adds to it; `problem` says why it could not be read."""
+
+    path: Path
+    target: Path  # of the drawing
+    image_id: int
+    image: np.ndarray | None = None
+    prepared: Prepared | None = None
+    instances: Instances | None = None
+    rows: tuple[dict, ...] = ()
+    problem: str = ""
+
+
+@dataclass
+class Report:
+    """What a run did. rows: COCO results in the order of the pictures; seconds: from the first to the last picture."""
+
+    times: StageTimes = field(default_factory=StageTimes)
+    rows: list[dict] = field(default_factory=list)
+    pictures: int = 0
+    instances: int = 0
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def statistics(self) -> dict:
+        return {
+            "pictures": self.pictures,
+            "skipped": len(self.problems),
+            "instances": self.instances,
+            "pictures_per_second": self.pictures / self.seconds if self.seconds else 0.0,
+            "milliseconds": self.times.summary(),
+        }
+
+    def add(self, job: Job) -> None:
+        if job.problem:
+            self.problems.append(job.problem)
+            tqdm.write(f"skipped {without_line_breaks(job.problem)}", file=sys.stderr)
+            return
+        self.pictures += 1
+        self.instances += len(job.instances)
+        self.rows.extend(job.rows)
+
+
+def predict_files(
+    predictor: EnginePredictor,
+    paths: Sequence[Path],
+    *,
+    drawings: Path | None = None,
+    results: Path | None = None,
+    polygons: bool = False,
+    threads: int,
+) -> Report:
+    """Run a network over pictures, draw what it finds into a folder and write it to a COCO results file.
+
+    drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with the outlines.
+    Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
+    at most `threads` pictures wait before the network and as many behind the decoding. A picture that cannot be read
+    is named, counted and left out; any other error ends the run. Raises InputError where none could be read.
+    """
+    report = Report()
+    jobs = _jobs(paths, drawings)
+    stages = _Stages(predictor, report.times, draw=drawings is not None, encode=results is not None, polygons=polygons)
+    predictor.warm_up()
+    start = time.perf_counter()
+    with prompt_interruption(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
+        loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
+        predicted = predictor.run_batches(loaded, lambda job: job.prepared, report.times)
+        decoded = ordered_map(decoder, stages.decode, predicted, ahead=2)
+        finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
+        for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
+            report.add(job)
+    if not report.pictures:
+        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
+    if results is not None:
+        with report.times.measure("results"):
+            write_json(results, report.rows)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What happens to a picture before and behind the network, and the clock beside it."""
+
+    predictor: EnginePredictor
+    times: StageTimes
+    draw: bool
+    encode: bool
+    polygons: bool
+
+    def load(self, job: Job) -> Job:
+        try:
+            with self.times.measure("read"):
+                image = read_image(job.path)
+        except ImageError as error:
+            return replace(job, problem=str(error))
+        with self.times.measure("preprocess"):
+            return replace(job, image=image, prepared=self.predictor.prepare(image))
+
+    def decode(self, predicted: Predicted) -> Job:
+        job = predicted.origin
+        if predicted.raw is None:
+            return job
+        with self.times.measure("decode"):
+            return replace(job, instances=self.predictor.finish(predicted.raw, predicted.index, job.prepared))
+
+    def finish(self, job: Job) -> Job:
+        """Draws, encodes and writes; what it returns is small, as it may wait for slower pictures before it."""
+        if job.instances is None:
+            return job
+        if self.draw:
+            with self.times.measure("draw"):
+                drawing = job.instances.draw(job.image)
+            with self.times.measure("write"):
+                write_image(job.target, drawing)
+        rows = ()
+        if self.encode:
+            with self.times.measure("encode"):
+                found = job.instances.to_coco(job.image_id, polygons=self.polygons)
+            rows = tuple({**row, "file_name": job.path.as_posix()} for row in found)
+        return replace(job, image=None, prepared=None, rows=rows)
+
+
+def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
+    """Where each picture goes, and its image id: its number where all are named by one, as in COCO, else its place."""
+    paths = list(paths)
+    taken = {realpath(path) for path in paths}  # unlike Path.resolve, it bears links in a circle
+    ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    if len(set(ids)) < len(paths):
+        ids = range(1, len(paths) + 1)
+    jobs = []
+    for image_id, path in zip(ids, paths):
+        target = path
+        if drawings is not None:
+            suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
+            target, count = drawings / f"{path.stem}{suffix}", 1
+            while realpath(target) in taken:
+                if realpath(target) == realpath(path):
+                    raise InputError(f"{path}: its drawing would replace it; give another folder with --output")
+                count += 1
+                target = drawings / f"{path.stem}_{count}{suffix}"
+            taken.add(realpath(target))
+        jobs.append(Job(path, target, image_id))
+    return jobs

@@ -1,0 +1,1 @@
+"""Training: the loop, the optimizer, the log, checkpoints to resume from."""
