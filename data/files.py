@@ -16,7 +16,7 @@ _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
 
 
 @contextmanager
-def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to, which takes its name when the block ends without an error.
 
     The folder is made where it is missing; the temporary name keeps the suffix, from which encoders tell the format.
@@ -43,13 +43,13 @@ def write_whole(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: object) -> None:
-    """Write plain values as JSON, as `write_whole` does."""
-    with write_whole(path) as temporary:
+    """Write plain values as JSON, as `atomic_write` does."""
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None:
-    """Find out before hours of work whether `write_whole` can write there.
+    """Find out before hours of work whether `atomic_write` can write there.
 
     read: files that the program reads, none of which it may replace; they need not exist. Raises InputError where it
     cannot write, and where it would replace one of these.
@@ -83,7 +83,7 @@ def _temporary(path: Path) -> Path:
 
 
 def temporaries(folder: Path, suffix: str) -> list[Path]:
-    """Files that `write_whole` was writing into a folder, or that a killed process left there."""
+    """Files that `atomic_write` was writing into a folder, or that a killed process left there."""
     return [path for path in folder.glob(f".*-*{suffix}") if _TEMPORARY.fullmatch(path.stem)]
 
 

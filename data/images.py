@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from config.errors import InputError
-from data.files import write_whole
+from data.files import atomic_write
 
 # The formats OpenCV can decode where its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -172,7 +172,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise InputError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} does not fit this format; use .png")
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content.tobytes())
 
 

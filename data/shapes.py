@@ -21,7 +21,7 @@ import numpy as np
 
 from data.class_lists import ClassList
 from data.coco_rows import CocoInstance, CocoPicture, coco_dict
-from data.files import write_whole
+from data.files import atomic_write
 from data.images import write_image
 
 MIN_VISIBLE = 0.4
@@ -274,7 +274,7 @@ def write_coco(*, scenes: Iterable[Scene], output: Path, suffix: str = ".jpg") -
     """
     classes = ClassList(names=CLASS_NAMES, ids=tuple(range(1, len(CLASS_NAMES) + 1)))
     coco = coco_dict(_write_pictures(scenes, output / "images", suffix), classes)
-    with write_whole(output / "annotations.json") as temporary:
+    with atomic_write(output / "annotations.json") as temporary:
         temporary.write_text(json.dumps(coco), encoding="utf-8")
 
 

@@ -41,7 +41,7 @@ import paddle
 from config.base import Config
 from config.errors import InputError
 from config.overrides import override
-from data.files import check_writable, write_whole
+from data.files import atomic_write, check_writable
 from model.device import select_device
 from model.networks import with_decoding
 from tools.common.cli import Parser, add_weights_options, config_of, input_size
@@ -127,7 +127,7 @@ def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bo
         written = []
         for file in sorted(Path(folder).iterdir()):
             target = path if onnx else path.with_name(path.name + file.name.removeprefix(stem.name))
-            with write_whole(target) as temporary:
+            with atomic_write(target) as temporary:
                 shutil.copyfile(file, temporary)
             written.append(target)
     return written

@@ -34,7 +34,7 @@ from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco_checks import whole_number
 from data.coco_rows import CocoPicture
-from data.files import check_writable, write_whole
+from data.files import atomic_write, check_writable
 from data.images import ImageError, read_image
 from data.labelme_shapes import FARTHEST, IGNORED_LABELS, LabelmeInstances, labelme_instances
 from tools.common.cli import Parser, fraction, natural_number, positive_number
@@ -128,7 +128,7 @@ def _extract(path: Path, encoded: object, target: Path) -> tuple[Path, np.ndarra
     if target.is_file() and target.read_bytes() != content:
         raise InputError(f"{target}: is another picture than the one in {path}; give another folder with --images")
     try:
-        with write_whole(target) as temporary:
+        with atomic_write(target) as temporary:
             temporary.write_bytes(content)
             return target, read_image(temporary)
     except ImageError as error:

@@ -34,7 +34,7 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.coco import CocoData, read_complete
 from data.coco_pictures import read_record_image
-from data.files import check_writable, write_whole
+from data.files import atomic_write, check_writable
 from data.images import find_images, read_image
 from tools.common.cli import Parser, columns, positive_number
 from tools.deploy.exported import IMAGES, exported_predictor
@@ -110,7 +110,7 @@ def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], out
         raise InputError(f"{model}: is in INT8 already; give the file that it was made of")
     kept = last_convolutions(graph) if keep_last else []
     quantized = sum(node.op_type == "Conv" for node in graph.graph.node) - len(kept)
-    with tempfile.TemporaryDirectory() as folder, write_whole(output) as temporary:
+    with tempfile.TemporaryDirectory() as folder, atomic_write(output) as temporary:
         named = Path(folder) / "named.onnx"
         onnx.save(graph, named)
         logging.disable(logging.WARNING)  # it advises to simplify the graph before, which export has done

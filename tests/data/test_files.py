@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
-from data.files import check_writable, write_whole
+from data.files import atomic_write, check_writable
 
 
 @settings(max_examples=40)
@@ -20,7 +20,7 @@ def test_content_arrives_whole_and_nothing_else_is_left(tmp_path_factory, conten
     if before is not None:
         path.parent.mkdir()
         path.write_bytes(before)
-    with write_whole(path, durable=durable) as temporary:
+    with atomic_write(path, durable=durable) as temporary:
         temporary.write_bytes(content)
         assert (path.read_bytes() if before is not None else path.exists()) == (before if before is not None else False)
     assert path.read_bytes() == content
@@ -31,7 +31,7 @@ def test_content_arrives_whole_and_nothing_else_is_left(tmp_path_factory, conten
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
     path = tmp_path / "a.json"
     path.write_text("old")
-    with pytest.raises(type(error)), write_whole(path) as temporary:
+    with pytest.raises(type(error)), atomic_write(path) as temporary:
         temporary.write_text("half of the ne")
         raise error
     assert path.read_text() == "old"
@@ -39,13 +39,13 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path, error):
 
 
 def test_an_error_before_anything_is_written_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), write_whole(tmp_path / "a.json"):
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a.json"):
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_temporary_file_stands_in_the_same_folder_is_hidden_and_keeps_the_suffix(tmp_path):
-    with write_whole(tmp_path / "a.tar.png") as temporary:
+    with atomic_write(tmp_path / "a.tar.png") as temporary:
         temporary.touch()
         assert temporary.parent == tmp_path
         assert temporary.name.startswith(".")
@@ -53,7 +53,7 @@ def test_the_temporary_file_stands_in_the_same_folder_is_hidden_and_keeps_the_su
 
 
 def test_permissions_are_those_of_an_ordinary_new_file(tmp_path):
-    with write_whole(tmp_path / "a") as temporary:
+    with atomic_write(tmp_path / "a") as temporary:
         temporary.write_text("x")
     (tmp_path / "b").write_text("x")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
@@ -67,7 +67,7 @@ def test_permissions_are_those_of_an_ordinary_new_file(tmp_path):
 def test_a_place_that_cannot_be_written_is_one_line_about_it(tmp_path, place):
     (tmp_path / "a_file").write_text("not a folder")
     (tmp_path / "a_folder").mkdir()
-    with pytest.raises(InputError) as caught, write_whole(tmp_path / place) as temporary:
+    with pytest.raises(InputError) as caught, atomic_write(tmp_path / place) as temporary:
         temporary.write_text("x")
     assert str(caught.value).startswith(str(tmp_path / place))
     assert "\n" not in str(caught.value)
@@ -78,13 +78,13 @@ def test_a_place_that_cannot_be_written_is_one_line_about_it(tmp_path, place):
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission(tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(InputError, match="Permission denied"), write_whole(tmp_path / "locked" / "a") as temporary:
+    with pytest.raises(InputError, match="Permission denied"), atomic_write(tmp_path / "locked" / "a") as temporary:
         temporary.write_text("x")
 
 
 @pytest.mark.parametrize("place", [".", "", "/"])
 def test_a_place_without_a_file_name_is_a_user_error(place):
-    with pytest.raises(InputError), write_whole(Path(place)) as temporary:
+    with pytest.raises(InputError), atomic_write(Path(place)) as temporary:
         temporary.write_text("x")
 
 
@@ -93,7 +93,7 @@ def test_a_failing_rename_is_a_user_error_and_cleans_up(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(InputError, match="No space left on device"), write_whole(tmp_path / "a") as temporary:
+    with pytest.raises(InputError, match="No space left on device"), atomic_write(tmp_path / "a") as temporary:
         temporary.write_text("x")
     assert list(tmp_path.iterdir()) == []
 
@@ -103,7 +103,7 @@ def test_durable_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkey
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda number: (happened.append("fsync"), fsync(number)))
     monkeypatch.setattr(Path, "replace", lambda self, target: (happened.append("replace"), replace(self, target))[1])
-    with write_whole(tmp_path / "a", durable=True) as temporary:
+    with atomic_write(tmp_path / "a", durable=True) as temporary:
         temporary.write_text("x")
     assert happened == ["fsync", "replace"]
 
@@ -115,7 +115,7 @@ def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with suppress(InputError), write_whole(pipe) as temporary:
+        with suppress(InputError), atomic_write(pipe) as temporary:
             temporary.write_text("content")
         assert stat.S_ISFIFO(pipe.stat().st_mode)
     finally:

@@ -14,7 +14,7 @@ from config import load_config
 from config.base import Config
 from config.errors import InputError, listed
 from data.class_lists import ClassList
-from data.files import write_whole
+from data.files import atomic_write
 from tools.common.safe_pickle import damaged, load_arrays
 
 FORMAT_VERSION = 1
@@ -50,7 +50,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "source": dict(checkpoint.source),
         "weights": {name: np.asarray(array, order="C") for name, array in checkpoint.weights.items()},
     }
-    with write_whole(path, durable=True) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path, durable=True) as temporary, temporary.open("wb") as stream:
         pickle.dump(content, stream, protocol=4)
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco_rows import CocoPicture, coco_dict
-from data.files import write_whole
+from data.files import atomic_write
 from data.images import ImageError
 from tools.common.cli import without_line_breaks
 from tools.common.threads import Item, Result, ordered_map, worker_threads
@@ -63,7 +63,7 @@ def name_on_stderr(what: str, reasons: Iterable[object]) -> None:
 def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: ClassList) -> None:
     """Write an annotation file, which takes its name only if pycocotools reads it as it was meant."""
     coco = coco_dict(pictures, classes)
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(coco), encoding="utf-8")
         check_annotations(temporary)
     print(f"wrote {path}: {len(pictures)} pictures, {len(coco['annotations'])} instances, {len(classes)} classes")

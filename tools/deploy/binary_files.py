@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import InputError
-from data.files import write_whole
+from data.files import atomic_write
 from model.decoding import Raw
 from tools.deploy.exported import Metadata, Output, metadata_of
 
@@ -36,7 +36,7 @@ class Entry:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    with write_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         np.ascontiguousarray(array).tofile(temporary)
 
 
@@ -47,7 +47,7 @@ def write_index(folder: Path, metadata: Metadata, entries: Iterable[Entry]) -> N
         "input": {"dtype": "float32", "shape": (1, 3, *size)},
         "pictures": [{**asdict(entry), "scale": entry.scale} for entry in entries],
     }
-    with write_whole(folder / INDEX) as temporary:
+    with atomic_write(folder / INDEX) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 

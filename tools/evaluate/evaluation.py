@@ -15,7 +15,7 @@ from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco import read_complete
 from data.coco_pictures import Record, read_record_image
-from data.files import write_json, write_whole
+from data.files import atomic_write, write_json
 from tools.common.distributed import World
 from tools.dataset.generated import provide
 from tools.evaluate.coco_metrics import (
@@ -77,7 +77,7 @@ def write_submission(predictor: EnginePredictor, output: Path, *, world: World) 
         return None
     path = output / f"{SUBMISSION.format(predictor.config.name)}.zip"
     masks = _write_results(output, rows, "segmentation")
-    with write_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(masks, path.with_suffix(".json").name)
     return path
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from data.files import write_whole
+from data.files import atomic_write
 from data.images import write_image
 from tools.common.plots import SCALE
 from tools.evaluate.coco_metrics import SUMMARY, Comparison, Evaluation, PictureQuality, percent
@@ -96,7 +96,7 @@ def write_report(
         *(figures or ["<p>There is no mistake in any picture.</p>"]),
     ]
     page = folder / PAGE
-    with write_whole(page) as temporary:
+    with atomic_write(page) as temporary:
         # A name from an annotation file may hold half a letter, which UTF-8 cannot write.
         temporary.write_text(_page(title, "\n".join(sections)), encoding="utf-8", errors="xmlcharrefreplace")
     return page

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError
-from data.files import unwritable, write_whole
+from data.files import atomic_write, unwritable
 from data.images import write_image
 from tools.common.memory import peak_memory
 from tools.common.plots import line_plot
@@ -62,7 +62,7 @@ class RunLog:
         self.board = _board(folder) if folder and visualdl else None
         if folder:
             kept = [line for line in read_log(folder) if line["step"] <= first]
-            with write_whole(folder / LOG) as temporary:
+            with atomic_write(folder / LOG) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.show = show
         self.bar = tqdm(total=total, initial=first, unit="step", disable=None if show else True, smoothing=0.05)

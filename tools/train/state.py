@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import InputError
-from data.files import temporaries, write_whole
+from data.files import atomic_write, temporaries
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.safe_pickle import damaged, load_arrays
 
@@ -49,7 +49,7 @@ def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, ke
     """Write `step_N.pdparams` and then `step_N.pdstate`; of older pairs the last `keep` stay, with this one."""
     path = folder / f"step_{state.step:07d}.pdstate"
     save_checkpoint(path.with_suffix(".pdparams"), checkpoint)
-    with write_whole(path, durable=True) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path, durable=True) as temporary, temporary.open("wb") as stream:
         pickle.dump({"state_version": STATE_VERSION, **_plain(state)}, stream, protocol=4)
     for old in [file for file in _newest_first(folder) if _step(file) <= state.step][keep:]:
         for file in (old, old.with_suffix(".pdparams")):

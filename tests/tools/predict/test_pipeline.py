@@ -218,7 +218,7 @@ def test_every_picture_has_an_image_id_of_its_own(tmp_path, names):
 def test_a_full_disk_is_noticed_for_small_drawings_too(monkeypatch):
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    monkeypatch.setattr("data.images.write_whole", lambda path: nullcontext(Path("/dev/full")))
+    monkeypatch.setattr("data.images.atomic_write", lambda path: nullcontext(Path("/dev/full")))
     with pytest.raises(OSError, match="No space left"):
         write_image(Path("a.png"), np.zeros((4, 4, 3), np.uint8))
 
