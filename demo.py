@@ -14,27 +14,27 @@ import sys
 from config.base import PROJECT
 from data.images import find_images
 from tools.common.cli import Parser, add_network_options, config_of, network_options
-from tools.predict.demo_options import UNTRAINED, add_demonstration_options, demonstrate, parse
-from tools.predict.load import Predictor
+from tools.predict.demo_options import UNTRAINED, add_demo_options, check_outputs, parse_demo_options, report_run
+from tools.predict.load import load_predictor
+from tools.predict.pipeline import predict_files
 
 
 def main() -> int:
     parser = Parser(__doc__)
     add_network_options(parser)
     parser.add_argument("--input", nargs="+", metavar="PATH", help="files, folders, globs (default: images/test)")
-    add_demonstration_options(parser)
-    args = parse(parser)
+    add_demo_options(parser)
+    args = parse_demo_options(parser)
     config = config_of(args)
     paths = find_images(args.input or [PROJECT / config.test_path])
-    notes = [UNTRAINED] if args.untrained is not None else []
-    return demonstrate(
-        args,
-        config,
-        paths,
-        args.weights or config.model_path("test_cfg"),
-        lambda: Predictor(config, **network_options(args), score=args.score),
-        *notes,
+    drawings = check_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
+    predictor = load_predictor(config, **network_options(args), score=args.score)
+    report = predict_files(
+        predictor, paths, drawings=drawings, results=args.json, polygons=args.polygons, threads=args.threads
     )
+    note = UNTRAINED if args.untrained is not None else ""
+    report_run(args, report, predictor, drawings, note=note)
+    return 0
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tools.common.threads import prompt_interruption
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
 from tools.evaluate.evaluation import evaluate_split, write_submission
-from tools.predict.load import Predictor
+from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
 from tools.predict.predictor import DEFAULT_THREADS
 
@@ -48,7 +48,7 @@ def main() -> int:
     if paths and not world.is_first:
         return 0  # these pictures are not shared out: there is one folder of drawings and one file of results
     score = getattr(config, section).score
-    predictor = predictor or Predictor(config, **network_options(args), score=score, section="eval_cfg")
+    predictor = predictor or load_predictor(config, **network_options(args), score=score, section="eval_cfg")
     if paths:
         report = predict_files(
             predictor, paths, drawings=output, results=output / "results.json", threads=DEFAULT_THREADS

@@ -18,7 +18,7 @@ from data.files import check_writable
 from data.images import read_image
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.cli import Parser
-from tools.predict.load import Predictor
+from tools.predict.load import load_predictor
 
 Fit = tuple[dict, NameTable]  # our weights, and the table that gave them
 
@@ -113,7 +113,7 @@ def _source(path: str, table: NameTable) -> dict[str, str]:
 
 
 def _findings(config: Config, weights: Path, picture: np.ndarray) -> str:
-    predictor = Predictor(config, weights, engine="dynamic")
+    predictor = load_predictor(config, weights, engine="dynamic")
     found = predictor(picture)
     lines = [f"{len(found)} instances of score {predictor.score:g} or more"]
     for class_id, score, box in zip(found.classes, found.scores, found.boxes.tolist()):

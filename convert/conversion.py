@@ -15,8 +15,8 @@ import paddle
 from config.base import BackboneConfig, Config
 from config.errors import InputError
 from model.backbone.build import build_backbone
-from model.networks import build_model
 from tools.common.checkpoint import compare_shapes
+from tools.common.kinds import build_network
 
 Arrays = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -84,7 +84,7 @@ def fill(wanted: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tuple[
 def network_shapes(config: Config) -> Shapes:
     """Names and shapes of a config's parameters and statistics, without the cost of drawing initial weights."""
     with paddle.LazyGuard():
-        return _shapes_of(build_model(config))
+        return _shapes_of(build_network(config))
 
 
 def backbone_shapes(config: BackboneConfig) -> Shapes:

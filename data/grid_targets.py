@@ -57,22 +57,27 @@ def grid_targets(
     size: tuple[int, int],
     head: HeadConfig,
     config: TargetConfig,
+    mask_strides: Sequence[int],
+    shares_cells: bool,
 ) -> GridTargets:
     """The targets of one picture.
 
     masks: n, each with at least one pixel. boxes: [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive.
     classes: int64 [n], 0-based. size: height and width of the padded batch, multiples of the largest mask stride.
 
-    As the original programs: where instances share a cell, the later one gives it its class. In SOLOv2 it learns the
-    masks of both, in SOLO and Decoupled SOLO that of the later one.
+    mask_strides: pixels of the input per pixel of a target mask, of each level. shares_cells: whether a cell that
+    several instances share learns the masks of all, as in SOLOv2, or of the last one, as in SOLO. It learns the last
+    one's class.
     """
     labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
-    used: dict[int, dict[int, int]] = {stride: {} for stride in head.mask_strides}  # instance -> row of the masks
+    used: dict[int, dict[int, int]] = {
+        stride: {} for stride in mask_strides[: len(head.num_grids)]
+    }  # instance -> row of the masks
     blocks = assigned_cells(extents_of(masks, boxes, config), size=size, head=head, config=config)
     own_rows = []  # of each block
     for block in blocks:
         labels[block.cells] = classes[block.instance]
-        rows_of = used[head.mask_strides[block.level]]
+        rows_of = used[mask_strides[block.level]]
         own_rows.append(rows_of.setdefault(block.instance, len(rows_of)))
     counts = [len(block.cells) for block in blocks]
     cells = np.concatenate([block.cells for block in blocks]) if blocks else np.zeros(0, np.int64)
@@ -83,9 +88,9 @@ def grid_targets(
         stride: _small_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
         for stride, instances in used.items()
     }
-    kept = np.ones(len(cells), bool) if head.kind == "solov2" else _last_of_each(cells)
+    kept = np.ones(len(cells), bool) if shares_cells else _last_of_each(cells)
     if config.skip_empty_masks:
-        strides = np.array(head.mask_strides)[levels]
+        strides = np.array(mask_strides)[levels]
         for stride, of_stride in small.items():
             here = strides == stride
             kept[here] &= of_stride.any(axis=(1, 2))[rows[here]]

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Callable, Union
 
 import numpy as np
 
 from config.base import Config
 from data.augment import augment, needs_second
-from data.box_targets import BoxTargets, box_targets
+from data.box_targets import BoxTargets
 from data.coco import decode_mask
 from data.coco_pictures import Record, read_record_image
 from data.geometry import select_present
-from data.grid_targets import GridTargets, grid_targets
+from data.grid_targets import GridTargets
 from data.preprocess import normalized_batch
 from data.samples import Sample
 
 # What randomness is for, so that no two uses share their numbers.
 _ORDER, _AUGMENTATION = 0, 1
+
+
+# Targets of a sample, given height and width of the padded batch: `targets` of the kind of network.
+MakeTargets = Callable[[Sample, "tuple[int, int]", Config], Union[GridTargets, BoxTargets]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +43,11 @@ class TrainingSet:
     depends neither on the number of threads nor on what was done before.
     """
 
-    def __init__(self, records: Sequence[Record], config: Config, *, seed: int) -> None:
+    def __init__(self, records: Sequence[Record], config: Config, *, seed: int, make_targets: MakeTargets) -> None:
         self.records = records
         self.config = config
         self.seed = seed
+        self.make_targets = make_targets
 
     def __len__(self) -> int:
         return len(self.records)
@@ -67,7 +73,7 @@ class TrainingSet:
     def batch(self, epoch: int, places: Sequence[int]) -> Batch:
         samples = [self.sample(epoch, place, self.index(epoch, place)) for place in places]
         images = normalized_batch([sample.image for sample in samples], self.config.data)
-        targets = tuple(targets_of(sample, self.config, size=images.shape[2:]) for sample in samples)
+        targets = tuple(self.make_targets(sample, images.shape[2:], self.config) for sample in samples)
         return Batch(images, targets, tuple(sample.name for sample in samples))
 
     def index(self, epoch: int, place: int) -> int:
@@ -82,14 +88,6 @@ class TrainingSet:
         if needs_second(steps, rng):
             second = load_sample(self.records[rng.integers(len(self.records))])
         return augment(load_sample(self.records[index]), second, augment=steps, data=self.config.data, rng=rng)
-
-
-def targets_of(sample: Sample, config: Config, *, size: tuple[int, int]) -> GridTargets | BoxTargets:
-    """What a picture teaches a network of this kind; size: height and width of the padded batch."""
-    annotations = sample.gt_masks, sample.gt_boxes, sample.gt_classes
-    if config.head.finds_boxes:
-        return box_targets(*annotations, picture=sample.image.shape[:2], size=size, config=config.target)
-    return grid_targets(*annotations, size=size, head=config.head, config=config.target)
 
 
 @lru_cache(maxsize=2)

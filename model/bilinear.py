@@ -23,7 +23,7 @@ def bilinear_matrix(before: int, after: int) -> np.ndarray:
     return matrix
 
 
-def resized_maps(maps: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+def resize_maps(maps: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
     """float32 [n, h, w] to [n, *size]; out: where to write it."""
     wide = maps.reshape(-1, maps.shape[2]) @ _matrix(maps.shape[2], size[1]).T  # one product for all maps
     return np.matmul(_matrix(maps.shape[1], size[0]), wide.reshape(len(maps), -1, size[1]), out=out)

@@ -9,18 +9,18 @@ from paddle import Tensor
 from config.base import Config
 from model.grid_network import GridNetwork
 from model.head.decoupled_solo import DecoupledSOLOHead
-from model.head.grid_losses import PictureTargets, product_dice
+from model.losses.grid import PictureTargets, product_dice
 
 
 class DecoupledSOLO(GridNetwork):
-    """Its raw predictions are scores, and the mask logits [N, 2 S, h, w] of each level, as of the head."""
+    """Raw predictions: scores, and the mask logits [N, 2 S, h, w] of each level, S for columns and S for rows."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         self.head = DecoupledSOLOHead(config.neck.out_channels, config.num_classes, config.head)
 
-    def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
-        return list(from_head)
+    def mask_parts(self, features: Sequence[Tensor], mask_features: Sequence[Tensor]) -> list[Tensor]:
+        return list(mask_features)
 
-    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
-        return product_dice(parts, targets, self.mask_strides)
+    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
+        return product_dice(parts, targets, [height // level.shape[2] for level in parts])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 
+import numpy as np
 import paddle
+from paddle import Tensor
 
 from config.errors import InputError
 
@@ -36,3 +38,12 @@ def _why_none(count: int) -> str:
     if not paddle.is_compiled_with_cuda():
         return "this Paddle is built for CPU only, GPUs need the package paddlepaddle-gpu"
     return f"Paddle sees {count} GPU{'' if count == 1 else 's'}"
+
+
+def on_device(array: np.ndarray | Tensor) -> Tensor:
+    """Return an array as a tensor on the selected device; on a CPU the two share memory, because a copy takes time."""
+    if isinstance(array, Tensor):
+        return array
+    if paddle.get_device() == "cpu":
+        return paddle.utils.dlpack.from_dlpack(array.__dlpack__())
+    return paddle.to_tensor(array)

@@ -1,4 +1,4 @@
-"""What the networks of the SOLO family have in common: backbone, pyramid, and scores for the cells of grids."""
+"""The common part of the SOLO family: backbone, pyramid, and scores for the cells of grids."""
 
 from __future__ import annotations
 
@@ -10,64 +10,67 @@ from paddle import Tensor, nn
 
 from config.base import Config
 from model.backbone.build import build_backbone
-from model.head.grid_losses import LossSum, PictureTargets, category_loss, nothing, pair_count
-from model.head.towers import cell_scores, cells_in_rows
+from model.head.towers import CellHead, cell_scores, cells_in_rows
+from model.losses.common import LossSum, zero_loss
+from model.losses.grid import PictureTargets, category_loss, pair_count
 from model.neck.fpn import FPN
 
 
 class GridNetwork(nn.Layer, ABC):
-    """A subclass adds `head`, a CellHead."""
+    """A network that predicts an instance for each cell of a grid. A subclass adds its `head`."""
+
+    head: CellHead
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.backbone = build_backbone(config.backbone)
         self.neck = FPN(self.backbone.out_channels, config.neck)
         self.loss = config.loss
-        self.mask_strides = config.head.mask_strides
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Raw predictions of a batch, before any decision; there is no branch that depends on the data.
+        """Return the raw predictions of a batch; no branch depends on the data.
 
         images: float32 [N, 3, H, W], normalised, H and W multiples of 32. The first tensor is scores [N, cells,
-        classes], the cells of all levels row by row: a probability, 0 where a neighbouring cell is more probable.
+        classes], cells of all levels row by row: probabilities, 0 where a neighbouring cell has a higher one. The
+        others are what masks are made of; each subclass describes its own.
         """
         cate_features, parts = self.trunk(images)
         return (self.scores(cate_features), *parts)
 
     def trunk(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """All but the scores, which compare cells for equality and so are not for lower precision.
+        """Compute everything except the scores, which compare cells for equality and so need full precision.
 
-        What the scores are made of, [N, channels, S, S] of each level, and what masks are made of.
+        Returns the features that scores are made of, [N, channels, S, S] of each level, and what masks are made of.
         """
         features = self.neck(self.backbone(images))
-        cate_features, from_head = self.head.towers(features)
-        return cate_features, self.mask_parts(features, from_head)
+        cate_features, mask_features = self.head.towers(features)
+        return cate_features, self.mask_parts(features, mask_features)
 
     @abstractmethod
-    def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
-        """What masks are made of, from the pyramid and what the head makes of it."""
+    def mask_parts(self, features: Sequence[Tensor], mask_features: Sequence[Tensor]) -> list[Tensor]:
+        """Return what masks are made of, from the pyramid and the head's output for masks."""
 
     def scores(self, cate_features: Sequence[Tensor]) -> Tensor:
-        """As in `forward`."""
+        """Return the scores of `forward` from the features that `trunk` returns for them."""
         return cell_scores(self.head.cate_logits(cate_features))
 
     def losses(self, images: Tensor, targets: Sequence[PictureTargets]) -> dict[str, LossSum]:
-        """Losses of a batch by name: `mask` (dice) and `category` (focal).
+        """Return the losses of a batch: `mask` (dice) and `category` (focal).
 
-        images: as in `forward`, one item of `targets` for each. The mask loss is a mean over (cell, instance) pairs,
-        the category loss is divided by the number of cells that have a class, and 1, as in the original SOLO. All of
-        it is float32, in mixed precision too.
+        images: as in `forward`, one item of `targets` for each. The mask loss is a mean over pairs of a cell and an
+        instance; the category loss is divided by the number of cells with a class, plus 1, as in the original SOLO.
+        Losses are float32, in mixed precision too.
         """
         features = self.neck(self.backbone(images))
-        cate_logits, from_head = self.head(features)
-        parts = self.mask_parts(features, from_head)
+        cate_logits, mask_features = self.head(features)
+        parts = self.mask_parts(features, mask_features)
         with paddle.amp.auto_cast(enable=False):
-            dice = self.dice(parts, targets) + nothing(*features[len(cate_logits) :])
+            dice = self.dice(parts, targets, images.shape[2]) + zero_loss(*features[len(cate_logits) :])
             return {
                 "mask": LossSum(dice * self.loss.dice_weight, pair_count(targets)),
                 "category": category_loss(cells_in_rows(cate_logits), targets, self.loss),
             }
 
     @abstractmethod
-    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
-        """The sum of the dice losses of all pairs, from what `mask_parts` gave."""
+    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
+        """Return the sum of the dice losses of all pairs. parts: of `mask_parts`; height: of the network's input."""

@@ -8,14 +8,14 @@ from paddle import Tensor
 
 from config.base import Config
 from model.grid_network import GridNetwork
-from model.head.grid_losses import PictureTargets, kernel_dice
 from model.head.mask_feat import MaskFeatHead
 from model.head.solov2 import SOLOv2Head
 from model.head.towers import cells_in_rows
+from model.losses.grid import PictureTargets, kernel_dice
 
 
 class SOLOv2(GridNetwork):
-    """Its raw predictions are scores, kernels [N, cells, D] and mask features [N, D, H / 4, W / 4]."""
+    """Raw predictions: scores, kernels [N, cells, D] and mask features [N, D, H / 4, W / 4]."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
@@ -23,8 +23,9 @@ class SOLOv2(GridNetwork):
         self.mask_feat_head = MaskFeatHead(channels, config.mask_feat_head)
         self.head = SOLOv2Head(channels, config.mask_feat_head.out_channels, config.num_classes, config.head)
 
-    def mask_parts(self, features: Sequence[Tensor], from_head: Sequence[Tensor]) -> list[Tensor]:
-        return [cells_in_rows(from_head), self.mask_feat_head(features)]
+    def mask_parts(self, features: Sequence[Tensor], mask_features: Sequence[Tensor]) -> list[Tensor]:
+        return [cells_in_rows(mask_features), self.mask_feat_head(features)]
 
-    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets]) -> Tensor:
-        return kernel_dice(*parts, targets, self.mask_strides[0])
+    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
+        kernels, mask_feats = parts
+        return kernel_dice(kernels, mask_feats, targets, stride=height // mask_feats.shape[2])

@@ -17,12 +17,12 @@ from pycocotools.cocoeval import COCOeval
 
 import eval as door
 from data.class_lists import ClassList
-from model.networks import build_model
 from tests.support import trainings
 from tests.support.exports import call
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.cli import run
 from tools.common.distributed import World
+from tools.common.kinds import build_network
 
 CLASSES = ClassList(names=tuple(f"class {i}" for i in range(8)), ids=tuple(range(1, 9)))
 # Random weights find something when nearly everything passes.
@@ -46,7 +46,7 @@ def weights(tmp_path_factory) -> Path:
     import paddle
 
     paddle.seed(0)
-    network = build_model(trainings.config())
+    network = build_network(trainings.config())
     network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 20)
     path = tmp_path_factory.mktemp("weights") / "weights.pdparams"
     arrays = {name: value.numpy() for name, value in network.state_dict().items()}

@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Callable
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -43,9 +44,6 @@ from config.engines import ENGINES
 from config.errors import InputError
 from data.files import check_writable, write_json
 from data.images import ImageError, find_images, read_image
-from model.arrays import near
-from model.decoding import Raw
-from model.networks import build_model
 from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
     Parser,
@@ -56,11 +54,12 @@ from tools.common.cli import (
     network_options,
     positive_number,
 )
+from tools.common.kinds import NetworkKind, RawPredictions, build_network
 from tools.common.memory import forget_peak, peak_memory
-from tools.engine.compiled import Engine
-from tools.engine.operations import count_operations, measured_peak
-from tools.predict.load import Predictor
+from tools.engine.operations import measured_peak, network_operations
+from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
+from tools.predict.predictor import Predictor
 
 
 def main() -> int:
@@ -107,12 +106,13 @@ def lines_of(configs: Sequence[str], engine: str, precision: str, other: str | N
 def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, object]:
     """The figures of one line of the table, in this process."""
     config = config_of(args)
-    predictor = Predictor(config, **network_options(args), score=0.0)
+    predictor = load_predictor(config, **network_options(args), score=0.0)
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
     forget_peak()
     candidates = []
-    predictor.engine = _counting(predictor.engine, predictor.config.nms.score_thr, candidates)
+    threshold, engine = predictor.config.nms.score_thr, predictor.engine
+    engine.kind = _WatchedKind(engine.kind, lambda scores: candidates.append(int((scores > threshold).sum())))
     with tempfile.TemporaryDirectory() as folder:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
     memory = peak_memory()
@@ -137,23 +137,27 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
 
 def _let_pass(count: int, predictor: Predictor, paths: Sequence[Path]) -> None:
     """Move the threshold on the scores so that this many of the first picture's are above it."""
-    images = _first_input(predictor, paths)
-    (scores,) = predictor.engine(images)[0]
-    descending = -np.sort(-np.asarray(scores), axis=None)
+    engine, first = predictor.engine, []
+    kind, engine.kind = engine.kind, _WatchedKind(engine.kind, first.append)
+    engine(*_first_input(predictor, paths))
+    engine.kind = kind
+    descending = -np.sort(-first[0], axis=None)
     config = predictor.config
     threshold = float(descending[min(count, len(descending) - 1)])
     predictor.config = config.replace(nms=replace(config.nms, score_thr=threshold))
 
 
-def _counting(engine: Engine, threshold: float, counts: list[int]) -> Engine:
-    """The same, but how many scores of each picture are above the threshold is appended to the list."""
+class _WatchedKind:
+    """A kind of network that also shows the scores of each picture, [places, classes], before they are decoded."""
 
-    def network(images: np.ndarray) -> Raw:
-        raw = engine(images)
-        counts.extend(int((near(scores) > threshold).sum()) for scores in raw[0])
-        return raw
+    def __init__(self, kind: NetworkKind, watch: Callable[[np.ndarray], object]) -> None:
+        self.kind = kind
+        self.watch = watch
 
-    return replace(engine, network=network)
+    def complete(self, raw: RawPredictions, *rest: object) -> RawPredictions:
+        for scores in np.asarray(raw[0]):
+            self.watch(scores)
+        return self.kind.complete(raw, *rest)
 
 
 def _machine() -> str:
@@ -165,9 +169,10 @@ def _machine() -> str:
 
 def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float, precision: str) -> dict[str, float]:
     """What the network computes for the first picture that can be read; and as a share of the peak, on a CPU."""
-    network = build_model(predictor.config)
+    network = build_network(predictor.config)
+    images, _ = _first_input(predictor, paths)
     network.eval()
-    operations = count_operations(network, *_first_input(predictor, paths).shape[2:])
+    operations = network_operations(network, predictor.config, *images.shape[2:])
     figures = {"gflop": operations / 1e9}
     if predictor.device == "cpu":
         peak = measured_peak(precision)
@@ -176,12 +181,13 @@ def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float
     return figures
 
 
-def _first_input(predictor: Predictor, paths: Sequence[Path]) -> np.ndarray:
-    """What the network gets of the first picture that can be read, float32 [1, 3, H, W]."""
+def _first_input(predictor: Predictor, paths: Sequence[Path]) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Return the network's input for the first picture that can be read, float32 [1, 3, H, W], and its size there."""
     reason = None
     for path in paths:
         try:
-            return predictor.padded([predictor.prepare(read_image(path))])
+            prepared = predictor.prepare(read_image(path))
+            return predictor.pad([prepared]), [prepared.size]
         except ImageError as error:
             reason = error
     raise InputError(f"none of {len(paths)} pictures could be read; of the last one: {reason}")

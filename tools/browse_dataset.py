@@ -38,6 +38,7 @@ from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
 from tools.common.cli import Parser, add_config_options, natural_number, positive_number
+from tools.common.kinds import kind_of
 from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
 from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
@@ -74,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     check_writable(folder / "0000.png")
     data = read_splits(config, [args.split])[args.split]
     records = records_to_learn(data, config)
-    training_set = TrainingSet(records, config, seed=config.train_cfg.seed)
+    training_set = TrainingSet(records, config, seed=config.train_cfg.seed, make_targets=kind_of(config).targets)
     count = min(args.count, len(training_set))
     for place in tqdm(range(count), unit="picture", disable=None):
         index = training_set.index(args.epoch, place)
@@ -90,7 +91,7 @@ def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: st
     size = padded_size(*sample.image.shape[:2], divisor=config.data.size_divisor)
     picture, colors, background, contours = _enlarged(sample, classes, size)
     panels, entries = [], [classes.names[label] for label in sample.gt_classes]
-    if not config.head.finds_boxes:
+    if kind_of(config).has_grids:
         panels, notes = _grid_panels(sample, config, size, background, contours, colors)
         entries = [f"{entry}, {note}" for entry, note in zip(entries, notes)]
     height, width = sample.image.shape[:2]

@@ -37,6 +37,7 @@ from data.coco import CocoData, Record
 from data.files import check_writable
 from data.images import write_image
 from tools.common.cli import Parser, add_config_options, natural_number, positive_number
+from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
 from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
     splits = SPLITS if args.split == "both" else (args.split,)
     data = describe_splits(config, splits)
     write_class_tables(config, data, folder)
-    if config.head.finds_boxes:
+    if not kind_of(config).has_grids:
         print(f"\n{config.name} has no grids that instances fall into", f"The drawings are in {folder}", sep="\n")
         return 0
     with worker_processes(args.processes) as pool:

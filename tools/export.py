@@ -27,6 +27,7 @@ import importlib.util
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,34 +39,22 @@ from tools.common.startup import run
 
 import paddle
 
-from config.base import Config
 from config.errors import InputError
 from config.overrides import override
 from data.files import atomic_write, check_writable
 from model.device import select_device
-from model.networks import with_decoding
 from tools.common.cli import Parser, add_weights_options, config_of, input_size
+from tools.common.kinds import kind_of
 from tools.deploy.exported import IMAGES, METADATA, Metadata, Output
-from tools.engine.compiled import foreign_translator
 from tools.engine.graph_writer import write_graph
+from tools.engine.select import foreign_translator
 from tools.predict.load import network_source
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 EXPORT_PACKAGES = ("onnx", "onnxslim", "paddle2onnx")
-TRY = 128  # pixels of a side of the picture that the network is tried with where any size will do
-
-INSTANCES = ("masks", "scores", "classes", "count")
-# What a graph gives, by the kind of a network or "instances" of grids or in boxes; {} stands for the number of each
-# level.
-OUTPUTS = {
-    "instances": INSTANCES,
-    "instances_in_boxes": (*INSTANCES, "boxes", "box_masks", "box_scores"),
-    "solov2": ("scores", "kernels", "mask_feats"),
-    "solo": ("scores", "kernels", "mask_feats_{}"),
-    "decoupled_solo": ("scores", "mask_logits_{}"),
-}
+TRIAL_SIDE = 128  # pixels per side of the input for a trial run of networks that take any size
 
 
 def main() -> int:
@@ -93,7 +82,8 @@ def main() -> int:
     config = override(config, [f"data.fixed_size={args.input_size}"])
     check_writable(args.output)
     select_device("cpu")
-    if config.head.finds_boxes and not args.end_to_end:
+    kind = kind_of(config)
+    if not args.end_to_end and not kind.raw_outputs(config):
         raise InputError(
             f"--config {args.config}: CenterMask2 is a network in two parts, and between them boxes are chosen, which "
             "raw predictions cannot say; add --end-to-end"
@@ -102,8 +92,10 @@ def main() -> int:
     config = source.config.replace(data=replace(source.config.data, fixed_size=args.input_size))
     network = source.build()
     if args.end_to_end:
-        network = with_decoding(network, config)
-    metadata = Metadata(config, source.classes, args.end_to_end, _outputs(network, config, args.end_to_end))
+        network = kind.with_decoding(network, config)
+        network.eval()
+    names = kind.instance_outputs if args.end_to_end else kind.raw_outputs(config)
+    metadata = Metadata(config, source.classes, args.end_to_end, _outputs(network, names, args.input_size))
     written = export(network, metadata, args.output, onnx=is_onnx)
     print(f"wrote {' and '.join(map(str, written))}")
     return 0
@@ -141,16 +133,11 @@ def _check_packages() -> None:
 
 
 @paddle.no_grad()
-def _outputs(network: paddle.nn.Layer, config: Config, end_to_end: bool) -> tuple[Output, ...]:
-    """What the network gives, which is tried; Paddle cannot run it any more once it is written."""
-    size = config.data.fixed_size
-    given = network(paddle.zeros([1, 3, *(size or (TRY, TRY))]))
-    levels = range(len(config.head.num_grids))
-    instances = "instances_in_boxes" if config.head.finds_boxes else "instances"
-    patterns = OUTPUTS[instances if end_to_end else config.head.kind]
-    names = [pattern.format(level) for pattern in patterns for level in (levels if "{}" in pattern else (0,))]
+def _outputs(network: paddle.nn.Layer, names: Sequence[str], size: tuple[int, ...]) -> tuple[Output, ...]:
+    """Describe the network's outputs by running it once; Paddle cannot run it again after it is written."""
+    arrays = network(paddle.zeros([1, 3, *(size or (TRIAL_SIDE, TRIAL_SIDE))]))
     return tuple(
-        Output(name, str(array.numpy().dtype), tuple(array.shape) if size else ()) for name, array in zip(names, given)
+        Output(name, str(array.numpy().dtype), tuple(array.shape) if size else ()) for name, array in zip(names, arrays)
     )
 
 

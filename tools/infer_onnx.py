@@ -17,18 +17,24 @@ from tools.common.startup import run
 from data.images import find_images
 from tools.common.cli import Parser
 from tools.deploy.exported import exported_predictor
-from tools.predict.demo_options import add_demonstration_options, demonstrate, parse
+from tools.predict.demo_options import add_demo_options, check_outputs, parse_demo_options, report_run
+from tools.predict.pipeline import predict_files
 
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="file of tools/export.py")
+    parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="file written by tools/export.py")
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, globs")
-    add_demonstration_options(parser)
-    args = parse(parser)
+    add_demo_options(parser)
+    args = parse_demo_options(parser)
     paths = find_images(args.pictures)
     predictor = exported_predictor(args.model, score=args.score)
-    return demonstrate(args, predictor.config, paths, args.model, lambda: predictor)
+    drawings = check_outputs(args, predictor.config, paths, args.model)
+    report = predict_files(
+        predictor, paths, drawings=drawings, results=args.json, polygons=args.polygons, threads=args.threads
+    )
+    report_run(args, report, predictor, drawings)
+    return 0
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ from data.coco import CocoData, read_complete
 from data.files import check_writable, write_json
 from tools.common.cli import Parser, fraction
 from tools.deploy.binary_files import INDEX, Entry, read_index, read_outputs
-from tools.deploy.exported import finder
+from tools.deploy.exported import decoder_of
 from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table
-from tools.predict.predictor import EnginePredictor
+from tools.predict.predictor import Predictor
 
 NAMES = "{picture}_{output}.bin"
 
@@ -64,7 +64,7 @@ def main() -> int:
     if args.annotations:
         found = read_complete(args.annotations.resolve(), args.pictures.resolve(), metadata.classes, args.inputs)
         ids = _image_ids(found, entries, args.inputs)
-    predictor = EnginePredictor(config, metadata.classes, None, score=score, engine_name="none", find=finder(metadata))
+    predictor = Predictor(config, metadata.classes, None, score=score, engine_name="none", decode=decoder_of(metadata))
     rows = []
     for number, entry in enumerate(tqdm(entries, unit="picture", disable=None), start=1):
         raw = read_outputs(args.outputs, args.names, entry, metadata.outputs)

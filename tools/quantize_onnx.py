@@ -39,7 +39,7 @@ from data.images import find_images, read_image
 from tools.common.cli import Parser, columns, positive_number
 from tools.deploy.exported import IMAGES, exported_predictor
 from tools.evaluate.coco_metrics import ground_truth, mask_precision
-from tools.predict.predictor import EnginePredictor
+from tools.predict.predictor import Predictor
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -89,7 +89,7 @@ def spread(count: int, limit: int) -> list[int]:
     return np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()
 
 
-def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], output: Path, *, keep_last: bool) -> int:
+def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: Path, *, keep_last: bool) -> int:
     """Write the INT8 network; returns how many convolutions are in INT8. keep_last: the last ones stay float32.
 
     Raises InputError where the network is in INT8 already.
@@ -103,7 +103,7 @@ def quantize(model: Path, predictor: EnginePredictor, paths: Sequence[Path], out
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             path = next(self.paths, None)
-            return None if path is None else {IMAGES: predictor.padded([predictor.prepare(read_image(path))])}
+            return None if path is None else {IMAGES: predictor.pad([predictor.prepare(read_image(path))])}
 
     graph = onnx.load(model)
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
@@ -149,21 +149,22 @@ def last_convolutions(model: ModelProto) -> list[str]:
     return last
 
 
-def _seconds(predictors: Sequence[EnginePredictor], paths: Sequence[Path]) -> list[float]:
+def _seconds(predictors: Sequence[Predictor], paths: Sequence[Path]) -> list[float]:
     """Median of the network's time for a picture, in turn, so that what else the machine does disturbs all alike."""
     seconds = [[] for _ in predictors]
     for path in paths:
         image = read_image(path)
         for predictor, own in zip(predictors, seconds):
-            batch = predictor.padded([predictor.prepare(image)])
-            predictor.engine(batch)
+            prepared = predictor.prepare(image)
+            batch = predictor.pad([prepared]), [prepared.size]
+            predictor.engine(*batch)
             start = time.perf_counter()
-            predictor.engine(batch)
+            predictor.engine(*batch)
             own.append(time.perf_counter() - start)
     return [statistics.median(own) for own in seconds]
 
 
-def _summary(predictor: EnginePredictor, found: CocoData) -> dict[str, float]:
+def _summary(predictor: Predictor, found: CocoData) -> dict[str, float]:
     pictures = (read_record_image(record) for record in tqdm(found.records, unit="picture", disable=None))
     rows = [
         row

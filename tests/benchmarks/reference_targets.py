@@ -28,6 +28,7 @@ from data.preprocess import pad_to_batch
 from data.samples import MaskWindow, Sample
 from data.training_set import TrainingSet
 from tools.common.cli import Parser, add_config_options, positive_number, run
+from tools.common.kinds import kind_of
 
 
 class CellTargets(NamedTuple):
@@ -109,7 +110,12 @@ def main() -> int:
     if config.head.kind != "solov2":
         parser.error("--config: is for SOLOv2, whose masks all have one size")
     cv2.setNumThreads(1)
-    data = TrainingSet(read_coco(config.train_path, config.train_pre_path).records, config, seed=0)
+    data = TrainingSet(
+        read_coco(config.train_path, config.train_pre_path).records,
+        config,
+        seed=0,
+        make_targets=kind_of(config).targets,
+    )
     seconds = {"straightforward": 0.0, "data.training_set": 0.0}
     for number in tqdm(range(args.pictures)):
         epoch, place = divmod(number, len(data))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config import load_config
 from config.base import HeadConfig, TargetConfig
 from data.grid_targets import (
     INSIDE,
@@ -20,7 +21,8 @@ from data.grid_targets import (
     grid_targets,
     small_mask,
 )
-from data.samples import MaskWindow
+from data.samples import MaskWindow, Sample
+from tools.common.kinds import KINDS
 
 SIZE = (64, 64)
 ANY_SCALE = (0.0, 2048.0)
@@ -42,7 +44,14 @@ def targets_of(masks, classes=None, *, size=SIZE, num_grids=(4,), **options):
     options = {"scale_ranges": ANY_SCALE * len(num_grids), **options}
     classes = np.array(range(len(masks)) if classes is None else classes, np.int64)
     return grid_targets(
-        masks, boxes_of(masks), classes, size=size, head=head(*num_grids), config=TargetConfig(**options)
+        masks,
+        boxes_of(masks),
+        classes,
+        size=size,
+        head=head(*num_grids),
+        config=TargetConfig(**options),
+        mask_strides=[QUARTER] * len(num_grids),
+        shares_cells=True,
     )
 
 
@@ -243,7 +252,8 @@ SOLO = HeadConfig(kind="solo", num_grids=(8, 4, 2), strides=(8, 8, 16))
 def test_solo_learns_the_later_mask_of_a_shared_cell_at_half_the_stride_of_its_level():
     masks = [window(12, 12, 41, 41), window(22, 22, 21, 21)]
     config = TargetConfig(scale_ranges=ANY_SCALE * 3)
-    targets = grid_targets(masks, boxes_of(masks), np.array([5, 6]), size=SIZE, head=SOLO, config=config)
+    sample = Sample(np.zeros((*SIZE, 3), np.uint8), masks, boxes_of(masks), np.array([5, 6]), "")
+    targets = KINDS["solo"].targets(sample, SIZE, load_config("solo_r50_fpn_8gpu_3x").replace(head=SOLO, target=config))
     assert {stride: found.shape for stride, found in targets.masks.items()} == {4: (2, 16, 16), 8: (2, 8, 8)}
     assert len(set(targets.cells.tolist())) == len(targets.cells)
     assert set(targets.cells.tolist()) == set(np.flatnonzero(targets.labels >= 0).tolist())

@@ -15,6 +15,7 @@ from data.shapes import CLASS_NAMES, Scene, write_coco
 from data.training_set import TrainingSet
 from tests.benchmarks.reference_targets import assert_same, straightforward_batch
 from tests.support import trainings
+from tools.common.kinds import kind_of
 
 
 @settings(max_examples=20)
@@ -27,7 +28,12 @@ def test_batches_equal_the_straightforward_ones(seed, mixup, skip_empty):
     folder = trainings.data_set()
     overrides = ("augment.distort=0.5", "augment.crop=0.7", "augment.short_sides=48,64,96", "target.soft_masks=false")
     config = trainings.config(*overrides, mixup, skip_empty)
-    data = TrainingSet(read_coco(folder / "annotations.json", folder / "images").records, config, seed=seed)
+    data = TrainingSet(
+        read_coco(folder / "annotations.json", folder / "images").records,
+        config,
+        seed=seed,
+        make_targets=kind_of(config).targets,
+    )
     ours = data.batch(1, range(3))
     images, targets = straightforward_batch(data, 1, range(3))
     np.testing.assert_array_equal(ours.images, images)
@@ -44,7 +50,12 @@ def test_a_picture_with_a_hundred_instances_takes_little_memory(tmp_path):
     image = random.integers(0, 256, (480, 640, 3), dtype=np.uint8)
     write_coco(scenes=[Scene(image, masks, np.arange(100) % len(CLASS_NAMES))], output=tmp_path)
     config = load_config(2, ["augment.crop=0", "augment.short_sides=512"])
-    data = TrainingSet(read_coco(tmp_path / "annotations.json", tmp_path / "images").records, config, seed=0)
+    data = TrainingSet(
+        read_coco(tmp_path / "annotations.json", tmp_path / "images").records,
+        config,
+        seed=0,
+        make_targets=kind_of(config).targets,
+    )
     data.batch(0, [0])  # what is kept from the first time on
     tracemalloc.start()
     try:

@@ -14,15 +14,14 @@ from config import load_config
 from config.base import Config
 from data.box_targets import BoxTargets, box_targets
 from data.samples import MaskWindow
-from model.centermask2 import CenterMask2, detect
-from model.head.box_losses import generalized_iou
-from model.head.roi_losses import choose_boxes, cut_mask, mask_ious
-from model.networks import build_model
+from model.centermask2 import CenterMask2
+from model.losses.boxes import generalized_iou
+from model.losses.roi import choose_boxes, cut_mask, mask_ious
 from tests.support import tiny
-from tools.engine.compiled import dynamic_engine
+from tools.common.kinds import KINDS, build_network
+from tools.engine.dynamic import DynamicEngine
 from tools.predict.load import untrained_network
 from tools.train.optimizer import trainable
-from tools.train.trainer import to_tensors
 
 SIZE = (64, 96)
 
@@ -34,7 +33,7 @@ def config(*overrides: str) -> Config:
 
 def network(*overrides: str) -> CenterMask2:
     paddle.seed(0)
-    return build_model(config(*overrides))
+    return build_network(config(*overrides))
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:
@@ -52,7 +51,8 @@ def targets(*boxes: tuple[int, int, int, int], size: tuple[int, int] = SIZE) -> 
 def learn(*pictures: BoxTargets, overrides: tuple[str, ...] = ()) -> tuple[dict[str, float], CenterMask2]:
     net = network(*overrides)
     net.train()
-    losses = net.losses(paddle.to_tensor(images(len(pictures))), [to_tensors(picture) for picture in pictures])
+    tensors = [KINDS["centermask2"].target_tensors(picture) for picture in pictures]
+    losses = net.losses(paddle.to_tensor(images(len(pictures))), tensors)
     means = {name: loss.mean() for name, loss in losses.items()}
     sum(means.values()).backward()
     return {name: float(loss) for name, loss in means.items()}, net
@@ -102,7 +102,7 @@ def test_a_network_learns_two_pictures():
     net = network("backbone.norm=batch", "backbone.train_norm=true")
     net.train()
     optimizer = paddle.optimizer.AdamW(0.003, parameters=list(trainable(net).values()))
-    batch, wanted = paddle.to_tensor(images(2)), [to_tensors(picture) for picture in pictures]
+    batch, wanted = paddle.to_tensor(images(2)), [KINDS["centermask2"].target_tensors(picture) for picture in pictures]
     history = []
     for _ in range(60):
         losses = {name: loss.mean() for name, loss in net.losses(batch, wanted).items()}
@@ -115,7 +115,7 @@ def test_a_network_learns_two_pictures():
 
 
 def test_found_boxes_that_overlap_enough_learn_the_mask_of_their_instance():
-    picture = to_tensors(targets((10, 10, 30, 30), (40, 10, 60, 30)))
+    picture = KINDS["centermask2"].target_tensors(targets((10, 10, 30, 30), (40, 10, 60, 30)))
     found = np.float32([[41, 10, 61, 30], [12, 10, 30, 30], [22, 10, 42, 30], [0, 0, 96, 64]])
     chosen = choose_boxes(found, picture, config().roi)
     assert chosen.owners.tolist() == [1, 0, 0, 1]
@@ -123,7 +123,7 @@ def test_found_boxes_that_overlap_enough_learn_the_mask_of_their_instance():
     few = choose_boxes(found, picture, config("roi.masks_per_img=3").roi)
     assert len(few.owners) == 3
     assert {tuple(box) for box in few.boxes.tolist()} < {tuple(box) for box in chosen.boxes.tolist()}
-    assert not len(choose_boxes(found, to_tensors(targets()), config().roi).boxes)
+    assert not len(choose_boxes(found, KINDS["centermask2"].target_tensors(targets()), config().roi).boxes)
 
 
 def test_a_mask_in_boxes_by_hand():
@@ -176,8 +176,7 @@ def test_the_iou_of_a_mask_counts_what_lies_outside_of_its_box():
 
 
 def found_in(net: CenterMask2, batch: np.ndarray, settings: Config) -> list:
-    engine = dynamic_engine(net)
-    return detect(engine(batch), [SIZE] * len(batch), settings, engine.rois)
+    return DynamicEngine(net, settings)(batch, [SIZE] * len(batch))
 
 
 def test_a_batch_finds_what_its_pictures_find_alone():
@@ -187,8 +186,8 @@ def test_a_batch_finds_what_its_pictures_find_alone():
     together = found_in(net, batch, config())
     for index, picture in enumerate(batch):
         (alone,) = found_in(net, picture[None], config())
-        assert len(alone.boxes.scores) > 0
-        for part, other in zip((*together[index].boxes, *together[index][1:]), (*alone.boxes, *alone[1:])):
+        assert len(alone.box_scores) > 0
+        for part, other in zip(together[index], alone):
             assert part.shape == other.shape
             np.testing.assert_allclose(part, other, atol=1e-4)
 
@@ -196,5 +195,5 @@ def test_a_batch_finds_what_its_pictures_find_alone():
 def test_nothing_found_is_an_ordinary_value():
     net = untrained_network(config(), 0)
     for nothing in found_in(net, images(2), config("nms.score_thr=1")):
-        assert nothing.boxes.boxes.shape == (0, 4)
+        assert nothing.boxes.shape == (0, 4)
         assert nothing.masks.shape == (0, 28, 28) and nothing.scores.shape == (0,)

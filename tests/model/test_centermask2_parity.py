@@ -19,10 +19,8 @@ from data.box_targets import box_targets
 from data.class_lists import ClassList
 from data.preprocess import normalize, pad_to_batch, resize_image
 from data.samples import MaskWindow
-from model.head.box_decode import candidates
-from model.head.roi_align import box_features, levels_of
-from model.head.roi_losses import mask_targets
-from model.networks import build_model
+from model.head.roi_align import box_features, box_levels
+from model.losses.roi import mask_targets
 from tests.support.parity import (
     PARITY,
     centermask2_checkpoint,
@@ -33,9 +31,9 @@ from tests.support.parity import (
     relative_errors,
 )
 from tools.common.checkpoint import load_weights
-from tools.predict.load import Predictor
+from tools.common.kinds import build_network, kind_of
+from tools.predict.load import network_predictor
 from tools.train.optimizer import trainable
-from tools.train.trainer import to_tensors
 
 pytestmark = needs_parity
 
@@ -58,7 +56,7 @@ LOSSES = {
 def network():
     config = load_config(NUMBER)
     weights, _ = fill(network_shapes(config), centermask2_checkpoint(), [CENTERMASK2])
-    found = build_model(config)
+    found = build_network(config)
     load_weights(found, weights, path="cm2_v39", config_name=config.name)
     return found
 
@@ -71,9 +69,9 @@ def computed(request, network):
     config = load_config(NUMBER, [f"data.short_side={short}", f"data.long_side={long}"])
     network.eval()
     classes = ClassList(tuple(map(str, range(80))), tuple(range(1, 81)))
-    predictor = Predictor.around(network, config, classes, score=0.0)
+    predictor = network_predictor(network, config, classes, score=0.0)
     prepared = predictor.prepare(picture())
-    batch = pad_to_batch([prepared.input], config.data.size_divisor)
+    batch = pad_to_batch([prepared.pixels], config.data.size_divisor)
     stages = {"input": batch}
     with paddle.no_grad():
         stem = paddle.to_tensor(batch)
@@ -95,7 +93,7 @@ def computed(request, network):
                 stages[f"fcos/p{index}/{part}"] = as_map
         raw = (*network.scores(towers), *pyramid[:3])
         for kind, boxes in (("det", recorded["proposals/boxes"]), ("given", recorded["given/boxes"])):
-            stages.update(of_boxes(network, raw[3:], boxes, prepared.input.shape[:2], kind))
+            stages.update(of_boxes(network, raw[3:], boxes, prepared.size, kind))
     return recorded, predictor, prepared, raw, {name: np.asarray(stage) for name, stage in stages.items()}
 
 
@@ -136,13 +134,13 @@ def test_boxes(computed):
     ends = np.cumsum([height * width for height, width in sizes])
     over = [(part > predictor.config.nms.score_thr).sum() for part in np.split(arrays[0], ends[:-1])]
     assert over == recorded["candidates/over_threshold_per_level"].tolist()
-    assert len(candidates(*arrays, sizes, predictor.config.nms).boxes) == recorded["candidates/count"]
-    (found,) = predictor.run([prepared])
-    np.testing.assert_allclose(found.boxes.boxes, recorded["proposals/boxes"], atol=1e-2)
-    np.testing.assert_allclose(found.boxes.scores, recorded["proposals/scores"], atol=1e-5)
-    np.testing.assert_array_equal(found.boxes.classes, recorded["proposals/classes"])
+    assert len(find_candidates(*arrays, sizes, predictor.config.nms).boxes) == recorded["candidates/count"]
+    (found,) = predictor.engine(predictor.pad([prepared]), [prepared.size])
+    np.testing.assert_allclose(found.boxes, recorded["proposals/boxes"], atol=1e-2)
+    np.testing.assert_allclose(found.box_scores, recorded["proposals/scores"], atol=1e-5)
+    np.testing.assert_array_equal(found.classes, recorded["proposals/classes"])
     np.testing.assert_allclose(found.masks, recorded["det/mask_probs"], atol=1e-3)
-    np.testing.assert_allclose(found.scores / found.boxes.scores, recorded["det/maskiou"], atol=1e-4)
+    np.testing.assert_allclose(found.scores / found.box_scores, recorded["det/maskiou"], atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["det", "given"])
@@ -150,8 +148,8 @@ def test_masks_of_given_boxes(computed, network, kind):
     """Boxes of all sizes and places, one without an area among them."""
     recorded, _, prepared, raw, _ = computed
     boxes, classes = (recorded[f"{'proposals' if kind == 'det' else kind}/{part}"] for part in ("boxes", "classes"))
-    size = prepared.input.shape[:2]
-    np.testing.assert_array_equal(levels_of(boxes, size) + 3, recorded[f"{kind}/levels"])
+    size = prepared.size
+    np.testing.assert_array_equal(box_levels(boxes, size) + 3, recorded[f"{kind}/levels"])
     with paddle.no_grad():
         features = box_features(raw[3:], [boxes], [size], side=14)
         logits, overlaps = network.roi_head(features, paddle.to_tensor(classes))
@@ -162,9 +160,9 @@ def test_masks_of_given_boxes(computed, network, kind):
 
 def test_instances(computed):
     recorded, predictor, prepared, *_ = computed
-    found = predictor.finish(predictor.run([prepared]), 0, prepared)
-    np.testing.assert_allclose(found.detected.boxes, recorded["final/boxes"], atol=0.05)
-    np.testing.assert_allclose(found.detected.scores, recorded["final/scores"], atol=1e-4)
+    found = predictor.finish(predictor.engine(predictor.pad([prepared]), [prepared.size]), 0, prepared)
+    np.testing.assert_allclose(found.network_boxes.boxes, recorded["final/boxes"], atol=0.05)
+    np.testing.assert_allclose(found.network_boxes.scores, recorded["final/scores"], atol=1e-4)
     np.testing.assert_allclose(found.scores, recorded["final/mask_scores"], atol=1e-4)
     np.testing.assert_array_equal(found.classes, recorded["final/classes"])
     shape = recorded["final/masks_shape"]
@@ -234,7 +232,7 @@ def test_location_targets():
     theirs = recorded.data["fcos/labels"].astype(np.int64)
     np.testing.assert_array_equal(np.concatenate(labels), np.where(theirs == 80, -1, theirs))
     np.testing.assert_allclose(np.concatenate(distances), recorded.data["fcos/pos_reg_targets"], rtol=1e-6)
-    centerness = np.concatenate([to_tensors(target).centerness.numpy() for target in targets])
+    centerness = np.concatenate([kind_of(config).target_tensors(target).centerness.numpy() for target in targets])
     np.testing.assert_allclose(np.sort(centerness), np.sort(recorded.data["fcos/pos_ctrness_targets"]), rtol=1e-5)
 
 
@@ -259,7 +257,7 @@ def test_losses_and_gradients(network, monkeypatch):
     monkeypatch.setattr(model.centermask2, "mask_targets", from_polygons)
     images = [normalize(recipe().image(*size), config.data)[..., ::-1] for size in recorded.sizes]
     batch = paddle.to_tensor(pad_to_batch(images, config.data.size_divisor))
-    targets = [to_tensors(target) for target in recorded.targets(config)]
+    targets = [kind_of(config).target_tensors(target) for target in recorded.targets(config)]
     losses = {name: loss.mean() for name, loss in network.losses(batch, targets).items()}
     for ours, theirs in LOSSES.items():
         assert float(losses[ours]) == pytest.approx(float(recorded.data[f"loss/{theirs}"]), rel=1e-4), ours

@@ -16,10 +16,10 @@ from model.head.mask_feat import MaskFeatHead
 from model.head.solov2 import SOLOv2Head
 from model.head.towers import cell_scores, cells_in_rows, points_nms
 from model.layers import DeformConv2D
-from model.networks import build_model
 from model.solov2 import SOLOv2
 from tests.support import tiny
 from tests.support.raw_predictions import RawPredictions
+from tools.common.kinds import build_network
 
 CELLS = 12**2 + 10**2 + 8**2 + 6**2 + 4**2  # of the tiny network
 
@@ -31,7 +31,7 @@ def tiny_config(*overrides: str) -> Config:
 @pytest.fixture(scope="module")
 def network() -> SOLOv2:
     paddle.seed(0)
-    network = build_model(tiny_config())
+    network = build_network(tiny_config())
     network.eval()
     return network
 
@@ -159,7 +159,7 @@ def test_training_equals_evaluation_without_drop_block(network):
 
 def test_drop_block_acts_on_both_branches_in_training_only():
     paddle.seed(0)
-    network = build_model(tiny_config("head.drop_block=true"))
+    network = build_network(tiny_config("head.drop_block=true"))
     images = pictures(1, 64, 64)
     network.train()
     first, second = run(network, images), run(network, images)
@@ -174,7 +174,7 @@ def test_drop_block_acts_on_both_branches_in_training_only():
 def test_the_network_is_a_static_graph(deform_version):
     """Nothing on the way to the raw predictions depends on the data; number and size of the pictures stay open."""
     overrides = [f"{section}.deform_version={deform_version}" for section in ("head", "mask_feat_head")]
-    network = build_model(tiny_config(*overrides))
+    network = build_network(tiny_config(*overrides))
     network.eval()
     images = {1: pictures(1, 64, 96, seed=1), 3: pictures(3, 96, 32, seed=3)}
     expected = {count: run(network, batch) for count, batch in images.items()}

@@ -12,16 +12,16 @@ import pytest
 from config import load_config
 from convert.conversion import fill, network_shapes
 from convert.names import PPDET_0_5, PPDET_2, SOLO
+from data.class_lists import ClassList
 from data.preprocess import pad_to_batch, preprocess
-from model.decoding import CELL_MASKS, decode
-from model.head.decode import best_candidates
+from model.decode.fast import best_candidates
+from model.decode.fast_masks import CellMasks
+from model.decode.fast_matrix_nms import matrix_nms
 from model.head.towers import cell_scores, cells_in_rows, points_nms
-from model.matrix_nms import matrix_nms
-from model.networks import build_model
 from tests.support.parity import Fixture, match, needs_parity, picture, relative_errors
 from tools.common.checkpoint import load_weights
-from tools.predict.instances import Instances
-from tools.predict.mask_windows import masks_at_picture_size
+from tools.common.kinds import build_network, kind_of
+from tools.predict.postprocess import to_instances
 
 pytestmark = needs_parity
 
@@ -70,7 +70,7 @@ def computed(request):
     config = load_config(number)
     weights, table = fill(network_shapes(config), fixture.checkpoint(), tables)
     config = load_config(config, table.overrides)
-    network = build_model(config)
+    network = build_network(config)
     load_weights(network, weights, path=name, config_name=config.name)
     network.eval()
     single = preprocess(picture(), config.data)
@@ -131,13 +131,14 @@ def test_stages(computed):
 def test_candidates_and_matrix_nms(computed):
     fixture, config, _, raw, _ = computed
     recorded = fixture.data
-    above = (raw[0][0].numpy() > config.nms.score_thr).sum(axis=1)
+    scores = raw[0][0].numpy()
+    above = (scores > config.nms.score_thr).sum(axis=1)
     levels = np.split(above, np.cumsum(np.square(config.head.num_grids))[:-1])
     if "candidates_per_level" in recorded:
         assert [int(level.sum()) for level in levels] == recorded["candidates_per_level"].tolist()
     else:
         assert above.sum() == len(recorded["cand/cell"])
-    inputs = raw[0][0], masks_of(raw, config), config.head
+    inputs = scores, masks_of(raw, config), config.head
     if "nms/n_after_area_filter" not in recorded:
         return  # PaddleDetection's recordings hold padding rows from here on
     everything = best_candidates(*inputs, replace(config.nms, nms_pre=10**6))
@@ -146,17 +147,18 @@ def test_candidates_and_matrix_nms(computed):
     np.testing.assert_allclose(found.scores, recorded["nms/pre_scores"], atol=2e-4)
     # Products of other numbers of rows are rounded otherwise.
     np.testing.assert_allclose(found.scores, everything.scores[: config.nms.nms_pre], rtol=1e-6)
-    decayed = matrix_nms(found.scores, found.classes, found.masks, found.areas, config.nms)
+    decayed = found.scores * matrix_nms(found.inside, found.areas, found.classes, config.nms)
     np.testing.assert_allclose(np.sort(decayed), np.sort(recorded["nms/decayed"]), atol=2e-4)
 
 
-def test_instances(computed):
+@pytest.mark.parametrize("decoder", ["fast", "plain"])
+def test_instances(computed, decoder):
     fixture, config, _, raw, resized = computed
-    decoded = decode(raw, 0, config.head, config.nms)
-    size = (480, 640)
-    windows = masks_at_picture_size(decoded.soft_masks, resized=resized, original=size, threshold=config.nms.mask_thr)
-    names = [""] * config.num_classes
-    found = Instances.from_windows(size, windows, decoded.scores, decoded.classes, names, names)
+    if decoder == "fast":
+        raw = [part.numpy() for part in raw]
+    classes = ClassList(*[tuple(range(config.num_classes))] * 2)
+    decoded = kind_of(config).decode(raw, 0, config)
+    found = to_instances(decoded, config, classes, score=0.0, resized=resized, original=(480, 640))
     unmatched, extra = match(fixture, found)
     for row in unmatched:
         assert sits_on_threshold(fixture, row, raw, config)
@@ -172,8 +174,8 @@ def after_deformable_layer(stage: str, config) -> bool:
     return stage == "mask_feat" and bool(config.mask_feat_head.deform_version)
 
 
-def masks_of(raw, config):
-    return CELL_MASKS[config.head.kind](raw[1:], 0, config.head)
+def masks_of(raw, config) -> CellMasks:
+    return kind_of(config).fast_masks([np.asarray(part) for part in raw[1:]], 0, config.head.num_grids)
 
 
 def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:
@@ -182,8 +184,8 @@ def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:
     A pixel more or less in a mask changes its own score and, through their overlap, those of the masks it lowers.
     """
     class_id = fixture.final()[0][row]
-    cells = np.flatnonzero(raw[0][0, :, int(class_id)].numpy() > config.nms.score_thr)
-    soft = masks_of(raw, config).soft(cells).flatten(start_axis=1).numpy()
+    cells = np.flatnonzero(np.asarray(raw[0])[0, :, int(class_id)] > config.nms.score_thr)
+    soft = masks_of(raw, config).probabilities(cells).reshape(len(cells), -1)
     undecided = (np.abs(soft - config.nms.mask_thr) < ON_THRESHOLD).sum(axis=1)
     recorded_classes, recorded_areas = fixture.areas_before_nms()
     recorded = set(recorded_areas[recorded_classes == class_id].tolist())

@@ -9,14 +9,13 @@ import pytest
 from config import load_config
 from convert.conversion import fill, network_shapes
 from convert.names import PPDET_0_5, PPDET_2, SOLO
-from data.grid_targets import INSIDE, grid_targets
+from data.grid_targets import INSIDE
 from data.preprocess import normalize, pad_to_batch
-from data.samples import MaskWindow
-from model.networks import build_model
+from data.samples import MaskWindow, Sample
 from tests.support.parity import TrainingFixture, foreign_checkpoint, needs_parity, recipe
 from tools.common.checkpoint import load_weights
+from tools.common.kinds import build_network, kind_of
 from tools.train.optimizer import build_optimizer, trainable
-from tools.train.trainer import to_tensors
 
 pytestmark = needs_parity
 
@@ -65,23 +64,18 @@ def learnt(request):
     weights, table = fill(network_shapes(config), foreign_checkpoint(fixture.model), tables)
     for branch, added in fixture.biases().items():
         weights[f"head.{branch}_pred.bias"] = weights[f"head.{branch}_pred.bias"] + np.float32(added)
-    network = build_model(config)
+    network = build_network(config)
     load_weights(network, weights, path=name, config_name=config.name)
     network.train()
-    targets = [
-        grid_targets(
-            [MaskWindow.from_full(mask) for mask in masks],
-            boxes,
-            classes,
-            size=masks.shape[1:],
-            head=config.head,
-            config=config.target,
-        )
+    samples = [
+        Sample(np.zeros((*masks.shape[1:], 3), np.uint8), tuple(map(MaskWindow.from_full, masks)), boxes, classes, "")
         for masks, boxes, classes in zip(fixture.masks(), fixture.boxes(), fixture.classes())
     ]
+    kind = kind_of(config)
+    targets = [kind.targets(sample, sample.image.shape[:2], config) for sample in samples]
     images = [normalize(recipe().image(256, 320, salt=salt), config.data) for salt in (2, 3)]
     batch = paddle.to_tensor(pad_to_batch(images, config.data.size_divisor))
-    losses = network.losses(batch, [to_tensors(target) for target in targets])
+    losses = network.losses(batch, [kind.target_tensors(target) for target in targets])
     means = {name: loss.mean() for name, loss in losses.items()}
     sum(means.values()).backward()
     foreign_names = {ours: theirs for ours, (theirs, _) in table.rename(foreign_checkpoint(fixture.model)).items()}

@@ -12,8 +12,8 @@ from config import load_config
 from model.backbone.build import build_backbone
 from model.backbone.vovnet import ESE, STAGE_BLOCKS, OSABlock
 from model.neck.fpn import FPNToP7
-from model.networks import build_model
 from tests.support import tiny
+from tools.common.kinds import build_network
 from tools.train.optimizer import trainable
 
 SMALL = load_config(tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
@@ -73,6 +73,6 @@ def test_norms_that_are_not_trained():
 
 def test_solov2_takes_it_too():
     overrides = [*tiny.OVERRIDES, "backbone.kind=vovnet", "backbone.depth=39", "backbone.stem_channels=8"]
-    network = build_model(load_config(tiny.CONFIG, overrides))
+    network = build_network(load_config(tiny.CONFIG, overrides))
     scores, *_ = network(paddle.zeros([1, 3, 64, 64]))
     assert scores.shape[0] == 1

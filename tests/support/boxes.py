@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from model.head.box_decode import Boxes
+from model.decode.fast_boxes import Boxes
 
 MOST = 12
 SEEDS = st.integers(0, 2**32 - 1)

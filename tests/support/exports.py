@@ -25,7 +25,7 @@ from tests.support import tiny
 from tools import export, postprocess_bin_outputs, preprocess_inputs_to_bin
 from tools.common.cli import run
 from tools.deploy.exported import open_exported
-from tools.engine.compiled import foreign_translator
+from tools.engine.select import foreign_translator
 
 SIZE = (64, 96)  # height and width of exports of one size
 KINDS = ("solov2", "solo", "decoupled_solo")

@@ -8,7 +8,8 @@ from functools import lru_cache, partial
 import numpy as np
 
 from data.shapes import draw_scene
-from tools.predict.load import Predictor
+from tools.predict.load import load_predictor
+from tools.predict.predictor import Predictor
 
 CONFIG = 3
 OVERRIDES = (
@@ -49,7 +50,7 @@ CENTERMASK2_OVERRIDES = (
     "test_cfg.score=0",
 )
 
-predictor = partial(Predictor, engine="dynamic")  # to compile takes longer than what is tested
+predictor = partial(load_predictor, engine="dynamic")  # to compile takes longer than what is tested
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,7 @@ from paddle import nn
 from config import load_config
 from config.base import Config
 from data.shapes import draw_scene, write_coco
-from model.networks import build_model
+from tools.common.kinds import build_network
 
 CONFIG = 20
 OVERRIDES = (
@@ -67,7 +67,7 @@ def config(*more: str) -> Config:
 
 def untrained_network() -> nn.Layer:
     paddle.seed(0)
-    return build_model(load_config(CONFIG, OVERRIDES))
+    return build_network(load_config(CONFIG, OVERRIDES))
 
 
 def arrays_of(network: nn.Layer) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from data.training_set import TrainingSet, load_sample
 from tests.support.samples import SAMPLES, assert_equal
 from tests.support.squares import GRIDS, options, write_squares
 from tools.browse_dataset import draw_grid, draw_sample, main
+from tools.common.kinds import kind_of
 from tools.predict.drawing import PALETTE
 
 NAMES = ("cat", "dog")
@@ -44,7 +45,12 @@ def drawn_samples(overrides: list[str], *arguments: object) -> list:
 
 def training_set(overrides: list[str], seed: int) -> TrainingSet:
     config = load_config(20, overrides)
-    return TrainingSet(read_coco(config.train_path, config.train_pre_path).records, config, seed=seed)
+    return TrainingSet(
+        read_coco(config.train_path, config.train_pre_path).records,
+        config,
+        seed=seed,
+        make_targets=kind_of(config).targets,
+    )
 
 
 def test_samples_are_those_of_training(squares, tmp_path):

@@ -16,11 +16,12 @@ from config import load_config
 from config.base import PROJECT, HeadConfig, TargetConfig
 from config.errors import InputError
 from data.coco import read_coco
-from data.grid_targets import Extents, box_scales, extents_of, grid_targets
+from data.grid_targets import Extents, box_scales, extents_of
 from data.images import read_image
 from tests.support.samples import SAMPLES
 from tests.support.squares import GRIDS, options, write_squares
 from tools.check_dataset import evenly_spread, main
+from tools.common.kinds import kind_of
 from tools.common.plots import LINE_COLORS
 from tools.dataset.plots import class_plot, scale_plot
 from tools.dataset.statistics import (
@@ -96,7 +97,8 @@ def test_vanished_is_what_the_targets_have_nothing_of(squares):
 def test_same_cells_as_in_training(sample):
     """Cells and instances on no level are those of grid_targets."""
     head, target = replace(HeadConfig(), num_grids=(9, 4)), replace(TargetConfig(), scale_ranges=(2, 15, 9, 30))
-    targets = grid_targets(sample.gt_masks, sample.gt_boxes, sample.gt_classes, size=(64, 96), head=head, config=target)
+    config = load_config(0).replace(head=head, target=target)
+    targets = kind_of(config).targets(sample, (64, 96), config)
     found = Measured((64, 96), extents_of(sample.gt_masks, sample.gt_boxes, target), 0, 0)
     landing = count_landing(found, head=head, target=target)
     assert landing.cells.tolist() == [(targets.labels[part] >= 0).sum() for part in (slice(81), slice(81, 97))]

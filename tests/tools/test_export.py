@@ -11,16 +11,14 @@ import pytest
 from config import load_config
 from config.base import Config
 from data.class_lists import read_class_list
-from model.centermask2 import detect
-from model.decoding import Raw, decode
-from model.head.box_decode import Detected
-from model.networks import with_decoding
+from model.decode.decoded import Decoded
 from tests.support import tiny
 from tests.support.exports import BOXES, KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
 from tools import export
+from tools.common.kinds import RawPredictions, kind_of
 from tools.deploy.exported import METADATA, exported_predictor, metadata_of
-from tools.engine.compiled import dynamic_engine
-from tools.engine.graph_writer import static_graph
+from tools.engine.dynamic import DynamicEngine
+from tools.engine.static_graph import load_static_graph
 from tools.predict.load import untrained_network
 from tools.predict.mask_windows import Size, masks_in_boxes
 
@@ -35,29 +33,28 @@ def noise(height: int, width: int, count: int = 1) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
 
 
-def dynamic(kind: str, images: np.ndarray) -> Raw:
+def dynamic(kind: str, images: np.ndarray) -> RawPredictions:
     with paddle.no_grad():
         return [array.numpy() for array in untrained_network(config_of(kind), 0)(paddle.to_tensor(images))]
 
 
-def detected(images: np.ndarray, picture: Size, *overrides: str) -> Detected:
-    """What the dynamic graph of CenterMask2 finds in a picture of this size within the input."""
+def detected(images: np.ndarray, picture: Size, *overrides: str) -> Decoded:
+    """Return the instances of CenterMask2's dynamic graph in a picture of this size within the input."""
     config = config_of(BOXES, *overrides)
-    engine = dynamic_engine(untrained_network(config, 0))
-    (found,) = detect(engine(images), [picture], config, engine.rois)
+    (found,) = DynamicEngine(untrained_network(config, 0), config)(images, [picture])
     return found
 
 
-def assert_same_boxes(given: Raw, found: Detected, picture: Size, most: int = 8) -> None:
+def assert_same_boxes(given: RawPredictions, found: Decoded, picture: Size, most: int = 8) -> None:
     """given: what the end-to-end graph of CenterMask2 gives."""
     masks, scores, classes, (count,), boxes, soft_masks, box_scores = given
     assert count == len(found.scores) and [len(part) for part in given] == [most, most, most, 1, most, most, most]
     assert (masks.dtype, classes.dtype) == (np.uint8, np.int64)
     assert not any(part[count:].any() for part in (masks, scores, classes, boxes, soft_masks, box_scores))
-    np.testing.assert_array_equal(classes[:count], found.boxes.classes)
-    np.testing.assert_allclose(box_scores[:count], found.boxes.scores, atol=1e-5)
+    np.testing.assert_array_equal(classes[:count], found.classes)
+    np.testing.assert_allclose(box_scores[:count], found.box_scores, atol=1e-5)
     np.testing.assert_allclose(scores[:count], found.scores, atol=1e-4)
-    inside = found.boxes.boxes.clip(0, [*picture[::-1], *picture[::-1]])
+    inside = found.boxes.clip(0, [*picture[::-1], *picture[::-1]])
     np.testing.assert_allclose(boxes[:count], inside, atol=1e-3)
     np.testing.assert_allclose(soft_masks[:count], found.masks, atol=1e-4)
     windows = masks_in_boxes(soft_masks[:count], boxes[:count], original=masks.shape[1:], threshold=0.5)
@@ -66,19 +63,19 @@ def assert_same_boxes(given: Raw, found: Detected, picture: Size, most: int = 8)
         assert mask.sum() == own.sum() and (own != pixels).mean() < 0.01  # rounding, where it is as likely as not
 
 
-def assert_same(given: Raw, raw: Raw, config: Config) -> None:
+def assert_same(given: RawPredictions, raw: RawPredictions, config: Config) -> None:
     """given: what an end-to-end graph of a grid gives; raw: of the dynamic graph."""
     assert (raw[0] > config.nms.score_thr).sum() <= config.nms.nms_pre
     masks, scores, classes, (count,) = given
     assert len(masks) == len(scores) == len(classes) == config.nms.max_per_img
-    expected = decode(raw, 0, config.head, config.nms)
+    expected = kind_of(config).decode(raw, 0, config)
     assert 2 <= count == len(expected.scores) and not scores[count:].any()
     np.testing.assert_array_equal(classes[:count], expected.classes)
     np.testing.assert_allclose(scores[:count], expected.scores, atol=1e-5)
-    np.testing.assert_allclose(masks[:count], expected.soft_masks, atol=1e-4)
+    np.testing.assert_allclose(masks[:count], expected.masks, atol=1e-4)
 
 
-def assert_fits(given: Raw, kind: str, images: np.ndarray, way: tuple[str, ...]) -> None:
+def assert_fits(given: RawPredictions, kind: str, images: np.ndarray, way: tuple[str, ...]) -> None:
     """given: what an exported graph gives for a picture without padding."""
     if kind == BOXES:
         picture = images.shape[2:]
@@ -89,7 +86,7 @@ def assert_fits(given: Raw, kind: str, images: np.ndarray, way: tuple[str, ...])
         assert_close(given, dynamic(kind, images))
 
 
-def assert_close(given: Raw, raw: Raw) -> None:
+def assert_close(given: RawPredictions, raw: RawPredictions) -> None:
     """Except for cells as probable as a neighbour, of which rounding says which one is suppressed."""
     assert len(given) == len(raw)
     suppressed_in_one = (given[0] == 0) != (raw[0] == 0)
@@ -106,7 +103,7 @@ def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
     engine = exported_predictor(of_kind(kind)).engine
     for size in SIZES:
         images = noise(*size, count=2)
-        assert_close(engine(images), dynamic(kind, images))
+        assert_close(engine(images, []), dynamic(kind, images))
 
 
 @needs_onnx
@@ -115,7 +112,7 @@ def test_end_to_end_gives_what_decoding_gives(kind):
     engine = exported_predictor(of_kind(kind, *WHOLE)).engine
     for size in SIZES:
         images = noise(*size)
-        assert_same(engine(images), dynamic(kind, images), config_of(kind))
+        assert_same(engine(images, []), dynamic(kind, images), config_of(kind))
 
 
 @needs_onnx
@@ -126,7 +123,7 @@ def test_end_to_end_gives_the_instances_in_boxes(way):
         for picture in ((height, width), (height - 31, width - 20)):
             images = np.zeros((1, 3, height, width), np.float32)
             images[:, :, : picture[0], : picture[1]] = noise(*picture)
-            given = engine(images)
+            given = engine(images, [])
             assert_same_boxes(given, detected(images, picture), picture)
             assert given[3] == len(given[0])  # there are more than rows for them
 
@@ -136,7 +133,7 @@ def test_end_to_end_gives_the_instances_in_boxes(way):
 def test_fewer_instances_than_rows(threshold, most):
     overrides = f"nms.score_thr={threshold}", f"nms.max_per_img={most}"
     changes = [word for text in overrides for word in ("-o", text)]
-    given = exported_predictor(of_kind(BOXES, *WHOLE, *changes)).engine(noise(*SIZE))
+    given = exported_predictor(of_kind(BOXES, *WHOLE, *changes)).engine(noise(*SIZE), [SIZE])
     assert_same_boxes(given, detected(noise(*SIZE), SIZE, *overrides), SIZE, most)
     assert given[3] < most and (given[3] > 0) == (threshold < 0.5)
 
@@ -147,7 +144,7 @@ def test_a_graph_of_one_size_knows_its_shapes(kind, way):
     path = of_kind(kind, FIXED, *way)
     predictor = exported_predictor(path)
     assert predictor.config.data.fixed_size == SIZE
-    given = predictor.engine(noise(*SIZE))
+    given = predictor.engine(noise(*SIZE), [SIZE])
     assert_fits(given, kind, noise(*SIZE), way)
     stated = metadata_of(properties(path)[METADATA], path).outputs
     assert [(output.dtype, output.shape) for output in stated] == [(str(a.dtype), a.shape) for a in given]
@@ -218,7 +215,7 @@ def test_a_model_for_paddles_inference_library(kind, way):
     path = of_kind(kind, *way, format="paddle")
     metadata = metadata_of(path.with_name("network_metadata.json").read_text(), path)
     assert metadata.end_to_end == bool(way) and metadata.config.head == config_of(kind).head
-    graph = static_graph(path, "fp32")
+    graph = load_static_graph(path, "fp32")
     for size in SIZES[1:]:
         assert_fits(graph([noise(*size)]), kind, noise(*size), way)
 
@@ -252,7 +249,7 @@ def test_candidates_are_the_pairs_of_the_highest_scores_where_there_are_too_many
     """As decoding finds where no others are above the threshold."""
     config = load_config(config_of("solov2"), ["nms.score_thr=0.001", "nms.nms_pre=20", "nms.update_thr=0"])
     network = untrained_network(config, 0)
-    graph = with_decoding(network, config)
+    graph = kind_of(config).with_decoding(network, config)
     images = paddle.to_tensor(noise(*SIZE))
     with paddle.no_grad():
         raw = [array.numpy() for array in network(images)]

@@ -27,7 +27,7 @@ from tests.support.exports import (
 )
 from tools import infer_onnx
 from tools.deploy.exported import exported_predictor
-from tools.predict.load import Predictor
+from tools.predict.load import load_predictor
 
 SCENES = [tiny.scene(seed, *size) for seed, size in enumerate([(80, 120), (120, 80), (64, 64)])]
 
@@ -66,7 +66,7 @@ def test_finds_what_the_dynamic_graph_finds(tmp_path, kind, way):
     assert "3 pictures" in done.stdout and "network" in done.stdout
     rows = json.loads((tmp_path / "a.json").read_text())
     fixed = ["data.fixed_size=64,96"] if "--input-size=64x96" in way else []
-    predictor = Predictor(config_of(kind), untrained=0, overrides=fixed, engine="dynamic")
+    predictor = load_predictor(config_of(kind), untrained=0, overrides=fixed, engine="dynamic")
     expected = [row for number, scene in enumerate(SCENES) for row in predictor(scene).to_coco(number)]
     assert len(rows) == len(expected) > 5
     for mine, other in zip(rows, expected):
@@ -81,7 +81,7 @@ def test_finds_what_the_dynamic_graph_finds(tmp_path, kind, way):
 def test_batches_and_every_kind_of_head(kind):
     batches = ["test_cfg.batch_size=2"]
     ours = exported_predictor(of_kind(kind), overrides=batches, score=0.0)
-    theirs = Predictor(config_of(kind), untrained=0, overrides=batches, engine="dynamic")
+    theirs = load_predictor(config_of(kind), untrained=0, overrides=batches, engine="dynamic")
     for mine, other in zip(ours(SCENES), theirs(SCENES)):
         assert len(mine) == len(other) > 0
         np.testing.assert_allclose(mine.scores, other.scores, atol=1e-3)

@@ -84,7 +84,7 @@ def test_centermask2_chooses_boxes_in_float(tmp_path):
     assert status == 0, err
     ours, theirs = (exported_predictor(path, score=0.0)(tiny.scene(0)) for path in (model, output))
     assert len(ours) == len(theirs) > 0
-    np.testing.assert_allclose(*(instances.detected.scores for instances in (ours, theirs)), atol=0.02)
+    np.testing.assert_allclose(*(instances.network_boxes.scores for instances in (ours, theirs)), atol=0.02)
 
 
 def test_pictures_are_spread_evenly():

@@ -15,7 +15,6 @@ import numpy as np
 
 from config.errors import InputError
 from data.files import atomic_write
-from model.decoding import Raw
 from tools.deploy.exported import Metadata, Output, metadata_of
 
 INDEX = "index.json"
@@ -77,7 +76,7 @@ def _size(sides: list[int]) -> tuple[int, int]:
     return height, width
 
 
-def read_outputs(folder: Path, pattern: str, entry: Entry, outputs: Iterable[Output]) -> Raw:
+def read_outputs(folder: Path, pattern: str, entry: Entry, outputs: Iterable[Output]) -> list[np.ndarray]:
     """The arrays of a picture; pattern: the names of their files, with {picture}, {output} and {number}.
 
     Raises InputError for a file that is missing or has another size.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +17,11 @@ from config.base import Config
 from config.errors import InputError
 from config.overrides import differences
 from data.class_lists import ClassList
-from model.decoding import Raw
+from tools.common.kinds import kind_of
 from tools.engine.onnx_graph import open_session
-from tools.predict.postprocess import Findings, find, find_decoded
-from tools.predict.predictor import EnginePredictor
+from tools.predict.mask_windows import Size
+from tools.predict.postprocess import decode_exported
+from tools.predict.predictor import Decode, Predictor
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -117,7 +118,7 @@ def open_exported(path: str | Path) -> InferenceSession:
 
 def exported_predictor(
     path: str | Path, *, overrides: Iterable[str] = (), score: float | None = None, section: str = "test_cfg"
-) -> EnginePredictor:
+) -> Predictor:
     """A predictor around an ONNX file of tools/export.py.
 
     Decoding is faster where `model` was imported ahead of numpy.
@@ -133,20 +134,20 @@ def exported_predictor(
         sections = {name: replace(getattr(config, name), batch_size=1) for name in ("test_cfg", "eval_cfg")}
         config = config.replace(**sections)
 
-    def run(batch: np.ndarray) -> Raw:
+    def run(batch: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
         return session.run(names, {images.name: batch})
 
-    return EnginePredictor(
+    return Predictor(
         config,
         metadata.classes,
         run,
         score=getattr(config, section).score if score is None else score,
         engine_name="onnx",
-        find=finder(metadata),
+        decode=decoder_of(metadata),
     )
 
 
-def predictor_of_options(args: argparse.Namespace, parser: argparse.ArgumentParser, section: str) -> EnginePredictor:
+def predictor_of_options(args: argparse.Namespace, parser: argparse.ArgumentParser, section: str) -> Predictor:
     """The predictor of `args.model` beside the options of `add_network_options`, most of which exclude it."""
     if args.engine != "onnx":
         raise InputError(f"{args.model}: exported networks are run by --engine onnx; add it")
@@ -156,6 +157,6 @@ def predictor_of_options(args: argparse.Namespace, parser: argparse.ArgumentPars
     return exported_predictor(args.model, overrides=args.overrides, section=section)
 
 
-def finder(metadata: Metadata) -> Callable[..., Findings]:
-    """What makes instances of a graph's outputs: see tools.predict.postprocess."""
-    return find_decoded if metadata.end_to_end else find
+def decoder_of(metadata: Metadata) -> Decode:
+    """Return the function that decodes a graph's outputs."""
+    return decode_exported if metadata.end_to_end else kind_of(metadata.config).decode

@@ -1,4 +1,4 @@
-"""Compiled networks on disk: made once for a key, found again by it, made anew where an entry is damaged."""
+"""The graph cache: compiled graphs on disk, written once for a key, and again if an entry is damaged."""
 
 from __future__ import annotations
 
@@ -21,57 +21,57 @@ from config.errors import InputError
 CACHE_VARIABLE = "PADDLE_SOLO_CACHE"
 MANIFEST = "manifest.json"  # written last: SHA-256 of each file
 LOCK = ".lock"
-WORKSHOP = ".making_"  # the beginning of the names of folders in which something is being made
-LEFT_BEHIND = 24 * 3600  # seconds; who made something in a folder as old as this was killed
+STAGING = ".making_"  # prefix of the folders in which entries are written
+STALE_AFTER = 24 * 3600  # seconds; the process that wrote into an older staging folder was killed
 CODE = ("model", "tools/engine")  # folders whose code decides which graph is written
-KEEP = 20  # entries used last; the others are removed when one is added
+KEEP = 20  # most recently used entries; the others are removed when one is added
 
 
 def cache_folder() -> Path:
-    """$PADDLE_SOLO_CACHE, by default paddle-solo in the user's cache folder."""
+    """Return $PADDLE_SOLO_CACHE, by default paddle-solo in the user's cache folder."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE])
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddle-solo"
 
 
-def compiled(key: str, make: Callable[[Path], None]) -> Path:
-    """The folder with what `make` wrote for this key, in this process or an earlier one.
+def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
+    """Return the folder with the files that `write` wrote for this key, in this process or an earlier one.
 
-    Each process that finds none works in a folder of its own and renames it at the end, so that several at once do not
-    hurt each other. Raises InputError where the cache folder cannot be written to.
+    Each process that finds no entry writes into its own staging folder and renames it at the end, so that several can
+    do so at once. Raises InputError if the cache folder cannot be written to.
     """
     folder = cache_folder() / key
-    if _is_whole(folder):
+    if _is_intact(folder):
         with suppress(OSError):  # an entry of another user is as good
             os.utime(folder)
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=WORKSHOP) as workshop:
-            made = Path(workshop) / "made"
-            made.mkdir()
-            make(made)
-            sums = {path.name: _digest_of(path) for path in sorted(made.iterdir())}
-            (made / MANIFEST).write_text(json.dumps(sums))
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=STAGING) as staging:
+            entry = Path(staging) / "entry"
+            entry.mkdir()
+            write(entry)
+            sums = {path.name: _digest_of(path) for path in sorted(entry.iterdir())}
+            (entry / MANIFEST).write_text(json.dumps(sums))
             with (folder.parent / LOCK).open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # for two renames: between them there is no entry
-                if not _is_whole(folder):  # or another process was faster
+                fcntl.flock(lock, fcntl.LOCK_EX)  # between the two renames there is no entry
+                if not _is_intact(folder):  # or another process was faster
                     if folder.exists():
-                        folder.rename(Path(workshop) / "damaged")
-                    made.rename(folder)
-        if not _is_whole(folder):
-            raise InputError(f"{folder}: what was just compiled is damaged; is the disk full?")
+                        folder.rename(Path(staging) / "damaged")
+                    entry.rename(folder)
+        if not _is_intact(folder):
+            raise InputError(f"{folder}: the graph that was just compiled is damaged; make room on the disk")
         _remove_oldest(folder.parent)
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); name a folder for compiled networks in "
+            f"{folder}: cannot be written ({error.strerror or error}); choose another folder with the variable "
             f"{CACHE_VARIABLE}, or use --engine dynamic"
         ) from error
     return folder
 
 
 def key_of(facts: Iterable[object], arrays: Mapping[str, np.ndarray]) -> str:
-    """A name for what is made of these facts, these arrays and the project's code of networks."""
+    """Return the key of graphs that follow from these facts, these arrays and the code of networks and engines."""
     digest = hashlib.sha256()
     for fact in (*facts, _code_digest()):
         digest.update(f"{fact!r}\n".encode())
@@ -89,7 +89,7 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_intact(folder: Path) -> bool:
     try:
         sums = json.loads((folder / MANIFEST).read_text())
         return bool(sums) and all(_digest_of(folder / name) == expected for name, expected in sums.items())
@@ -112,7 +112,7 @@ def _remove_oldest(root: Path) -> None:
             changed = folder.stat().st_mtime
             if (folder / MANIFEST).exists():
                 entries.append((changed, folder))
-            elif folder.name.startswith(WORKSHOP) and time.time() - changed > LEFT_BEHIND:
+            elif folder.name.startswith(STAGING) and time.time() - changed > STALE_AFTER:
                 shutil.rmtree(folder, ignore_errors=True)
     for _, folder in sorted(entries, reverse=True)[KEEP:]:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CPU; neither Paddle nor the package `onnx` is needed."""
+"""Graphs in ONNX Runtime on a CPU; neither Paddle nor the package `onnx` is needed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ from typing import TYPE_CHECKING
 
 from model.startup import CPU_THREADS
 from tools.common.memory import give_back
+from tools.engine.graph import Graph
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
+def load_onnx_graph(path: Path, precision: str) -> Graph:
+    """Load a portable graph of `graph_writer.write_graph`."""
+    session = open_session(path.with_suffix(".onnx"))
+    names = [value.name for value in session.get_inputs()]
+    return lambda arrays: session.run(None, dict(zip(names, arrays)))
+
+
 def open_session(path: Path) -> InferenceSession:
+    """Open an ONNX file with the settings that suit our networks."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = CPU_THREADS
-    options.enable_mem_pattern = False  # it would reserve memory for each size of a picture, again and again
-    # Its threads would go on looking for work while ours decode what it has found.
+    options.enable_mem_pattern = False  # it would reserve memory again for each picture size
+    # Its threads would wait actively for work while ours decode.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3  # errors: it warns of each place where it could have done better
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    give_back()  # loading takes a copy of the weights
+    give_back()  # loading needs a copy of the weights
     return session

@@ -29,7 +29,7 @@ from tools.evaluate.coco_metrics import (
 from tools.evaluate.predict_records import predict_records
 from tools.evaluate.report import write_report
 from tools.predict.instances import Instances
-from tools.predict.predictor import EnginePredictor
+from tools.predict.predictor import Predictor
 
 # COCO results by what they are: pycocotools takes the area of a mask from the box of the same row where there is one,
 # so that AP by size is only right with files of their own.
@@ -37,7 +37,7 @@ RESULTS = {"segmentation": "masks.json", "bbox": "boxes.json"}
 SUBMISSION = "detections_test-dev2017_{}_results"  # the name that the COCO server asks for
 
 
-def evaluate_split(predictor: EnginePredictor, output: Path, *, world: World) -> Evaluation | None:
+def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evaluation | None:
     """AP on the validation pictures; writes the results and a report into `output`. None in all processes but one."""
     config = predictor.config
     provide(config, "val", world=world)
@@ -65,7 +65,7 @@ def evaluate_split(predictor: EnginePredictor, output: Path, *, world: World) ->
     return evaluation
 
 
-def write_submission(predictor: EnginePredictor, output: Path, *, world: World) -> Path | None:
+def write_submission(predictor: Predictor, output: Path, *, world: World) -> Path | None:
     """Run the pictures of COCO test-dev and write the zip file of masks that the COCO server takes.
 
     None in all processes but one.

@@ -13,12 +13,12 @@ from data.coco_pictures import Record, read_record_image
 from tools.common.distributed import ALONE, World
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
-from tools.predict.load import Predictor
-from tools.predict.predictor import DEFAULT_THREADS, EnginePredictor, decoding_thread
+from tools.predict.load import network_predictor
+from tools.predict.predictor import DEFAULT_THREADS, Predictor, decoding_thread
 
 
 def predict_records(
-    predictor: EnginePredictor, records: Sequence[Record], *, world: World = ALONE, threads: int = DEFAULT_THREADS
+    predictor: Predictor, records: Sequence[Record], *, world: World = ALONE, threads: int = DEFAULT_THREADS
 ) -> list[dict]:
     """COCO result rows of all pictures, in the order of the records; each process works on its share of them.
 
@@ -34,7 +34,7 @@ def predict_records(
 
 
 def _rows_by_picture(
-    predictor: EnginePredictor, records: Sequence[Record], world: World, threads: int
+    predictor: Predictor, records: Sequence[Record], world: World, threads: int
 ) -> list[tuple[int, list[dict]]]:
     with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         prepared = ordered_map(
@@ -44,9 +44,9 @@ def _rows_by_picture(
             prepared, lambda item: item[1], batch_size=predictor.config.eval_cfg.batch_size
         )
 
-        def encode(item) -> tuple[int, list[dict]]:
-            record, picture = item.origin
-            return record.image_id, predictor.finish(item.raw, item.index, picture).to_coco(record.image_id)
+        def encode(row) -> tuple[int, list[dict]]:
+            (record, picture), raw, index = row
+            return record.image_id, predictor.finish(raw, index, picture).to_coco(record.image_id)
 
         rows = ordered_map(decoder, encode, predicted, ahead=2)
         bar = {"total": len(records), "unit": "picture", "desc": "evaluation", "leave": False}
@@ -62,7 +62,7 @@ def mask_ap(
     """
 
     def evaluate(network: nn.Layer) -> float:
-        predictor = Predictor.around(network, config, classes, score=config.eval_cfg.score)
+        predictor = network_predictor(network, config, classes, score=config.eval_cfg.score)
         threads = 1 if world.size > 1 else DEFAULT_THREADS
         rows = predict_records(predictor, records, world=world, threads=threads)
         ap = None

@@ -1,20 +1,21 @@
-"""What the network found in one picture, and its ways out: COCO RLE, polygons, result rows, a drawing."""
+"""The instances of one picture, and what becomes of them: COCO RLE, polygons, result rows, a drawing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from tools.predict.drawing import draw_instances
+from tools.predict.mask_windows import MaskWindow, tight_crop
 
 
-class DetectedBoxes(NamedTuple):
-    """Boxes with scores of their own, beside the masks and scores of the same instances."""
+class NetworkBoxes(NamedTuple):
+    """The boxes that a network predicted before the masks (CenterMask2), with scores of their own."""
 
     boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of the picture
     scores: np.ndarray  # float32 [n]
@@ -22,9 +23,9 @@ class DetectedBoxes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Instances:
-    """The instances of one picture, at the size of the original picture. None found is an ordinary value (n = 0).
+    """The n instances of one picture, at the picture's own size; n may be 0.
 
-    A mask is kept as the part inside its box: a hundred full masks of a photo of 12 megapixels would be 1.2 GB.
+    A mask is stored as the part inside its box: a hundred full masks of a photo of 12 megapixels would take 1.2 GB.
 
     size: (height, width) of the picture in pixels.
     boxes: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: the tight box of each mask, 0 where it is empty.
@@ -33,9 +34,9 @@ class Instances:
     classes: int64 [n], 0-based index into class_names and category_ids.
     class_names: the name of each class.
     category_ids: the category id of each class in the data set.
-    detected: the boxes that the masks were made in, of networks that find boxes first.
+    network_boxes: the boxes in which the masks were predicted, of networks that predict boxes first.
 
-    Raises ValueError where the lengths or the shapes disagree.
+    Raises ValueError if lengths or shapes disagree.
     """
 
     size: tuple[int, int]
@@ -45,7 +46,7 @@ class Instances:
     classes: np.ndarray
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    detected: DetectedBoxes | None = None
+    network_boxes: NetworkBoxes | None = None
 
     def __post_init__(self) -> None:
         if not (self.boxes.shape == (len(self), 4) and self.scores.shape == self.classes.shape == (len(self),)):
@@ -53,8 +54,8 @@ class Instances:
                 f"{len(self)} masks with boxes {self.boxes.shape}, scores {self.scores.shape}, "
                 f"classes {self.classes.shape}: one row per mask is needed"
             )
-        if self.detected is not None and not len(self.detected.boxes) == len(self.detected.scores) == len(self):
-            raise ValueError(f"{len(self)} masks made in {len(self.detected.boxes)} boxes")
+        if self.network_boxes is not None and {len(part) for part in self.network_boxes} != {len(self)}:
+            raise ValueError(f"{len(self)} masks in {len(self.network_boxes.boxes)} boxes")
         if len(self.class_names) != len(self.category_ids):
             raise ValueError(f"{len(self.class_names)} class names and {len(self.category_ids)} category ids")
         for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), self.crops):
@@ -70,39 +71,52 @@ class Instances:
         class_names: Sequence[str],
         category_ids: Sequence[int],
     ) -> Instances:
-        """Cut full masks [n, H, W], bool or uint8 (any non-zero value is foreground), down to their boxes.
+        """Build instances from full masks [n, H, W], bool or uint8 (any non-zero value is foreground).
 
         Raises ValueError for masks of another dtype.
         """
-        windows = [(0, 0, mask) for mask in masks]
+        windows = [MaskWindow(0, 0, mask) for mask in masks]
         return cls.from_windows(masks.shape[1:], windows, scores, classes, class_names, category_ids)
 
     @classmethod
     def from_windows(
         cls,
         size: tuple[int, int],
-        windows: Iterable[tuple[int, int, np.ndarray]],
+        windows: Iterable[MaskWindow],
         scores: np.ndarray,
         classes: np.ndarray,
         class_names: Sequence[str],
         category_ids: Sequence[int],
-        detected: DetectedBoxes | None = None,
-        parallel: Callable[..., Iterable] = map,
     ) -> Instances:
-        """The same from parts of the masks: (top, left, mask of the window that begins there); outside they are 0.
+        """Build instances from windows of their masks, bool or uint8.
 
-        parallel: `map`, or that of a pool of threads.
+        Raises ValueError for masks of another dtype.
         """
-        cuts = list(parallel(lambda window: _cut(*window), windows))
+        crops = list(map(tight_crop, windows))
+        return cls.from_crops(size, crops, scores, classes, class_names, category_ids)
+
+    @classmethod
+    def from_crops(
+        cls,
+        size: tuple[int, int],
+        crops: Sequence[MaskWindow],
+        scores: np.ndarray,
+        classes: np.ndarray,
+        class_names: Sequence[str],
+        category_ids: Sequence[int],
+        network_boxes: NetworkBoxes | None = None,
+    ) -> Instances:
+        """Build instances from the tight windows of their masks, as `tight_crop` returns them."""
+        boxes = [(left, top, left + mask.shape[1], top + mask.shape[0]) for top, left, mask in crops]
         return cls(
             size=tuple(size),
-            boxes=np.array([box for box, _ in cuts], np.int32).reshape(-1, 4),
-            crops=tuple(crop for _, crop in cuts),
+            boxes=np.array(boxes, np.int32).reshape(-1, 4),
+            crops=tuple(crop.mask for crop in crops),
             scores=np.asarray(scores, np.float32),
             classes=np.asarray(classes, np.int64),
             class_names=tuple(class_names),
             category_ids=tuple(category_ids),
-            detected=detected,
+            network_boxes=network_boxes,
         )
 
     def __len__(self) -> int:
@@ -110,14 +124,14 @@ class Instances:
 
     @property
     def masks(self) -> np.ndarray:
-        """The full masks, bool [n, H, W], made anew at each call."""
+        """The full masks, bool [n, H, W], built again at each access."""
         masks = np.zeros((len(self), *self.size), bool)
         for mask, (x1, y1, x2, y2), crop in zip(masks, self.boxes, self.crops):
             mask[y1:y2, x1:x2] = crop
         return masks
 
     def select(self, keep: np.ndarray | Sequence[int] | Sequence[bool]) -> Instances:
-        """The instances of a boolean mask [n] or of indices, in that order: `found.select(found.scores >= 0.3)`."""
+        """Return the instances of a boolean mask [n] or of indices: `instances.select(instances.scores >= 0.3)`."""
         indices = np.arange(len(self))[keep]
         return Instances(
             size=self.size,
@@ -127,11 +141,11 @@ class Instances:
             classes=self.classes[indices],
             class_names=self.class_names,
             category_ids=self.category_ids,
-            detected=self.detected and DetectedBoxes(*(part[indices] for part in self.detected)),
+            network_boxes=self.network_boxes and NetworkBoxes(*(part[indices] for part in self.network_boxes)),
         )
 
     def to_rle(self) -> list[dict]:
-        """COCO's compressed RLE of each mask, `counts` as str: what pycocotools encodes from the full mask."""
+        """Return COCO's compressed RLE of each mask, `counts` as str, equal to that of pycocotools."""
         height, width = self.size
         rles = []
         for box, crop in zip(self.boxes, self.crops):
@@ -141,7 +155,7 @@ class Instances:
         return rles
 
     def to_polygons(self) -> list[list[list[float]]]:
-        """The outlines of each mask: per instance a list of polygons, each flat [x0, y0, x1, y1, ...] in pixels.
+        """Return the outlines of each mask: per instance a list of polygons, each flat [x0, y0, x1, y1, ...] in pixels.
 
         The points are corners of pixels (pixel (x, y) covers x to x + 1 and y to y + 1, COCO's convention), so that
         rasterising with pycocotools gives back the same mask, except that holes are filled, with what lies in them.
@@ -153,10 +167,10 @@ class Instances:
         ]
 
     def to_coco(self, image_id: int = 0, polygons: bool = False) -> list[dict]:
-        """COCO result rows; bbox is [x, y, width, height].
+        """Return COCO result rows; bbox is [x, y, width, height].
 
-        Where boxes were found first, bbox is that one and the extra key `box_score` its score. With polygons, each row
-        has the extra key `polygons`.
+        With `network_boxes`, bbox is that box and the extra key `box_score` its score. With polygons, each row has the
+        extra key `polygons`.
         """
         rows = [
             {
@@ -170,8 +184,8 @@ class Instances:
                 self.boxes.tolist(), self.classes.tolist(), self.scores.tolist(), self.to_rle()
             )
         ]
-        if self.detected is not None:
-            for row, (x1, y1, x2, y2), score in zip(rows, *(part.tolist() for part in self.detected)):
+        if self.network_boxes is not None:
+            for row, (x1, y1, x2, y2), score in zip(rows, *(part.tolist() for part in self.network_boxes)):
                 row.update(bbox=[x1, y1, x2 - x1, y2 - y1], box_score=score)
         if polygons:
             for row, outlines in zip(rows, self.to_polygons()):
@@ -184,7 +198,7 @@ class Instances:
 
 
 def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Lengths of the runs of 0, 1, 0, ... down the columns of the full picture, as pycocotools counts them."""
+    """Return the lengths of the runs of 0, 1, 0, ... down the columns of the full picture, as pycocotools counts."""
     height, width = size
     x1, y1, x2, y2 = box.tolist()
     if not crop.size:
@@ -198,18 +212,18 @@ def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np
 
 
 def _transposed(crop: np.ndarray) -> np.ndarray:
-    """OpenCV's is several times as fast as numpy's, and nothing needs to move where columns are stored already."""
+    """Return the transposed mask; OpenCV is several times as fast as numpy, and Fortran order needs no copy."""
     return crop.T if crop.flags.f_contiguous else cv2.transpose(crop.view(np.uint8))
 
 
 def _doubled_contours(crop: np.ndarray) -> Sequence[np.ndarray]:
-    """Outer contours, int32 [k, 1, 2] each, of the mask at twice its size."""
+    """Return the outer contours, int32 [k, 1, 2] each, of the mask at twice its size."""
     doubled = crop.view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     return cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0] if crop.size else ()
 
 
 def _pixel_corners(contour: np.ndarray, origin: np.ndarray) -> list[float]:
-    """The outline along the edges of the pixels, from the contour of the mask at twice its size.
+    """Return the outline along the edges of the pixels, from the contour of the mask at twice its size.
 
     A contour runs through the centres of the pixels at the rim. At twice the size the first of the two pixels stands
     for the left or upper edge of the original pixel and the second for the right or lower one, which halving and
@@ -218,18 +232,3 @@ def _pixel_corners(contour: np.ndarray, origin: np.ndarray) -> list[float]:
     corners = (contour[:, 0] + 1) // 2 + origin
     turns = (corners != np.roll(corners, 1, axis=0)).any(axis=1)
     return corners[turns].astype(float).ravel().tolist()
-
-
-def _cut(top: int, left: int, window: np.ndarray) -> tuple[tuple[int, int, int, int], np.ndarray]:
-    """The tight box of a window's mask, in the picture, and the mask inside it."""
-    if window.dtype not in (np.bool_, np.uint8):
-        raise ValueError(f"masks of dtype {window.dtype}: bool or uint8 is needed")
-    pixels = window.astype(bool, copy=False)
-    # Not cv2.boundingRect: OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
-    rows = np.flatnonzero(pixels.any(axis=1))
-    if not rows.size:
-        return (0, 0, 0, 0), np.zeros((0, 0), bool)
-    y1, y2 = rows[0], rows[-1] + 1
-    columns = np.flatnonzero(pixels[y1:y2].any(axis=0))
-    x1, x2 = columns[0], columns[-1] + 1
-    return (left + x1, top + y1, left + x2, top + y2), pixels[y1:y2, x1:x2].copy(order="K")

@@ -1,4 +1,4 @@
-"""Files in, drawings and COCO results out: the pipeline behind `demo.py`."""
+"""Picture files to drawings and COCO results: the pipeline of `demo.py`."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ from config.errors import InputError
 from data.files import write_json
 from data.images import ImageError, read_image, write_image
 from tools.common.cli import without_line_breaks
+from tools.common.kinds import RawPredictions
 from tools.common.threads import StageTimes, ordered_map, prompt_interruption, worker_threads
 from tools.predict.instances import Instances
-from tools.predict.predictor import EnginePredictor, Predicted, Prepared, decoding_thread
+from tools.predict.predictor import Predictor, PreparedInput, decoding_thread
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
 
 
 @dataclass(frozen=True)
 class Job:
-    """A picture on its way through the stages, each of which adds to it; `problem` says why it could not be read."""
+    """A picture on its way through the stages, each of which adds to it."""
 
     path: Path
     target: Path  # of the drawing
     image_id: int
     image: np.ndarray | None = None
-    prepared: Prepared | None = None
+    prepared: PreparedInput | None = None
     instances: Instances | None = None
     rows: tuple[dict, ...] = ()
-    problem: str = ""
+    problem: str = ""  # why it could not be read
 
 
 @dataclass
 class Report:
-    """What a run did. rows: COCO results in the order of the pictures; seconds: from the first to the last picture."""
+    """The result of a run. rows: COCO results in the order of the pictures; seconds: from first to last picture."""
 
     times: StageTimes = field(default_factory=StageTimes)
     rows: list[dict] = field(default_factory=list)
@@ -68,7 +69,7 @@ class Report:
 
 
 def predict_files(
-    predictor: EnginePredictor,
+    predictor: Predictor,
     paths: Sequence[Path],
     *,
     drawings: Path | None = None,
@@ -76,12 +77,12 @@ def predict_files(
     polygons: bool = False,
     threads: int,
 ) -> Report:
-    """Run a network over pictures, draw what it finds into a folder and write it to a COCO results file.
+    """Run a network over pictures; draw the instances into a folder and write them to a COCO results file.
 
-    drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with the outlines.
+    drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with outlines.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
-    at most `threads` pictures wait before the network and as many behind the decoding. A picture that cannot be read
-    is named, counted and left out; any other error ends the run. Raises InputError where none could be read.
+    at most `threads` pictures wait before the network and as many after decoding. A picture that cannot be read is
+    named, counted and left out; any other error ends the run. Raises InputError if none could be read.
     """
     report = Report()
     jobs = _jobs(paths, drawings)
@@ -90,8 +91,8 @@ def predict_files(
     start = time.perf_counter()
     with prompt_interruption(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
-        predicted = predictor.run_batches(loaded, lambda job: job.prepared, report.times)
-        decoded = ordered_map(decoder, stages.decode, predicted, ahead=2)
+        raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times)
+        decoded = ordered_map(decoder, lambda row: stages.decode(*row), raw, ahead=2)
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
         for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
             report.add(job)
@@ -106,9 +107,9 @@ def predict_files(
 
 @dataclass(frozen=True)
 class _Stages:
-    """What happens to a picture before and behind the network, and the clock beside it."""
+    """The stages before and after the network, with a clock."""
 
-    predictor: EnginePredictor
+    predictor: Predictor
     times: StageTimes
     draw: bool
     encode: bool
@@ -123,15 +124,14 @@ class _Stages:
         with self.times.measure("preprocess"):
             return replace(job, image=image, prepared=self.predictor.prepare(image))
 
-    def decode(self, predicted: Predicted) -> Job:
-        job = predicted.origin
-        if predicted.raw is None:
+    def decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
+        if raw is None:
             return job
         with self.times.measure("decode"):
-            return replace(job, instances=self.predictor.finish(predicted.raw, predicted.index, job.prepared))
+            return replace(job, instances=self.predictor.finish(raw, index, job.prepared))
 
     def finish(self, job: Job) -> Job:
-        """Draws, encodes and writes; what it returns is small, as it may wait for slower pictures before it."""
+        """Draw, encode and write; the result is small, because it may wait for slower pictures before it."""
         if job.instances is None:
             return job
         if self.draw:
@@ -148,9 +148,12 @@ class _Stages:
 
 
 def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
-    """Where each picture goes, and its image id: its number where all are named by one, as in COCO, else its place."""
+    """Return each picture with its drawing's path and its image id.
+
+    The id is the number in the file's name if all names are different numbers, as in COCO, else the place.
+    """
     paths = list(paths)
-    taken = {realpath(path) for path in paths}  # unlike Path.resolve, it bears links in a circle
+    taken = {realpath(path) for path in paths}  # unlike Path.resolve, it accepts circular links
     ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
     if len(set(ids)) < len(paths):
         ids = range(1, len(paths) + 1)
@@ -162,7 +165,7 @@ def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
             target, count = drawings / f"{path.stem}{suffix}", 1
             while realpath(target) in taken:
                 if realpath(target) == realpath(path):
-                    raise InputError(f"{path}: its drawing would replace it; give another folder with --output")
+                    raise InputError(f"{path}: its drawing would overwrite it; choose another folder with --output")
                 count += 1
                 target = drawings / f"{path.stem}_{count}{suffix}"
             taken.add(realpath(target))

@@ -1,13 +1,16 @@
-"""The steps before and behind a network, whatever runs it; they need no Paddle."""
+"""Pictures to instances: the class that the demo, the evaluation and users' own programs call.
+
+`tools/predict/load.py` builds predictors from checkpoints and networks, `tools/deploy/exported.py` from ONNX files.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, NamedTuple, Union
+from typing import Callable, TypeVar, Union
 
 import numpy as np
 
@@ -16,39 +19,43 @@ from config.errors import InputError
 from data.class_lists import ClassList
 from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
-from model.decoding import Raw
-from model.startup import CPU_THREADS
+from model.decode.decoded import Decoded
+from tools.common.kinds import RawPredictions, kind_of
 from tools.common.threads import StageTimes, ordered_map, worker_threads
 from tools.predict.instances import Instances
 from tools.predict.mask_windows import Size
-from tools.predict.postprocess import Findings, find
+from tools.predict.postprocess import to_instances
 
-Engine = Callable[[np.ndarray], Raw]  # float32 [N, 3, H, W] to arrays, or to tensors on the device
+# Images, float32 [N, 3, H, W], and height and width of each picture within them, to raw predictions.
+Engine = Callable[[np.ndarray, Sequence[Size]], RawPredictions]
+Decode = Callable[[RawPredictions, int, Config], Decoded]
 Picture = Union[np.ndarray, str, Path]
+Item = TypeVar("Item")
 DEFAULT_THREADS = 4
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A picture ready for the network."""
+class PreparedInput:
+    """A picture as the network's input, before padding."""
 
-    input: np.ndarray  # float32 [h, w, 3], resized and normalised
-    original_size: tuple[int, int]  # height and width of the picture itself
+    pixels: np.ndarray  # float32 [h, w, 3], resized and normalised
+    original: Size  # of the picture itself
 
-
-class Predicted(NamedTuple):
-    """Raw predictions of a batch, which picture of it, and the item that the picture came from."""
-
-    origin: object
-    raw: Raw | None  # None where there was no picture
-    index: int
+    @property
+    def size(self) -> Size:
+        """Height and width within the padded input."""
+        return self.pixels.shape[:2]
 
 
-class EnginePredictor:
-    """A network that is there already, and the steps before and after it.
+class Predictor:
+    """A network with the steps before and after it.
 
-    engine: what runs the network, on `device`; None where that is done elsewhere. find: what makes instances of what
-    the engine says, see tools.predict.postprocess. score: instances below it are left out.
+        predictor = load_predictor(config=2, weights="weights/solov2_light_r50_vd_fpn_dcn_512_3x.pdparams")
+        instances = predictor(image)
+
+    engine: runs the network on `device`; None if something else does. decode: turns its raw predictions into instances
+    at the network's resolution; None takes the decoder of the config's kind of network. score: instances below it are
+    left out.
     """
 
     def __init__(
@@ -60,7 +67,7 @@ class EnginePredictor:
         score: float,
         engine_name: str,
         device: str = "cpu",
-        find: Callable[..., Findings] = find,
+        decode: Decode | None = None,
     ) -> None:
         self.config = config
         self.classes = classes
@@ -68,11 +75,10 @@ class EnginePredictor:
         self.engine_name = engine_name
         self.device = device
         self.score = score
-        self._find = find
-        self._pool = _decoding_pool()
+        self._decode = decode or kind_of(config).decode
 
     def __call__(self, pictures: Picture | Sequence[Picture] | Iterable[Picture]) -> Instances | list | Iterator:
-        """Instances of a picture; a list for a list; for any other iterable a generator that streams.
+        """Return the instances of a picture, a list for a list, and for any other iterable a generator that streams.
 
         A picture is uint8 [H, W, 3] RGB or the path of a file.
         """
@@ -85,75 +91,71 @@ class EnginePredictor:
         return self.stream(pictures)
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
-        """Instances of one picture after another, in order; threads work before and after the network."""
-        with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
-            prepared = ordered_map(pool, self._prepare, pictures, ahead=threads)
-            predicted = self.run_batches(prepared)
-            yield from ordered_map(
-                decoder, lambda item: self.finish(item.raw, item.index, item.origin), predicted, ahead=2
-            )
+        """Yield the instances of each picture in order; threads work before and after the network."""
 
-    def prepare(self, image: np.ndarray) -> Prepared:
-        """image: uint8 [H, W, 3] RGB."""
+        def read(picture: Picture) -> PreparedInput:
+            return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
+
+        with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
+            prepared = ordered_map(pool, read, pictures, ahead=threads)
+            raw = self.run_batches(prepared, lambda item: item)
+            yield from ordered_map(decoder, lambda row: self.finish(row[1], row[2], row[0]), raw, ahead=2)
+
+    def prepare(self, image: np.ndarray) -> PreparedInput:
+        """Resize and normalise a picture, uint8 [H, W, 3] RGB."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"a picture of dtype {image.dtype} and shape {image.shape}; give uint8 [H, W, 3] RGB")
-        return Prepared(input=preprocess(image, self.config.data), original_size=image.shape[:2])
+        return PreparedInput(preprocess(image, self.config.data), image.shape[:2])
 
-    def run(self, batch: Sequence[Prepared]) -> Raw:
-        """The network on a batch; the tensors stay on its device. Returns when they are there."""
-        return self.engine(self.padded(batch))
-
-    def padded(self, batch: Sequence[Prepared]) -> np.ndarray:
-        """What the network gets, float32 [N, 3, H, W]."""
+    def pad(self, batch: Sequence[PreparedInput]) -> np.ndarray:
+        """Return the network's input, float32 [N, 3, H, W], padded with zeros at the bottom and right."""
         data = self.config.data
-        return pad_to_batch([prepared.input for prepared in batch], data.size_divisor, data.fixed_size)
-
-    def warm_up(self) -> None:
-        """Run everything once on a small empty picture, so that what is timed afterwards has no first-time costs."""
-        prepared = self.prepare(np.zeros((64, 64, 3), np.uint8))
-        self.finish(self.run([prepared]), 0, prepared)
-
-    def finish(self, raw: Raw, index: int, prepared: Prepared) -> Instances:
-        """Decode picture `index` of a batch."""
-        return self.instances(raw, index, resized=prepared.input.shape[:2], original=prepared.original_size)
-
-    def instances(self, raw: Raw, index: int, *, resized: Size, original: Size) -> Instances:
-        """The same from height and width of the picture within the padded input, and of the picture itself."""
-        parallel = self._pool.map
-        found = self._find(raw, index, self.config, self.score, resized=resized, original=original, parallel=parallel)
-        classes = self.classes
-        return Instances.from_windows(
-            original, found.windows, found.scores, found.classes, classes.names, classes.ids, found.detected, parallel
-        )
+        return pad_to_batch([prepared.pixels for prepared in batch], data.size_divisor, data.fixed_size)
 
     def run_batches(
         self,
-        items: Iterable,
-        prepared_of: Callable[[object], Prepared | None] = lambda item: item,
+        items: Iterable[Item],
+        prepared_of: Callable[[Item], PreparedInput | None],
         times: StageTimes | None = None,
         batch_size: int | None = None,
-    ) -> Iterator[Predicted]:
-        """The network over items in batches (default: `test_cfg.batch_size`); one without a picture passes by."""
+    ) -> Iterator[tuple[Item, RawPredictions | None, int]]:
+        """Run the network on items in batches; yield each item with the raw predictions of its batch and its index
+        there.
+
+        prepared_of: None for an item without a picture, which passes without predictions. batch_size: by default
+        `test_cfg.batch_size`. Predictions stay on the device.
+        """
         times = times or StageTimes()
         for batch in batched(items, batch_size or self.config.test_cfg.batch_size):
             prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
             raw = None
             if prepared:
                 with times.measure("network", pictures=len(prepared)):
-                    raw = self.run(prepared)
+                    raw = self.engine(self.pad(prepared), [picture.size for picture in prepared])
             index = -1
             for item in batch:
                 present = prepared_of(item) is not None
                 index += present
-                yield Predicted(item, raw if present else None, index)
-            del raw  # or it would live on here while the network runs on the next batch
+                yield item, raw if present else None, index
+            del raw  # otherwise it stays in memory while the network runs on the next batch
 
-    def _prepare(self, picture: Picture) -> Prepared:
-        return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
+    def finish(self, raw: RawPredictions, index: int, prepared: PreparedInput) -> Instances:
+        """Decode picture `index` of a batch."""
+        return self.instances(raw, index, resized=prepared.size, original=prepared.original)
+
+    def instances(self, raw: RawPredictions, index: int, *, resized: Size, original: Size) -> Instances:
+        """Decode picture `index`. resized: height and width within the padded input; original: of the picture
+        itself."""
+        decoded = self._decode(raw, index, self.config)
+        return to_instances(decoded, self.config, self.classes, score=self.score, resized=resized, original=original)
+
+    def warm_up(self) -> None:
+        """Run everything once on a small black picture, so that later timings have no first-time costs."""
+        next(self.stream([np.zeros((64, 64, 3), np.uint8)], threads=0))
 
 
 def decoding_thread(threads: int) -> AbstractContextManager[Executor | None]:
-    """The one thread that decodes, none for no threads.
+    """Return a pool of one thread that decodes, or None for no threads.
 
     Decoding takes hundreds of megabytes a picture, which the allocator keeps for each thread that ever did it; one
     thread keeps up with the network.
@@ -161,13 +163,8 @@ def decoding_thread(threads: int) -> AbstractContextManager[Executor | None]:
     return worker_threads(min(threads, 1))
 
 
-def _decoding_pool() -> ThreadPoolExecutor:
-    """Threads that share the parts of one picture's decoding; they end with the predictor."""
-    return ThreadPoolExecutor(CPU_THREADS, thread_name_prefix="decoding")
-
-
-def batched(items: Iterable, size: int) -> Iterator[list]:
-    """Lists of `size` items in a row; the last one may be shorter."""
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield lists of `size` consecutive items; the last one may be shorter."""
     batch = []
     for item in items:
         batch.append(item)

@@ -15,9 +15,9 @@ from data.class_lists import ClassList
 from data.coco import CocoData
 from data.files import check_writable
 from data.training_set import TrainingSet
-from model.networks import build_model
 from tools.common.checkpoint import load_checkpoint, load_fitting_weights
 from tools.common.distributed import ALONE, World
+from tools.common.kinds import build_network, kind_of
 from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
@@ -61,8 +61,13 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
         truth = ground_truth(data.validation) if world.is_first else None
         evaluate = mask_ap(config, data.classes, data.validation.records, truth, world=world)
     return Trainer(
-        build_model(config),
-        TrainingSet(records_to_learn(data.training, config), config, seed=config.train_cfg.seed),
+        build_network(config),
+        TrainingSet(
+            records_to_learn(data.training, config),
+            config,
+            seed=config.train_cfg.seed,
+            make_targets=kind_of(config).targets,
+        ),
         classes=data.classes,
         world=world,
         folder=folder,

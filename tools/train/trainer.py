@@ -9,22 +9,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-import numpy as np
 import paddle
 from paddle import nn
 
 from config.base import Config
 from config.errors import InputError
 from config.overrides import differences
-from data.box_targets import BoxTargets, centerness_of
 from data.class_lists import ClassList
-from data.grid_targets import GridTargets
 from data.training_set import Batch, TrainingSet
-from model.head.box_losses import BoxPictureTargets
-from model.head.grid_losses import PictureTargets
 from model.layers import STATISTICS
 from tools.common.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tools.common.distributed import World
+from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_threads
 from tools.train.log import RunLog
 from tools.train.mixed_precision import Precision
@@ -63,6 +59,7 @@ class Trainer:
         self.training_set = training_set
         self.config: Config = training_set.config
         self.settings = self.config.train_cfg
+        self.kind = kind_of(self.config)
         self.classes = classes
         self.world = world
         self.folder = folder
@@ -175,7 +172,8 @@ class Trainer:
         of their pictures would.
         """
         with self.precision.forward():
-            losses = self.network.losses(paddle.to_tensor(batch.images), [to_tensors(t) for t in batch.targets])
+            targets = [self.kind.target_tensors(picture) for picture in batch.targets]
+            losses = self.network.losses(paddle.to_tensor(batch.images), targets)
         names = list(losses)
         totals = [float(losses[name].total) for name in names]
         count = len(names)
@@ -304,23 +302,6 @@ class Trainer:
 
 class _EvaluationStopped(BaseException):
     """A signal came before or during an evaluation, which would take too long to wait for."""
-
-
-def to_tensors(targets: GridTargets | BoxTargets) -> PictureTargets | BoxPictureTargets:
-    if isinstance(targets, BoxTargets):
-        places, centerness = np.flatnonzero(targets.labels >= 0), centerness_of(targets.distances)
-        arrays = targets.labels, places, targets.distances, centerness
-        sums = len(places), float(centerness.sum())
-        instances = targets.boxes, targets.classes, targets.masks, targets.picture
-        return BoxPictureTargets(*map(paddle.to_tensor, arrays), *sums, *instances)
-    return PictureTargets(
-        labels=paddle.to_tensor(targets.labels),
-        masks={stride: paddle.to_tensor(masks) for stride, masks in targets.masks.items()},
-        cells=paddle.to_tensor(targets.cells),
-        rows=paddle.to_tensor(targets.rows),
-        level_pairs=targets.level_pairs,
-        positives=int((targets.labels >= 0).sum()),
-    )
 
 
 def _arrays(network: nn.Layer) -> dict:

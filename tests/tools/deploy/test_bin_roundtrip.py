@@ -27,7 +27,7 @@ from tests.support.exports import (
     on_board,
 )
 from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
-from tools.predict.load import Predictor
+from tools.predict.load import load_predictor
 
 WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
 FIXED = "--input-size=352x352"
@@ -78,7 +78,7 @@ def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
     rest = "--json", results, "--names", names, "--score=0"
     done = in_a_process(tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest)
     assert done.returncode == 0, done.stderr
-    expected = Predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
+    expected = load_predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
     rows = json.loads(results.read_text())
     assert len(rows) == len(expected) > 0
     np.testing.assert_allclose([row["score"] for row in rows], expected.scores, atol=1e-4)

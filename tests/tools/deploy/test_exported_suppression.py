@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given, settings
 from paddle import Tensor, nn
 
-from model import end_to_end_boxes
-from model.head.box_decode import suppress
+from model.decode import plain_boxes
+from model.decode.fast_boxes import suppress
 from tests.support.boxes import MOST, entering_boxes
 from tests.support.exports import needs_onnx
-from tools.engine.graph_writer import GRAPHS, Graph, write_graph
+from tools.engine.compiled import LOADERS
+from tools.engine.graph import Graph
+from tools.engine.graph_writer import write_graph
 
 IOU_THR, KEPT = 0.5, 8
 
@@ -25,8 +27,8 @@ class Suppression(nn.Layer):
         self.one = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
 
     def forward(self, boxes: Tensor, products: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        found = end_to_end_boxes.Candidates(boxes, products * self.one, classes)
-        return end_to_end_boxes.suppress(found, iou_thr=IOU_THR, most=KEPT)
+        found = plain_boxes.Candidates(boxes, products * self.one, classes)
+        return plain_boxes.suppress(found, iou_thr=IOU_THR, limit=KEPT)
 
 
 @pytest.fixture(scope="module", params=["static", pytest.param("onnx", marks=needs_onnx)])
@@ -38,7 +40,7 @@ def suppression(request, tmp_path_factory) -> Graph:
         for more, dtype, name in (((4,), "float32", "boxes"), ((), "float32", "products"), ((), "int64", "classes"))
     ]
     write_graph(Suppression(), specs, path, portable=request.param == "onnx")
-    return GRAPHS[request.param](path, "fp32")
+    return LOADERS[request.param](path, "fp32")
 
 
 @settings(max_examples=300)
@@ -46,8 +48,8 @@ def suppression(request, tmp_path_factory) -> Graph:
 def test_the_graph_keeps_the_boxes_of_greedy_suppression(suppression, boxes):
     missing = MOST - len(boxes.scores)
     padded = [np.pad(part, [(0, missing), *[(0, 0)] * (part.ndim - 1)]) for part in boxes]
-    padded[1][len(boxes.scores) :] = end_to_end_boxes.NOTHING
+    padded[1][len(boxes.scores) :] = plain_boxes.EMPTY
     kept, products = (np.asarray(part) for part in suppression(padded))
-    expected = suppress(boxes, iou_thr=IOU_THR, most=KEPT)
-    np.testing.assert_array_equal(kept[products > end_to_end_boxes.NOTHING], expected)
+    expected = suppress(boxes, iou_thr=IOU_THR, limit=KEPT)
+    np.testing.assert_array_equal(kept[products > plain_boxes.EMPTY], expected)
     np.testing.assert_array_equal(products[: len(expected)], boxes.scores[expected])

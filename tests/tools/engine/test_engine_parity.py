@@ -8,14 +8,12 @@ from config import load_config
 from convert.conversion import fill, network_shapes
 from convert.names import PPDET_0_5, PPDET_2, SOLO
 from data.class_lists import read_class_list
-from data.preprocess import pad_to_batch, preprocess
-from model.networks import build_model
 from tests.support.parity import Fixture, match, needs_parity, picture
 from tests.tools.engine.test_engines import COMPILED
 from tools.common.checkpoint import load_weights
-from tools.engine.compiled import compiled_engine
-from tools.predict.instances import Instances
-from tools.predict.postprocess import find
+from tools.common.kinds import build_network
+from tools.engine.compiled import compile_engine
+from tools.predict.predictor import Predictor
 
 pytestmark = [needs_parity, pytest.mark.slow]
 
@@ -39,17 +37,14 @@ def test_instances(engine, name, number, tables):
     config = load_config(config, table.overrides)
 
     def build():
-        network = build_model(config)
+        network = build_network(config)
         load_weights(network, weights, path=name, config_name=config.name)
         network.eval()
         return network
 
-    single = preprocess(picture(), config.data)
-    raw = compiled_engine(engine, "fp32", build, config, weights)(pad_to_batch([single], config.data.size_divisor))
-    size = picture().shape[:2]
-    found = find(raw, 0, config, 0.0, resized=single.shape[:2], original=size)
-    classes = read_class_list(config.classes_file)
-    instances = Instances.from_windows(size, found.windows, found.scores, found.classes, classes.names, classes.ids)
+    run = compile_engine(engine, "fp32", build, config, weights)
+    predictor = Predictor(config, read_class_list(config.classes_file), run, score=0.0, engine_name=engine)
+    instances = predictor(picture())
     unmatched, extra = match(fixture, instances)
     recorded = len(fixture.final()[0])
     assert recorded >= 40 and len(unmatched) <= ON_THRESHOLDS

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from functools import cache
+from typing import Callable
 
 import numpy as np
 import paddle
@@ -17,13 +18,16 @@ from config import load_config
 from config.base import Config
 from config.engines import ENGINES, PACKAGES
 from config.errors import InputError
-from model.decoding import Raw
 from model.layers import DeformConv2D
 from model.resize import doubled
 from tests.support import tiny
-from tools.engine.compiled import Engine, choose_engine, compiled_engine, dynamic_engine
-from tools.engine.graph_writer import GRAPHS, SignalStack, write_graph
-from tools.predict.load import Predictor, untrained_network
+from tools.common.kinds import RawPredictions
+from tools.engine.compiled import LOADERS, CompiledEngine, compile_engine
+from tools.engine.dynamic import DynamicEngine
+from tools.engine.graph_writer import write_graph
+from tools.engine.openvino_graph import SignalStack
+from tools.engine.select import choose_engine
+from tools.predict.load import load_predictor, untrained_network
 
 SIZES = ((1, 256, 320), (1, 320, 256), (2, 256, 256))
 
@@ -58,9 +62,16 @@ def network(*overrides: str) -> nn.Layer:
     return found
 
 
-def compiled(engine: str, precision: str = "fp32", *overrides: str):
+def compiled(engine: str, precision: str = "fp32", *overrides: str) -> Callable[[np.ndarray], RawPredictions]:
+    """Return a function of a batch."""
     facts = "untrained", overrides
-    return compiled_engine(engine, precision, lambda: network(*overrides), config(*overrides), {}, *facts)
+    engine = compile_engine(engine, precision, lambda: network(*overrides), config(*overrides), {}, *facts)
+    return lambda batch: engine(batch, [batch.shape[2:]] * len(batch))
+
+
+def dynamic_graph(*overrides: str) -> Callable[[np.ndarray], RawPredictions]:
+    engine = DynamicEngine(network(*overrides), config(*overrides))
+    return lambda batch: engine(batch, [batch.shape[2:]] * len(batch))
 
 
 def batches_of(*sizes: tuple[int, int, int]) -> list[np.ndarray]:
@@ -68,7 +79,7 @@ def batches_of(*sizes: tuple[int, int, int]) -> list[np.ndarray]:
     return [random.normal(size=(count, 3, height, width)).astype(np.float32) for count, height, width in sizes]
 
 
-def assert_equal(ours: Raw, expected: Raw, tolerance: float) -> None:
+def assert_equal(ours: RawPredictions, expected: RawPredictions, tolerance: float) -> None:
     """Except for cells as probable as a neighbour, of which rounding says which one is suppressed."""
     assert len(ours) == len(expected)
     for number, (mine, other) in enumerate(zip(ours, expected)):
@@ -90,7 +101,7 @@ def signal_stack() -> tuple[int | None, int, int]:
 
 @pytest.mark.parametrize("engine", COMPILED)
 def test_equals_the_dynamic_graph(engine):
-    dynamic, other = dynamic_engine(network()), compiled(engine)
+    dynamic, other = dynamic_graph(), compiled(engine)
     batches = batches_of(*SIZES)
     found = [other(batch) for batch in batches]  # all before the comparison: one must not change the one before
     for batch, raw in zip(batches, found):
@@ -115,7 +126,7 @@ def test_a_part_of_what_was_found_stays_as_it_is(engine):
 @pytest.mark.parametrize("engine", COMPILED)
 def test_other_heads_equal_those_of_the_dynamic_graph(engine, heads):
     overrides = (f"head.kind={heads[0]}", *heads[1:])
-    dynamic, other = dynamic_engine(network(*overrides)), compiled(engine, "fp32", *overrides)
+    dynamic, other = dynamic_graph(*overrides), compiled(engine, "fp32", *overrides)
     for batch in batches_of((2, 128, 160), (1, 160, 128), (1, 96, 64), (1, 96, 32)):
         assert_equal(other(batch), dynamic(batch), 1e-4)
 
@@ -125,28 +136,30 @@ def box_config() -> Config:
     return load_config(tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
 
 
-def compiled_boxes(engine: str, precision: str = "fp32") -> Engine:
-    return compiled_engine(engine, precision, lambda: untrained_network(box_config(), 0), box_config(), {}, "untrained")
+def compiled_boxes(engine: str, precision: str = "fp32") -> CompiledEngine:
+    return compile_engine(engine, precision, lambda: untrained_network(box_config(), 0), box_config(), {}, "untrained")
 
 
 @pytest.mark.parametrize("engine", COMPILED)
 def test_boxes_and_masks_equal_those_of_the_dynamic_graph(engine):
-    dynamic, other = dynamic_engine(untrained_network(box_config(), 0)), compiled_boxes(engine)
+    dynamic, other = untrained_network(box_config(), 0), compiled_boxes(engine)
     for batch in batches_of((2, 128, 160), (1, 160, 128)):
-        assert_equal(other(batch), dynamic(batch), 1e-4)
+        with paddle.no_grad():
+            assert_equal(other.run_first_stage(batch), dynamic(paddle.to_tensor(batch)), 1e-4)
     random = np.random.default_rng(0)
     for count in (3, 1):
         features = paddle.to_tensor(random.normal(size=(count, 16, 14, 14)).astype(np.float32))
         classes = random.integers(0, 80, count)
         with paddle.no_grad():
-            assert_equal(other.rois(features, classes), dynamic.rois(features, classes), 1e-4)
+            expected = dynamic.roi_head(features, paddle.to_tensor(classes))
+            assert_equal(other.run_second_stage(features, classes), expected, 1e-4)
 
 
 @pytest.mark.parametrize("engine", REDUCED)
 def test_boxes_of_lower_precision_end_in_float32(engine):
     """Distances rounded to 8 bits would all be among a few hundred values."""
     (batch,) = batches_of((2, 128, 160))
-    exact, ours = (compiled_boxes(engine, precision)(batch) for precision in ("fp32", "bf16"))
+    exact, ours = (compiled_boxes(engine, precision).run_first_stage(batch) for precision in ("fp32", "bf16"))
     for mine, other in zip(ours, exact):
         mine, other = np.asarray(mine), np.asarray(other)
         assert 0 < np.abs(mine - other).max() < 0.05 * np.abs(other).max()
@@ -159,7 +172,7 @@ def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
     """Less closely: where group norm divides by next to nothing it enlarges what rounding does to the taps' places."""
     overrides = (f"head.deform_version={version}", f"mask_feat_head.deform_version={version}")
     (batch,) = batches_of((2, 128, 160))
-    assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_engine(network(*overrides))(batch), 1e-2)
+    assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_graph(*overrides)(batch), 1e-2)
 
 
 @pytest.mark.parametrize("kind", ["solov2", "decoupled_solo"])
@@ -190,7 +203,7 @@ def test_lower_precision_finds_the_places_of_large_maps(engine, tmp_path):
     spec = paddle.static.InputSpec([None, 4, None, None], "float32")
     write_graph(Doubled(), [spec], tmp_path / "graph", portable=engine in PACKAGES)
     maps = np.random.default_rng(0).normal(size=(1, 4, 160, 200)).astype(np.float32)
-    (found,) = GRAPHS[engine](tmp_path / "graph", "bf16")([maps])
+    (found,) = LOADERS[engine](tmp_path / "graph", "bf16")([maps])
     assert np.abs(found - doubled(paddle.to_tensor(maps)).numpy()).max() < 0.05
 
 
@@ -268,12 +281,13 @@ def test_a_missing_package_is_named(monkeypatch):
 
 def test_other_weights_are_never_served_the_network_of_the_first(capfd):
     first, second = (
-        Predictor(tiny.CONFIG, untrained=seed, overrides=tiny.OVERRIDES, engine="static") for seed in (0, 1)
+        load_predictor(tiny.CONFIG, untrained=seed, overrides=tiny.OVERRIDES, engine="static") for seed in (0, 1)
     )
     picture = first.prepare(tiny.scene(0))
-    ours, theirs = (predictor.run([picture]) for predictor in (first, second))
+    batch = first.pad([picture]), [picture.size]
+    ours, theirs = (predictor.engine(*batch) for predictor in (first, second))
     assert np.abs(np.asarray(ours[2]) - np.asarray(theirs[2])).max() > 0.1
     capfd.readouterr()
-    again = Predictor(tiny.CONFIG, untrained=1, overrides=tiny.OVERRIDES, engine="static")
+    again = load_predictor(tiny.CONFIG, untrained=1, overrides=tiny.OVERRIDES, engine="static")
     assert "compiling" not in capfd.readouterr().err
-    assert_equal(again.run([picture]), theirs, 0)
+    assert_equal(again.engine(*batch), theirs, 0)

@@ -12,7 +12,7 @@ import pytest
 
 from config.errors import InputError
 from tools.engine import graph_cache as module
-from tools.engine.graph_cache import CACHE_VARIABLE, LEFT_BEHIND, LOCK, MANIFEST, cache_folder, compiled, key_of
+from tools.engine.graph_cache import CACHE_VARIABLE, LOCK, MANIFEST, STALE_AFTER, cache_folder, cached_graphs, key_of
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b.bias": np.zeros(4, np.float32)}
 
@@ -39,8 +39,8 @@ def entries(cache: Path) -> list[str]:
 
 def test_what_was_made_once_is_found_again(cache: Path) -> None:
     make = Maker()
-    folder = compiled("key", make)
-    assert folder == cache / "key" == compiled("key", make)
+    folder = cached_graphs("key", make)
+    assert folder == cache / "key" == cached_graphs("key", make)
     assert make.calls == 1
     assert (folder / "network.json").read_text() == "graph"
     assert entries(cache) == ["key"]
@@ -59,8 +59,8 @@ def test_what_was_made_once_is_found_again(cache: Path) -> None:
 )
 def test_a_damaged_entry_is_made_anew(damage) -> None:
     make = Maker()
-    damage(compiled("key", make))
-    folder = compiled("key", make)
+    damage(cached_graphs("key", make))
+    folder = cached_graphs("key", make)
     assert make.calls == 2
     assert (folder / "network.pdiparams").read_bytes() == bytes(range(256))
 
@@ -71,7 +71,7 @@ def test_a_failure_leaves_nothing_behind(cache: Path) -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        compiled("key", fail)
+        cached_graphs("key", fail)
     assert entries(cache) == []
 
 
@@ -83,34 +83,34 @@ def test_several_at_once_get_the_same_whole_entry(cache: Path) -> None:
         barrier.wait()  # nobody finishes before all have begun
 
     with ThreadPoolExecutor(4) as pool:
-        folders = list(pool.map(lambda _: compiled("key", make), range(4)))
+        folders = list(pool.map(lambda _: cached_graphs("key", make), range(4)))
     assert set(folders) == {cache / "key"}
     assert entries(cache) == ["key"]
-    assert compiled("key", Maker()) == cache / "key"
+    assert cached_graphs("key", Maker()) == cache / "key"
 
 
 def test_the_entries_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEEP", 2)
     make = Maker()
     for age, key in ((300, "old"), (200, "used")):
-        os.utime(compiled(key, make), (1e9 - age, 1e9 - age))
-    compiled("old", make)  # and so it is the one used last
-    compiled("new", make)
+        os.utime(cached_graphs(key, make), (1e9 - age, 1e9 - age))
+    cached_graphs("old", make)  # and so it is the one used last
+    cached_graphs("new", make)
     assert entries(cache) == ["new", "old"]
 
 
 def test_what_a_killed_process_was_making_goes_after_a_day(cache: Path) -> None:
-    for name, age in ((".making_1", 2 * LEFT_BEHIND), (".making_2", 60)):
+    for name, age in ((".making_1", 2 * STALE_AFTER), (".making_2", 60)):
         (cache / name / "made").mkdir(parents=True)
         os.utime(cache / name, (time.time() - age,) * 2)
-    compiled("key", Maker())
+    cached_graphs("key", Maker())
     assert entries(cache) == [".making_2", "key"]
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(cache: Path) -> None:
     cache.write_text("a file")
     with pytest.raises(InputError, match=rf"cannot be written .*{CACHE_VARIABLE}.*--engine dynamic"):
-        compiled("key", Maker())
+        cached_graphs("key", Maker())
 
 
 def test_default_folder_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

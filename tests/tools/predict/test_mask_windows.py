@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from paddle.nn import functional as F
 
 from model.bilinear import bilinear_matrix
-from model.masks import enlarged_masks
+from model.decode.plain import enlarge_masks
 from tools.predict.mask_windows import masks_at_picture_size, masks_in_boxes
 
 ON_THRESHOLD = 1e-5
@@ -74,7 +74,7 @@ def test_equals_two_resizes(job, threshold):
     masks = enlarge(soft, resized, original, threshold)
     assert (masks == (expected > threshold))[decided].all()
     if 1 not in original and 1 not in resized:  # Paddle resizes such a side differently
-        on_device = enlarged_masks(paddle.to_tensor(soft), resized=resized, original=original, threshold=threshold)
+        on_device = enlarge_masks(paddle.to_tensor(soft), resized=resized, original=original, threshold=threshold)
         assert (np.stack(list(on_device)) == (expected > threshold))[decided].all()
 
 

@@ -16,9 +16,10 @@ from config.errors import InputError
 from data.files import write_json
 from data.images import read_image, write_image
 from tests.support import tiny
+from tools.engine.dynamic import DynamicEngine
 from tools.predict.instances import Instances
-from tools.predict.load import Predictor
 from tools.predict.pipeline import Report, predict_files
+from tools.predict.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +134,7 @@ def test_nothing_readable_is_a_mistake_that_leaves_what_was_there(tmp_path, caps
 def test_an_error_in_any_stage_ends_the_run_with_it(photos, tmp_path, monkeypatch, stage, threads):
     places = {
         "preprocess": (Predictor, "prepare"),
-        "network": (Predictor, "run"),
+        "network": (DynamicEngine, "__call__"),
         "decode": (Predictor, "finish"),
         "draw": (Instances, "draw"),
         "write": ("tools.predict.pipeline.write_image",),

@@ -13,8 +13,8 @@ from paddle import nn
 
 from config import load_config
 from config.base import TrainConfig
-from model.networks import build_model
 from tests.support import trainings
+from tools.common.kinds import build_network
 from tools.train.optimizer import (
     WeightAverage,
     build_optimizer,
@@ -42,7 +42,7 @@ def narrow_network(number: int, *overrides: str) -> tuple[nn.Layer, TrainConfig]
     """The network of a config with few channels, and how it is trained."""
     paddle.seed(0)
     config = load_config(number, [*NARROW, *overrides])
-    return build_model(config), config.train_cfg
+    return build_network(config), config.train_cfg
 
 
 def moved(network: nn.Layer, config: TrainConfig, gradient: float) -> dict[str, float]:

@@ -12,8 +12,8 @@ from paddle import nn
 from config import load_config
 from config.base import TrainConfig
 from config.errors import InputError
-from model.networks import build_model
 from tests.support import trainings
+from tools.common.kinds import build_network
 from tools.train.optimizer import build_optimizer, load_optimizer_arrays, optimizer_arrays, trainable
 
 
@@ -55,9 +55,9 @@ def assert_goes_on(build, config: TrainConfig) -> dict[str, np.ndarray]:
 )
 def test_an_optimizer_goes_on_in_another_network(optimizer, quantities):
     config = load_config(trainings.CONFIG, [*trainings.OVERRIDES, f"train_cfg.optimizer={optimizer}"])
-    arrays = assert_goes_on(lambda: build_model(config), config.train_cfg)
+    arrays = assert_goes_on(lambda: build_network(config), config.train_cfg)
     quantities = quantities or {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
-    parameters = trainable(build_model(config))
+    parameters = trainable(build_network(config))
     assert arrays.keys() == {f"{name}|{quantity}" for name in parameters for quantity in quantities}
 
 
@@ -106,7 +106,7 @@ def test_the_state_of_another_optimizer_is_refused(network, difference):
     step_with(network, optimizer, 0)
     arrays = optimizer_arrays(optimizer, network)
     other = load_config(config, [difference])
-    changed = build_model(other)
+    changed = build_network(other)
     with pytest.raises(InputError, match="optimizer, backbone.frozen_stages") as error:
         load_optimizer_arrays(build_optimizer(changed, other.train_cfg), changed, arrays)
     assert "\n" not in str(error.value)

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import paddle
 from paddle import Tensor
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
 SMOOTH = 0.001  # keeps the quotient finite for masks without a pixel, as in the original SOLO
-CHUNK = 64  # masks computed at a time, so that what is needed beside the probabilities stays small
+CHUNK = 64  # masks computed at a time, to bound the memory of intermediate values
+
+
+class LossSum(NamedTuple):
+    """A loss as a sum and a count, to be divided when the counts of all processes are known."""
+
+    total: Tensor  # float32 scalar with gradient
+    count: float  # terms of the sum
+    extra: int = 0  # added once to the counts of all processes
+    least: float = 1.0  # smallest divisor
+
+    def divisor(self, count: float) -> float:
+        """Return the divisor, given the count of all processes together."""
+        return max(count + self.extra, self.least)
+
+    def mean(self) -> Tensor:
+        """Return the loss of a single process."""
+        return self.total / self.divisor(self.count)
+
+
+def zero_loss(*parts: Tensor) -> Tensor:
+    """Return 0 with a gradient of 0 for each part, so that a step updates all parameters alike."""
+    return sum((part.astype("float32").sum() for part in parts), paddle.zeros([])) * 0.0
 
 
 class _DynamicDice(PyLayer):
-    """Sum of dice losses of masks that are made by a dynamic 1x1 convolution.
+    """Sum of dice losses of masks that come from a dynamic 1x1 convolution.
 
-    Written by hand, forward and backward, because it is the largest part of a training step's memory: what stays
-    between the two is one probability for each pixel of each mask, and nothing else of that size.
+    Forward and backward are written by hand, because this is the largest part of a training step's memory: only one
+    probability for each pixel of each mask is kept between the two.
     """
 
     @staticmethod
@@ -44,7 +68,7 @@ class _DynamicDice(PyLayer):
 
 
 class _ProductDice(PyLayer):
-    """Sum of dice losses of masks that are products of two maps; what stays for the backward pass is the maps."""
+    """Sum of dice losses of masks that are products of two maps; only the maps are kept for the backward pass."""
 
     @staticmethod
     def forward(ctx, maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
@@ -74,12 +98,12 @@ class _ProductDice(PyLayer):
 
 
 def _overlaps_and_sizes(p: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """sum(pt), and sum(p^2) + sum(t^2), of each mask; p and t: [masks, pixels]."""
+    """Return sum(pt) and sum(p^2) + sum(t^2) of each mask. p, t: [masks, pixels]."""
     return (p * t).sum(axis=1), (p * p).sum(axis=1) + (t * t).sum(axis=1) + 2 * SMOOTH
 
 
 def _dice_gradient(p: Tensor, t: Tensor, overlaps: Tensor, sizes: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient of 1 - 2 * overlap / size with respect to p."""
+    """Return the gradient of 1 - 2 * overlap / size with respect to p."""
     by_target = (-2 / sizes * gradient).unsqueeze(1)
     by_probability = (4 * overlaps / sizes**2 * gradient).unsqueeze(1)
     return by_target * t + by_probability * p
@@ -90,7 +114,7 @@ def _targets(masks: Tensor, rows: Tensor) -> Tensor:
 
 
 def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
-    """Sum over p masks of the dice loss 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)) (Milletari et al. 2016).
+    """Return the sum over p masks of the dice loss 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)) (Milletari et al. 2016).
 
     kernels: float32 [p, D], weights of each mask's 1x1 convolution. feats: float32 [D, pixels], mask features.
     masks: uint8 [n, pixels], targets in sixteenths. rows: int64 [p], the target of each mask.
@@ -100,15 +124,16 @@ def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tenso
 
 
 def product_dice_loss(maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
-    """As `dynamic_dice_loss`, of p masks that are products of two maps of probabilities each.
+    """Return the sum of dice losses of p masks, each the product of two maps of probabilities.
 
-    maps: float32 [n, pixels]. firsts, seconds: int64 [p], the two maps of each mask.
+    maps: float32 [n, pixels]. firsts, seconds: int64 [p], the two maps of each mask. masks, rows: as in
+    `dynamic_dice_loss`.
     """
     return _ProductDice.apply(maps, firsts, seconds, masks, rows)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float, alpha: float) -> Tensor:
-    """Sum of the sigmoid focal loss (Lin et al. 2017) over all places and classes.
+    """Return the sum of the sigmoid focal loss (Lin et al. 2017) over all places and classes.
 
     logits: float32 [m, classes]. labels: int64 [m], 0-based class, -1 where there is none. gamma: 0 or more.
     Returns a float32 scalar.
@@ -116,6 +141,6 @@ def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float, alpha: float) ->
     wanted = F.one_hot(labels + 1, logits.shape[1] + 1)[:, 1:]
     margins = logits * (2 * wanted - 1)  # [m, classes], the logit of the right answer
     weights = (1 - alpha) + (2 * alpha - 1) * wanted
-    # Not Paddle's own, whose power of 1 - p has no gradient where that is rounded to 0 and gamma is below 1.
+    # Paddle's own focal loss has no gradient where 1 - p is rounded to 0 and gamma is below 1.
     doubts = paddle.exp(gamma * F.log_sigmoid(-margins))  # (1 - p)^gamma
     return -(weights * doubts * F.log_sigmoid(margins)).sum()

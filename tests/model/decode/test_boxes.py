@@ -1,4 +1,4 @@
-"""Boxes from what locations predict, against a straightforward reading of the paper."""
+"""Boxes from what locations predict, by the fast and the plain version, against a direct reading of the paper."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from config.base import NMSConfig
 from config.networks import BOX_STRIDES, level_sizes
-from model import end_to_end_boxes as graph
-from model.head.box_decode import Boxes, candidates, decode_boxes, ious, suppress
-from model.head.roi_align import box_features, levels_of
+from model.decode import plain_boxes
+from model.decode.fast_boxes import Boxes, decode_boxes, find_candidates, ious, suppress
+from model.head.roi_align import box_features, box_levels
 from tests.support.boxes import SEEDS, entering_boxes
 from tools.predict.mask_windows import masks_in_boxes
 
@@ -32,7 +32,7 @@ def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.nda
     )
 
 
-def straightforward(parts: tuple[np.ndarray, ...], nms: NMSConfig, most: int) -> list[tuple]:
+def reference_boxes(parts: tuple[np.ndarray, ...], nms: NMSConfig, limit: int) -> list[tuple]:
     """Box, score and class, one location, class and pair of boxes after the other."""
     probabilities, centerness, distances = parts
     entered, location = [], 0
@@ -53,7 +53,7 @@ def straightforward(parts: tuple[np.ndarray, ...], nms: NMSConfig, most: int) ->
         rivals = [other for _, other, other_label in kept if other_label == label]
         if all(iou(box, other) <= nms.iou_thr for other in rivals):
             kept.append((value, box, label))
-    return [(box, np.sqrt(value), label) for value, box, label in kept[:most]]
+    return [(box, np.sqrt(value), label) for value, box, label in kept[:limit]]
 
 
 def iou(first: tuple, second: tuple) -> float:
@@ -64,32 +64,32 @@ def iou(first: tuple, second: tuple) -> float:
     return shared / (both - shared) if shared else 0.0
 
 
-def suppress_without_branch(found: Boxes, *, iou_thr: float, most: int) -> np.ndarray:
-    """`suppress` as it is in an exported graph."""
-    entering = graph.Candidates(*map(paddle.to_tensor, found))
-    kept, products = graph.suppress(entering, iou_thr=iou_thr, most=most)
-    real = products.numpy() > graph.NOTHING
+def plain_suppress(found: Boxes, *, iou_thr: float, limit: int) -> np.ndarray:
+    """`suppress` as it is in an exported plain_boxes."""
+    entering = plain_boxes.Candidates(*map(paddle.to_tensor, found))
+    kept, products = plain_boxes.suppress(entering, iou_thr=iou_thr, limit=limit)
+    real = products.numpy() > plain_boxes.EMPTY
     assert (np.diff(real.astype(int)) <= 0).all()
     return kept.numpy()[real]
 
 
-def decode_without_branch(*parts: paddle.Tensor, most: int) -> Boxes:
-    """`decode_boxes` as it is in an exported graph."""
-    *predicted, sizes, nms = parts
-    found = graph.candidates(*predicted, sizes, nms)
-    kept, products = graph.suppress(found, iou_thr=nms.iou_thr, most=most)
+def plain_decode(*parts: object, limit: int) -> Boxes:
+    """`decode_boxes` as it is in an exported plain_boxes."""
+    *arrays, sizes, nms = parts
+    found = plain_boxes.find_candidates(*map(paddle.to_tensor, arrays), sizes, nms)
+    kept, products = plain_boxes.suppress(found, iou_thr=nms.iou_thr, limit=limit)
     boxes = Boxes(*(part.numpy() for part in (found.boxes.gather(kept), products, found.classes.gather(kept))))
-    real = boxes.select(boxes.scores > graph.NOTHING)
+    real = boxes.select(boxes.scores > plain_boxes.EMPTY)
     return real._replace(scores=np.sqrt(real.scores))
 
 
-@pytest.mark.parametrize("decode", [decode_boxes, decode_without_branch])
+@pytest.mark.parametrize("decode", [decode_boxes, plain_decode])
 @settings(max_examples=60)
-@given(seed=SEEDS, share=st.sampled_from([0.0, 0.02, 0.2, 1.0]), most=st.integers(1, 60))
-def test_equals_a_straightforward_decoding(decode, seed, share, most):
+@given(seed=SEEDS, share=st.sampled_from([0.0, 0.02, 0.2, 1.0]), limit=st.integers(1, 60))
+def test_equals_the_reference(decode, seed, share, limit):
     parts = predictions(seed, share=share)
-    found = decode(*map(paddle.to_tensor, parts), level_sizes(*SIZE), NMS, most=most)
-    expected = straightforward(parts, NMS, most)
+    found = decode(*parts, level_sizes(*SIZE), NMS, limit=limit)
+    expected = reference_boxes(parts, NMS, limit)
     assert found.boxes.shape == (len(expected), 4) and found.boxes.dtype == found.scores.dtype == np.float32
     assert found.classes.dtype == np.int64
     for box, score, label, (wanted_box, wanted_score, wanted_label) in zip(*found, expected):
@@ -100,27 +100,27 @@ def test_equals_a_straightforward_decoding(decode, seed, share, most):
 
 def test_each_level_has_candidates_of_its_own():
     parts = predictions(0, share=1.0)
-    few, many = (candidates(*parts, level_sizes(*SIZE), replace(NMS, nms_pre=count)) for count in (2, 10**6))
+    few, many = (find_candidates(*parts, level_sizes(*SIZE), replace(NMS, nms_pre=count)) for count in (2, 10**6))
     assert len(few.boxes) == 2 * len(BOX_STRIDES)
     assert len(many.boxes) == (parts[0] > NMS.score_thr).sum()
     assert (np.diff(many.scores) <= 0).all()
 
 
-SUPPRESSIONS = pytest.mark.parametrize("suppression", [suppress, suppress_without_branch])
+SUPPRESSIONS = pytest.mark.parametrize("suppression", [suppress, plain_suppress])
 
 
 @SUPPRESSIONS
 def test_equal_boxes_of_two_classes_both_stay(suppression):
     boxes = np.float32([[0, 0, 10, 10]] * 3)
     found = Boxes(boxes, np.float32([0.9, 0.8, 0.7]), np.int64([1, 0, 1]))
-    assert suppression(found, iou_thr=0.5, most=5).tolist() == [0, 1]
-    assert suppression(found, iou_thr=1.0, most=5).tolist() == [0, 1, 2]  # not above it
+    assert suppression(found, iou_thr=0.5, limit=5).tolist() == [0, 1]
+    assert suppression(found, iou_thr=1.0, limit=5).tolist() == [0, 1, 2]  # not above it
 
 
-@given(boxes=entering_boxes(), iou_thr=st.sampled_from([0.0, 0.25, 0.5, 0.6, 1.0]), most=st.integers(1, 15))
-def test_suppression_without_a_branch_keeps_the_same_boxes(boxes, iou_thr, most):
-    expected = suppress(boxes, iou_thr=iou_thr, most=most)
-    np.testing.assert_array_equal(suppress_without_branch(boxes, iou_thr=iou_thr, most=most), expected)
+@given(boxes=entering_boxes(), iou_thr=st.sampled_from([0.0, 0.25, 0.5, 0.6, 1.0]), limit=st.integers(1, 15))
+def test_suppression_without_a_branch_keeps_the_same_boxes(boxes, iou_thr, limit):
+    expected = suppress(boxes, iou_thr=iou_thr, limit=limit)
+    np.testing.assert_array_equal(plain_suppress(boxes, iou_thr=iou_thr, limit=limit), expected)
 
 
 @given(seed=SEEDS)
@@ -139,7 +139,7 @@ def test_iou_is_symmetric_and_1_of_equals(seed):
     ("side", "level"), [(512, 2), (363, 2), (362, 1), (257, 1), (256, 0), (20, 0), (0, 0), (4000, 2)]
 )
 def test_the_level_of_a_box_follows_from_its_share_of_the_picture(side, level):
-    assert levels_of(np.float32([[3, 5, 3 + side, 5 + side]]), (512, 512)).tolist() == [level]
+    assert box_levels(np.float32([[3, 5, 3 + side, 5 + side]]), (512, 512)).tolist() == [level]
 
 
 def test_features_stand_in_the_order_of_the_boxes():
@@ -166,7 +166,7 @@ def test_features_without_a_branch_are_the_same(seed):
     boxes[0, 2:] = boxes[0, :2]
     expected = box_features(maps, [boxes], [(460, 512)], side=3)
     size = tuple(map(paddle.to_tensor, (460.0, 512.0)))
-    given_ = graph.box_features(maps, paddle.to_tensor(boxes), size, side=3)
+    given_ = plain_boxes.box_features(maps, paddle.to_tensor(boxes), size, side=3)
     np.testing.assert_allclose(given_.numpy(), expected.numpy(), atol=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_masks_without_a_branch_are_the_same(seed, threshold):
     corners = np.sort(rng.choice([0, 3.5, 20, 41.2, 64], (6, 2, 2), replace=True), axis=1).reshape(6, 4)
     boxes = (corners + rng.uniform(0, 0.5, (6, 1))).clip(0, 64).astype(np.float32)
     soft = rng.random((6, 28, 28)).astype(np.float32)
-    given_ = graph.pasted(*map(paddle.to_tensor, (soft, boxes)), (64, 96), threshold=threshold).numpy()
+    given_ = plain_boxes.paste_masks(*map(paddle.to_tensor, (soft, boxes)), (64, 96), threshold=threshold).numpy()
     assert given_.dtype == np.uint8 and given_.max(initial=0) <= 1
     real = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     assert not given_[~real].any()
@@ -192,4 +192,4 @@ def test_the_picture_ends_where_the_zeros_begin(height, width):
     images = np.zeros((1, 3, 64, 96), np.float32)
     images[0, :, :height, :width] = np.random.default_rng(0).integers(-1, 2, (3, height, width)) * 0.5
     images[0, 1, height - 1, width - 1] = -0.5
-    assert [float(side) for side in graph.picture_size(paddle.to_tensor(images))] == [height, width]
+    assert [float(side) for side in plain_boxes.picture_size(paddle.to_tensor(images))] == [height, width]

@@ -1,4 +1,4 @@
-"""What the locations of CenterMask2 learn from a batch (Tian et al. 2019): categories, boxes and centerness."""
+"""The losses of CenterMask2's locations (FCOS, Tian et al. 2019): categories, boxes and centerness."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from paddle.nn import functional as F
 
 from config.base import LossConfig
 from model.head.fcos import LocationPredictions
-from model.head.grid_losses import LossSum, nothing
-from model.losses import focal_loss
+from model.losses.common import LossSum, focal_loss, zero_loss
 
 
 class MaskPart(NamedTuple):
-    """A mask as the part inside of a window; outside of it the mask is 0."""
+    """A mask as its part inside a window; outside it is 0."""
 
     top: int
     left: int
@@ -25,7 +24,7 @@ class MaskPart(NamedTuple):
 
 
 class BoxPictureTargets(NamedTuple):
-    """The targets of one picture; data.box_targets says what they mean.
+    """The targets of one picture; data/box_targets.py describes them.
 
     Locations are tensors; instances stay arrays, because boxes are chosen and masks are cut on the host.
     """
@@ -43,29 +42,29 @@ class BoxPictureTargets(NamedTuple):
 
 
 def location_losses(
-    found: LocationPredictions, targets: Sequence[BoxPictureTargets], config: LossConfig
+    predictions: LocationPredictions, targets: Sequence[BoxPictureTargets], config: LossConfig
 ) -> dict[str, LossSum]:
-    """`category` (focal), `box` (GIoU, Rezatofighi et al. 2019, weighted by centerness) and `centerness`.
+    """Return the losses `category` (focal), `box` (GIoU, Rezatofighi et al. 2019) and `centerness`.
 
     Category and centerness are divided by the number of locations with a class, the box by their targets' centerness.
     """
     labels = paddle.concat([picture.labels for picture in targets])
-    logits = found.logits.astype("float32").flatten(stop_axis=1)
+    logits = predictions.logits.astype("float32").flatten(stop_axis=1)
     category = focal_loss(logits, labels, gamma=config.focal_gamma, alpha=config.focal_alpha)
     positives = sum(picture.positives for picture in targets)
     if positives:
-        count = found.logits.shape[1]
+        count = predictions.logits.shape[1]
         places = paddle.concat([picture.places + index * count for index, picture in enumerate(targets)])
         distances, centerness = (
             paddle.concat(parts)
             for parts in zip(*((picture.distances, picture.centerness) for picture in targets if picture.positives))
         )
-        of_boxes = found.distances.astype("float32").flatten(stop_axis=1).gather(places)
-        of_centres = found.centre_logits.astype("float32").flatten().gather(places)
+        of_boxes = predictions.distances.astype("float32").flatten(stop_axis=1).gather(places)
+        of_centres = predictions.centre_logits.astype("float32").flatten().gather(places)
         box = ((1 - generalized_iou(of_boxes, distances)) * centerness).sum()
         centre = F.binary_cross_entropy_with_logits(of_centres, centerness, reduction="sum")
     else:
-        box, centre = nothing(found.distances), nothing(found.centre_logits)
+        box, centre = zero_loss(predictions.distances), zero_loss(predictions.centre_logits)
     return {
         "category": LossSum(category, positives),
         "box": LossSum(box, sum(picture.centerness_sum for picture in targets), least=1e-6),
@@ -73,16 +72,16 @@ def location_losses(
     }
 
 
-def generalized_iou(found: Tensor, wanted: Tensor) -> Tensor:
-    """Of two boxes around one location each, [p], given the distances of their sides [p, 4].
+def generalized_iou(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return the generalized IoU of p pairs of boxes around a location, [p], given the distances of their sides [p, 4].
 
     As in the original program the IoU is (intersection + 1) / (union + 1) in square strides, and the share of the
     smallest box around both that neither covers is taken off it.
     """
-    boxes = paddle.minimum(found, wanted), paddle.maximum(found, wanted), found, wanted
-    shared, around, area, wanted_area = (
+    boxes = paddle.minimum(predicted, target), paddle.maximum(predicted, target), predicted, target
+    shared, around, area, target_area = (
         (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])  # not `prod`, whose gradient divides by its factors
         for sides in boxes
     )
-    union = area + wanted_area - shared
+    union = area + target_area - shared
     return (shared + 1) / (union + 1) - (around - union) / around

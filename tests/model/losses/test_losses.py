@@ -11,14 +11,12 @@ from paddle.nn import functional as F
 
 from config import load_config
 from config.base import Config, LossConfig
-from data.grid_targets import grid_targets
-from data.samples import MaskWindow
-from model.head.grid_losses import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
-from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
-from model.networks import GRID_NETWORKS, build_model
+from data.samples import MaskWindow, Sample
+from model.losses.common import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
+from model.losses.grid import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
 from tests.support import trainings
+from tools.common.kinds import KINDS, build_network
 from tools.train.optimizer import trainable
-from tools.train.trainer import to_tensors
 
 FLOAT = 4  # bytes
 
@@ -231,10 +229,10 @@ def test_a_loss_is_never_divided_by_zero():
     assert LossSum(paddle.zeros([]), 0, extra=1).divisor(7) == 8
 
 
-@pytest.fixture(scope="module", params=GRID_NETWORKS)
+@pytest.fixture(scope="module", params=[name for name, kind in KINDS.items() if kind.has_grids])
 def network(request):
     paddle.seed(0)
-    network = build_model(config_of(request.param))
+    network = build_network(config_of(request.param))
     network.train()
     return request.param, network
 
@@ -266,10 +264,11 @@ def test_every_parameter_has_a_finite_gradient(network, name):
     for masks in BATCHES[name]:
         boxes = np.array([(m.left, m.top, m.right, m.bottom) for m in masks], np.float32).reshape(-1, 4)
         classes = np.arange(len(masks)) % config.num_classes
-        targets.append(grid_targets(masks, boxes, classes, size=(64, 64), head=config.head, config=config.target))
+        sample = Sample(np.zeros((64, 64, 3), np.uint8), masks, boxes, classes, "")
+        targets.append(KINDS[kind].targets(sample, (64, 64), config))
     images = paddle.to_tensor(np.random.default_rng(6).normal(size=(2, 3, 64, 64)).astype(np.float32))
     network.clear_gradients()
-    losses = network.losses(images, [to_tensors(target) for target in targets])
+    losses = network.losses(images, [KINDS[kind].target_tensors(target) for target in targets])
     assert losses["mask"].count == sum(len(target.cells) for target in targets)
     assert losses["category"].count == sum(int((target.labels >= 0).sum()) for target in targets)
     assert bool(losses["mask"].count) == any(BATCHES[name])

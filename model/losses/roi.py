@@ -1,4 +1,4 @@
-"""What CenterMask2 learns in boxes: masks, and how good they are (Lee and Park 2020, Huang et al. 2019)."""
+"""The losses of CenterMask2's RoI head: masks, and the estimate of their IoU (Lee and Park 2020, Huang et al. 2019)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from paddle import Tensor
 from paddle.nn import functional as F
 
 from config.networks import RoIConfig
-from model.head.box_decode import Size, ious
-from model.head.box_losses import BoxPictureTargets, MaskPart
-from model.head.grid_losses import LossSum
+from model.decode.fast_boxes import Size, ious
+from model.losses.boxes import BoxPictureTargets, MaskPart
+from model.losses.common import LossSum
 
 
 class ChosenBoxes(NamedTuple):
-    """The k boxes of one picture in which a mask is learnt; k may be 0."""
+    """The k boxes of one picture whose masks are trained; k may be 0."""
 
     boxes: np.ndarray  # float32 [k, 4]
-    owners: np.ndarray  # int64 [k], the annotated instance whose mask each learns
+    owners: np.ndarray  # int64 [k], the annotated instance of each
 
 
-def choose_boxes(found: np.ndarray, picture: BoxPictureTargets, config: RoIConfig) -> ChosenBoxes:
-    """Found boxes that overlap an annotated one enough, and the annotated ones, at most `masks_per_img` by lot.
+def choose_boxes(predicted: np.ndarray, picture: BoxPictureTargets, config: RoIConfig) -> ChosenBoxes:
+    """Choose predicted boxes that overlap an annotated one enough, and the annotated ones: `masks_per_img` at random.
 
-    found: float32 [m, 4].
+    predicted: float32 [m, 4].
     """
     if not len(picture.boxes):
         return ChosenBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    boxes = np.concatenate([found, picture.boxes])
+    boxes = np.concatenate([predicted, picture.boxes])
     overlaps = ious(boxes, picture.boxes)
     kept = np.flatnonzero(overlaps.max(axis=1) >= config.foreground_iou)
     if len(kept) > config.masks_per_img:
@@ -39,7 +39,7 @@ def choose_boxes(found: np.ndarray, picture: BoxPictureTargets, config: RoIConfi
 
 
 def mask_targets(chosen: ChosenBoxes, picture: BoxPictureTargets, *, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the masks of boxes should be, bool [k, side, side], and the share of its instance in each box, [k]."""
+    """Return the target masks of boxes, bool [k, side, side], and the share of the instance inside each box, [k]."""
     masks = np.zeros((len(chosen.boxes), side, side), bool)
     shares = np.zeros(len(chosen.boxes), np.float32)
     for index, (box, owner) in enumerate(zip(chosen.boxes.tolist(), chosen.owners)):
@@ -48,7 +48,7 @@ def mask_targets(chosen: ChosenBoxes, picture: BoxPictureTargets, *, side: int) 
 
 
 def cut_mask(mask: MaskPart, box: Sequence[float], size: Size, side: int) -> tuple[np.ndarray, float]:
-    """The mask in a box at side x side, by RoIAlign of it and a cut at a half, and the share of it in the box.
+    """Return the mask inside a box at side x side, by RoIAlign and a threshold of 0.5, and the share of it in the box.
 
     size: height and width of the picture.
     """
@@ -61,7 +61,8 @@ def cut_mask(mask: MaskPart, box: Sequence[float], size: Size, side: int) -> tup
 
 
 def _cell_shares(first: int, count: int, low: float, high: float, length: int, cells: int) -> np.ndarray:
-    """One axis of RoIAlign: how much each of `count` pixels, from `first` on, gives to each cell: [cells, count].
+    """Return, for one axis of RoIAlign, the weight of each of `count` pixels from `first` on in each cell: [cells,
+    count].
 
     low, high: the sides of the box; length: pixels of the picture. There are as many samples in a cell as it has
     pixels, rounded up.
@@ -80,16 +81,16 @@ def _cell_shares(first: int, count: int, low: float, high: float, length: int, c
 
 
 def _covered(first: int, count: int, low: float, high: float) -> np.ndarray:
-    """One axis: the share of each of `count` pixels, from `first` on, that lies between low and high."""
+    """Return, for one axis, the share of each of `count` pixels from `first` on between low and high: [count]."""
     places = first + np.arange(count)
     return np.clip(np.minimum(places + 1, high) - np.maximum(places, low), 0, 1).astype(np.float32)
 
 
 def mask_losses(logits: Tensor, overlaps: Tensor, masks: np.ndarray, shares: np.ndarray) -> dict[str, LossSum]:
-    """`mask` (cross-entropy) and `mask_iou` (half the squared error), means over boxes.
+    """Return the losses `mask` (cross-entropy) and `mask_iou` (half the squared error), means over boxes.
 
-    logits: [k, side, side]; overlaps: [k], the estimates; masks and shares: of `mask_targets`. A mask whose IoU is 0
-    teaches no estimate. The IoU counts the part of an instance outside of its box, too.
+    logits: [k, side, side]; overlaps: [k], the estimates; masks and shares: of `mask_targets`. Masks with an IoU of 0
+    do not train the estimate.
     """
     logits, overlaps = logits.astype("float32"), overlaps.astype("float32")
     wanted = paddle.to_tensor(masks.astype(np.float32))
@@ -100,7 +101,10 @@ def mask_losses(logits: Tensor, overlaps: Tensor, masks: np.ndarray, shares: np.
     return {"mask": LossSum(mask, len(masks)), "mask_iou": LossSum(error, int((iou > 0).sum()))}
 
 
-def mask_ious(found: np.ndarray, masks: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """float32 [k]; found, masks: bool [k, side, side]; shares: as of `mask_targets`."""
-    shared, area, wanted = (each.sum(axis=(1, 2)).astype(np.float32) for each in (found & masks, found, masks))
+def mask_ious(predicted: np.ndarray, masks: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the IoU of predicted and target masks, float32 [k]. predicted, masks: bool [k, side, side].
+
+    shares: as of `mask_targets`; they make the part of an instance outside its box count.
+    """
+    shared, area, wanted = (each.sum(axis=(1, 2)).astype(np.float32) for each in (predicted & masks, predicted, masks))
     return shared / np.maximum(area + wanted / shares - shared, 1)

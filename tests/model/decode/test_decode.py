@@ -1,8 +1,8 @@
-"""Decoding on raw predictions made by hand, and against a dense re-implementation of its eight steps."""
+"""Decoding by both versions: cases made by hand, a dense re-implementation of the eight steps, and one against the
+other."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from unittest.mock import Mock, patch
 
@@ -12,13 +12,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from config.base import HeadConfig, NMSConfig
-from model import decoding as from_raw
-from model.decoding import CELL_MASKS, decode
-from model.head import cell_masks as masks_of_cells
-from model.head import decode as decoding
-from model.head.decode import Candidates, Decoded, best_candidates
+from config.base import Config, HeadConfig, NMSConfig
+from model.decode import fast, fast_masks
+from model.decode.decoded import Decoded
+from model.decode.fast import Candidates, best_candidates
+from model.decode.fast_masks import KernelMasks
 from tests.support.raw_predictions import RawPredictions
+from tools.common.kinds import KINDS
 
 NMS = NMSConfig()
 HEAD = HeadConfig(num_grids=(2, 1), strides=(2, 5))  # cells 0 to 3 need more than 2 pixels, cell 4 more than 5
@@ -36,13 +36,30 @@ def raw_predictions(scores, masks) -> RawPredictions:
     )
 
 
+def decode(raw: RawPredictions, index: int, head: HeadConfig, nms: NMSConfig, kind: str = "solov2") -> Decoded:
+    """Decode by the fast version, after a comparison with the plain one."""
+    config = Config().replace(head=head, nms=nms)
+    decoded = KINDS[kind].decode([np.asarray(part) for part in raw], index, config)
+    assert_equal(KINDS[kind].decode(raw, index, config), decoded)
+    return decoded
+
+
+def assert_equal(plain: Decoded, fast: Decoded) -> None:
+    assert isinstance(plain.masks, paddle.Tensor) and isinstance(fast.masks, np.ndarray)
+    assert plain.masks.shape == list(fast.masks.shape)
+    np.testing.assert_array_equal(plain.classes, fast.classes)
+    np.testing.assert_allclose(plain.scores, fast.scores, rtol=1e-4, atol=1e-6)
+    if len(fast.scores):
+        np.testing.assert_allclose(plain.masks.numpy(), fast.masks, atol=1e-5)
+
+
 def found(decoded: Decoded) -> list[tuple[int, float, str]]:
     """(class, score, mask) of each instance, checked for their types."""
-    assert decoded.soft_masks.dtype == np.float32
+    assert decoded.masks.dtype == np.float32
     assert decoded.scores.dtype == np.float32 and decoded.classes.dtype == np.int64
     count = decoded.scores.shape[0]
-    assert decoded.soft_masks.shape[0] == decoded.classes.shape[0] == count
-    rows = decoded.soft_masks.reshape(count, 12) > 0.5
+    assert decoded.masks.shape[0] == decoded.classes.shape[0] == count
+    rows = decoded.masks.reshape(count, 12) > 0.5
     masks = ["".join("#" if pixel else "." for pixel in row) for row in rows]
     return [(c, round(s, 4), m) for c, s, m in zip(decoded.classes.tolist(), decoded.scores.tolist(), masks)]
 
@@ -69,7 +86,7 @@ def test_a_candidate_for_each_pair_above_the_threshold():
 def test_nothing_is_an_ordinary_answer(scores, masks, nms):
     decoded = decode(raw_predictions(scores, masks), 0, HEAD, nms)
     assert found(decoded) == []
-    assert decoded.soft_masks.shape == (0, 3, 4)
+    assert decoded.masks.shape == (0, 3, 4)
 
 
 def test_a_mask_must_be_larger_than_the_stride_of_its_level():
@@ -181,28 +198,57 @@ def random_batch(seed: int, *, head: HeadConfig, size: int, busy: float) -> RawP
         max_per_img=st.sampled_from([1, 4, 100]),
     ),
     busy=st.sampled_from([0.1, 0.7]),
-    sizes=st.sampled_from([(1, 1), (2, 10), (decoding.BLOCK, masks_of_cells.NARROWEST)]),
+    sizes=st.sampled_from([(1, 1), (2, 10), (fast.BLOCK, fast_masks.NARROWEST_TILE)]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_equals_the_dense_steps(head, nms, busy, sizes, seed):
     raw = random_batch(seed, head=head, size=1, busy=busy)
     expected = dense(raw, 0, head, nms)
-    block = patch.object(decoding, "BLOCK", sizes[0])
-    tiles = patch.multiple(masks_of_cells, TILE_ON_CPU=1, NARROWEST=sizes[1])
-    with block, tiles, ThreadPoolExecutor(2) as pool:
-        decoded = decode(raw, 0, head, nms, pool.map)
+    block = patch.object(fast, "BLOCK", sizes[0])
+    with block, patch.multiple(fast_masks, TILE_SIZE=1, NARROWEST_TILE=sizes[1]):
+        decoded = decode(raw, 0, head, nms)
     assert decoded.classes.tolist() == [class_id for class_id, _, _ in expected]
     np.testing.assert_allclose(decoded.scores, [score for _, _, score in expected], rtol=1e-4, atol=1e-6)
-    with patch.object(from_raw, "near", lambda array: array):  # as on a GPU, where arrays stay tensors
-        on_device = decode(raw, 0, head, nms)
-    assert on_device.soft_masks.dtype == paddle.float32
-    assert on_device.classes.tolist() == decoded.classes.tolist()
-    np.testing.assert_allclose(on_device.scores, decoded.scores, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(on_device.soft_masks.numpy(), decoded.soft_masks, atol=1e-5)
     cells = [cell for _, cell, _ in expected]
     logits = raw.kernels[0].numpy()[cells] @ raw.mask_feats[0].flatten(start_axis=1).numpy()
-    soft = (1 / (1 + np.exp(-logits))).reshape(-1, 5, 7)
-    np.testing.assert_allclose(decoded.soft_masks, soft, atol=1e-5)
+    probabilities = (1 / (1 + np.exp(-logits))).reshape(-1, 5, 7)
+    np.testing.assert_allclose(decoded.masks, probabilities, atol=1e-5)
+
+
+def tied_parts(kind: str, random: np.random.Generator, grids: tuple[int, ...]) -> list[np.ndarray]:
+    """Raw predictions after the scores whose probabilities are exactly 0 or 1, with few different masks."""
+    cells, size = sum(grid**2 for grid in grids), (4, 6)
+    if kind == "decoupled_solo":
+        return [40.0 * (random.random((1, 2 * grid, *size)) < 0.8) - 20 for grid in grids]
+    templates = np.eye(3)[random.integers(0, 3, cells)]
+    feats = [40.0 * (random.random((1, 3, *size)) < 0.6) - 20 for _ in grids]
+    return [templates[None], feats[0]] if kind == "solov2" else [templates, *feats]
+
+
+@settings(max_examples=200)
+@given(
+    kind=st.sampled_from(["solov2", "solo", "decoupled_solo"]),
+    values=st.sampled_from([(0.0,), (0.05, 0.1), (0.0, 0.5), (0.0, 0.3, 0.6)]),
+    nms_kernel=st.sampled_from(["gaussian", "linear"]),
+    nms_pre=st.sampled_from([1, 5, 500]),
+    update_thr=st.sampled_from([0.0, 0.05, 0.3]),
+    max_per_img=st.sampled_from([1, 4, 100]),
+    block=st.sampled_from([1, 256]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_ties_and_empty_results_are_the_same_in_both_versions(
+    kind, values, nms_kernel, nms_pre, update_thr, max_per_img, block, seed
+):
+    """Scores, masks and overlaps are such that equal candidates are exactly equal: their order decides."""
+    random = np.random.default_rng(seed)
+    head = HeadConfig(kind=kind, num_grids=(4, 3), strides=(3, 8))
+    scores = random.choice(values, (1, 25, 2))
+    raw = [paddle.to_tensor(part.astype(np.float32)) for part in (scores, *tied_parts(kind, random, head.num_grids))]
+    nms = NMSConfig(kernel=nms_kernel, nms_pre=nms_pre, update_thr=update_thr, max_per_img=max_per_img)
+    with patch.object(fast, "BLOCK", block):
+        decoded = decode(raw, 0, head, nms, kind)
+    if max(values) <= nms.score_thr:
+        assert len(decoded.scores) == 0
 
 
 def looked_at(inside: Mock) -> list[int]:
@@ -210,26 +256,26 @@ def looked_at(inside: Mock) -> list[int]:
     return np.concatenate([call.args[0] for call in inside.call_args_list]).tolist()
 
 
-@patch.object(decoding, "BLOCK", 2)
+@patch.object(fast, "BLOCK", 2)
 def test_masks_that_cannot_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
     raw = random_batch(0, head=head, size=1, busy=0.9)
-    masks = CELL_MASKS["solov2"](raw[1:], 0, head)
+    masks = KINDS["solov2"].fast_masks([part.numpy() for part in raw[1:]], 0, head.num_grids)
     with patch.object(masks, "inside", wraps=masks.inside) as inside:
-        few = best_candidates(raw.scores[0], masks, head, replace(NMS, nms_pre=5))
+        few = best_candidates(raw.scores[0].numpy(), masks, head, replace(NMS, nms_pre=5))
         assert len(looked_at(inside)) < 50
-        everything = best_candidates(raw.scores[0], masks, head, replace(NMS, nms_pre=500))
+        everything = best_candidates(raw.scores[0].numpy(), masks, head, replace(NMS, nms_pre=500))
         assert len(looked_at(inside)) > 90
     for column in Candidates._fields:
         assert np.array_equal(np.asarray(getattr(few, column)), np.asarray(getattr(everything, column))[:5])
 
 
-@patch.object(decoding, "BLOCK", 10)
+@patch.object(fast, "BLOCK", 10)
 def test_masks_that_are_too_uncertain_to_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(10,), strides=(4,))
     logits = np.linspace(0.1, 4, 100, dtype=np.float32)
     scores = (0.5 - logits / 100)[:, None]  # in the opposite order
-    masks = CELL_MASKS["solov2"]((logits.reshape(1, 100, 1), np.ones((1, 1, 64, 64), np.float32)), 0, head)
+    masks = KernelMasks(logits.reshape(100, 1), np.ones((1, 64, 64), np.float32))
     with patch.object(masks, "inside", wraps=masks.inside) as inside:
         found = best_candidates(scores, masks, head, replace(NMS, score_thr=0.1, nms_pre=20))
     expected = scores[:, 0] / (1 + np.exp(-logits))

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.base import NMSConfig
-from model.arrays import packed
-from model.matrix_nms import _bits_set, matrix_nms
+from model.decode.fast_matrix_nms import _count_bits, matrix_nms
+from model.decode.plain import matrix_nms as plain_matrix_nms
 
 GAUSSIAN = NMSConfig(kernel="gaussian", sigma=2.0)
 LINEAR = NMSConfig(kernel="linear")
@@ -24,19 +24,16 @@ NESTED = ["########", "####....", "##......"]  # IoU 4/8, 2/8 with the first, 2/
 
 
 def factors(masks, classes, config: NMSConfig) -> np.ndarray:
-    """What the scores 0.9, 0.8, 0.7 ... of these masks are multiplied with."""
+    """Return the factors of masks sorted by score, the same by the fast and the plain version."""
     if isinstance(masks[0], str):
         masks = np.array([[pixel == "#" for pixel in row] for row in masks])
-    masks = np.asarray(masks, bool)
-    scores = np.linspace(0.9, 0.1, 9, dtype=np.float32)[: len(masks)]
-    rest = masks.sum(axis=1).astype(np.float32), config
-    lowered, again = (
-        matrix_nms(scores, np.asarray(classes, np.int64), packed(given), *rest)
-        for given in (masks, paddle.to_tensor(masks))
-    )
-    np.testing.assert_allclose(lowered, again, rtol=1e-5)
-    assert lowered.shape == (len(masks),) and lowered.dtype == np.float32
-    return lowered / scores
+    masks, classes = np.asarray(masks, bool), np.asarray(classes, np.int64)
+    areas = masks.sum(axis=1).astype(np.float32)
+    fast = matrix_nms(np.packbits(masks, axis=1), areas, classes, config)
+    plain = plain_matrix_nms(paddle.to_tensor(masks.astype(np.float32)), paddle.to_tensor(classes), config)
+    np.testing.assert_allclose(fast, plain.numpy(), rtol=1e-5, atol=1e-6)
+    assert fast.shape == (len(masks),) and fast.dtype == np.float32
+    return fast
 
 
 @pytest.mark.parametrize(
@@ -105,7 +102,7 @@ def test_equals_the_formula_over_all_pairs(count, templates, categories, sigma, 
     masks = shapes[random.integers(0, templates, count)]  # equal masks are likely
     classes = random.integers(0, categories, count)
     config = NMSConfig(kernel=kernel, sigma=sigma)
-    with patch("model.matrix_nms.MANY", many):
+    with patch("model.decode.fast_matrix_nms.MANY", many):
         lowered = factors(masks, classes, config)
     np.testing.assert_allclose(lowered, paper(masks, classes, config), rtol=1e-4, atol=1e-6)
 
@@ -115,7 +112,7 @@ def test_equals_the_formula_over_all_pairs(count, templates, categories, sigma, 
 def test_bits_are_counted_by_numpy_1_as_well(rows, words, seed):
     numbers = np.random.default_rng(seed).integers(0, 2**64, (rows, words), dtype=np.uint64)
     expected = [sum(bin(number).count("1") for number in row) for row in numbers.tolist()]
-    assert _bits_set(numbers).tolist() == expected
+    assert _count_bits(numbers).tolist() == expected
     numpy_1 = SimpleNamespace(**{name: value for name, value in vars(np).items() if name != "bitwise_count"})
-    with patch("model.matrix_nms.np", numpy_1):
-        assert _bits_set(numbers).tolist() == expected
+    with patch("model.decode.fast_matrix_nms.np", numpy_1):
+        assert _count_bits(numbers).tolist() == expected

@@ -1,0 +1,74 @@
+"""Matrix NMS (Wang et al. 2020, SOLOv2, section 3.4) for CPUs: the factors of `plain.matrix_nms`, in numpy."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from config.base import NMSConfig
+from model.decode.threads import parallel_map
+from model.startup import CPU_THREADS
+
+MANY = 64  # masks of a class from which on threads share the work: fewer are done before threads have started
+
+
+def matrix_nms(inside: np.ndarray, areas: np.ndarray, classes: np.ndarray, config: NMSConfig) -> np.ndarray:
+    """Return the factor, float32 [n], that lowers each score for overlaps with better masks of its class.
+
+    inside: uint8 [n, k], a bit per pixel, 1 inside the mask; areas: float32 [n], pixels inside; classes: int64 [n]; all
+    sorted by score, highest first.
+
+    Candidates are compared within their class only. The original program compares all pairs, with the same result:
+    pairs of different classes have an overlap of 0, which never gives the smallest factor.
+    """
+    factors = np.ones(len(areas), np.float32)
+    order = np.argsort(classes, kind="stable")  # within a class still sorted by score
+    starts = np.unique(classes[order], return_index=True)[1]
+    words = np.zeros((len(inside), -(-inside.shape[1] // 8)), np.uint64)
+    words.view(np.uint8)[:, : inside.shape[1]] = inside
+    for members in np.split(order, starts[1:]):
+        if len(members) > 1:
+            factors[members] = _decay(_intersections(words[members]), areas[members], config)
+    return factors
+
+
+def _intersections(words: np.ndarray) -> np.ndarray:
+    """Count the pixels that two masks share, float32 [n, n], above the diagonal; words: uint64 [n, k], 64 pixels each.
+
+    A matrix product of numbers 0 and 1 would take three times as long.
+    """
+    count = len(words)
+    shared = np.zeros((count, count), np.float32)
+    step = CPU_THREADS if count > MANY else 1
+
+    def fill(first: int) -> None:
+        for row in range(first, count - 1, step):
+            shared[row, row + 1 :] = _count_bits(words[row + 1 :] & words[row])
+
+    list((parallel_map if step > 1 else map)(fill, range(step)))
+    return shared
+
+
+def _count_bits(words: np.ndarray) -> np.ndarray:
+    """Count the bits that are 1 in each row of uint64 [n, k]: [n]."""
+    counts = np.bitwise_count(words) if hasattr(np, "bitwise_count") else _bit_counts()[words.view(np.uint16)]
+    return counts.sum(axis=1, dtype=np.uint32)
+
+
+@lru_cache(maxsize=1)
+def _bit_counts() -> np.ndarray:
+    """Return the bits that are 1 in each number of 16 bits, uint8 [65536], for numpy 1, which cannot count them."""
+    numbers = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
+    return np.unpackbits(numbers, axis=1).sum(axis=1, dtype=np.uint8)
+
+
+def _decay(intersection: np.ndarray, areas: np.ndarray, config: NMSConfig) -> np.ndarray:
+    union = areas[None] + areas[:, None] - intersection
+    iou = np.triu(intersection / union, k=1)  # [i, j]: the better i overlaps j
+    compensation = iou.max(axis=0)[:, None]  # [i, 1]: how much i is overlapped itself
+    if config.kernel == "gaussian":
+        return np.exp(config.sigma * (compensation**2 - iou**2).min(axis=0))
+    # Where i equals a better mask, that one lowers j just as much; skipping i avoids a division by 0.
+    free = 1 - compensation
+    return np.where(free > 0, (1 - iou) / np.maximum(free, 1e-12), 1).min(axis=0)

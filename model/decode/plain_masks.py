@@ -1,0 +1,52 @@
+"""Masks of chosen cells for the three kinds of head, in Paddle tensors: the plain version of `fast_masks.py`.
+
+Each function takes the raw predictions of a batch after the scores, the picture's index in it, the cells, int64 [n],
+and the config of the head. It returns probabilities, float32 [n, H / 4, W / 4]. No branch depends on the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import paddle
+from paddle import Tensor
+from paddle.nn import functional as F
+
+from config.base import HeadConfig
+from model.decode.cells import axis_maps, cell_levels
+from model.resize import resize_bilinear, shape_of
+
+
+def solov2_masks(parts: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
+    """Convolve the mask features with the kernel that each cell predicts (Wang et al. 2020, section 3.2)."""
+    kernels, mask_feats = parts  # [N, cells, D], [N, D, h, w]
+    return _dynamic_convolution(kernels[index].gather(cells), mask_feats[index])
+
+
+def solo_masks(parts: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
+    """Compute each cell's mask from the features of its own level, enlarged to the first level's size."""
+    kernels, *mask_feats = parts  # [cells, D], [N, D, h, w] of each level
+    kernels = kernels.gather(cells)
+    levels = paddle.to_tensor(cell_levels(head.num_grids)).gather(cells).reshape([-1, 1, 1])
+    size = shape_of(mask_feats[0])[2:]
+    total = 0
+    for level, feats in enumerate(mask_feats):
+        masks = _dynamic_convolution(kernels, feats[index]).unsqueeze(1)
+        total = total + resize_bilinear(masks, size).squeeze(1) * (levels == level).astype("float32")
+    return total
+
+
+def decoupled_solo_masks(parts: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
+    """Multiply the probabilities of each cell's column and row (Wang et al. 2019, section 5)."""
+    size = shape_of(parts[0])[2:]
+    # By tanh, because Paddle 3.3's inference library fails where it fuses a sigmoid with the convolutions before it.
+    levels = [paddle.tanh(level[index : index + 1] * 0.5) * 0.5 + 0.5 for level in parts]  # [1, 2 S, h, w]
+    maps = paddle.concat([resize_bilinear(level, size)[0] for level in levels])  # [maps, h, w]
+    columns, rows = (paddle.to_tensor(chosen).gather(cells) for chosen in axis_maps(head.num_grids))
+    return maps.gather(columns) * maps.gather(rows)
+
+
+def _dynamic_convolution(kernels: Tensor, feats: Tensor) -> Tensor:
+    """Convolve features [D, h, w] with 1x1 kernels [n, D], a matrix product: probabilities [n, h, w]."""
+    height, width = shape_of(feats)[1:]
+    return F.sigmoid(paddle.matmul(kernels, feats.flatten(start_axis=1))).reshape([-1, height, width])

@@ -1,0 +1,1 @@
+"""Losses: the minimised quantities of each kind of network."""

@@ -1,0 +1,348 @@
+"""One descriptor per kind of network: everything that depends on `head.kind` is reached through `kind_of(config)`.
+
+To add a kind, write its head and its network, and add a class here to KINDS. Networks and plain decoders are imported
+when they are needed, because exported networks are run without Paddle.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Callable, Union
+
+import numpy as np
+
+from config.base import Config
+from config.networks import BOX_STRIDES
+from data.box_targets import BoxTargets, box_targets, centerness_of
+from data.grid_targets import GridTargets, grid_targets
+from data.samples import Sample
+from model.decode import fast
+from model.decode.decoded import Decoded
+from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
+
+if TYPE_CHECKING:
+    from paddle import Tensor, nn
+    from paddle.static import InputSpec
+
+    from model.grid_network import GridNetwork
+    from model.losses.boxes import BoxPictureTargets
+    from model.losses.grid import PictureTargets
+
+Size = tuple[int, int]  # height, width
+# Arrays on a CPU, tensors on a device; of CenterMask2 what `BoxKind.complete` returns.
+RawPredictions = Sequence[Any]
+Targets = Union[GridTargets, BoxTargets]
+# Outputs of `NetworkKind.second_stage`, given features of boxes and their classes.
+SecondStage = Callable[["Tensor", np.ndarray], "tuple[Tensor, Tensor]"]
+
+
+class NetworkKind(ABC):
+    """What the programs ask about a kind of network. All methods take the config of a network of this kind."""
+
+    has_grids = True  # cells learn instances, as dataset commands can show
+    instance_outputs: tuple[str, ...] = ("masks", "scores", "classes", "count")  # of a graph that decodes
+
+    @abstractmethod
+    def build(self, config: Config) -> nn.Layer:
+        """Return the network with initial weights, drawn from Paddle's generator (`paddle.seed`)."""
+
+    @abstractmethod
+    def raw_outputs(self, config: Config) -> list[str]:
+        """Return the names of the raw predictions, in their order; none if they cannot be exported."""
+
+    @abstractmethod
+    def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
+        """Decode picture `index` of a batch."""
+
+    @abstractmethod
+    def with_decoding(self, network: nn.Layer, config: Config) -> nn.Layer:
+        """Return a layer that gives instances of one picture, as one graph; its outputs are `instance_outputs`."""
+
+    @abstractmethod
+    def targets(self, sample: Sample, size: Size, config: Config) -> Targets:
+        """Return the targets of a picture. size: height and width of the padded batch."""
+
+    @abstractmethod
+    def target_tensors(self, targets: Targets) -> PictureTargets | BoxPictureTargets:
+        """Return targets as the network's `losses` takes them."""
+
+    @abstractmethod
+    def score_features(self, config: Config) -> list[InputSpec]:
+        """Describe the features that scores are made of: what `trunk` returns first, and `scores` takes."""
+
+    @abstractmethod
+    def raise_scores(self, network: nn.Layer) -> None:
+        """Change random weights so that some instances pass the thresholds and every step has something to do."""
+
+    def second_stage(self, network: nn.Layer) -> nn.Layer | None:
+        """Return the part of the network that runs after a choice of boxes, which is compiled apart; None if none."""
+        return None
+
+    def second_stage_inputs(self, config: Config) -> list[InputSpec]:
+        """Describe the inputs of `second_stage`."""
+        return []
+
+    @abstractmethod
+    def complete(
+        self, raw: RawPredictions, sizes: Sequence[Size], config: Config, second_stage: SecondStage | None
+    ) -> RawPredictions:
+        """Return what `decode` takes from what the network returned for a batch; runs the second stage, if there is
+        one.
+
+        sizes: height and width of each picture within the network's input.
+        """
+
+
+class GridKind(NetworkKind):
+    """The SOLO family: an instance for each cell of the grids."""
+
+    outputs: tuple[str, ...]  # names of the raw predictions; {} stands for the number of each level
+    mask_strides: tuple[int, ...] = (4, 4, 8, 16, 16)  # pixels of the input per pixel of a target mask, of each level
+    shares_cells = False  # whether a cell learns the masks of all instances that it is assigned to, or of the last
+
+    @abstractmethod
+    def network(self) -> type[GridNetwork]:
+        """Return the class of the network."""
+
+    @abstractmethod
+    def plain_masks(self) -> Callable[[Sequence[Tensor], int, Tensor, Any], Tensor]:
+        """Return the function of model/decode/plain_masks.py that computes masks of cells."""
+
+    @abstractmethod
+    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        """Return the masks of picture `index` of a batch. parts: raw predictions after the scores."""
+
+    def build(self, config: Config) -> nn.Layer:
+        return self.network()(config)
+
+    def raw_outputs(self, config: Config) -> list[str]:
+        levels = range(len(config.head.num_grids))
+        return [name.format(level) for name in self.outputs for level in (levels if "{}" in name else (0,))]
+
+    def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
+        """Decode by the fast version from arrays, on a CPU, or by the plain one from tensors, on a device."""
+        scores, *parts = raw
+        if isinstance(scores, np.ndarray):
+            masks = self.fast_masks(parts, index, config.head.num_grids)
+            return fast.decode(scores[index], masks, config.head, config.nms)
+        from model.decode import plain
+
+        masks_of = self.plain_masks()
+        return plain.decode(
+            scores[index], lambda cells: masks_of(parts, index, cells, config.head), config.head, config.nms
+        )
+
+    def complete(
+        self, raw: RawPredictions, sizes: Sequence[Size], config: Config, second_stage: SecondStage | None
+    ) -> RawPredictions:
+        """Return raw predictions in the CPU's memory as arrays, and those of a device as they are."""
+        return [part if isinstance(part, np.ndarray) or not part.place.is_cpu_place() else part.numpy() for part in raw]
+
+    def with_decoding(self, network: nn.Layer, config: Config) -> nn.Layer:
+        from model.decode.exported import CellDecoder
+
+        return CellDecoder(network, config, self.plain_masks())
+
+    def targets(self, sample: Sample, size: Size, config: Config) -> GridTargets:
+        return grid_targets(
+            sample.gt_masks,
+            sample.gt_boxes,
+            sample.gt_classes,
+            size=size,
+            head=config.head,
+            config=config.target,
+            mask_strides=self.mask_strides,
+            shares_cells=self.shares_cells,
+        )
+
+    def target_tensors(self, targets: GridTargets) -> PictureTargets:
+        import paddle
+
+        from model.losses.grid import PictureTargets
+
+        return PictureTargets(
+            labels=paddle.to_tensor(targets.labels),
+            masks={stride: paddle.to_tensor(masks) for stride, masks in targets.masks.items()},
+            cells=paddle.to_tensor(targets.cells),
+            rows=paddle.to_tensor(targets.rows),
+            level_pairs=targets.level_pairs,
+            positives=int((targets.labels >= 0).sum()),
+        )
+
+    def score_features(self, config: Config) -> list[InputSpec]:
+        return _level_inputs(config.head.channels, config.head.num_grids)
+
+    def raise_scores(self, network: nn.Layer) -> None:
+        network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+
+
+class SOLOv2Kind(GridKind):
+    """SOLOv2 (Wang et al. 2020)."""
+
+    outputs = ("scores", "kernels", "mask_feats")
+    mask_strides = (4, 4, 4, 4, 4)
+    shares_cells = True
+
+    def network(self) -> type[GridNetwork]:
+        from model.solov2 import SOLOv2
+
+        return SOLOv2
+
+    def plain_masks(self) -> Callable[[Sequence[Tensor], int, Tensor, Any], Tensor]:
+        from model.decode.plain_masks import solov2_masks
+
+        return solov2_masks
+
+    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        kernels, mask_feats = parts
+        return KernelMasks(kernels[index], mask_feats[index])
+
+
+class SOLOKind(GridKind):
+    """SOLO (Wang et al. 2019)."""
+
+    outputs = ("scores", "kernels", "mask_feats_{}")
+
+    def network(self) -> type[GridNetwork]:
+        from model.solo import SOLO
+
+        return SOLO
+
+    def plain_masks(self) -> Callable[[Sequence[Tensor], int, Tensor, Any], Tensor]:
+        from model.decode.plain_masks import solo_masks
+
+        return solo_masks
+
+    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        kernels, *mask_feats = parts
+        return LevelMasks(kernels, [level[index] for level in mask_feats], grids)
+
+    def raise_scores(self, network: nn.Layer) -> None:
+        super().raise_scores(network)
+        _set_biases(network.head.mask_preds, 0.0)  # initially masks are far below the threshold
+
+
+class DecoupledSOLOKind(GridKind):
+    """Decoupled SOLO (Wang et al. 2019, section 5)."""
+
+    outputs = ("scores", "mask_logits_{}")
+
+    def network(self) -> type[GridNetwork]:
+        from model.decoupled_solo import DecoupledSOLO
+
+        return DecoupledSOLO
+
+    def plain_masks(self) -> Callable[[Sequence[Tensor], int, Tensor, Any], Tensor]:
+        from model.decode.plain_masks import decoupled_solo_masks
+
+        return decoupled_solo_masks
+
+    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        return ProductMasks([level[index] for level in parts], grids)
+
+    def raise_scores(self, network: nn.Layer) -> None:
+        super().raise_scores(network)
+        # The product of two probabilities exceeds a half only if both do.
+        _set_biases([*network.head.x_preds, *network.head.y_preds], 1.0)
+
+
+class CenterMask2Kind(NetworkKind):
+    """CenterMask2 (Lee and Park 2020): boxes first, then a mask in each box."""
+
+    has_grids = False
+    instance_outputs = (*NetworkKind.instance_outputs, "boxes", "box_masks", "box_scores")
+
+    def build(self, config: Config) -> nn.Layer:
+        from model.centermask2 import CenterMask2
+
+        return CenterMask2(config)
+
+    def raw_outputs(self, config: Config) -> list[str]:
+        return []
+
+    def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
+        """Return the picture from a batch that `complete` has decoded."""
+        return raw[index]
+
+    def with_decoding(self, network: nn.Layer, config: Config) -> nn.Layer:
+        from model.decode.exported import BoxDecoder
+
+        return BoxDecoder(network, config)
+
+    def targets(self, sample: Sample, size: Size, config: Config) -> BoxTargets:
+        picture = sample.image.shape[:2]
+        annotations = sample.gt_masks, sample.gt_boxes, sample.gt_classes
+        return box_targets(*annotations, picture=picture, size=size, config=config.target)
+
+    def target_tensors(self, targets: BoxTargets) -> BoxPictureTargets:
+        import paddle
+
+        from model.losses.boxes import BoxPictureTargets
+
+        places, centerness = np.flatnonzero(targets.labels >= 0), centerness_of(targets.distances)
+        arrays = targets.labels, places, targets.distances, centerness
+        sums = len(places), float(centerness.sum())
+        instances = targets.boxes, targets.classes, targets.masks, targets.picture
+        return BoxPictureTargets(*map(paddle.to_tensor, arrays), *sums, *instances)
+
+    def score_features(self, config: Config) -> list[InputSpec]:
+        return _level_inputs(config.head.channels, [None] * 2 * len(BOX_STRIDES))  # of both towers
+
+    def raise_scores(self, network: nn.Layer) -> None:
+        """Predict boxes of some strides, and masks that may be right and end somewhere."""
+        network.head.cate_pred.weight.set_value(network.head.cate_pred.weight * 2.0)
+        rois = network.roi_head
+        for layer, bias in ((network.head.box_pred, 3.0), (rois.iou_head.pred, 1.0), (rois.mask_head.pred, 0.1)):
+            _set_biases([layer], bias)
+
+    def second_stage(self, network: nn.Layer) -> nn.Layer:
+        return network.roi_head
+
+    def second_stage_inputs(self, config: Config) -> list[InputSpec]:
+        from paddle.static import InputSpec
+
+        side = config.roi.size
+        features = InputSpec([None, config.neck.out_channels, side, side], "float32", "features")
+        return [features, InputSpec([None], "int64", "classes")]
+
+    def complete(
+        self, raw: RawPredictions, sizes: Sequence[Size], config: Config, second_stage: SecondStage | None
+    ) -> list[Decoded]:
+        from model.centermask2 import decode_batch
+        from model.device import on_device
+
+        *predictions, p3, p4, p5 = raw
+        pyramid = [on_device(level) for level in (p3, p4, p5)]
+        return decode_batch([np.asarray(part) for part in predictions], pyramid, sizes, config, second_stage)
+
+
+KINDS: dict[str, NetworkKind] = {
+    "solov2": SOLOv2Kind(),
+    "solo": SOLOKind(),
+    "decoupled_solo": DecoupledSOLOKind(),
+    "centermask2": CenterMask2Kind(),
+}
+
+
+def kind_of(config: Config) -> NetworkKind:
+    """Return the descriptor of a config's network."""
+    return KINDS[config.head.kind]
+
+
+def build_network(config: Config) -> nn.Layer:
+    """Return the network of a config with initial weights, drawn from Paddle's generator (`paddle.seed`)."""
+    return kind_of(config).build(config)
+
+
+def _level_inputs(channels: int, sides: Sequence[int | None]) -> list[InputSpec]:
+    from paddle.static import InputSpec
+
+    return [InputSpec([None, channels, side, side], "float32", f"level{i}") for i, side in enumerate(sides)]
+
+
+def _set_biases(layers: Sequence[nn.Layer], value: float) -> None:
+    import paddle
+
+    for layer in layers:
+        layer.bias.set_value(paddle.full_like(layer.bias, value))

@@ -1,0 +1,104 @@
+"""Graphs in OpenVINO on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.startup import CPU_THREADS
+from tools.engine.graph import Graph
+
+if TYPE_CHECKING:
+    from openvino import CompiledModel, InferRequest, Output
+    from openvino.frontend import NodeContext
+
+
+def load_openvino_graph(path: Path, precision: str) -> Graph:
+    """Load a portable graph of `graph_writer.write_graph`."""
+    import openvino
+    from openvino.frontend.onnx import ConversionExtension
+
+    core = openvino.Core()
+    core.add_extension(ConversionExtension("DeformConv", _deform_conv))  # its ONNX reader has none
+    hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
+    hints["INFERENCE_NUM_THREADS"] = CPU_THREADS
+    with kept_signal_stack():
+        return OpenVINOGraph(core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints))
+
+
+class OpenVINOGraph:
+    """A compiled model whose results stay in the memory of its requests.
+
+    Copying them to new memory for each picture would take as long as some layers. A request is used again when nobody
+    holds its results any more.
+    """
+
+    def __init__(self, model: CompiledModel) -> None:
+        self._model = model
+        self._idle: list[InferRequest] = []
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        request = self._idle.pop() if self._idle else self._model.create_infer_request()
+        results = list(request.infer(list(arrays), share_outputs=True).values())
+        holders = [request] + [None] * (len(results) - 1)  # one item for each result; the request goes last
+        for array in results:
+            weakref.finalize(array, self._release, holders).atexit = False
+        return results
+
+    def _release(self, holders: list[InferRequest | None]) -> None:
+        if request := holders.pop():
+            self._idle.append(request)
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of Linux."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def kept_signal_stack() -> Iterator[None]:
+    """Restore this thread's stack for signals after the block.
+
+    On CPUs with AMX, OpenVINO sets its own stack and frees it with the network. If another thread frees it, the next
+    signal would end the process with a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    program, stack = ctypes.CDLL(None), SignalStack()
+    program.sigaltstack(None, ctypes.byref(stack))
+    try:
+        yield
+    finally:
+        program.sigaltstack(ctypes.byref(stack), None)
+
+
+def _deform_conv(node: NodeContext) -> list[Output]:
+    """Translate DeformConv of ONNX, whose inputs are x, weight, offset, bias and perhaps the modulation, to
+    OpenVINO."""
+    from openvino import opset8
+
+    x, weight, offset, bias, *modulation = [node.get_input(i) for i in range(node.get_input_size())]
+    pads = node.get_attribute("pads")
+    convolved = opset8.deformable_convolution(
+        x,
+        offset,
+        weight,
+        node.get_attribute("strides"),
+        pads[:2],
+        pads[2:],
+        node.get_attribute("dilations"),
+        *modulation,
+        group=node.get_attribute("group", 1),
+        deformable_group=node.get_attribute("offset_group", 1),
+        bilinear_interpolation_pad=True,  # positions partly outside count in part
+    )
+    return [opset8.add(convolved, opset8.reshape(bias, np.array([1, -1, 1, 1]), False)).output(0)]
