@@ -1,4 +1,4 @@
-"""The registry of configs: a number and a name for each model; numbers are fixed for ever."""
+"""The registry of configs: each model has a number, which never changes, and a name."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ from config.values import did_you_mean
 
 @lru_cache(maxsize=1)
 def registry() -> dict[int, type[Config]]:
-    """All numbered configs by number, in order. A config's name is the name of its file.
+    """Return all numbered configs by number, in ascending order. A config's name is the name of its file.
 
     Raises InputError for a file that cannot be imported and for two configs with the same number.
     """
-    found: dict[int, type[Config]] = {}
-    for kind in _stated_configs():
-        if "number" not in vars(kind):
+    configs: dict[int, type[Config]] = {}
+    for config_class in _config_classes():
+        number = vars(config_class).get("number")
+        if number is None:
             continue
-        other = found.setdefault(kind.number, kind)
-        if other is not kind:
-            raise InputError(f"{file_of(other)} and {file_of(kind)} both have number = {kind.number}; give one another")
-    return dict(sorted(found.items()))
+        other = configs.setdefault(number, config_class)
+        if other is not config_class:
+            files = f"{file_of(other)} and {file_of(config_class)}"
+            raise InputError(f"{files} both have number = {number}; change one of them")
+    return dict(sorted(configs.items()))
 
 
 @lru_cache(maxsize=1)
-def _stated_configs() -> tuple[type[Config], ...]:
-    """The subclasses of Config in all files of this folder, those without a number of their own too."""
-    modules = [_imported(module_info.name) for module_info in pkgutil.iter_modules(__path__)]
-    values = [value for module in modules for value in vars(module).values() if _module_of(value) == module.__name__]
-    return tuple(value for value in values if issubclass(value, Config) and value is not Config)
+def _config_classes() -> tuple[type[Config], ...]:
+    """Return the subclasses of Config in all files of this folder, including those without a number of their own."""
+    modules = [_import(module_info.name) for module_info in pkgutil.iter_modules(__path__)]
+    classes = [value for module in modules for value in vars(module).values() if _module_of(value) == module.__name__]
+    return tuple(value for value in classes if issubclass(value, Config) and value is not Config)
 
 
 def _module_of(value: object) -> str | None:
-    """The module with the statement of a class; None for what is no class."""
+    """Return the name of the module that defines a class; None for a value that is not a class."""
     return value.__module__ if isinstance(value, type) else None
 
 
-def _imported(name: str) -> ModuleType:
+def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(f"config.{name}")
     except InputError:
@@ -55,7 +57,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _place(error: Exception, name: str) -> str:
-    """The file and line of this folder that an error came from while `name` was imported, which may import others."""
+    """Return the file and line in this folder where an import of `name` failed: in that file or in one it imports."""
     lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError):
         lines.append((error.filename or "", error.lineno))
@@ -64,24 +66,24 @@ def _place(error: Exception, name: str) -> str:
 
 
 def load_config(config: int | str | Config, overrides: Iterable[str] = ()) -> Config:
-    """The config with this number or name, with `section.field=value` overrides applied.
+    """Return the config with this number or name after the `section.field=value` overrides.
 
-    Raises InputError for an unknown number, name or field, and for values of another type or without sense.
+    Raises InputError for an unknown number, name or field, and for a value of another type or against a rule.
     """
     if isinstance(config, Config):
         return override(config, overrides)
     configs = registry()
     by_name = {found.name: found for found in configs.values()}
     text = str(config)
-    found = configs.get(int(text)) if text.isdecimal() else by_name.get(text)
-    if found is None:
+    config_class = configs.get(int(text)) if text.isdecimal() else by_name.get(text)
+    if config_class is None:
         raise InputError(f"--config {text}: {_why_unknown(text, configs, by_name)}")
-    return override(found(), overrides)
+    return override(config_class(), overrides)
 
 
 def _why_unknown(text: str, numbers: Iterable[int], names: Iterable[str]) -> str:
-    numberless = next((kind for kind in _stated_configs() if kind.name == text), None)
-    if numberless:
-        return f"{file_of(numberless)} gives {numberless.__name__} no number of its own; add one such as number = 100"
-    hint = did_you_mean(text, names, otherwise=f"numbers are {', '.join(map(str, numbers))}")
+    unnumbered = next((found for found in _config_classes() if found.name == text), None)
+    if unnumbered:
+        return f"{unnumbered.__name__} in {file_of(unnumbered)} has no number; add a line such as number = 100"
+    hint = did_you_mean(text, names, otherwise=f"the numbers are {', '.join(map(str, numbers))}")
     return f"there is no such config; {hint} (python demo.py --list shows all)"

@@ -1,109 +1,133 @@
-"""What a config can say: every field with its default, unit and meaning. Plain values, nothing is built here."""
+"""The fields of a config, each with its default, unit and meaning. Everything is a plain value; nothing is built here.
+
+config/networks.py has the sections that describe the network, config/rules.py the types such as `Fraction`.
+"""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal
 
 from config.errors import InputError
 from config.networks import BackboneConfig, HeadConfig, MaskFeatHeadConfig, NeckConfig, RoIConfig
-from config.values import did_you_mean, type_words, typed
+from config.rules import (
+    Colour,
+    Fraction,
+    FractionBelow1,
+    FractionRange,
+    LevelRanges,
+    MultipleOf32,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenFraction,
+    OptionalSize,
+    PositiveColour,
+    PositiveFloat,
+    PositiveInt,
+    Seed,
+    at_least,
+)
+from config.values import as_type_of, describe_type, did_you_mean
 
 PROJECT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
 class NMSConfig:
-    """From raw predictions to instances: thresholds and Matrix NMS (Wang et al. 2020, section 3.4).
+    """Thresholds of decoding, and Matrix NMS (Wang et al. 2020, section 3.4).
 
-    CenterMask2 suppresses boxes that overlap a better one of their class; `kernel`, `sigma` and `update_thr` are not
-    for it.
+    CenterMask2 has box NMS instead: it uses `iou_thr`, and does not use `kernel`, `sigma` and `update_thr`.
     """
 
-    score_thr: float = 0.1  # a (cell, category) is a candidate above this probability
-    mask_thr: float = 0.5  # a pixel is inside above this probability
-    iou_thr: float = 0.6  # of two boxes above which the worse one is suppressed, in CenterMask2
-    nms_pre: int = 500  # candidates that enter NMS; in CenterMask2 of each level
-    kernel: str = "gaussian"  # decay function: "gaussian" or "linear"
-    sigma: float = 2.0  # of the gaussian kernel
-    update_thr: float = 0.05  # an instance is kept at or above this decayed score
-    max_per_img: int = 100  # instances of a picture
+    score_thr: Fraction = 0.1  # a (cell, category) is a candidate if its probability is above this
+    mask_thr: OpenFraction = 0.5  # a pixel is inside a mask if its probability is above this
+    iou_thr: Fraction = 0.6  # CenterMask2: a box is removed if its IoU with a better one of its class is above this
+    nms_pre: PositiveInt = 500  # largest number of candidates that enter NMS; in CenterMask2 per level
+    kernel: Literal["gaussian", "linear"] = "gaussian"  # decay function
+    sigma: PositiveFloat = 2.0  # of the gaussian kernel
+    update_thr: Fraction = 0.05  # an instance is kept if its decayed score is at least this
+    max_per_img: PositiveInt = 100  # largest number of instances per picture
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """How a picture becomes the network's input."""
 
-    short_side: int = 800  # pixels; the picture is scaled until its short side has this length ...
-    long_side: int = 1333  # ... unless its long side would exceed this one
-    size_divisor: int = 32  # height and width are padded with zeros at the bottom and right to a multiple of it
-    # Height and width, multiples of size_divisor, of every padded picture that a trained network is run on; the picture
-    # is scaled to fit. () for none: short_side and long_side say how large it is. Training does not follow it.
-    fixed_size: tuple[int, ...] = ()
-    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # RGB, 0 to 255
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    normalize_first: bool = False  # normalise, then resize the float picture (PaddleDetection 2.x), not the reverse
-    # "size": sample at the ratio of the rounded sizes; "factor": at the exact factor (0.5); "pillow": by Pillow's
-    # bilinear filter, which averages where it makes a picture smaller (detectron2).
-    resize_by: str = "size"
-    bgr: bool = False  # blue comes first in the network's input; mean and std are in the order of RGB nevertheless
+    # Pixels. The picture is scaled until its short side is `short_side`, or less if its long side would then exceed
+    # `long_side`.
+    short_side: PositiveInt = 800
+    long_side: PositiveInt = 1333
+    size_divisor: MultipleOf32 = 32  # height and width are zero-padded at the bottom and right to a multiple of this
+    # Height and width of the padded input, multiples of size_divisor. Every picture is scaled to fit into it, and
+    # short_side and long_side are not used. () for none. Training ignores it.
+    fixed_size: OptionalSize = ()
+    mean: Colour = (123.675, 116.28, 103.53)  # RGB, 0 to 255
+    std: PositiveColour = (58.395, 57.12, 57.375)
+    normalize_first: bool = False  # normalise before resizing (PaddleDetection 2.x) instead of after it
+    # "size": sample at the ratio of the rounded sizes; "factor": at the exact factor (PaddleDetection 0.5); "pillow":
+    # with Pillow's bilinear filter, which averages pixels when it reduces a picture (detectron2).
+    resize_by: Literal["size", "factor", "pillow"] = "size"
+    bgr: bool = False  # the network's input has the channel order BGR; mean and std are in RGB order in any case
+
+
+def level_ranges(scale_ranges: tuple[float, ...]) -> list[tuple[float, float]]:
+    """Return the (lower, upper) end of each level's range, in pixels; see `TargetConfig.scale_ranges`."""
+    return list(zip(scale_ranges[::2], scale_ranges[1::2]))
 
 
 @dataclass(frozen=True)
 class TargetConfig:
     """Which cell learns which instance (Wang et al. 2019, section 3.3.1)."""
 
-    # Level i learns the instances with a scale, the square root of their box's area in pixels of the network's input,
-    # from scale_ranges[2 * i] to scale_ranges[2 * i + 1], both included. In CenterMask2 a location of level i learns a
-    # box if the farthest of its four sides is that many pixels away.
-    scale_ranges: tuple[float, ...] = (1.0, 96.0, 48.0, 192.0, 96.0, 384.0, 192.0, 768.0, 384.0, 2048.0)
-    box_border: int = 1  # a box's sides are this much less than its pixels (original SOLO: 1, PaddleDetection: 0)
-    centre_fraction: float = 0.2  # of the box's sides: cells this near to the centre of mass are positive
-    centre_radius: float = 1.5  # strides: locations this near to the box's centre are positive, in CenterMask2
-    min_area: int = 1  # pixels of the network's input; smaller instances are not learnt (SOLO: 10)
-    skip_empty_masks: bool = False  # masks that vanish as targets are not learnt (PaddleDetection)
-    soft_masks: bool = False  # mask targets are the share of inside pixels (area average), not 0 or 1
-
-
-def level_ranges(scale_ranges: tuple[float, ...]) -> list[tuple[float, float]]:
-    """The lower and the upper end of each level's range, in pixels, of a list such as `TargetConfig.scale_ranges`."""
-    return list(zip(scale_ranges[::2], scale_ranges[1::2]))
+    # Level i learns instances whose scale, the square root of the area of their box in pixels of the network's input,
+    # is from scale_ranges[2 * i] to scale_ranges[2 * i + 1], both included. In CenterMask2 a location of level i learns
+    # a box if its distance in pixels to the farthest of the box's four sides is in this range.
+    scale_ranges: LevelRanges = (1.0, 96.0, 48.0, 192.0, 96.0, 384.0, 192.0, 768.0, 384.0, 2048.0)
+    box_border: Literal[0, 1] = 1  # pixels subtracted from x2 - x1 and y2 - y1 (original SOLO: 1, PaddleDetection: 0)
+    # Positive cells touch the region around the centre of mass whose sides are this share of the box's sides.
+    centre_fraction: Fraction = 0.2
+    centre_radius: PositiveFloat = 1.5  # CenterMask2: strides; locations this close to the box's centre are positive
+    min_area: PositiveInt = 1  # pixels of the network's input; smaller instances are not learnt (SOLO: 10)
+    skip_empty_masks: bool = False  # do not learn masks that are empty at the size of the targets (PaddleDetection)
+    soft_masks: bool = False  # a mask target is the share of a pixel that is inside (area average) instead of 0 or 1
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Focal loss (Lin et al. 2017) for the categories and dice loss for masks, which in CenterMask2 has no weight."""
+    """Focal loss for categories (Lin et al. 2017) and dice loss for masks; CenterMask2 ignores `dice_weight`."""
 
-    dice_weight: float = 3.0
-    focal_gamma: float = 2.0
-    focal_alpha: float = 0.25
+    dice_weight: NonNegativeFloat = 3.0
+    focal_gamma: NonNegativeFloat = 2.0
+    focal_alpha: Fraction = 0.25
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What happens to a picture in training, in this order; a probability of 0 leaves a step out."""
+    """Augmentation of training pictures, in this order; a step with probability 0 is left out."""
 
-    copy_paste: float = 0.0  # probability; instances of a second picture are pasted in (Ghiasi et al. 2021)
-    mixup: float = 0.0  # probability; the second picture shines through, its instances are added (Zhang et al. 2018)
-    mix_beta: float = 1.5  # both parameters of the beta distribution that the share of either is drawn from
-    cutmix: float = 0.0  # probability; a rectangle of the second picture replaces that of the first (Yun et al. 2019)
-    distort: float = 0.0  # probability of each of brightness, contrast, saturation and hue (Liu et al. 2016)
-    distort_brightness: float = 32.0  # largest shift of the values 0 to 255
-    distort_contrast: float = 0.5  # largest relative change
-    distort_saturation: float = 0.5  # largest relative change
-    distort_hue: float = 18.0  # largest turn in degrees of 360
-    crop: float = 0.0  # probability; a random part that covers instances (Liu et al. 2016)
-    short_sides: tuple[int, ...] = ()  # pixels; one is drawn for each picture, or none: the side in `data`
-    # The first epoch has the first of short_sides, the second the second ..., and the last from then on; none is drawn.
-    # Small pictures at the beginning teach nearly as much and cost less (progressive learning, Tan and Le 2021).
+    copy_paste: Fraction = 0.0  # probability of pasting instances of a second picture (Ghiasi et al. 2021)
+    mixup: Fraction = 0.0  # probability of blending with a second picture; keeps both's instances (Zhang et al. 2018)
+    mix_beta: PositiveFloat = 1.5  # Beta(mix_beta, mix_beta) gives the first picture's share in mixup and cutmix
+    cutmix: Fraction = 0.0  # probability of replacing a rectangle by that of a second picture (Yun et al. 2019)
+    # Probability of changing brightness, contrast, saturation and hue, drawn for each of them (Liu et al. 2016).
+    distort: Fraction = 0.0
+    distort_brightness: NonNegativeFloat = 32.0  # largest shift of the values 0 to 255
+    distort_contrast: Fraction = 0.5  # largest relative change
+    distort_saturation: Fraction = 0.5  # largest relative change
+    distort_hue: NonNegativeFloat = 18.0  # largest shift in degrees, 0 to 360
+    crop: Fraction = 0.0  # probability of a random crop that contains instances (Liu et al. 2016)
+    short_sides: tuple[PositiveInt, ...] = ()  # pixels; one is drawn for each picture; () for data.short_side
+    # Epoch i has short_sides[i] instead of a random one, and the last one when there are no more. Small pictures in the
+    # first epochs teach nearly as much and cost less (progressive learning, Tan and Le 2021).
     side_by_epoch: bool = False
-    flip: float = 0.5  # probability of a mirror image, left and right exchanged
-    flip_vertical: float = 0.0  # probability of one with top and bottom exchanged
-    turn: float = 0.0  # probability of a quarter turn
+    flip: Fraction = 0.5  # probability of exchanging left and right
+    flip_vertical: Fraction = 0.0  # probability of exchanging top and bottom
+    turn: Fraction = 0.0  # probability of a rotation by 90 degrees
 
     def in_epoch(self, epoch: int) -> AugmentConfig:
-        """What happens in one epoch, counted from 0, where `side_by_epoch` tells them apart."""
+        """Return the settings of one epoch, counted from 0; they depend on it only with `side_by_epoch`."""
         if not (self.side_by_epoch and self.short_sides):
             return self
         return replace(self, short_sides=(self.short_sides[min(epoch, len(self.short_sides) - 1)],))
@@ -111,39 +135,39 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How `train.py` trains."""
+    """Settings of `train.py`."""
 
     model_path: str = "weights/{backbone}_imagenet.pdparams"  # checkpoint to start from; empty: random weights
-    batch_size: int = 2  # pictures a step in each process
-    epochs: int = 36
-    optimizer: str = "momentum"  # "momentum", "adam" or "adamw"
-    momentum: float = 0.9
-    weight_decay: float = 0.0001
-    no_decay: tuple[str, ...] = ("norm", "bias")  # parameters without weight decay
-    lr: float = 0.01  # learning rate at a total batch of `lr_batch` pictures
-    lr_batch: int = 16
-    autoscale_lr: bool = True  # learning rate times total batch / lr_batch
-    schedule: str = "piecewise"  # "piecewise" or "cosine", which ends at 0
-    milestones: tuple[int, ...] = (27, 33)  # epochs at whose end the piecewise learning rate is multiplied ...
-    gamma: float = 0.1  # ... by this
-    warmup_iters: int = 500  # steps of linear warm-up; at most a third of the training
-    warmup_factor: float = 1 / 3  # share of the learning rate that the warm-up begins with
-    clip_norm: float = 35.0  # largest norm of all gradients together; 0: not clipped
-    accumulate: int = 1  # batches whose gradients are averaged for one step
-    ema_decay: float = 0.0  # of the exponential moving average of the weights; 0: none
-    precision: str = "fp32"  # "fp32", "O1" or "O2": mixed precision of Paddle, float16 on GPU
-    loss_scale: float = 0.0  # of mixed precision; 0: dynamic
-    keep_empty: bool = False  # train on pictures without instances too
-    workers: int = 4  # threads that prepare pictures in each process
-    processes: int = 1  # processes that train.py starts on a CPU, a thread each; 1: one process with all cores
-    seed: int = 0
-    log_every: int = 20  # steps between lines in the log
-    save_every: int = 1000  # steps between checkpoints, besides those at the end and at evaluations
-    keep: int = 3  # newest checkpoints that are kept, besides the best one
-    eval_every: int = 1  # epochs between evaluations; 0: none
+    batch_size: PositiveInt = 2  # pictures per batch in each process
+    epochs: PositiveInt = 36
+    optimizer: Literal["momentum", "adam", "adamw"] = "momentum"
+    momentum: Fraction = 0.9
+    weight_decay: NonNegativeFloat = 0.0001
+    no_decay: tuple[Literal["norm", "bias"], ...] = ("norm", "bias")  # parameters without weight decay
+    lr: NonNegativeFloat = 0.01  # learning rate for a total batch of `lr_batch` pictures
+    lr_batch: PositiveInt = 16
+    autoscale_lr: bool = True  # multiply the learning rate by total batch / lr_batch
+    schedule: Literal["piecewise", "cosine"] = "piecewise"  # cosine ends at 0
+    milestones: tuple[PositiveInt, ...] = (27, 33)  # piecewise: at the end of these epochs the learning rate ...
+    gamma: Fraction = 0.1  # ... is multiplied by this
+    warmup_iters: NonNegativeInt = 500  # steps of linear warm-up, limited to a third of the training
+    warmup_factor: Fraction = 1 / 3  # share of the learning rate at the first step of the warm-up
+    clip_norm: NonNegativeFloat = 35.0  # largest norm of all gradients together; 0: no clipping
+    accumulate: PositiveInt = 1  # batches whose gradients are averaged for one step
+    ema_decay: FractionBelow1 = 0.0  # decay of the exponential moving average of the weights; 0: no average
+    precision: Literal["fp32", "O1", "O2"] = "fp32"  # O1, O2: Paddle's levels of mixed precision, float16 on a GPU
+    loss_scale: NonNegativeFloat = 0.0  # loss scaling of mixed precision; 0: dynamic
+    keep_empty: bool = False  # also train on pictures without instances
+    workers: NonNegativeInt = 4  # threads that prepare pictures, in each process
+    processes: PositiveInt = 1  # processes that train.py starts on a CPU, with one thread each; 1: one with all cores
+    seed: Seed = 0
+    log_every: PositiveInt = 20  # steps between lines of the log
+    save_every: PositiveInt = 1000  # steps between checkpoints; evaluations and the end of training write one too
+    keep: PositiveInt = 3  # number of newest checkpoints to keep, in addition to the best one
+    eval_every: NonNegativeInt = 1  # epochs between evaluations; 0: no evaluation
 
 
-# PaddleDetection's way of training its enhanced models; the defaults are those of the original SOLO.
+# Settings of PaddleDetection's enhanced models; the defaults above are those of the original SOLO.
 PPDET_TRAINING = TrainConfig(
     milestones=(24, 33), warmup_iters=1000, warmup_factor=0.0, clip_norm=0.0, no_decay=("norm",), ema_decay=0.9998
 )
@@ -151,57 +175,57 @@ PPDET_TRAINING = TrainConfig(
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """What `eval.py` uses."""
+    """Settings of `eval.py`."""
 
     model_path: str = "weights/{name}.pdparams"  # checkpoint to evaluate
-    batch_size: int = 1  # pictures that go through the network together, padded to the largest of them
-    score: float = 0.0  # instances below this score are not counted
+    batch_size: PositiveInt = 1  # pictures per run of the network, padded to the largest of them
+    score: Fraction = 0.0  # instances with a lower score are not counted
     test_dev_path: str = "datasets/coco/annotations/image_info_test-dev2017.json"  # pictures of --split test-dev ...
     test_dev_pre_path: str = "datasets/coco/test2017"  # ... and their folder
 
 
 @dataclass(frozen=True)
 class TestConfig:
-    """What `demo.py` and the Python predictor use."""
+    """Settings of `demo.py` and of the Python class `Predictor`."""
 
-    __test__ = False  # not a test case, whatever its name looks like to pytest
+    __test__ = False  # tells pytest that this is not a test case
 
     model_path: str = "weights/{name}.pdparams"  # checkpoint to run
-    score: float = 0.3  # instances below this score are not shown or written
-    batch_size: int = 1  # pictures that go through the network together, padded to the largest of them
+    score: Fraction = 0.3  # instances with a lower score are not shown or written
+    batch_size: PositiveInt = 1  # pictures per run of the network, padded to the largest of them
 
 
 @dataclass(frozen=True)
 class ShapesConfig:
-    """Generated pictures of shapes to train on, for configs whose data set they are; see data/shapes.py."""
+    """Generated pictures of shapes, for configs that train on them; see data/shapes.py."""
 
-    train_pictures: int = 0  # 0: the data set is none of these
-    val_pictures: int = 200
-    height: int = 320  # pixels
-    width: int = 320
-    diameters: tuple[float, ...] = (1 / 8, 1 / 2)  # smallest and largest, as shares of the shorter side
+    train_pictures: NonNegativeInt = 0  # 0: this config has another data set
+    val_pictures: PositiveInt = 200
+    height: Annotated[int, at_least(64)] = 320  # pixels
+    width: Annotated[int, at_least(64)] = 320
+    diameters: FractionRange = (1 / 8, 1 / 2)  # smallest and largest, as shares of the shorter side
 
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint that somebody published for a config."""
+    """A published checkpoint for a config."""
 
     mask_ap: float  # COCO mask AP in percent, as its publisher states it
     where: str
-    convert: str  # the script that reads it
+    convert: str  # path of the script that converts it
 
     def command(self, number: int) -> str:
-        """What makes a checkpoint of ours of it, given the config's number."""
+        """Return the command that converts the downloaded FILE, for the config with this number."""
         return f"python {self.convert} FILE --config={number}"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network has and does, as `tools/engine/operations.py` counts it."""
+    """The size of a network and its work per picture, as tools/engine/operations.py counts them."""
 
     parameters: float  # millions, without the statistics of norms
-    # Thousand million operations of its convolutions for a photo of 480 x 640 pixels, in CenterMask2 with as many boxes
-    # as it may find.
+    # Billions of floating-point operations of the convolutions and fully connected layers for a picture of 640 x 480
+    # pixels; a multiplication with its addition counts as two. CenterMask2 is counted with max_per_img boxes.
     gflop: float
 
 
@@ -215,10 +239,10 @@ _DATA_FIELDS = ("train_path", "classes_path")
 
 
 class Config:
-    """One model with everything needed to run it; a numbered subclass states only what differs.
+    """A model with everything needed to run it; a numbered subclass contains only what differs.
 
-    Instances are read-only. `replace` and `config.override` give changed copies. The class statement of a subclass
-    raises InputError for what is no field, or of another type than the default.
+    Instances are read-only; `replace` and `config.overrides.override` return changed copies. Defining a subclass
+    raises InputError if it has an attribute that is not a field, or a value of another type than the default.
     """
 
     number: int
@@ -241,11 +265,11 @@ class Config:
     test_cfg = TestConfig()
     shapes = ShapesConfig()
 
-    # Paths are relative to the project's folder.
-    classes_path: str = "data/coco_classes.txt"  # one class a line: its name, or its category id, a tab and its name;
-    # a checkpoint brings its own
-    num_classes: int = 80  # programs take it from the checkpoint or the class list
-    train_path: str = "datasets/coco/annotations/instances_train2017.json"  # annotations in COCO form ...
+    # Paths are relative to the project's folder. A line of the class list has a name, or a category id, a tab and a
+    # name. A checkpoint contains its own class list.
+    classes_path: str = "data/coco_classes.txt"
+    num_classes: int = 80  # replaced by the number of classes in the checkpoint or the class list
+    train_path: str = "datasets/coco/annotations/instances_train2017.json"  # annotations in COCO format ...
     train_pre_path: str = "datasets/coco/train2017"  # ... and the folder of their pictures
     val_path: str = "datasets/coco/annotations/instances_val2017.json"
     val_pre_path: str = "datasets/coco/val2017"
@@ -253,16 +277,16 @@ class Config:
     test_pre_path: str = "images/res"  # folder that demo.py writes to by default
 
     def __init_subclass__(cls) -> None:
-        _check_stated(cls)
+        _check_attributes(cls)
         cls.name = cls.__module__.rpartition(".")[2]  # the name of the file
-        cls.published = vars(cls).get("published", ())  # a derived config's checkpoints are its own ...
-        cls.cost = vars(cls).get("cost")  # ... and so is its network
+        cls.published = vars(cls).get("published", ())  # not inherited: a parent's checkpoints do not fit ...
+        cls.cost = vars(cls).get("cost")  # ... and its cost is that of another network
 
     def __setattr__(self, field: str, value: object) -> None:
         raise AttributeError(f"a config is read-only; use replace({field}=...)")
 
     def replace(self, **fields: object) -> Config:
-        """A copy in which whole fields (sections or plain values) are changed."""
+        """Return a copy with other values for these attributes (sections or plain fields)."""
         changed = copy.copy(self)
         changed.__dict__.update(fields)
         return changed
@@ -273,28 +297,29 @@ class Config:
 
     @property
     def deformable_ungrouped(self) -> bool:
-        """Whether the network has deformable convolutions, and none of them in groups."""
+        """Whether the network has deformable convolutions, none of them grouped."""
         parts = [self.backbone, self.head, *([self.mask_feat_head] if self.head.kind == "solov2" else [])]
         return any(part.deform_version for part in parts) and self.backbone.groups == 1
 
     @property
     def lists_its_classes(self) -> bool:
-        """Whether `classes_path` is about the data in `train_path`: it is stated with it or by who is more specific.
+        """Whether `classes_path` is the class list of the data in `train_path`.
 
-        Who names another data set and no class list wants the classes of its annotations, not the list of a parent.
+        It is not if an override or a subclass sets `train_path` and only a parent sets `classes_path`: the classes
+        are then those of the annotations.
         """
-        places = [vars(self), *map(vars, type(self).__mro__)]
-        stated = {field: next(i for i, place in enumerate(places) if field in place) for field in _DATA_FIELDS}
-        return stated["classes_path"] <= stated["train_path"]
+        scopes = [vars(self), *map(vars, type(self).__mro__)]  # the most specific first
+        depth = {field: next(i for i, scope in enumerate(scopes) if field in scope) for field in _DATA_FIELDS}
+        return depth["classes_path"] <= depth["train_path"]
 
     def model_path(self, section: str) -> Path:
-        """Where `train_cfg`, `eval_cfg` or `test_cfg` looks for its checkpoint."""
+        """Return the checkpoint of a section: `train_cfg`, `eval_cfg` or `test_cfg`."""
         return PROJECT / getattr(self, section).model_path.format(name=self.name, backbone=self.backbone.name)
 
 
 PLAIN_FIELDS = tuple(name for name in Config.__annotations__ if isinstance(getattr(Config, name, None), str))
 SECTIONS = tuple(name for name, value in vars(Config).items() if is_dataclass(value))
-_STATED_TYPES = {
+_ATTRIBUTES = {  # what a subclass may define, with a value of the right type
     "number": 0,
     "published": (Published(0.0, "", ""),),
     "cost": Cost(0.0, 0.0),
@@ -304,7 +329,7 @@ _STATED_TYPES = {
 
 
 def known_fields(config: Config | type[Config]) -> dict[str, object]:
-    """Every name that can be overridden with its present value, or for the class itself with its default."""
+    """Return the value of each field that `-o` can change, by `section.field`; of the class `Config`, the defaults."""
     known = {name: getattr(config, name) for name in PLAIN_FIELDS}
     for name in SECTIONS:
         section = getattr(config, name)
@@ -313,30 +338,31 @@ def known_fields(config: Config | type[Config]) -> dict[str, object]:
 
 
 def with_field(config: Config, path: str, value: object) -> Config:
-    """A copy in which one of `known_fields` is changed."""
+    """Return a copy in which one of `known_fields` has another value."""
     section, _, field = path.rpartition(".")
     if not section:
         return config.replace(**{field: value})
     return config.replace(**{section: replace(getattr(config, section), **{field: value})})
 
 
-def file_of(kind: type[Config]) -> str:
-    """The file that states a config, from the project's folder on."""
-    return f"{kind.__module__.replace('.', '/')}.py"
+def file_of(config_class: type[Config]) -> str:
+    """Return the path of a config's file, relative to the project's folder."""
+    return f"{config_class.__module__.replace('.', '/')}.py"
 
 
-def _check_stated(kind: type[Config]) -> None:
-    for name, value in vars(kind).items():
+def _check_attributes(config_class: type[Config]) -> None:
+    """Raise InputError for an attribute of a config class that is not a field or has a value of another type."""
+    for name, value in vars(config_class).items():
         if name.startswith("_"):
             continue
-        if name not in _STATED_TYPES:
-            known = [*_STATED_TYPES, *known_fields(Config)]
-            hint = did_you_mean(name, known, otherwise=f"known are {', '.join(_STATED_TYPES)}")
-            raise InputError(f"{file_of(kind)}: {kind.__name__}.{name} is no field of a config; {hint}")
+        place = f"{file_of(config_class)}: {config_class.__name__}.{name}"
+        if name not in _ATTRIBUTES:
+            known = [*_ATTRIBUTES, *known_fields(Config)]
+            hint = did_you_mean(name, known, otherwise=f"the fields are {', '.join(_ATTRIBUTES)}")
+            raise InputError(f"{place} is not a field of a config; {hint}")
         try:
-            typed(value, like=_STATED_TYPES[name])
+            as_type_of(_ATTRIBUTES[name], value)
         except TypeError:
-            expected = type_words(_STATED_TYPES[name])
-            raise InputError(f"{file_of(kind)}: {kind.__name__}.{name}={value!r}: expected {expected}") from None
+            raise InputError(f"{place}={value!r}: expected {describe_type(_ATTRIBUTES[name])}") from None
         if name == "number" and value < 0:
-            raise InputError(f"{file_of(kind)}: {kind.__name__}.number={value}: expected 0 or more")
+            raise InputError(f"{place}={value}: expected 0 or more")

@@ -7,9 +7,9 @@ from config.centermask2_v39_ese_fpn_ms_3x import CenterMask2V39
 class CenterMask2LiteV39(CenterMask2V39):
     """CenterMask2 lite, VoVNetV2-39 with eSE, 48 epochs.
 
-    Widths, lengths, sizes and schedule are those of its program's configuration file: 128 channels after the backbone,
-    two convolutions where the other models have four, short sides 580 and 600, long side 1000. No recording of its
-    numbers was at hand; its parts are those of config 30.
+    Values from the configuration file of the original program: 128 channels after the backbone, two convolutions in
+    place of the other models' four, short sides 580 and 600, long side 1000. Unlike config 30, this model has no
+    recorded outputs of the original program to compare with; all its layers are also in config 30.
     """
 
     number = 31

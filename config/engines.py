@@ -1,7 +1,7 @@
-"""What can run a network, and in which arithmetic."""
+"""The engines that run a network: their precisions, their order of speed and the packages they need."""
 
-# The precisions of each engine, its default first; bf16 is for CPUs, fp16 for GPUs. A network in int8 is made with the
-# help of pictures, by tools/quantize_onnx.py.
+# Precisions of each engine, the default first. bf16 runs on CPUs, fp16 on GPUs. int8 is not among them:
+# tools/quantize_onnx.py writes such a network, with sample pictures for calibration.
 ENGINES = {
     "dynamic": ("fp32",),
     "static": ("fp32", "bf16", "fp16"),
@@ -10,10 +10,10 @@ ENGINES = {
 }
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
-# What runs a network fastest on a CPU, the best first; and one with deformable convolutions, unless these are in
-# groups, for which OpenVINO takes seven times as long as ONNX Runtime.
+# Engines for a CPU, the fastest first. The second list is for networks with deformable convolutions that are not
+# grouped; with grouped ones OpenVINO takes seven times as long as ONNX Runtime.
 FASTEST = ("onnx", "openvino", "static")
 FASTEST_DEFORMABLE = ("openvino", "onnx", "static")
 
-# Packages beside Paddle that an engine needs; each engine here is an extra of the same name in pyproject.toml.
+# Packages that an engine needs in addition to Paddle; pyproject.toml has an extra with the name of the engine.
 PACKAGES = {"onnx": ("onnxruntime", "paddle2onnx"), "openvino": ("openvino", "paddle2onnx")}

@@ -1,30 +1,33 @@
-"""The one exception that means "the user can mend this", and how its message lists names."""
+"""InputError, the exception for mistakes that the user can correct, and helpers for its message."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-SHOWN = 8  # names of a list that a message gives
-LONGEST = 120  # characters of a name in a message
+SHOWN = 8  # number of names that a message lists
+LONGEST = 120  # characters; longer names are shortened
 
 
 class InputError(ValueError):
-    """A mistake in what the program was given: a file, an option, a data set.
+    """A mistake in the program's input: a file, an option, a data set.
 
-    The message is complete and names the file or option and the remedy. The scripts print it as one line and end with
-    exit status 2; anything else that is raised is a defect of the program and keeps its traceback.
+    The message is one line that names the file or option and the remedy. Programs print it and end with exit status 2.
+    Every other exception is a bug in the program and is shown with its traceback.
     """
 
-    status = 2  # that the program ends with
+    status = 2  # exit status of the program
 
 
 def listed(names: Sequence[str], *, count: int | None = None) -> str:
-    """The first few of `names` with commas between, and how many more there are; count: of all, where it is known."""
+    """Return the first SHOWN names, separated by commas, and how many more there are.
+
+    count: the number of all names if `names` are only some of them.
+    """
     more = (len(names) if count is None else count) - SHOWN
     return ", ".join(map(shorten, names[:SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def shorten(text: str) -> str:
-    """A long text without its middle, which of a path says least."""
+    """Return a text of more than LONGEST characters without its middle, the least useful part of a path."""
     half = LONGEST // 2
     return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"

@@ -1,42 +1,54 @@
-"""The sections of a config that say what a network is made of: every field with its default, unit and meaning."""
+"""The sections of a config that describe a network: every field with its default, unit and meaning."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
-BOX_STRIDES = (8, 16, 32, 64, 128)  # pixels of the input between two locations of P3 to P7, in CenterMask2
+from config.rules import EvenInt, Fraction, GridSizes, PositiveInt, StageChannels, StageFactors
+
+DEPTHS = {"resnet": (18, 34, 50, 101), "vovnet": (39, 57, 99)}  # by BackboneConfig.kind
+DeformVersion = Literal[0, 1, 2]  # 0: no deformable convolution; 1: offsets (DCN v1); 2: also modulation (DCN v2)
+
+BOX_STRIDES = (8, 16, 32, 64, 128)  # strides of the levels P3 to P7 of CenterMask2, in pixels of the network's input
 
 
 def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """Height and width of the maps P3 to P7 of an input of this size."""
+    """Return (height, width) of each of the feature maps P3 to P7 for an input of this size in pixels."""
     return tuple(((height + stride - 1) // stride, (width + stride - 1) // stride) for stride in BOX_STRIDES)
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """ResNet or ResNeXt (He et al. 2015, Xie et al. 2016), in the variants `b` and `d` of He et al. 2018, or VoVNetV2
-    with eSE (Lee and Park 2020), which has no variants, groups or deformable stages."""
+    """ResNet or ResNeXt (He et al. 2015, Xie et al. 2016) with the variants `b` and `d` of He et al. 2018, or VoVNetV2.
 
-    kind: str = "resnet"  # "resnet" or "vovnet"
-    depth: int = 50  # 18, 34, 50 or 101; of VoVNet 39, 57 or 99
-    stem_channels: int = 64
-    stage_channels: tuple[int, ...] = (64, 128, 256, 512)  # of the four stages; blocks of depth 50 on end with 4 times
-    stage_outputs: tuple[int, ...] = (256, 512, 768, 1024)  # channels that the blocks of VoVNet's stages end with
-    variant: str = "b"  # "b": stride on the 3x3 convolution; "d": also a deep stem and pooled shortcuts (vd)
-    groups: int = 1  # 64 makes it a ResNeXt 64x4d together with base_width=4
-    base_width: int = 64  # channels of a group of the first stage's 3x3 convolution
-    norm: str = "frozen"  # "frozen": running statistics always; "batch"; "sync": over all GPUs, plain batch norm on CPU
-    train_norm: bool = True  # scale and shift of the norms are trained where their stage is (PaddleDetection: not)
-    # Stages that are not trained: 0 none, 1 the stem and the first stage, 2 the second too ... The statistics of their
-    # norms still move where the kind is "batch" or "sync", as in PaddleDetection; norm="frozen" keeps them.
-    frozen_stages: int = 1
-    deform_version: int = 0  # 0 no deformable convolution, 1 offsets, 2 offsets and modulation (DCN v1, v2)
-    deform_stages: tuple[int, ...] = ()  # stages 1 to 4 whose 3x3 convolutions are deformable
-    lr_mults: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)  # learning-rate multiplier of each stage
+    VoVNetV2 has eSE attention (Lee and Park 2020), and no variants, groups or deformable stages.
+    """
+
+    kind: Literal["resnet", "vovnet"] = "resnet"
+    depth: int = 50  # number of layers in the model's name, one of DEPTHS[kind]
+    stem_channels: EvenInt = 64
+    # Width of each of the four stages; from depth 50 on, a ResNet stage has 4 times as many output channels.
+    stage_channels: StageChannels = (64, 128, 256, 512)
+    stage_outputs: StageChannels = (256, 512, 768, 1024)  # only for VoVNet
+    # "b": the stride is on the 3x3 convolution; "d": also a deep stem and pooling in shortcuts (ResNet-vd).
+    variant: Literal["b", "d"] = "b"
+    groups: PositiveInt = 1  # groups=64 with base_width=4 is ResNeXt 64x4d
+    base_width: PositiveInt = 64  # channels per group in the 3x3 convolutions of the first stage
+    # "frozen": always uses the running statistics; "batch": batch norm; "sync": batch norm over all GPUs, on a CPU the
+    # same as "batch".
+    norm: Literal["frozen", "batch", "sync"] = "frozen"
+    train_norm: bool = True  # train scale and shift of the norms in stages that are trained (False in PaddleDetection)
+    # Number of parts that are not trained: 0 none, 1 the stem and the first stage, 2 also the second stage, and so on.
+    # Norms of kind "batch" or "sync" update their statistics in these too, as in PaddleDetection.
+    frozen_stages: Literal[0, 1, 2, 3, 4] = 1
+    deform_version: DeformVersion = 0
+    deform_stages: tuple[Literal[1, 2, 3, 4], ...] = ()  # stages whose 3x3 convolutions are deformable
+    lr_mults: StageFactors = (1.0, 1.0, 1.0, 1.0)  # learning-rate multiplier of each stage
 
     @property
     def name(self) -> str:
-        """What an ImageNet checkpoint of it is called."""
+        """The name of its ImageNet checkpoint, without `_imagenet.pdparams`."""
         if self.kind == "vovnet":
             return f"vovnet{self.depth}_ese"
         if self.groups > 1:
@@ -46,44 +58,45 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class NeckConfig:
-    """Feature pyramid network (Lin et al. 2016): P2 to P6, the last a subsampled copy of the one before.
+    """Feature pyramid network (Lin et al. 2016) with the levels P2 to P6; P6 is subsampled from P5.
 
-    For CenterMask2 P3 to P7, the last two made by convolutions, as in FCOS (Tian et al. 2019).
+    CenterMask2 has P3 to P7; P6 and P7 are computed by convolutions, as in FCOS (Tian et al. 2019).
     """
 
-    out_channels: int = 256
+    out_channels: PositiveInt = 256
 
 
 @dataclass(frozen=True)
 class MaskFeatHeadConfig:
-    """The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1); SOLO and Decoupled SOLO have none."""
+    """The mask feature branch of SOLOv2 (Wang et al. 2020, section 3.3.1); the other networks have none."""
 
-    mid_channels: int = 128
-    out_channels: int = 256  # channels of the mask features, which is the number of weights in a kernel
-    deform_version: int = 0  # as in the backbone; all convolutions of the branch are deformable or none
-    deform_bias: bool = False  # a bias in the deformable convolutions, which PaddleDetection 2.x has
-    norm_groups: int = 32  # of the group norms
+    mid_channels: PositiveInt = 128
+    out_channels: PositiveInt = 256  # channels of the mask features, and weights of each predicted kernel
+    deform_version: DeformVersion = 0  # applies to all convolutions of the branch
+    deform_bias: bool = False  # deformable convolutions have a bias (True in PaddleDetection 2.x)
+    norm_groups: PositiveInt = 32  # groups of the group norms
 
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """What a cell predicts: its categories, and a mask or what a mask is made by (Wang et al. 2019 and 2020).
+    """The head: categories for each cell, and a mask or a mask kernel (Wang et al. 2019 and 2020).
 
-    In CenterMask2 a location predicts categories, a centerness and a box (FCOS, Tian et al. 2019), and `roi` says how
-    a mask is made for a box; of the fields here it has `channels`, `stacked_convs` and `norm_groups`.
+    CenterMask2 predicts categories, a centerness and a box for each location (FCOS, Tian et al. 2019). It uses only
+    `channels`, `stacked_convs` and `norm_groups` of these fields; `RoIConfig` describes its mask head.
     """
 
-    kind: str = "solov2"  # "solov2", "solo", "decoupled_solo" or "centermask2": the network and what is learnt
-    channels: int = 512  # of the towers
-    stacked_convs: int = 4  # length of a tower
-    num_grids: tuple[int, ...] = (40, 36, 24, 16, 12)  # S of each level, from P2 on; a level predicts S x S cells
-    strides: tuple[int, ...] = (8, 8, 16, 32, 32)  # pixels; a mask counts if its area at 1/4 size exceeds it
-    deform_version: int = 0  # as in the backbone
-    deform_all: bool = False  # every convolution of a tower is deformable, not only the last one
-    deform_bias: bool = False  # as in the mask feature branch
-    shared_tower: bool = False  # one tower for both axes of Decoupled SOLO (its light models), not one for each
-    norm_groups: int = 32  # of the group norms
-    drop_block: bool = False  # DropBlock before the two predictions in training (PaddleDetection's enhanced model)
+    kind: Literal["solov2", "solo", "decoupled_solo", "centermask2"] = "solov2"  # also selects targets and losses
+    channels: PositiveInt = 512  # channels of the towers
+    stacked_convs: PositiveInt = 4  # convolutions in a tower
+    num_grids: GridSizes = (40, 36, 24, 16, 12)  # S of each level, from P2 on; a level predicts S x S cells
+    # Pixels, for each level. A mask is kept if its area, at 1/4 of the input's size, exceeds the stride of its level.
+    strides: tuple[PositiveInt, ...] = (8, 8, 16, 32, 32)
+    deform_version: DeformVersion = 0
+    deform_all: bool = False  # every convolution of a tower is deformable, instead of only the last one
+    deform_bias: bool = False  # deformable convolutions have a bias (True in PaddleDetection 2.x)
+    shared_tower: bool = False  # Decoupled SOLO: one tower for both axes (light models) instead of one for each
+    norm_groups: PositiveInt = 32  # groups of the group norms
+    drop_block: bool = False  # DropBlock before both predictions in training (PaddleDetection's enhanced model)
 
     @property
     def finds_boxes(self) -> bool:
@@ -98,14 +111,14 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class RoIConfig:
-    """How CenterMask2 makes a mask of a box: SAG-Mask and mask scoring (Lee and Park 2020, Huang et al. 2019)."""
+    """The mask head of CenterMask2: SAG-Mask and mask scoring (Lee and Park 2020, Huang et al. 2019)."""
 
-    size: int = 14  # side of what RoIAlign cuts out of the pyramid; masks have twice that
-    mask_channels: int = 256  # of the 3x3 convolutions that a mask is made by
-    mask_convs: int = 4
-    iou_channels: int = 256  # of the 3x3 convolutions that the mask's IoU is estimated by
-    iou_convs: int = 4
-    iou_features: int = 1024  # of the two layers behind them
-    train_boxes: int = 100  # found boxes of a picture that masks are learnt in, beside the annotated ones
-    foreground_iou: float = 0.5  # of a found box with an annotated one from which on it learns its mask
-    masks_per_img: int = 128  # masks that are learnt in one picture, at most
+    size: EvenInt = 14  # side of the RoIAlign output; predicted masks have twice that
+    mask_channels: PositiveInt = 256  # channels of the 3x3 convolutions of SAG-Mask
+    mask_convs: PositiveInt = 4
+    iou_channels: PositiveInt = 256  # channels of the 3x3 convolutions that estimate a mask's IoU
+    iou_convs: PositiveInt = 4
+    iou_features: PositiveInt = 1024  # width of the two fully connected layers after them
+    train_boxes: PositiveInt = 100  # predicted boxes per picture used in training, in addition to the annotated ones
+    foreground_iou: Fraction = 0.5  # a predicted box with this IoU or more with an annotated box learns its mask
+    masks_per_img: PositiveInt = 128  # largest number of masks learnt per picture

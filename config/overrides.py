@@ -1,4 +1,4 @@
-"""`-o section.field=value`: change single fields of a config from the command line, with a type check."""
+"""Change fields of a config from the command line: `-o section.field=value`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from config.base import Config, known_fields, with_field
 from config.checks import check
 from config.errors import InputError
-from config.values import did_you_mean, type_words, typed
+from config.values import as_type_of, describe_type, did_you_mean
 
 
 def override(config: Config, assignments: Iterable[str]) -> Config:
-    """Apply assignments such as `nms.score_thr=0.2` or `test_path=photos` in order.
+    """Return the config after assignments such as `nms.score_thr=0.2` or `test_path=photos`, in this order.
 
-    A value has the type of the field it replaces: text as it stands, numbers, `true` or `false`, tuples as `1,2,3`.
-    Raises InputError for an unknown name (with the nearest known one), for a value of another type or without sense.
+    A value has the type of its field: text without quotes, a number, `true` or `false`, or a tuple such as `1,2,3`.
+    Raises InputError for an unknown name (with a similar one), for a value of another type or against a rule.
     """
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -26,19 +26,19 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
 
 
 def differences(config: Config) -> tuple[str, ...]:
-    """Assignments that turn the config as its file states it into this one, as far as a trained network depends on it.
+    """Return the assignments by which this config differs from its file, in sections that a trained network depends on.
 
-    That is what it is made of, what pictures look like to it, and how its predictions become instances.
+    These sections describe the network, its input and the decoding of its predictions.
     """
-    stated = known_fields(type(config)())
+    in_file = known_fields(type(config)())
     return tuple(
         f"{path}={_text(value)}"
         for path, value in known_fields(config).items()
-        if path.partition(".")[0] in _OF_THE_NETWORK and value != stated[path]
+        if path.partition(".")[0] in _NETWORK_SECTIONS and value != in_file[path]
     )
 
 
-_OF_THE_NETWORK = ("backbone", "neck", "mask_feat_head", "head", "roi", "nms", "data")
+_NETWORK_SECTIONS = ("backbone", "neck", "mask_feat_head", "head", "roi", "nms", "data")
 
 
 def _text(value: object) -> str:
@@ -48,23 +48,23 @@ def _text(value: object) -> str:
 def _assign(config: Config, path: str, text: str) -> Config:
     known = known_fields(config)
     if path not in known:
-        hint = did_you_mean(path, known, otherwise=f"known are {', '.join(known)}")
+        hint = did_you_mean(path, known, otherwise=f"the fields are {', '.join(known)}")
         raise InputError(f"-o {path}={text}: there is no field {path} in config {config.name}; {hint}")
-    # The base config's value tells the type, because an empty tuple does not.
-    value = _parse(text, like=known_fields(Config)[path], present=known[path], assignment=f"{path}={text}")
+    # The default has the type of the field; the present value may be an empty tuple.
+    value = _parse(text, default=known_fields(Config)[path], present=known[path], assignment=f"{path}={text}")
     return with_field(config, path, value)
 
 
-def _parse(text: str, *, like: object, present: object, assignment: str) -> object:
-    if isinstance(like, str):
+def _parse(text: str, *, default: object, present: object, assignment: str) -> object:
+    if isinstance(default, str):
         return text
-    if isinstance(like, tuple) and all(isinstance(item, str) for item in like) and like:
+    if isinstance(default, tuple) and all(isinstance(item, str) for item in default) and default:
         return tuple(word.strip() for word in text.split(",") if word.strip())
     try:
-        return typed(ast.literal_eval(_BOOLEANS.get(text.lower(), text)), like=like)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two for thousands of brackets
-        expected = type_words(like)
-        raise InputError(f"-o {assignment}: expected {expected}, as in the present value {present}") from None
+        return as_type_of(default, ast.literal_eval(_BOOLEANS.get(text.lower(), text)))
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two: thousands of brackets
+        expected = describe_type(default)
+        raise InputError(f"-o {assignment}: expected {expected}; the present value is {present}") from None
 
 
 _BOOLEANS = {"true": "True", "false": "False"}

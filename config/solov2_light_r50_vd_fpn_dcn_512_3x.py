@@ -5,7 +5,7 @@ from config.solov2_light_512_dcn_r50_fpn_8gpu_3x import SOLOv2Light512DCNR50
 
 
 class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
-    """SOLOv2 light with deformable convolutions (v2), ResNet-50-vd, short side 512, of PaddleDetection 0.5."""
+    """SOLOv2 light with deformable convolutions (v2), ResNet-50-vd, short side 512, PaddleDetection 0.5."""
 
     number = 2
     published = (

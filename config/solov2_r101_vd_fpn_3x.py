@@ -5,7 +5,7 @@ from config.solov2_r101_dcn_fpn_8gpu_3x import SOLOv2R101DCN
 
 
 class SOLOv2R101vd(SOLOv2R101DCN):
-    """SOLOv2 with deformable convolutions (v2) everywhere, ResNet-101-vd, of PaddleDetection 2.x."""
+    """SOLOv2 with deformable convolutions (v2) in all parts, ResNet-101-vd, PaddleDetection 2.x."""
 
     number = 10
     published = (Published(42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py"),)

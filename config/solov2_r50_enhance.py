@@ -5,7 +5,7 @@ from config.solov2_light_r50_vd_fpn_dcn_512_3x import SOLOv2LightR50vdDCN512
 
 
 class SOLOv2R50Enhance(SOLOv2LightR50vdDCN512):
-    """SOLOv2 light with a deformable mask branch, ResNet-50-vd, short side 512, of PaddleDetection 2.x."""
+    """SOLOv2 light with a deformable mask branch, ResNet-50-vd, short side 512, PaddleDetection 2.x."""
 
     number = 11
     published = (Published(39.0, PPDET_ZOO.format("solov2_r50_enhance_coco"), "convert/ppdet2paddle.py"),)

@@ -4,7 +4,7 @@ from config.base import Config, Cost
 
 
 class SOLOv2TinyShapes(Config):
-    """SOLOv2 with 1.5 million parameters for the generated pictures of shapes."""
+    """A small SOLOv2, 1.6 million parameters, for the generated pictures of shapes."""
 
     number = 20
     cost = Cost(1.6, 1.8)

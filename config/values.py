@@ -1,4 +1,4 @@
-"""The rule for types and for misspelt names, the same for a config's file and for the command line."""
+"""Types of values and hints for misspelt names, the same for config files and the command line."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 
-def typed(value: object, *, like: object) -> object:
-    """`value` in the type of `like`, its default; raises TypeError where it is of another one.
+def as_type_of(default: object, value: object) -> object:
+    """Return `value` in the type of `default`; raise TypeError if it has another type.
 
-    A whole number will do for a float, a list or a single item for a tuple. The items of a tuple have the type of the
-    default's first one, or are whole numbers where the default is empty.
+    An int is converted to a float, a list or a single item to a tuple. The items of a tuple have the type of the
+    default's first item; they are ints if the default is empty.
     """
-    if isinstance(like, tuple):
+    if isinstance(default, tuple):
         items = value if isinstance(value, (tuple, list)) else (value,)
-        return tuple(typed(item, like=_sample(like)) for item in items)
-    if isinstance(like, float) and type(value) is int:
+        return tuple(as_type_of(_first_item(default), item) for item in items)
+    if isinstance(default, float) and type(value) is int:
         with suppress(OverflowError):
             return float(value)
-    if type(value) is not type(like):
+    if type(value) is not type(default):
         raise TypeError
     return value
 
 
-def type_words(like: object) -> str:
-    """What `typed` takes for this default, for people."""
-    if not isinstance(like, tuple):
-        return _TYPE_WORDS.get(type(like), f"a {type(like).__name__}")
-    if isinstance(_sample(like), str):
+def describe_type(default: object) -> str:
+    """Return in words what `as_type_of` accepts for this default."""
+    if not isinstance(default, tuple):
+        return _TYPE_WORDS.get(type(default), f"a {type(default).__name__}")
+    if isinstance(_first_item(default), str):
         return "a list of words such as norm,bias"
     return "a list of numbers such as 1,2,3"
 
@@ -36,12 +36,12 @@ def type_words(like: object) -> str:
 _TYPE_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
-def _sample(like: tuple) -> object:
-    return like[0] if like else 0
+def _first_item(default: tuple) -> object:
+    return default[0] if default else 0
 
 
 def did_you_mean(word: str, known: Iterable[str], *, otherwise: str) -> str:
-    """A hint at the known names that are like `word`: those that end with `.word`, or the nearest; or `otherwise`."""
+    """Return a hint with the known names that end with `.word`, or the most similar one; else `otherwise`."""
     known = list(known)
-    near = [name for name in known if name.endswith(f".{word}")] or difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {' or '.join(near)}?" if word and near else otherwise
+    similar = [name for name in known if name.endswith(f".{word}")] or difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {' or '.join(similar)}?" if word and similar else otherwise

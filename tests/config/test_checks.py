@@ -1,19 +1,41 @@
-"""Every value that makes no sense is refused with its name, whichever field it is for."""
+"""Values that break a rule: each is refused with the name of its field and what is expected."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from config import load_config, registry
-from config.base import Config, known_fields, level_ranges, with_field
-from config.checks import check
+from config.base import PLAIN_FIELDS, Config, known_fields, level_ranges, with_field
+from config.checks import check, field_types
 from config.errors import InputError
+from config.rules import PositiveInt, rule_of
 
 
-def test_every_number_has_a_rule():
-    """None takes a value that no field has a use for."""
+def test_every_field_has_a_rule_in_its_type():
+    """Only switches and paths need none, and the depth, whose choices depend on the kind of backbone."""
+    types = field_types()
+    assert {*types, *PLAIN_FIELDS} == set(known_fields(Config))
+    without = {path for path, annotation in types.items() if not rule_of(annotation)}
+    switches = {path for path, annotation in types.items() if annotation is bool}
+    paths = {path for path, annotation in types.items() if annotation is str and path.endswith("_path")}
+    assert without == {"backbone.depth"} | switches | paths
+
+
+def test_a_rule_comes_from_the_type():
+    assert rule_of(int) is rule_of(tuple[float, ...]) is None
+    assert rule_of(Literal["a", "b"]).expected == "a or b"
+    assert [rule_of(PositiveInt).accepts(value) for value in (0, 1)] == [False, True]
+    items = rule_of(tuple[PositiveInt, ...])
+    assert items.expected == "each item to be 1 or more"
+    assert [items.accepts(values) for values in ((), (1, 2), (1, 0))] == [True, True, False]
+
+
+def test_no_number_accepts_every_value():
+    """A value that makes no sense for any field is refused by all of them, with the field's name."""
     for path, value in known_fields(Config).items():
         if isinstance(value, (bool, str)):
             continue
@@ -25,7 +47,7 @@ def test_every_number_has_a_rule():
 
 
 @pytest.mark.parametrize("number", sorted(registry()))
-def test_the_configs_make_sense(number):
+def test_our_configs_follow_all_rules(number):
     check(load_config(number))
 
 
@@ -40,16 +62,16 @@ def test_the_configs_make_sense(number):
         (["target.soft_masks=yes"], "true or false"),
         (["augment.flip=1.5"], "from 0 to 1"),
         (["augment.mix_beta=0"], "above 0"),
-        (["augment.short_sides=640,0"], "none below 1"),
+        (["augment.short_sides=640,0"], "each item to be 1 or more"),
         (["augment.short_sides=640.5"], "a list of numbers"),
         (["augment.copy_paste=0.5", "augment.mixup=0.4", "augment.cutmix=0.2"], r"copy_paste.*mixup.*cutmix=1\.1"),
         (["train_cfg.batch_size=0"], "1 or more"),
         (["train_cfg.batch_size=2.5"], "a whole number"),
         (["train_cfg.optimizer=sgd"], "momentum or adam or adamw"),
         (["train_cfg.schedule=step"], "piecewise or cosine"),
-        (["train_cfg.milestones=0"], "none below 1"),
-        (["train_cfg.no_decay=weights"], "norm, bias, both or none"),
-        (["train_cfg.no_decay=norm,weights"], "norm, bias, both or none"),
+        (["train_cfg.milestones=0"], "each item to be 1 or more"),
+        (["train_cfg.no_decay=weights"], "each item to be norm or bias"),
+        (["train_cfg.no_decay=norm,weights"], "each item to be norm or bias"),
         (["train_cfg.ema_decay=1"], "below 1"),
         (["train_cfg.precision=fp16"], "fp32 or O1 or O2"),
         (["train_cfg.accumulate=0"], "1 or more"),
@@ -63,7 +85,7 @@ def test_the_configs_make_sense(number):
         (["data.fixed_size=0,640"], "multiples of data.size_divisor=32"),
     ],
 )
-def test_a_value_without_sense_is_one_clear_line(overrides, says):
+def test_a_broken_rule_is_reported_in_one_line(overrides, says):
     with pytest.raises(InputError, match=says) as error:
         load_config(0, overrides)
     assert "\n" not in str(error.value)
@@ -86,7 +108,7 @@ def test_level_ranges_are_pairs():
 
 
 @pytest.mark.parametrize("text", ["(" * 300, "-" * 100_000 + "1"], ids=["brackets", "signs"])
-def test_a_value_that_the_parser_gives_up_on_is_refused(text):
+def test_text_that_cannot_be_parsed_is_refused(text):
     with pytest.raises(InputError, match="expected a whole number"):
         load_config(0, [f"data.short_side={text}"])
 
@@ -94,18 +116,18 @@ def test_a_value_that_the_parser_gives_up_on_is_refused(text):
 @pytest.mark.parametrize(
     ("text", "kinds"), [("", ()), ("norm", ("norm",)), ("bias", ("bias",)), (" bias , norm ", ("bias", "norm"))]
 )
-def test_words_are_taken_as_they_stand(text, kinds):
+def test_words_need_no_quotes(text, kinds):
     assert load_config(20, [f"train_cfg.no_decay={text}"]).train_cfg.no_decay == kinds
 
 
 def test_an_empty_list_of_words_can_be_filled_again():
-    """Its type does not come from its present value."""
+    """The type of a field is that of its default, not of its present value."""
     emptied = load_config(20, ["train_cfg.no_decay="])
     assert load_config(emptied, ["train_cfg.no_decay=norm"]).train_cfg.no_decay == ("norm",)
     assert load_config(20, ["augment.short_sides=()", "augment.short_sides=96,128"]).augment.short_sides == (96, 128)
 
 
-def test_the_ends_of_a_range_make_sense():
+def test_the_limits_of_a_range_are_accepted():
     config = load_config(
         0,
         [
@@ -123,7 +145,7 @@ def test_the_ends_of_a_range_make_sense():
 
 
 @given(shares=st.lists(st.integers(0, 100), min_size=3, max_size=3))
-def test_probabilities_of_mixing_are_at_most_one_together(shares):
+def test_sum_of_mixing_probabilities_is_at_most_one(shares):
     names = ("copy_paste", "mixup", "cutmix")
     overrides = [f"augment.{name}={share / 100}" for name, share in zip(names, shares)]
     if sum(shares) <= 100:

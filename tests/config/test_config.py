@@ -38,7 +38,7 @@ NAMES = {
 }
 
 
-def test_numbers_are_fixed_for_ever():
+def test_numbers_never_change():
     assert {number: kind.name for number, kind in registry().items() if number in NAMES} == NAMES
 
 
@@ -59,7 +59,7 @@ def test_an_override_changes_one_field_of_a_copy():
 
 
 @pytest.mark.parametrize("text", ["true", "True", "false"])
-def test_true_and_false_are_words_of_their_own(text):
+def test_true_and_false_are_parsed(text):
     assert load_config(0, [f"head.drop_block={text}"]).head.drop_block is (text.lower() == "true")
 
 
@@ -85,7 +85,7 @@ def test_true_and_false_are_words_of_their_own(text):
         (0, ["head.channels=100"], "a multiple of head.norm_groups=32"),
         (0, ["nms.kernel=foo"], "gaussian or linear"),
         (0, ["nms.score_thr=1.5"], "from 0 to 1"),
-        (0, ["data.size_divisor=1"], "a multiple of 32"),
+        (0, ["data.size_divisor=1"], "a multiple of 32, 32 or more"),
         (0, ["data.std=0,0,0"], "numbers above 0"),
         (0, ["test_cfg.batch_size=0"], "1 or more"),
         (3, ["backbone.deform_version=2"], "50 or 101"),
@@ -100,21 +100,21 @@ def test_true_and_false_are_words_of_their_own(text):
         (30, ["data.normalize_first=true"], "data.resize_by=pillow: expected size or factor"),
     ],
 )
-def test_a_wrong_word_is_one_clear_line(which, overrides, says):
+def test_a_mistake_is_reported_in_one_line(which, overrides, says):
     with pytest.raises(InputError, match=says) as error:
         load_config(which, overrides)
     assert "\n" not in str(error.value)
 
 
-def test_a_class_list_is_about_the_data_it_is_stated_with():
+def test_a_class_list_belongs_to_the_data_set_by_the_same_config():
     class Mine(Config):
-        """Other data, no list."""
+        """A config with other data and no class list."""
 
         number = 100
         train_path = "mine.json"
 
     class Listed(Mine):
-        """Other data and its list."""
+        """A config with other data and its class list."""
 
         number = 101
         classes_path = "mine.txt"
@@ -136,7 +136,7 @@ def test_a_class_list_is_about_the_data_it_is_stated_with():
         ("backbone.deform_stages=()", "backbone.lr_mults=1,1,0.5,0.25", "head.drop_block=true"),
     ],
 )
-def test_differences_turn_the_stated_config_into_the_changed_one(overrides):
+def test_differences_restore_a_changed_config(overrides):
     changed = load_config(11, overrides)
     found = differences(changed)
     assert [text for text in found if text.startswith("train")] == []

@@ -1,4 +1,4 @@
-"""A user's own file in config/: what it may state, and that each mistake in it is one line that names it."""
+"""A user's own file in config/: what it may contain, and that a mistake is reported in one line with its name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MINE = HEAD + "class Mine(Tiny):\n    number = 9100\n"
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes files into a second folder that counts as config/ too."""
+    """Return a function that writes files into a second folder, which is searched like config/."""
     monkeypatch.setattr(registry_of_configs, "__path__", [*registry_of_configs.__path__, str(tmp_path)])
     before = set(sys.modules)
 
     def forget() -> None:
         registry.cache_clear()
-        registry_of_configs._stated_configs.cache_clear()
+        registry_of_configs._config_classes.cache_clear()
         for name in set(sys.modules) - before:
             if name.startswith("config."):
                 del sys.modules[name]
@@ -39,8 +39,8 @@ def write(tmp_path, monkeypatch):
     forget()
 
 
-def mistake(which: object = 20) -> str:
-    """What a program says that runs a config of ours beside that file."""
+def error_of(which: object = 20) -> str:
+    """Return the message of the error when a config is loaded; by default one of ours, next to the user's file."""
     with pytest.raises(InputError) as error:
         load_config(which)
     return str(error.value)
@@ -56,7 +56,7 @@ def test_own_config_is_found_by_number_and_name(write):
 
 def test_same_number_in_two_files_names_both(write):
     write(trial=MINE, other=MINE)
-    assert mistake() == "config/other.py and config/trial.py both have number = 9100; give one another"
+    assert error_of() == "config/other.py and config/trial.py both have number = 9100; change one of them"
     with pytest.raises(InputError, match="config/other.py and config/trial.py"):
         list_configs()
 
@@ -72,23 +72,23 @@ def test_same_number_in_two_files_names_both(write):
 )
 def test_file_that_cannot_be_imported_is_named(write, text, says):
     write(trial=text)
-    assert mistake().startswith(says)
+    assert error_of().startswith(says)
 
 
 def test_mistake_of_an_imported_file_is_named_where_it_is(write):
     write(a_first="from config.later import Mine\n", later=HEAD + "1 / 0\n")
-    assert mistake().startswith("config/later.py, line 4: ZeroDivisionError")
+    assert error_of().startswith("config/later.py, line 4: ZeroDivisionError")
     write(a_first="from config.later import Mine\n", later="class Mine(\n")
-    assert mistake().startswith("config/later.py, line 1: SyntaxError")
+    assert error_of().startswith("config/later.py, line 1: SyntaxError")
 
 
 @pytest.mark.parametrize(
     ("stated", "says"),
     [
-        ("train_pth = 'a.json'", "Mine.train_pth is no field of a config; did you mean train_path?"),
-        ("lr_mults = (1.0,)", "Mine.lr_mults is no field of a config; did you mean backbone.lr_mults?"),
+        ("train_pth = 'a.json'", "Mine.train_pth is not a field of a config; did you mean train_path?"),
+        ("lr_mults = (1.0,)", "Mine.lr_mults is not a field of a config; did you mean backbone.lr_mults?"),
         ("batch_size = 4", "did you mean train_cfg.batch_size or eval_cfg.batch_size or test_cfg.batch_size?"),
-        ("qqqqqqq = 4", "known are number, published, cost, num_classes, classes_path"),
+        ("qqqqqqq = 4", "the fields are number, published, cost, num_classes, classes_path"),
         ("number = '9100'", "Mine.number='9100': expected a whole number"),
         ("number = True", "Mine.number=True: expected a whole number"),
         ("number = -1", "Mine.number=-1: expected 0 or more"),
@@ -97,9 +97,9 @@ def test_mistake_of_an_imported_file_is_named_where_it_is(write):
         ("train_cfg = Tiny.eval_cfg", "expected a TrainConfig"),
     ],
 )
-def test_what_is_no_field_or_of_another_type_is_refused(write, stated, says):
+def test_unknown_attribute_or_value_of_another_type_is_refused(write, stated, says):
     write(trial=MINE + f"    {stated}\n")
-    message = mistake()
+    message = error_of()
     assert message.startswith("config/trial.py: Mine.") and says in message
 
 
@@ -114,18 +114,18 @@ def test_what_is_no_field_or_of_another_type_is_refused(write, stated, says):
 )
 def test_value_of_another_type_is_refused_where_it_is_used(write, stated, says):
     write(trial=MINE + f"    {stated}\n")
-    assert mistake(9100).startswith(f"config/trial.py: {says}")
+    assert error_of(9100).startswith(f"config/trial.py: {says}")
     assert load_config(20).number == 20
 
 
-def test_config_without_a_number_is_told_so(write):
+def test_config_without_a_number_is_reported(write):
     write(trial=HEAD + "class Mine(Tiny):\n    train_path = 'a.json'\n")
-    assert "config/trial.py gives Mine no number of its own; add one such as number = 100" in mistake("trial")
+    assert "Mine in config/trial.py has no number; add a line such as number = 100" in error_of("trial")
     assert load_config(20).name == "solov2_tiny_shapes"
 
 
 def test_every_section_is_known():
-    """Statements of all fields are accepted, and mean what they say."""
+    """A config class may define every section."""
     stated = {name: replace(getattr(Config, name)) for name in SECTIONS}
     kind = type("All", (Config,), {"number": 7, "num_classes": 3, "published": (), **stated})
     assert load_config(kind()).num_classes == 3
