@@ -1,4 +1,4 @@
-# `make demo` and `make test` do everything on a machine that has Python 3.9 to 3.12 and nothing else.
+# Needs only make and Python 3.9 to 3.12; the first target creates .venv and installs into it.
 PYTHON ?= python3
 VENV ?= .venv
 PADDLE ?= paddlepaddle>=2.6.2,<4
@@ -12,12 +12,13 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 
-# The large networks against the numbers of the original programs, where those are in ../shared.
+# Compare the large networks with the numbers recorded from the original programs; skipped where ../shared lacks them.
 parity: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow tests/model tests/tools/test_engine_parity.py
+	$(BIN)/python -m pytest -m slow tests/model tests/tools/engine/test_engine_parity.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(None if (3, 9) <= sys.version_info < (3, 13) else "Python 3.9 to 3.12 is needed; name one with make PYTHON=...")'
