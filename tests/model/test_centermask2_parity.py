@@ -19,6 +19,7 @@ from data.box_targets import box_targets
 from data.class_lists import ClassList
 from data.preprocess import normalize, pad_to_batch, resize_image
 from data.samples import MaskWindow
+from model.decode.fast_boxes import find_candidates
 from model.head.roi_align import box_features, box_levels
 from model.losses.roi import mask_targets
 from tests.support.parity import (
