@@ -22,7 +22,7 @@ from tools.common.distributed import join_world
 from tools.common.threads import prompt_interruption
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
-from tools.evaluate.evaluation import evaluate_split, write_submission
+from tools.evaluate.evaluate_split import evaluate_split, write_submission
 from tools.predict.load import Predictor
 from tools.predict.pipeline import predict_files
 from tools.predict.predictor import DEFAULT_THREADS

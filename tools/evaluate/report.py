@@ -14,7 +14,7 @@ from data.files import atomic_write
 from data.images import write_image
 from tools.common.plots import SCALE
 from tools.evaluate.coco_metrics import SUMMARY, Comparison, Evaluation, PictureQuality, percent
-from tools.evaluate.plots import confusion_plot, precision_recall_plot, quality_plot
+from tools.evaluate.report_plots import confusion_plot, precision_recall_plot, quality_plot
 from tools.predict.instances import Instances
 
 PAGE = "index.html"
