@@ -19,7 +19,7 @@ from data.files import check_writable
 from data.images import find_images
 from tools.common.cli import Parser, add_network_options, config_of, network_options
 from tools.common.distributed import join_world
-from tools.common.threads import prompt_interruption
+from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
 from tools.evaluate.evaluate_split import evaluate_split, write_submission
@@ -55,7 +55,7 @@ def main() -> int:
         )
         print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")
         return 0
-    with prompt_interruption():
+    with exit_on_ctrl_c():
         if args.split == "test-dev":
             if written := write_submission(predictor, output, world=world):
                 print(f"wrote {written}")

@@ -50,13 +50,13 @@ from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
     Parser,
     add_network_options,
-    columns,
+    align_columns,
     config_of,
     natural_number,
     network_options,
     positive_number,
 )
-from tools.common.memory import forget_peak, peak_memory
+from tools.common.memory import peak_memory, reset_peak_memory
 from tools.engine.compiled import Engine
 from tools.engine.operations import count_operations, measured_peak
 from tools.predict.load import Predictor
@@ -110,7 +110,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
     predictor = Predictor(config, **network_options(args), score=0.0)
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
-    forget_peak()
+    reset_peak_memory()
     candidates = []
     predictor.engine = _counting(predictor.engine, predictor.config.nms.score_thr, candidates)
     with tempfile.TemporaryDirectory() as folder:
@@ -226,7 +226,7 @@ def _table(figures: Sequence[dict]) -> str:
                 f"{line['peak_memory_mib']:.0f} MiB",
             ]
         )
-    return columns(rows)
+    return align_columns(rows)
 
 
 def _ratios(ours: dict, other: dict) -> str:

@@ -17,7 +17,7 @@ from model.head.grid_losses import LossSum, PictureTargets, category_loss, kerne
 from model.losses import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
 from model.networks import GRID_NETWORKS, build_model
 from tests.support import trainings
-from tools.train.optimizer import trainable
+from tools.train.optimizer import trainable_parameters
 from tools.train.trainer import to_tensors
 
 FLOAT = 4  # bytes
@@ -276,7 +276,7 @@ def test_every_parameter_has_a_finite_gradient(network, name):
     total = losses["mask"].mean() + losses["category"].mean()
     assert math.isfinite(float(total))
     total.backward()
-    for parameter_name, parameter in trainable(network).items():
+    for parameter_name, parameter in trainable_parameters(network).items():
         assert parameter.grad is not None, parameter_name
         assert np.isfinite(parameter.grad.numpy()).all(), parameter_name
     branch = {"solov2": "kernel_pred", "solo": "mask_preds", "decoupled_solo": "x_preds"}[kind]

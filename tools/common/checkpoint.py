@@ -15,7 +15,7 @@ from config.base import Config
 from config.errors import InputError, listed
 from data.class_lists import ClassList
 from data.files import atomic_write
-from tools.common.safe_pickle import damaged, load_arrays
+from tools.common.safe_pickle import damaged_error, load_arrays
 
 FORMAT_VERSION = 1
 
@@ -75,7 +75,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     wrong = [key for key, fits in _CONTENT.items() if not fits(content.get(key))]
     if wrong or len(content["class_names"]) != len(content["category_ids"]):
-        raise damaged(path, f"its {', '.join(wrong) or 'class_names and category_ids'} are not what they should be")
+        raise damaged_error(path, f"has invalid {', '.join(wrong) or 'class_names and category_ids'}")
     return Checkpoint(
         weights=content["weights"],
         classes=ClassList(names=tuple(content["class_names"]), ids=tuple(content["category_ids"])),

@@ -43,7 +43,7 @@ def run(main: Callable[[], int]) -> int:
     except InputError as error:
         if in_main_thread:  # from here on the status says what happened, even if other processes end this one
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print(f"{argparse.ArgumentParser().prog}: error: {without_line_breaks(error)}", file=sys.stderr)
+        print(f"{argparse.ArgumentParser().prog}: error: {join_lines(error)}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -54,7 +54,7 @@ def run(main: Callable[[], int]) -> int:
         return 141
 
 
-def without_line_breaks(message: object) -> str:
+def join_lines(message: object) -> str:
     """A message in which a name with a line break does not break the line."""
     return " ".join(str(message).splitlines())
 
@@ -134,10 +134,10 @@ def list_configs() -> str:
         network = (config.name, _backbone(config), _input(config), *_cost(config))
         rows.append((str(number), *network, *_where(config, first)))
         rows += [("", *[""] * len(network), *_where(config, other)) for other in others]
-    return columns(rows)
+    return align_columns(rows)
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
+def align_columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of equally many cells as lines with the cells below each other."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

@@ -45,7 +45,7 @@ class World:
             dist.all_reduce(total)
         return total.tolist()
 
-    def meet(self) -> None:
+    def wait_for_all(self) -> None:
         """Wait until all processes are here: after work that takes some of them longer than others.
 
         All else here is for processes that arrive together: Paddle's exchange over CPUs fails where one is half a
@@ -64,7 +64,7 @@ class World:
         """The value of each process, in order of rank; they may arrive at different times."""
         if self.size == 1:
             return [value]
-        self.meet()
+        self.wait_for_all()
         values = []
         with _connection():
             dist.all_gather_object(values, value)
@@ -92,7 +92,7 @@ class World:
         return [part.reshape(tensor.shape).astype(tensor.dtype) for part, tensor in zip(parts, tensors)]
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _connection() -> Iterator[None]:
 def join_world() -> World:
     """Meet the other processes of `paddle.distributed.launch` (or of train.py itself), if there are any."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
-        return ALONE
+        return SINGLE_PROCESS
     with redirect_stderr(io.StringIO()):  # it prints flags that Paddle itself has set
         dist.init_parallel_env()
     return World(rank=dist.get_rank(), size=dist.get_world_size())

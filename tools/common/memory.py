@@ -26,13 +26,13 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def forget_peak() -> None:
+def reset_peak_memory() -> None:
     """Let `peak_memory` of the process begin anew, where the system can (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Memory that nothing needs goes back to the system; glibc keeps what lies below anything that is in use."""
     gc.collect()
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):

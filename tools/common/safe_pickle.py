@@ -64,10 +64,10 @@ def load_arrays(
             "Get it from its publisher again, or save its weights alone"
         ) from error
     except _MALFORMED as error:
-        raise damaged(path, f"its pickle cannot be read ({one_line(error)})") from error
+        raise damaged_error(path, f"its pickle cannot be read ({one_line(error)})") from error
 
 
-def damaged(path: str | PathLike[str], reason: str) -> InputError:
+def damaged_error(path: str | PathLike[str], reason: str) -> InputError:
     """The error for a file whose content contradicts itself."""
     return InputError(f"{path}: {reason}; the file is damaged or incomplete, download or copy it again")
 

@@ -79,7 +79,7 @@ def _dropping(pool: Executor | None) -> Iterator[Executor | None]:
 
 
 @contextmanager
-def prompt_interruption(seconds: float = 0.5) -> Iterator[None]:
+def exit_on_ctrl_c(seconds: float = 0.5) -> Iterator[None]:
     """Ctrl-C during the block ends the process with status 130 within `seconds`, whatever is being computed.
 
     Python acts on Ctrl-C between two operations, and one of Paddle's may take longer than a second. Files that are

@@ -22,7 +22,7 @@ from config.errors import InputError
 from config.networks import BOX_STRIDES
 from model.centermask2 import RoIs
 from model.decoding import Raw
-from tools.common.memory import give_back
+from tools.common.memory import release_memory
 from tools.engine.graph_cache import compiled, key_of
 from tools.engine.graph_writer import GRAPHS, write_graph
 
@@ -156,7 +156,7 @@ def compiled_engine(
 
     folder = compiled(key, make)
     if made:
-        give_back()  # what compiling needed is several times the network's size
+        release_memory()  # what compiling needed is several times the network's size
         print(f"... {made[0]:.0f} s; it is kept in {folder}", file=sys.stderr, flush=True)
     load = GRAPHS[name]
     rois = None

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from config.base import Config
 from data.class_lists import ClassList
 from data.coco_pictures import Record, read_record_image
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
 from tools.predict.load import Predictor
@@ -18,7 +18,11 @@ from tools.predict.predictor import DEFAULT_THREADS, EnginePredictor, decoding_t
 
 
 def predict_records(
-    predictor: EnginePredictor, records: Sequence[Record], *, world: World = ALONE, threads: int = DEFAULT_THREADS
+    predictor: EnginePredictor,
+    records: Sequence[Record],
+    *,
+    world: World = SINGLE_PROCESS,
+    threads: int = DEFAULT_THREADS,
 ) -> list[dict]:
     """COCO result rows of all pictures, in the order of the records; each process works on its share of them.
 

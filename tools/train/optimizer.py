@@ -20,7 +20,7 @@ _MASTER = "master_weight"
 NORMS = (nn.BatchNorm2D, nn.SyncBatchNorm, nn.GroupNorm)
 
 
-def trainable(network: nn.Layer) -> dict[str, paddle.Tensor]:
+def trainable_parameters(network: nn.Layer) -> dict[str, paddle.Tensor]:
     """The parameters that are trained, by name; the statistics of batch norms are parameters to Paddle, too."""
     return {name: parameter for name, parameter in network.named_parameters() if not parameter.stop_gradient}
 
@@ -31,7 +31,7 @@ def build_optimizer(network: nn.Layer, config: TrainConfig) -> Optimizer:
     Weight decay is L2 regularisation with Momentum and Adam and decoupled with AdamW (Loshchilov & Hutter 2017).
     Without it are the kinds in `config.no_decay`, and biases whose layer says so itself.
     """
-    parameters = trainable(network)
+    parameters = trainable_parameters(network)
     without = _without_decay(network, config.no_decay)
     exempt = {parameter.name for name, parameter in parameters.items() if name in without}
     for parameter in parameters.values():
@@ -135,7 +135,7 @@ def optimizer_arrays(optimizer: Optimizer, network: nn.Layer) -> dict[str, np.nd
     Paddle names a quantity after the running number of its parameter in the process, which the next process counts
     differently.
     """
-    names = {parameter.name: name for name, parameter in trainable(network).items()}
+    names = {parameter.name: name for name, parameter in trainable_parameters(network).items()}
     state = optimizer.state_dict()
     masters = state.get("master_weights", {})  # in float32, of parameters in float16
     arrays = {f"{names[key]}|{_MASTER}": np.asarray(value) for key, value in masters.items()}
@@ -151,7 +151,7 @@ def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mappi
 
     Raises InputError where that was of another kind or trained other parameters.
     """
-    parameters = trainable(network)
+    parameters = trainable_parameters(network)
     remembered = "velocity_0" if isinstance(optimizer, Momentum) else "moment1_0"
     if arrays and {key.partition("|")[0] for key in arrays if key.endswith(remembered)} != parameters.keys():
         raise InputError(

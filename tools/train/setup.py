@@ -17,7 +17,7 @@ from data.files import check_writable
 from data.training_set import TrainingSet
 from model.networks import build_model
 from tools.common.checkpoint import load_checkpoint, load_fitting_weights
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
@@ -38,7 +38,7 @@ class DataSets:
     classes: ClassList
 
 
-def read_data_sets(config: Config, *, world: World = ALONE) -> DataSets:
+def read_data_sets(config: Config, *, world: World = SINGLE_PROCESS) -> DataSets:
     """Read and check what a config trains on and is evaluated on, and print what is in it and wrong with it.
 
     Raises InputError where the files disagree.

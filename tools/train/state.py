@@ -14,7 +14,7 @@ import numpy as np
 from config.errors import InputError
 from data.files import atomic_write, temporaries
 from tools.common.checkpoint import Checkpoint, save_checkpoint
-from tools.common.safe_pickle import damaged, load_arrays
+from tools.common.safe_pickle import damaged_error, load_arrays
 
 STATE_VERSION = 1
 BEST = "best.pdparams"
@@ -85,7 +85,7 @@ def load_state(path: str | Path) -> TrainingState:
     try:
         return TrainingState(**content)
     except TypeError as error:
-        raise damaged(path, str(error)) from None
+        raise damaged_error(path, str(error)) from None
 
 
 def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:

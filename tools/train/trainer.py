@@ -35,7 +35,7 @@ from tools.train.optimizer import (
     learning_rate,
     load_optimizer_arrays,
     optimizer_arrays,
-    trainable,
+    trainable_parameters,
 )
 from tools.train.state import BEST, TrainingState, remove_leftovers, save_state
 
@@ -81,7 +81,7 @@ class Trainer:
                 f"{self.total_batch}; make train_cfg.batch_size smaller"
             )
         self.total_steps = self.settings.epochs * self.steps_per_epoch
-        self._parameters = list(trainable(network).values())
+        self._parameters = list(trainable_parameters(network).values())
         self.speed = ""  # how fast the last run was, in words
         self._received = 0  # signal that this process got
         self._agreed = 0  # signal of any process, known to all from the same step on
@@ -234,7 +234,7 @@ class Trainer:
         self._unify_statistics()
         if self.world.is_first:
             save_state(self.folder, self._state(), self._checkpoint(), keep=self.settings.keep)
-        self.world.meet()
+        self.world.wait_for_all()
 
     def _unify_statistics(self) -> None:
         """Each process has seen other pictures, so the running statistics of its batch norms are others."""

@@ -15,7 +15,7 @@ import pytest
 from config.errors import InputError
 from tests.support import trainings
 from tools.common.checkpoint import load_checkpoint
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.train.log import read_log
 from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
 from tools.train.state import BEST, load_state, newest_state
@@ -24,7 +24,7 @@ from tools.train.trainer import Trainer
 
 def trainer(folder: Path | None, *overrides: str) -> Trainer:
     config = trainings.config(*overrides)
-    return build_trainer(config, read_data_sets(config), world=ALONE, folder=folder)
+    return build_trainer(config, read_data_sets(config), world=SINGLE_PROCESS, folder=folder)
 
 
 def losses(folder: Path) -> list[float]:
@@ -117,7 +117,7 @@ def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(trainings.data_set(), folder)
     config = trainings.config(*trainings.overrides(folder=folder))
-    run = build_trainer(config, read_data_sets(config), world=ALONE, folder=tmp_path / "run")
+    run = build_trainer(config, read_data_sets(config), world=SINGLE_PROCESS, folder=tmp_path / "run")
     for picture in (folder / "images").iterdir():
         picture.write_bytes(picture.read_bytes()[:300])
     with pytest.raises(InputError, match=r"images/00000\d\.jpg"):
