@@ -249,10 +249,10 @@ def test_the_average_is_in_place_only_during_the_block(network):
         for name, value in trainings.arrays_of(network).items():
             np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
-    with average.in_place():
+    with average.swap_in():
         assert_weights(mean)
     assert_weights(raw)
-    with pytest.raises(ZeroDivisionError), average.in_place():
+    with pytest.raises(ZeroDivisionError), average.swap_in():
         disturb(network, 2)
         raise ZeroDivisionError
     assert_weights(raw)
@@ -283,7 +283,7 @@ def test_half_precision_weights_have_an_average_in_single_precision():
     for step in range(100_000, 100_010):
         average.update(step)
     assert average.arrays()["weight"].item() == pytest.approx(1 - 0.9999**10, rel=1e-3)
-    with average.in_place():
+    with average.swap_in():
         assert layer.weight.dtype == paddle.float16
         assert layer.weight.item() == pytest.approx(0.001, rel=1e-2)
     assert layer.weight.item() == 1
