@@ -18,7 +18,7 @@ class Precision:
     """float32, or Paddle's mixed precision with float16 on a GPU (Micikevicius et al. 2017).
 
     O1 runs selected operators in float16; O2 runs the whole network except its norms, with float32 master weights.
-    Raise InputError on a CPU, where Paddle ignores both.
+    Raises InputError on a CPU, where Paddle ignores both.
     """
 
     def __init__(self, network: nn.Layer, optimizer: Optimizer, config: TrainConfig) -> None:

@@ -150,7 +150,7 @@ def optimizer_arrays(optimizer: Optimizer, network: nn.Layer) -> dict[str, np.nd
 def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
     """Restore the state of an optimizer from what `optimizer_arrays` returned, for a network with the same names.
 
-    Raise InputError if the saved optimizer is of another kind or trained other parameters.
+    Raises InputError if the saved optimizer is of another kind or trained other parameters.
     """
     parameters = trainable_parameters(network)
     quantity_of_all = "velocity_0" if isinstance(optimizer, Momentum) else "moment1_0"

@@ -41,7 +41,7 @@ class DataSets:
 def read_data_sets(config: Config, *, world: World = SINGLE_PROCESS) -> DataSets:
     """Read and check the data sets of a config; the first process prints their sizes and problems.
 
-    Raise InputError if the files disagree, for example in their categories.
+    Raises InputError if the files disagree, for example in their categories.
     """
     data = read_splits(config, SPLITS if config.train_cfg.eval_every else SPLITS[:1], world=world)
     if world.is_first:
@@ -116,7 +116,7 @@ def resume(trainer: Trainer, folder: Path, which: str) -> str:
 
 
 def check_same_start(trainer: Trainer) -> None:
-    """Raise InputError if the processes of a training do not start from the same step and weights."""
+    """Raises InputError if the processes of a training do not start from the same step and weights."""
     checksum = 0
     for value in trainer.network.state_dict().values():
         checksum = zlib.crc32(value.numpy().tobytes(), checksum)
@@ -129,7 +129,7 @@ def check_same_start(trainer: Trainer) -> None:
 
 
 def check_folder(folder: Path, *, resumes: bool) -> None:
-    """Raise InputError if the folder cannot be written to, or contains another run that would be overwritten."""
+    """Raises InputError if the folder cannot be written to, or contains another run that would be overwritten."""
     check_writable(folder / LOG_FILE)
     if not resumes and any(folder.glob("step_*.pdstate")):
         raise InputError(f"{folder}: contains a run already; continue it with --resume auto, or give another --output")

@@ -72,7 +72,7 @@ def _to_dict(state: TrainingState) -> dict:
 def load_state(path: str | Path) -> TrainingState:
     """Read a training state; path: the `.pdstate` file, or the `.pdparams` file next to it.
 
-    Raise InputError if it cannot be read, is not a training state, is damaged, or has another version.
+    Raises InputError if it cannot be read, is not a training state, is damaged, or has another version.
     """
     path = Path(path).with_suffix(".pdstate")
     try:
@@ -91,7 +91,7 @@ def load_state(path: str | Path) -> TrainingState:
 def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
     """Return the newest complete state of a run, with its path and the problems of newer ones; None without a state.
 
-    Raise InputError if there are states, but none of them is complete.
+    Raises InputError if there are states, but none of them is complete.
     """
     problems = []
     for path in _newest_first(folder):

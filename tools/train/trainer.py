@@ -90,7 +90,7 @@ class Trainer:
     def run(self, *, last_step: int | None = None, visualdl: bool = False) -> int:
         """Train to `last_step` (default: the end of the last epoch); return 0, or the signal that ended the run.
 
-        Raise InputError if a loss or a gradient is not finite; the weights are then those of the step before.
+        Raises InputError if a loss or a gradient is not finite; the weights are then those of the step before.
         """
         last_step = min(last_step or self.total_steps, self.total_steps)
         workers, accumulate = self.settings.workers, self.settings.accumulate
@@ -166,7 +166,7 @@ class Trainer:
     def _update_weights(self, rate: float, names: Sequence[str]) -> None:
         """Make one optimizer step with the mean gradients of all processes; names: the pictures of this process.
 
-        Raise InputError if a gradient is not finite.
+        Raises InputError if a gradient is not finite.
         """
         self.world.average_gradients(self._parameters)
         # ReLU and max pooling turn NaN into a number, so a finite loss does not prove that the gradients are finite.
@@ -295,7 +295,7 @@ class Trainer:
         )
 
     def restore(self, state: TrainingState, *, path: Path) -> None:
-        """Continue from a saved state. Raise InputError if it belongs to a run with other settings."""
+        """Continue from a saved state. Raises InputError if it belongs to a run with other settings."""
         for name, saved, own in (
             ("the config", state.config_name, self.config.name),
             ("the list of classes", state.class_names, list(self.classes.names)),

@@ -234,7 +234,7 @@ def test_plots_of_an_evaluation_without_objects():
 
 
 def test_of_many_classes_those_with_the_most_mistakes_are_shown(monkeypatch):
-    monkeypatch.setattr("tools.evaluate.report_plots.MOST_CLASSES", 5)
+    monkeypatch.setattr("tools.evaluate.report_plots.MAX_CLASSES", 5)
     many = evaluation_of([], [rectangle(8, (1, 1, 9, 9))], tuple(f"class {i}" for i in range(9)))
     picture = confusion_plot(many["comparison"])
     assert is_color(picture, BLUE).any()  # the missed object of class 8
