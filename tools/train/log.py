@@ -115,7 +115,7 @@ class RunLog:
                 print(f"step {step} of {self.bar.total}: mask AP {mask_ap:.3f}", flush=True)
 
     def write(self, line: dict) -> None:
-        """Append a line to the log file and its numbers to VisualDL. Raises InputError if the file cannot be written."""
+        """Append a line to the log file and to VisualDL. Raises InputError if the file cannot be written."""
         if self.folder:
             path = self.folder / LOG_FILE
             try:
