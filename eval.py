@@ -1,10 +1,10 @@
-"""Say how good a network is: box and mask AP on the validation pictures, and a report to look at.
+"""Evaluate a network: box and mask AP on the validation pictures, and a report as a web page.
 
-python eval.py                                             the small model in weights/ on generated pictures
+python eval.py                                             the small model in weights/, on generated pictures
 python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
-python eval.py --config=0 --split test-dev                 a file to send to the COCO server
-python eval.py --engine onnx shapes.onnx                   a file of tools/export.py
-python eval.py --config=0 --images photos                  no annotations: drawings and COCO results
+python eval.py --config=0 --split test-dev                 write the file for the COCO server
+python eval.py --engine onnx shapes.onnx                   an ONNX file written by tools/export.py
+python eval.py --config=0 --images photos                  without annotations: write drawings and COCO results
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tools.predict.predictor import DEFAULT_THREADS
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="with --engine onnx: a file of tools/export.py")
+    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="with --engine onnx: file from tools/export.py")
     add_network_options(parser)
-    parser.add_argument("--classwise", action="store_true", help="print the AP of each class too")
-    parser.add_argument("--output", metavar="DIR", type=Path, help="folder of what is written (default: in runs/)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--split", choices=("val", "test-dev"), default="val", help="which pictures (default: val)")
-    what.add_argument("--images", nargs="+", metavar="PATH", help="files, folders, globs, without annotations")
+    parser.add_argument("--classwise", action="store_true", help="also print the AP of each class")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the results (default: in runs/)")
+    pictures = parser.add_mutually_exclusive_group()
+    pictures.add_argument("--split", choices=("val", "test-dev"), default="val", help="pictures to use (default: val)")
+    pictures.add_argument("--images", nargs="+", metavar="PATH", help="files, folders or globs, without annotations")
     args = parser.parse_args()
     section = "test_cfg" if args.images else "eval_cfg"
     predictor = predictor_of_options(args, parser, section) if args.model else None
@@ -46,7 +46,7 @@ def main() -> int:
     paths = find_images(args.images) if args.images else None
     world = join_world()
     if paths and not world.is_first:
-        return 0  # these pictures are not shared out: there is one folder of drawings and one file of results
+        return 0  # the first process alone predicts these pictures into one folder and one results file
     score = getattr(config, section).score
     predictor = predictor or Predictor(config, **network_options(args), score=score, section="eval_cfg")
     if paths:

@@ -1,6 +1,6 @@
 """Train a network.
 
-python train.py --config=20                                        the small model on generated pictures
+python train.py --config=20                                        the small model, on generated pictures
 python train.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ...
 python train.py --config=20 --resume auto                          continue a stopped run
 python -m paddle.distributed.launch --nproc_per_node=8 train.py --config=0
@@ -51,19 +51,19 @@ def main() -> int:
     data = read_data_sets(config, world=world)
     trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
     if args.resume:
-        started = resume(trainer, folder, args.resume)
+        message = resume(trainer, folder, args.resume)
     else:
-        started = start_from(trainer.network, config, args.finetune)
+        message = start_from(trainer.network, config, args.finetune)
     check_same_start(trainer)
     if world.is_first:
-        print(started)
+        print(message)
     last_step = trainer.step + args.performance if args.performance else args.max_iters
-    ended_by = trainer.run(last_step=last_step, visualdl=args.visualdl)
+    stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
         print(f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}")
         if not args.performance:
             print(f"checkpoints, {LOG_FILE} and {CURVES_FILE} are in {folder}")
-    return 128 + ended_by if ended_by else 0
+    return 128 + stop_signal if stop_signal else 0
 
 
 if __name__ == "__main__":
