@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--resume", metavar="FILE|auto", help="continue a saved run; auto: its newest state")
-    start.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; other weights stay random")
+    start.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; what it lacks stays random")
     parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
     parser.add_argument("--max-iters", type=positive_number, metavar="N", help="stop after step N")
     parser.add_argument(

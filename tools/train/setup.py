@@ -116,7 +116,7 @@ def resume(trainer: Trainer, folder: Path, which: str) -> str:
 
 
 def check_same_start(trainer: Trainer) -> None:
-    """Raises InputError if the processes of a training do not start from the same step and weights."""
+    """Check that all processes start from the same step and weights. Raises InputError if they do not."""
     checksum = 0
     for value in trainer.network.state_dict().values():
         checksum = zlib.crc32(value.numpy().tobytes(), checksum)
@@ -129,7 +129,7 @@ def check_same_start(trainer: Trainer) -> None:
 
 
 def check_folder(folder: Path, *, resumes: bool) -> None:
-    """Raises InputError if the folder cannot be written to, or contains another run that would be overwritten."""
+    """Check the output folder. Raises InputError if it cannot be written to, or the new run would overwrite another."""
     check_writable(folder / LOG_FILE)
     if not resumes and any(folder.glob("step_*.pdstate")):
         raise InputError(f"{folder}: contains a run already; continue it with --resume auto, or give another --output")
