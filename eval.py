@@ -1,10 +1,10 @@
-"""Say how good a network is: box and mask AP on the validation pictures, and a report to look at.
+"""Evaluate a network: box and mask AP on the validation pictures, and a report as a web page.
 
-python eval.py                                             the small model in weights/ on generated pictures
+python eval.py                                             the small model in weights/, on generated pictures
 python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
-python eval.py --config=0 --split test-dev                 a file to send to the COCO server
-python eval.py --engine onnx shapes.onnx                   a file of tools/export.py
-python eval.py --config=0 --images photos                  no annotations: drawings and COCO results
+python eval.py --config=0 --split test-dev                 write the file for the COCO server
+python eval.py --engine onnx shapes.onnx                   an ONNX file written by tools/export.py
+python eval.py --config=0 --images photos                  without annotations: write drawings and COCO results
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from data.files import check_writable
 from data.images import find_images
 from tools.common.cli import Parser, add_network_options, config_of, network_options
 from tools.common.distributed import join_world
-from tools.common.threads import prompt_interruption
+from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
-from tools.evaluate.evaluation import evaluate_split, write_submission
+from tools.evaluate.evaluate_split import evaluate_split, write_submission
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
 from tools.predict.predictor import DEFAULT_THREADS
@@ -30,13 +30,13 @@ from tools.predict.predictor import DEFAULT_THREADS
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="with --engine onnx: a file of tools/export.py")
+    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="with --engine onnx: file from tools/export.py")
     add_network_options(parser)
-    parser.add_argument("--classwise", action="store_true", help="print the AP of each class too")
-    parser.add_argument("--output", metavar="DIR", type=Path, help="folder of what is written (default: in runs/)")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--split", choices=("val", "test-dev"), default="val", help="which pictures (default: val)")
-    what.add_argument("--images", nargs="+", metavar="PATH", help="files, folders, globs, without annotations")
+    parser.add_argument("--classwise", action="store_true", help="also print the AP of each class")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the results (default: in runs/)")
+    pictures = parser.add_mutually_exclusive_group()
+    pictures.add_argument("--split", choices=("val", "test-dev"), default="val", help="pictures to use (default: val)")
+    pictures.add_argument("--images", nargs="+", metavar="PATH", help="files, folders or globs, without annotations")
     args = parser.parse_args()
     section = "test_cfg" if args.images else "eval_cfg"
     predictor = predictor_of_options(args, parser, section) if args.model else None
@@ -46,7 +46,7 @@ def main() -> int:
     paths = find_images(args.images) if args.images else None
     world = join_world()
     if paths and not world.is_first:
-        return 0  # these pictures are not shared out: there is one folder of drawings and one file of results
+        return 0  # the first process alone predicts these pictures into one folder and one results file
     score = getattr(config, section).score
     predictor = predictor or load_predictor(config, **network_options(args), score=score, section="eval_cfg")
     if paths:
@@ -55,7 +55,7 @@ def main() -> int:
         )
         print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")
         return 0
-    with prompt_interruption():
+    with exit_on_ctrl_c():
         if args.split == "test-dev":
             if written := write_submission(predictor, output, world=world):
                 print(f"wrote {written}")

@@ -1,8 +1,8 @@
 """Train a network.
 
-python train.py --config=20                                        the small model on generated pictures
+python train.py --config=20                                        the small model, on generated pictures
 python train.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ...
-python train.py --config=20 --resume auto                          go on where it was stopped
+python train.py --config=20 --resume auto                          continue a stopped run
 python -m paddle.distributed.launch --nproc_per_node=8 train.py --config=0
 """
 
@@ -19,7 +19,7 @@ from model.device import select_device
 from tools.common.cli import Parser, add_config_options, add_device_option, natural_number, positive_number
 from tools.common.distributed import join_world
 from tools.common.processes import run_processes
-from tools.train.log import CURVES, LOG
+from tools.train.log import CURVES_FILE, LOG_FILE
 from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
 
 
@@ -29,14 +29,14 @@ def main() -> int:
     add_device_option(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--resume", metavar="FILE|auto", help="go on with a saved run; auto: the newest in the folder")
-    start.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; what does not fit stays random")
+    start.add_argument("--resume", metavar="FILE|auto", help="continue a saved run; auto: its newest state")
+    start.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; what it lacks stays random")
     parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
-    parser.add_argument("--max-iters", type=positive_number, metavar="N", help="stop after N steps in all")
+    parser.add_argument("--max-iters", type=positive_number, metavar="N", help="stop after step N")
     parser.add_argument(
-        "--performance", type=positive_number, metavar="N", help="N steps, then speed and memory; writes nothing"
+        "--performance", type=positive_number, metavar="N", help="print the speed and memory of N steps; write nothing"
     )
-    parser.add_argument("--visualdl", action="store_true", help="write the log for VisualDL too (pip install visualdl)")
+    parser.add_argument("--visualdl", action="store_true", help="also log for VisualDL (pip install visualdl)")
     args = parser.parse_args()
     if args.seed is not None:
         args.overrides.append(f"train_cfg.seed={args.seed}")
@@ -51,19 +51,19 @@ def main() -> int:
     data = read_data_sets(config, world=world)
     trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
     if args.resume:
-        started = resume(trainer, folder, args.resume)
+        message = resume(trainer, folder, args.resume)
     else:
-        started = start_from(trainer.network, config, args.finetune)
+        message = start_from(trainer.network, config, args.finetune)
     check_same_start(trainer)
     if world.is_first:
-        print(started)
+        print(message)
     last_step = trainer.step + args.performance if args.performance else args.max_iters
-    ended_by = trainer.run(last_step=last_step, visualdl=args.visualdl)
+    stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
         print(f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}")
         if not args.performance:
-            print(f"checkpoints, {LOG} and {CURVES} are in {folder}")
-    return 128 + ended_by if ended_by else 0
+            print(f"checkpoints, {LOG_FILE} and {CURVES_FILE} are in {folder}")
+    return 128 + stop_signal if stop_signal else 0
 
 
 if __name__ == "__main__":

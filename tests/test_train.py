@@ -129,7 +129,7 @@ def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
         (("--finetune", "weights/none.pdparams"), "weights/none.pdparams"),
         (("--resume", "weights/none.pdstate"), "weights/none.pdstate"),
         (("--resume", "auto", "--finetune", "x"), "not allowed with"),
-        (("--max-iters", "0"), "0 is too few"),
+        (("--max-iters", "0"), "must be >= 1"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, arguments, says):

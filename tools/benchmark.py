@@ -48,14 +48,14 @@ from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
     Parser,
     add_network_options,
-    columns,
+    align_columns,
     config_of,
     natural_number,
     network_options,
     positive_number,
 )
 from tools.common.kinds import NetworkKind, RawPredictions, build_network
-from tools.common.memory import forget_peak, peak_memory
+from tools.common.memory import peak_memory, reset_peak_memory
 from tools.engine.operations import measured_peak, network_operations
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
@@ -109,7 +109,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
     predictor = load_predictor(config, **network_options(args), score=0.0)
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
-    forget_peak()
+    reset_peak_memory()
     candidates = []
     threshold, engine = predictor.config.nms.score_thr, predictor.engine
     engine.kind = _WatchedKind(engine.kind, lambda scores: candidates.append(int((scores > threshold).sum())))
@@ -232,7 +232,7 @@ def _table(figures: Sequence[dict]) -> str:
                 f"{line['peak_memory_mib']:.0f} MiB",
             ]
         )
-    return columns(rows)
+    return align_columns(rows)
 
 
 def _ratios(ours: dict, other: dict) -> str:

@@ -1,10 +1,10 @@
-"""Make instances of what a board's program wrote: one file of bare numbers for each output of each picture.
+"""Turn a network's raw outputs into instances: one .bin file for each output of each picture, written by a device.
 
     python tools/postprocess_bin_outputs.py inputs outputs --json found.json
     python tools/postprocess_bin_outputs.py inputs outputs --json found.json --annotations val.json --pictures val
 
-inputs is the folder that tools/preprocess_inputs_to_bin.py wrote; its index.json says what the numbers mean. With
-annotations the program prints AP, as eval.py does. It needs neither Paddle nor ONNX Runtime.
+inputs is the folder that tools/preprocess_inputs_to_bin.py wrote; its index.json states the names, types and shapes of
+the outputs. With annotations the program prints AP, as eval.py does. It needs neither Paddle nor ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -35,22 +35,24 @@ NAMES = "{picture}_{output}.bin"
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("inputs", metavar="INPUTS", type=Path, help="folder of tools/preprocess_inputs_to_bin.py")
-    parser.add_argument("outputs", metavar="OUTPUTS", type=Path, help="folder of the files that the board wrote")
+    parser.add_argument("inputs", metavar="INPUTS", type=Path, help="folder from tools/preprocess_inputs_to_bin.py")
+    parser.add_argument("outputs", metavar="OUTPUTS", type=Path, help="folder of the .bin files that the device wrote")
     parser.add_argument(
         "--names",
         type=name_pattern,
         default=NAMES,
         metavar="PATTERN",
-        help="how they are called, of {picture}, {output} and {number}, the output's place from 0 on "
+        help="names of these files, with {picture}, {output} and {number}, the index of the output from 0 "
         f"(default: {NAMES})".replace("%", "%%"),
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, required=True, help="write what was found as COCO results")
+    parser.add_argument("--json", metavar="FILE", type=Path, required=True, help="write the instances as COCO results")
     parser.add_argument(
-        "--score", type=fraction, help="leave out instances below it (default: the config's; 0 with annotations)"
+        "--score",
+        type=fraction,
+        help="leave out instances with a lower score (default: test_cfg.score; with annotations eval_cfg.score)",
     )
-    parser.add_argument("--annotations", metavar="FILE", type=Path, help="print AP on these annotations")
-    parser.add_argument("--pictures", metavar="DIR", type=Path, help="with --annotations: the folder of their pictures")
+    parser.add_argument("--annotations", metavar="FILE", type=Path, help="COCO annotations; print AP on them")
+    parser.add_argument("--pictures", metavar="DIR", type=Path, help="with --annotations: the folder of the pictures")
     args = parser.parse_args()
     if bool(args.annotations) != bool(args.pictures):
         parser.error("--annotations and --pictures: give both or none")
@@ -83,21 +85,21 @@ def name_pattern(text: str) -> str:
     try:
         text.format(picture="", output="", number=0)
     except (KeyError, IndexError, ValueError, AttributeError):
-        raise argparse.ArgumentTypeError(f"{text!r} has fields beside {{picture}}, {{output}}, {{number}}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} has fields besides {{picture}}, {{output}}, {{number}}") from None
     return text
 
 
 def _image_ids(found: CocoData, entries: Sequence[Entry], folder: Path) -> dict[str, int]:
-    """The image id of each picture by its path.
+    """Return the image id of each picture by its path.
 
-    Raises InputError where annotated pictures are not in the folder, or others are.
+    Raises InputError if the folder lacks annotated pictures, or has pictures without annotations.
     """
     ids = {str(record.path.resolve()): record.image_id for record in found.records}
     missing = sorted(ids.keys() - {entry.path for entry in entries})
     foreign = [entry.path for entry in entries if entry.path not in ids]
     if missing or foreign:
         what = f"lacks the annotated {listed(missing)}" if missing else f"has {listed(foreign)} without annotations"
-        raise InputError(f"{folder}: {what}; AP would be that of another data set")
+        raise InputError(f"{folder}: {what}; AP would belong to another data set")
     return ids
 
 

@@ -1,13 +1,13 @@
-"""Write pictures as a board's program reads them: one file of bare float32 each, [1, 3, H, W], and an index.
+"""Write prepared inputs for a device: a raw .bin file, float32 [1, 3, H, W], for each picture, and an index.
 
     python tools/export.py --config=20 --input-size 352x352 --output shapes.onnx
     python tools/preprocess_inputs_to_bin.py shapes.onnx photos --output inputs
-    ... the board makes outputs/000000_a_scores.bin and so on of inputs/000000_a.bin ...
+    ... the device runs the network: inputs/000000_a.bin -> outputs/000000_a_scores.bin and so on ...
     python tools/postprocess_bin_outputs.py inputs outputs --json found.json
 
-Each picture is scaled to fit into one size, normalised, and padded with zeros at the bottom and right. index.json says
-where it lies in that, and what the network's outputs mean; names, types and shapes of these stand there too. A network
-that was exported for pictures of any size needs --input-size, and ONNX Runtime runs it once for the shapes.
+Each picture is scaled to fit into the input size, normalised, and zero-padded at the bottom and right. index.json
+contains the size of each picture in its input, and the names, types and shapes of the network's outputs. A network that
+was exported for pictures of any size needs --input-size; ONNX Runtime then runs it once to get the shapes.
 """
 
 from __future__ import annotations
@@ -37,11 +37,14 @@ from tools.deploy.exported import IMAGES, Metadata, metadata_of, open_exported, 
 def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument(
-        "model", metavar="MODEL", type=Path, help="ONNX file of tools/export.py, or NAME_metadata.json beside Paddle's"
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="ONNX file from tools/export.py, or a Paddle export's NAME_metadata.json",
     )
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, globs")
     parser.add_argument(
-        "--input-size", type=input_size, default=(), metavar="HxW", help="of padded pictures (default: the model's)"
+        "--input-size", type=input_size, default=(), metavar="HxW", help="of the padded pictures (default: the model's)"
     )
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder for the files")
     args = parser.parse_args()
@@ -55,7 +58,7 @@ def main() -> int:
 
 
 def _of_size(model: Path, size: tuple[int, ...]) -> Metadata:
-    """What a network's file says, with the shapes of its outputs for pictures of this size."""
+    """Read the metadata of an exported network, with the shapes of its outputs for pictures of this size."""
     if model.suffix == ".json":
         try:
             metadata, session = metadata_of(model.read_text(encoding="utf-8"), model), None
@@ -70,9 +73,9 @@ def _of_size(model: Path, size: tuple[int, ...]) -> Metadata:
             raise InputError(f"--input-size {size[0]}x{size[1]}: {model} takes {own[0]}x{own[1]}; export it again")
         return metadata
     if not size:
-        raise InputError(f"{model}: takes pictures of any size; choose one with --input-size, such as 480x640")
+        raise InputError(f"{model}: takes pictures of any size; choose one with --input-size, for example 480x640")
     if session is None:
-        raise InputError(f"{model}: is of a network for any size, whose shapes it cannot say; export it with one")
+        raise InputError(f"{model}: has no input size and no output shapes; export the network with --input-size")
     config = override(metadata.config, [f"data.fixed_size={size}"])
     names = [output.name for output in metadata.outputs]
     arrays = session.run(names, {IMAGES: np.zeros((1, 3, *size), np.float32)})

@@ -36,7 +36,7 @@ from data.coco import CocoData, read_complete
 from data.coco_pictures import read_record_image
 from data.files import atomic_write, check_writable
 from data.images import find_images, read_image
-from tools.common.cli import Parser, columns, positive_number
+from tools.common.cli import Parser, align_columns, positive_number
 from tools.deploy.exported import IMAGES, exported_predictor
 from tools.evaluate.coco_metrics import ground_truth, mask_precision
 from tools.predict.predictor import Predictor
@@ -80,7 +80,7 @@ def main() -> int:
             figures += [f"{summary[name] * 100:.2f}" for name in ("AP", "AP50")]
         rows.append([str(path), *figures])
     print(f"{quantized} convolutions in INT8, scales from {len(paths)} pictures")
-    print(columns(rows))
+    print(align_columns(rows))
     return 0
 
 

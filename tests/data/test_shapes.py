@@ -202,7 +202,7 @@ def test_a_wrong_seed_is_one_line_and_status_2(tmp_path, capsys):
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "--seed: '-1' is not a whole number" in error
+    assert "--seed: '-1': must be an integer >= 0" in error
 
 
 def test_an_output_that_is_a_file_is_named(tmp_path):

@@ -21,7 +21,7 @@ from tests.support import tiny
 from tools.common.kinds import KINDS, build_network
 from tools.engine.dynamic import DynamicEngine
 from tools.predict.load import untrained_network
-from tools.train.optimizer import trainable
+from tools.train.optimizer import trainable_parameters
 
 SIZE = (64, 96)
 
@@ -74,7 +74,7 @@ def test_losses_and_gradients_are_finite(case, overrides):
     losses, net = learn(*CASES[case], overrides=overrides)
     assert list(losses) == ["category", "box", "centerness", "mask", "mask_iou"]
     assert all(np.isfinite(loss) for loss in losses.values())
-    for name, parameter in trainable(net).items():
+    for name, parameter in trainable_parameters(net).items():
         assert parameter.grad is not None and np.isfinite(parameter.grad.numpy()).all(), name
     if not any(len(picture.boxes) for picture in CASES[case]):
         assert [losses[name] for name in ("box", "centerness", "mask", "mask_iou")] == [0] * 4
@@ -101,7 +101,7 @@ def test_a_network_learns_two_pictures():
     pictures = [targets((8, 8, 40, 40), (50, 20, 90, 60)), targets((30, 10, 80, 50))]
     net = network("backbone.norm=batch", "backbone.train_norm=true")
     net.train()
-    optimizer = paddle.optimizer.AdamW(0.003, parameters=list(trainable(net).values()))
+    optimizer = paddle.optimizer.AdamW(0.003, parameters=list(trainable_parameters(net).values()))
     batch, wanted = paddle.to_tensor(images(2)), [KINDS["centermask2"].target_tensors(picture) for picture in pictures]
     history = []
     for _ in range(60):

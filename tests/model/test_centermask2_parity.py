@@ -34,7 +34,7 @@ from tests.support.parity import (
 from tools.common.checkpoint import load_weights
 from tools.common.kinds import build_network, kind_of
 from tools.predict.load import network_predictor
-from tools.train.optimizer import trainable
+from tools.train.optimizer import trainable_parameters
 
 pytestmark = needs_parity
 
@@ -264,7 +264,7 @@ def test_losses_and_gradients(network, monkeypatch):
         assert float(losses[ours]) == pytest.approx(float(recorded.data[f"loss/{theirs}"]), rel=1e-4), ours
     sum(losses.values()).backward()
     names = {ours: theirs for ours, (theirs, _) in CENTERMASK2.rename(foreign_checkpoint("cm2_v39")).items()}
-    norms = {names[name]: np.linalg.norm(p.grad.numpy()) for name, p in trainable(network).items()}
+    norms = {names[name]: np.linalg.norm(p.grad.numpy()) for name, p in trainable_parameters(network).items()}
     wanted = [key[len("gradnorm/") :] for key in recorded.data.files if key.startswith("gradnorm/")]
     assert len(wanted) > 15
     for name in wanted:

@@ -15,7 +15,7 @@ from data.samples import MaskWindow, Sample
 from tests.support.parity import TrainingFixture, foreign_checkpoint, needs_parity, recipe
 from tools.common.checkpoint import load_weights
 from tools.common.kinds import build_network, kind_of
-from tools.train.optimizer import build_optimizer, trainable
+from tools.train.optimizer import build_optimizer, trainable_parameters
 
 pytestmark = needs_parity
 
@@ -141,7 +141,7 @@ def test_gradients(learnt):
     fixture, _, _, network, losses, foreign_names = learnt
     prefix, norms = (f"{fixture.part}/", "grad_l2") if fixture.part else ("", "grad_norms")
     wanted = dict(zip(fixture.data[f"{prefix}grad_names"].tolist(), fixture.data[f"{prefix}{norms}"].tolist()))
-    ours = {foreign_names[name]: parameter.grad.numpy() for name, parameter in trainable(network).items()}
+    ours = {foreign_names[name]: parameter.grad.numpy() for name, parameter in trainable_parameters(network).items()}
     # The original program leaves parameters of levels that learn nothing without a gradient; here it is 0.
     assert wanted.keys() <= ours.keys()
     assert not any(ours[name].any() for name in ours.keys() - wanted.keys())
@@ -158,7 +158,7 @@ def test_one_step(learnt):
     fixture, config, _, network, losses, foreign_names = learnt
     if not fixture.part:
         pytest.skip("the original SOLO was recorded without a step")
-    before = {name: parameter.numpy() for name, parameter in trainable(network).items()}
+    before = {name: parameter.numpy() for name, parameter in trainable_parameters(network).items()}
     optimizer = build_optimizer(network, config.train_cfg)
     optimizer.set_lr(0.01)
     optimizer.step()
@@ -166,7 +166,7 @@ def test_one_step(learnt):
         zip(fixture.data[f"{fixture.part}/step_names"].tolist(), fixture.data[f"{fixture.part}/step_l2"].tolist())
     )
     allowed = 2 * tolerance(fixture, losses)
-    for name, parameter in trainable(network).items():
+    for name, parameter in trainable_parameters(network).items():
         moved = float(np.linalg.norm(parameter.numpy() - before[name]))
         # A step of float32 weights is known to their last digit only.
         rounding = 1e-7 * float(np.linalg.norm(before[name]))

@@ -14,7 +14,7 @@ from model.backbone.vovnet import ESE, STAGE_BLOCKS, OSABlock
 from model.neck.fpn import FPNToP7
 from tests.support import tiny
 from tools.common.kinds import build_network
-from tools.train.optimizer import trainable
+from tools.train.optimizer import trainable_parameters
 
 SMALL = load_config(tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
 OPTIONS = {"norm": "frozen", "train_norm": True, "trainable": True, "lr_mult": 1.0}
@@ -60,14 +60,14 @@ def test_attention_over_channels_by_hand(bias, share):
 
 @pytest.mark.parametrize("frozen", [0, 1, 3])
 def test_frozen_stages_are_not_trained(frozen):
-    names = trainable(build_backbone(replace(SMALL.backbone, frozen_stages=frozen, train_norm=True)))
+    names = trainable_parameters(build_backbone(replace(SMALL.backbone, frozen_stages=frozen, train_norm=True)))
     trained = {index for index in range(4) if any(name.startswith(f"stages.{index}.") for name in names)}
     assert trained == set(range(frozen, 4))
     assert any(name.startswith("stem.") for name in names) == (frozen == 0)
 
 
 def test_norms_that_are_not_trained():
-    names = trainable(build_backbone(SMALL.backbone))
+    names = trainable_parameters(build_backbone(SMALL.backbone))
     assert names and not any(".norm." in name for name in names)
 
 

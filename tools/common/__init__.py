@@ -1,1 +1,1 @@
-"""What all programs share: command lines, checkpoint files, threads, processes, memory, plots."""
+"""Code that all programs share: command lines, checkpoint files, threads, processes, memory and plots."""

@@ -1,4 +1,4 @@
-"""Our checkpoint files: weights, and beside them what a program must know to use them."""
+"""Read and write checkpoint files: weights, with the config, classes and source that belong to them."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from config.base import Config
 from config.errors import InputError, listed
 from data.class_lists import ClassList
 from data.files import atomic_write
-from tools.common.safe_pickle import damaged, load_arrays
+from tools.common.safe_pickle import damaged_error, load_arrays
 
 FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """weights: name in our network -> array. `config_name`: the config they belong to; empty for a bare backbone.
+    """The content of a checkpoint file.
 
-    overrides: assignments such as `data.resize_by=factor`: how the program that trained these weights differs from the
-    config, applied before the user's own. source: where they come from, text by key (file, program, SHA-256).
+    weights: name of the parameter in our network -> array.
+    config_name: the config the weights belong to; empty for a backbone alone.
+    overrides: assignments such as `data.resize_by=factor`, by which the program that trained the weights differs from
+        the config; they are applied before the user's own.
+    source: the origin of the weights, text by key (file, program, SHA-256).
     """
 
     weights: Mapping[str, np.ndarray]
@@ -35,12 +38,12 @@ class Checkpoint:
     source: Mapping[str, str] = field(default_factory=dict)
 
     def adapt(self, config: Config) -> Config:
-        """The config as these weights need it: the checkpoint's overrides and its number of classes."""
+        """Return the config with the checkpoint's overrides and number of classes."""
         return load_config(config, self.overrides).replace(num_classes=len(self.classes))
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a `.pdparams`: a pickle of a dict of plain values and arrays, which `paddle.load` reads as well."""
+    """Write a `.pdparams` file: a pickled dict of plain values and arrays, which `paddle.load` reads as well."""
     content = {
         "format_version": FORMAT_VERSION,
         "config_name": checkpoint.config_name,
@@ -55,8 +58,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint without running code from it. Raises InputError where it is none of ours."""
-    foreign = InputError(f"{path}: no checkpoint of this project; make one with a script in convert/")
+    """Read a checkpoint without running code from it. Raises InputError if it is not a checkpoint of this project."""
+    foreign = InputError(f"{path}: not a checkpoint of this project; make one with a script in convert/")
     try:
         with Path(path).open("rb") as stream:
             if stream.read(1) != pickle.PROTO:
@@ -71,11 +74,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise foreign
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         raise InputError(
-            f"{path}: has format version {content['format_version']}, this program reads {FORMAT_VERSION}; update it"
+            f"{path}: has format version {content['format_version']}, not {FORMAT_VERSION}; update this program"
         )
-    wrong = [key for key, fits in _CONTENT.items() if not fits(content.get(key))]
-    if wrong or len(content["class_names"]) != len(content["category_ids"]):
-        raise damaged(path, f"its {', '.join(wrong) or 'class_names and category_ids'} are not what they should be")
+    invalid = [key for key, is_valid in _CONTENT.items() if not is_valid(content.get(key))]
+    if invalid or len(content["class_names"]) != len(content["category_ids"]):
+        raise damaged_error(path, f"has invalid {', '.join(invalid) or 'class_names and category_ids'}")
     return Checkpoint(
         weights=content["weights"],
         classes=ClassList(names=tuple(content["class_names"]), ids=tuple(content["category_ids"])),
@@ -108,57 +111,58 @@ _CONTENT: dict[str, Callable[[object], bool]] = {
 def load_weights(
     network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path, config_name: str, made_for: str = ""
 ) -> None:
-    """Fill every parameter of a network; `made_for` is the name of the config that the checkpoint says it belongs to.
+    """Load weights for every parameter of a network.
 
-    Raises InputError that lists what is missing, too much or of another shape.
+    path, config_name: for the error message, as is made_for: the config name in the checkpoint, if there is one.
+    Raises InputError that lists the names that are missing, unknown or have another shape.
     """
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    problems = compare_shapes(wanted, found)
-    problems = problems or listed([f"{n} holds {a.dtype}" for n, a in weights.items() if a.dtype.kind != "f"])
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    actual = {name: tuple(value.shape) for name, value in weights.items()}
+    problems = compare_shapes(expected, actual)
+    problems = problems or listed([f"{n} has dtype {a.dtype}" for n, a in weights.items() if a.dtype.kind != "f"])
     if problems:
-        remedy = f"it was made for --config={made_for}" if made_for else "give the config it was made for"
+        remedy = f"use --config={made_for}, which it was made for" if made_for else "use the config it was made for"
         raise InputError(f"{path} does not fit config {config_name}: {problems}; {remedy}")
-    _fill(network, weights)
+    _set_values(network, weights)
 
 
 def load_fitting_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path) -> list[str]:
-    """Fill the parameters for which a checkpoint has weights of the same name and shape; the others stay.
+    """Load the weights that have the name and shape of a parameter of the network; the other parameters stay.
 
-    Returns what did not fit, a line each. Raises InputError where nothing fits.
+    Return a line for each name that does not fit. Raises InputError if no weight fits.
     """
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    fitting = {name: array for name, array in weights.items() if wanted.get(name) == array.shape}
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    fitting = {name: array for name, array in weights.items() if expected.get(name) == array.shape}
     if not fitting:
-        raise InputError(f"{path}: no weight of it fits this network; give a checkpoint of a similar one")
-    _fill(network, fitting)
+        raise InputError(f"{path}: none of its weights fits this network; give a checkpoint of a similar network")
+    _set_values(network, fitting)
     problems = []
-    for name, shape in wanted.items():
+    for name, shape in expected.items():
         if name not in weights:
             problems.append(f"{name}: not in the file")
         elif name not in fitting:
             problems.append(f"{name}: {weights[name].shape} in the file, {shape} here")
-    return problems + [f"{name}: not in this network" for name in weights if name not in wanted]
+    return problems + [f"{name}: not in this network" for name in weights if name not in expected]
 
 
-def _fill(network: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
-    """In each parameter's own type, which in mixed precision is not float32 everywhere.
+def _set_values(network: nn.Layer, weights: Mapping[str, np.ndarray]) -> None:
+    """Set the parameters that have weights, in each parameter's own dtype (mixed precision has several).
 
-    Not by `set_state_dict`, which warns of each parameter that is left as it is.
+    `set_state_dict` would warn of each parameter that is not set.
     """
     for name, value in network.state_dict().items():
         if name in weights:
             value.set_value(weights[name].astype(value.numpy().dtype, copy=False))
 
 
-def compare_shapes(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str:
-    """What differs between two sets of names with shapes, in words; empty where nothing does."""
-    if found and not wanted.keys() & found.keys():
-        return f"none of its {len(found)} names belongs to this network: {listed(list(found))}"
-    other_shape = [f"{n} {found[n]} instead of {wanted[n]}" for n in wanted if n in found and found[n] != wanted[n]]
+def compare_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]]) -> str:
+    """Describe the differences between two mappings of parameter names to shapes; empty if there are none."""
+    if actual and not expected.keys() & actual.keys():
+        return f"none of its {len(actual)} names belongs to this network: {listed(list(actual))}"
+    both = [name for name in expected if name in actual]
     lists = {
-        "other shape": other_shape,
-        "missing": [name for name in wanted if name not in found],
-        "unknown": [name for name in found if name not in wanted],
+        "other shape": [f"{n} {actual[n]} instead of {expected[n]}" for n in both if actual[n] != expected[n]],
+        "missing": [name for name in expected if name not in actual],
+        "unknown": [name for name in actual if name not in expected],
     }
     return "; ".join(f"{title}: {listed(names)}" for title, names in lists.items() if names)

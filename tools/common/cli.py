@@ -1,4 +1,4 @@
-"""What the command lines of the project have in common."""
+"""Options, argument types and error handling that the command lines of the project share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DEFAULT_CONFIG = 20
 
 
 class Parser(argparse.ArgumentParser):
-    """Help from the module's docstring, and errors in one line."""
+    """An argument parser with the module's docstring as help text and with one-line errors."""
 
     def __init__(self, docstring: str) -> None:
         super().__init__(description=docstring.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -29,9 +29,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def run(main: Callable[[], int]) -> int:
-    """Call a command line's `main` and turn a user's mistake into one line and exit status 2, Ctrl-C into 130."""
+    """Call a program's `main` and return its exit status.
+
+    A user's mistake (InputError) becomes a one-line message and usually status 2, Ctrl-C becomes status 130.
+    """
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name that the terminal cannot show must not end the program
+        if hasattr(stream, "reconfigure"):  # a file name that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread:
@@ -41,80 +44,82 @@ def run(main: Callable[[], int]) -> int:
         sys.stdout.flush()
         return status
     except InputError as error:
-        if in_main_thread:  # from here on the status says what happened, even if other processes end this one
+        if in_main_thread:  # keep the exit status, even if other processes of the run end this one now
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print(f"{argparse.ArgumentParser().prog}: error: {without_line_breaks(error)}", file=sys.stderr)
+        print(f"{argparse.ArgumentParser().prog}: error: {join_lines(error)}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); Python must not try to write the rest at its end.
+        # The reader of the output has closed it (`| head`); Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
-def without_line_breaks(message: object) -> str:
-    """A message in which a name with a line break does not break the line."""
+def join_lines(message: object) -> str:
+    """Return a message in one line; file names may contain line breaks."""
     return " ".join(str(message).splitlines())
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """--config, --list and -o, as every program that follows a config has them."""
+    """Add --config, --list and -o."""
     parser.add_argument(
         "--config", default=DEFAULT_CONFIG, metavar="N", help=f"number or name of a config (default: {DEFAULT_CONFIG})"
     )
-    parser.add_argument("--list", action=_ListConfigs, nargs=0, help="print all configs and end")
+    parser.add_argument("--list", action=_ListConfigs, nargs=0, help="print all configs and exit")
     parser.add_argument(
         "-o",
         dest="overrides",
         action="append",
         default=[],
         metavar="SECTION.FIELD=VALUE",
-        help="change a field of the config, for example -o nms.score_thr=0.2; may be given several times",
+        help="change a field of the config, for example -o nms.score_thr=0.2; can be repeated",
     )
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto (a GPU where Paddle sees one), cpu, gpu or gpu:0 ...")
+    parser.add_argument("--device", default="auto", help="auto (default: a GPU if Paddle finds one), cpu, gpu or gpu:0")
 
 
 def add_weights_options(parser: argparse.ArgumentParser) -> None:
-    """--weights and --untrained beside those of `add_config_options`, for programs that need a trained network."""
+    """Add the options of `add_config_options`, --weights and --untrained, for programs that need a trained network."""
     add_config_options(parser)
     parser.add_argument(
-        "--weights", metavar="FILE", help="checkpoint to run (default: the config's, weights/<config name>.pdparams)"
+        "--weights",
+        metavar="FILE",
+        help="checkpoint to run (default: weights/<config name>.pdparams)",
     )
     parser.add_argument(
         "--untrained",
         type=natural_number,
         metavar="SEED",
-        help="run random weights drawn from this seed instead of a checkpoint, to try the program or to time it",
+        help="run random weights from this seed instead of a checkpoint, to try or to time the program",
     )
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """--device, --engine and --precision beside those of `add_weights_options`, for programs that run a network."""
+    """Add the options of `add_weights_options`, --device, --engine and --precision, for programs that run a network."""
     add_weights_options(parser)
     add_device_option(parser)
     parser.add_argument(
         "--engine",
         choices=("auto", *ENGINES),
         default="auto",
-        help="what runs the network: static is a graph that Paddle compiles once and keeps, dynamic Paddle layer by "
-        "layer, onnx and openvino are other programs (default: dynamic on a GPU; on a CPU onnx or openvino "
-        "where they are installed, else static)",
+        help="what runs the network: dynamic (Paddle, layer by layer), static (a graph that Paddle compiles once and "
+        "caches), onnx (ONNX Runtime) or openvino (OpenVINO); auto (default): dynamic on a GPU; on a CPU onnx or "
+        "openvino if installed, otherwise static",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="arithmetic of the network (default: fp32); for int8 see tools/quantize_onnx.py",
+        help="number format of the network's arithmetic (default: fp32); for int8 see tools/quantize_onnx.py",
     )
 
 
 def network_options(args: argparse.Namespace) -> dict[str, object]:
-    """The arguments of `Predictor` that the options of `add_network_options` stand for, beside the config."""
+    """Return the options of `add_network_options`, without the config, as keyword arguments of `Predictor`."""
     names = ("weights", "overrides", "untrained", "device", "engine", "precision")
     return {name: getattr(args, name) for name in names}
 
@@ -126,86 +131,94 @@ class _ListConfigs(argparse.Action):
 
 
 def list_configs() -> str:
-    """The table that `--list` prints."""
+    """Return the table that `--list` prints."""
     rows = [("", "config", "backbone", "input", "parameters", "GFLOP", "mask AP", "convert with", "published at")]
     for number, kind in registry().items():
         config = kind()
         first, *others = config.published or (None,)
-        network = (config.name, _backbone(config), _input(config), *_cost(config))
-        rows.append((str(number), *network, *_where(config, first)))
-        rows += [("", *[""] * len(network), *_where(config, other)) for other in others]
-    return columns(rows)
+        network = (config.name, _backbone_cell(config), _input_cell(config), *_cost_cells(config))
+        rows.append((str(number), *network, *_checkpoint_cells(config, first)))
+        rows += [("", *[""] * len(network), *_checkpoint_cells(config, other)) for other in others]
+    return align_columns(rows)
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many cells as lines with the cells below each other."""
+def align_columns(rows: Sequence[Sequence[str]]) -> str:
+    """Format rows with the same number of cells as lines with aligned columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
-def _where(config: Config, published: Published | None) -> tuple[str, str, str]:
+def _checkpoint_cells(config: Config, published: Published | None) -> tuple[str, str, str]:
+    """Return mask AP, command for the conversion and address of a checkpoint."""
     if published is None:
-        here = config.model_path("test_cfg")
-        return "", "", str(here) if here.exists() else f"not published; train.py --config={config.number} makes one"
+        path = config.model_path("test_cfg")
+        return "", "", str(path) if path.exists() else f"not published; train it with train.py --config={config.number}"
     return f"{published.mask_ap:.1f}", published.command(config.number), published.where
 
 
-def _backbone(config: Config) -> str:
+def _backbone_cell(config: Config) -> str:
     backbone = config.backbone
     if backbone.kind == "vovnet":
         return f"VoVNetV2-{backbone.depth}-eSE"
     name = f"ResNet-{backbone.depth}"
     if backbone.groups > 1:
         name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"
-    suffixes = {"d": "-vd"}.get(backbone.variant, ""), f" DCNv{backbone.deform_version}"
-    return name + suffixes[0] + (suffixes[1] if backbone.deform_version else "")
+    if backbone.variant == "d":
+        name += "-vd"
+    return name + (f" DCNv{backbone.deform_version}" if backbone.deform_version else "")
 
 
-def _input(config: Config) -> str:
+def _input_cell(config: Config) -> str:
     return f"{config.data.short_side}/{config.data.long_side}"
 
 
-def _cost(config: Config) -> tuple[str, str]:
+def _cost_cells(config: Config) -> tuple[str, str]:
     return (f"{config.cost.parameters:.1f} M", f"{config.cost.gflop:.1f}") if config.cost else ("", "")
 
 
 def config_of(args: argparse.Namespace) -> Config:
-    """The config of `add_weights_options`. Raises InputError for options that exclude each other too."""
+    """Load the config that the options of `add_weights_options` name.
+
+    Raises InputError if there is no such config, or both --weights and --untrained are given.
+    """
     if args.weights is not None and args.untrained is not None:
-        raise InputError("--weights and --untrained: give one of them")
+        raise InputError("--weights and --untrained cannot be combined; give one of them")
     return load_config(args.config, args.overrides)
 
 
 def natural_number(text: str) -> int:
+    """Parse an integer from 0 to 2^63 - 1, as an argument type."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer >= 0")
     if int(text) >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text} is too large, give a number below 2^63")
+        raise argparse.ArgumentTypeError(f"{text}: must be below 2^63")
     return int(text)
 
 
 def positive_number(text: str) -> int:
+    """Parse an integer from 1 to 2^63 - 1, as an argument type."""
     number = natural_number(text)
     if number == 0:
-        raise argparse.ArgumentTypeError("0 is too few, give 1 or more")
+        raise argparse.ArgumentTypeError("0: must be >= 1")
     return number
 
 
 def fraction(text: str) -> float:
+    """Parse a number from 0 to 1, as an argument type."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to 1")
     return value
 
 
 def input_size(text: str) -> tuple[int, ...]:
-    """`480x640` as height and width, `dynamic` as nothing."""
+    """Parse `480x640` as (height, width) and `dynamic` as (), as an argument type."""
     sides = text.split("x")
     if text == "dynamic":
         return ()
     if len(sides) != 2 or not all(side.isdecimal() for side in sides):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected height x width such as 480x640, or dynamic")
+        raise argparse.ArgumentTypeError(f"{text!r}: must be height x width, for example 480x640, or dynamic")
     return int(sides[0]), int(sides[1])

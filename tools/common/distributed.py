@@ -1,4 +1,4 @@
-"""One process or many: who trains beside us, and what must be equal among us."""
+"""Run a program in one process or in several, and exchange values between them."""
 
 from __future__ import annotations
 
@@ -16,57 +16,58 @@ from config.errors import InputError
 
 
 class LostConnectionError(InputError):
-    """Another process of this run has ended, and has said why."""
+    """Another process of this run has ended. Its own message gives the reason."""
 
     status = 3
 
 
 @dataclass(frozen=True)
 class World:
-    """This process is number `rank` of `size`; number 0 writes the files and talks.
+    """The processes of a run: this one is number `rank` of `size`, and number 0 writes files and prints messages.
 
-    All methods raise LostConnectionError where another process has ended.
+    All processes must call the same methods in the same order. All methods raise LostConnectionError if another process
+    has ended.
     """
 
     rank: int = 0
     size: int = 1
-    _meetings: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
+    _barriers: Iterator[int] = field(default_factory=itertools.count, compare=False, repr=False)
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
-        """Each value summed over the processes, which all get the result."""
+        """Sum each value over the processes; all of them get the result."""
         if self.size == 1:
             return list(values)
         total = paddle.to_tensor(list(values), dtype="float64")
-        with _connection():
+        with _lost_connection_error():
             dist.all_reduce(total)
         return total.tolist()
 
-    def meet(self) -> None:
-        """Wait until all processes are here: after work that takes some of them longer than others.
+    def wait_for_all(self) -> None:
+        """Wait until all processes have called this method. Call it after work that takes some of them longer.
 
-        All else here is for processes that arrive together: Paddle's exchange over CPUs fails where one is half a
-        minute late.
+        The other methods, except `gather`, need the processes to arrive together: Paddle's exchange between CPUs fails
+        if one is half a minute late.
         """
         if self.size == 1:
             return
         store = paddle.base.core.create_or_get_global_tcp_store()
-        meeting = f"meeting {next(self._meetings)} of "
-        with _connection():
-            store.set(f"{meeting}{self.rank}", b"here")
+        barrier = f"barrier {next(self._barriers)} of "
+        with _lost_connection_error():
+            store.set(f"{barrier}{self.rank}", b"reached")
             for rank in range(self.size):
-                store.wait(f"{meeting}{rank}")
+                store.wait(f"{barrier}{rank}")
 
     def gather(self, value: object) -> list:
-        """The value of each process, in order of rank; they may arrive at different times."""
+        """Return the values of all processes, in order of rank; the processes may arrive at different times."""
         if self.size == 1:
             return [value]
-        self.meet()
+        self.wait_for_all()
         values = []
-        with _connection():
+        with _lost_connection_error():
             dist.all_gather_object(values, value)
         return values
 
@@ -84,32 +85,34 @@ class World:
 
     @paddle.no_grad()
     def _means(self, tensors: Sequence[paddle.Tensor]) -> list[paddle.Tensor]:
-        # In float32, because in mixed precision they have several types, and sums of float16 overflow.
+        """Return the mean of each tensor over the processes, from one exchange of all values."""
+        # In float32, because mixed precision has several dtypes, and sums of float16 overflow.
         flat = paddle.concat([tensor.flatten().astype("float32") for tensor in tensors])
-        with _connection():
+        with _lost_connection_error():
             dist.all_reduce(flat)
         parts = flat.scale_(1 / self.size).split([tensor.size for tensor in tensors])
         return [part.reshape(tensor.shape).astype(tensor.dtype) for part, tensor in zip(parts, tensors)]
 
 
-ALONE = World()
+SINGLE_PROCESS = World()
 
 
 @contextmanager
-def _connection() -> Iterator[None]:
+def _lost_connection_error() -> Iterator[None]:
+    """Turn the errors that Paddle raises in the block into LostConnectionError."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise LostConnectionError(
-            f"the connection to the other processes of this run is lost ({reason}); what they said tells why"
+            f"the connection to the other processes of this run is lost ({reason}); see their messages for the reason"
         ) from error
 
 
 def join_world() -> World:
-    """Meet the other processes of `paddle.distributed.launch` (or of train.py itself), if there are any."""
+    """Connect to the other processes of `paddle.distributed.launch`, or of train.py itself, if there are any."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
-        return ALONE
-    with redirect_stderr(io.StringIO()):  # it prints flags that Paddle itself has set
+        return SINGLE_PROCESS
+    with redirect_stderr(io.StringIO()):  # it prints flags that Paddle has set itself
         dist.init_parallel_env()
     return World(rank=dist.get_rank(), size=dist.get_world_size())

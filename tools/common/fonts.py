@@ -7,10 +7,10 @@ from functools import cache, lru_cache
 import numpy as np
 from PIL import ImageFont
 
-# Text is written at this size in pixels and then scaled: hinting at the size of a label would space letters unevenly.
+# Text is drawn at this size in pixels and then scaled, because hinting at the size of a label spaces letters unevenly.
 WRITING_SIZE = 48
 
-# Looked for by name in the system's font folders, for letters that Pillow's own font has not.
+# Searched by name in the system's font folders, for letters that Pillow's own font lacks.
 FALLBACK_FONTS = (
     "DejaVuSans.ttf",  # most Linux systems: Cyrillic, Greek, Arabic, Hebrew
     "NotoSansCJK-Regular.ttc",  # Debian and Ubuntu, fonts-noto-cjk
@@ -29,9 +29,9 @@ FALLBACK_FONTS = (
 
 
 def text_color(background: tuple[int, int, int]) -> tuple[int, int, int]:
-    """White on an sRGB background where its contrast ratio is 3 or more (WCAG 2, large text), else black.
+    """Return white if its contrast ratio to an sRGB background is at least 3 (WCAG 2, large text), otherwise black.
 
-    On the deep colours black may have the higher ratio and still be the harder one to read.
+    Black is not preferred when its ratio is higher, because it is harder to read on deep colours.
     """
     srgb = np.array(background) / 255
     linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
@@ -40,9 +40,9 @@ def text_color(background: tuple[int, int, int]) -> tuple[int, int, int]:
 
 
 def find_font(text: str) -> ImageFont.FreeTypeFont | None:
-    """The first font that has a glyph for every letter: Pillow's own, then FALLBACK_FONTS; None where none has.
+    """Return the first font with a glyph for every letter: Pillow's own, then FALLBACK_FONTS; None if there is none.
 
-    None too for text without letters and for control characters, which make Pillow's layout of complex scripts fail.
+    Also None for blank text, and for control characters, with which Pillow's layout of complex scripts fails.
     """
     if not text.strip() or not text.isprintable():
         return None
@@ -55,7 +55,7 @@ def find_font(text: str) -> ImageFont.FreeTypeFont | None:
 
 @cache
 def _load_font(file_name: str | None) -> ImageFont.FreeTypeFont | None:
-    """A font of the system, or Pillow's own for None; None where the system has not got it."""
+    """Load a font of the system, or Pillow's own for None. Return None if the system does not have it."""
     try:
         return ImageFont.truetype(file_name, WRITING_SIZE) if file_name else ImageFont.load_default(WRITING_SIZE)
     except OSError:
@@ -64,7 +64,7 @@ def _load_font(file_name: str | None) -> ImageFont.FreeTypeFont | None:
 
 @lru_cache(maxsize=4096)
 def _has_glyph(file_name: str | None, letter: str) -> bool:
-    """Whether the letter comes out otherwise than a code point that no font defines."""
+    """Tell whether a font draws the letter differently from a code point that no font defines."""
     font = _load_font(file_name)
     drawn, missing = font.getmask(letter), font.getmask("\U0010ffff")
     return (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))

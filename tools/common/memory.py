@@ -1,4 +1,4 @@
-"""How much memory the process has needed, and what it can give back."""
+"""Measure the peak memory of the process, and return unused memory to the system."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ STATUS = Path("/proc/self/status")
 
 
 def peak_memory() -> float:
-    """Most memory so far in MiB: of the GPU where it computes there, otherwise of the process."""
-    import paddle  # not for all of this module: what comes back is memory of programs without Paddle too
+    """Return the peak memory in MiB: of the GPU if Paddle computes on one, otherwise of the process."""
+    import paddle  # imported here, because programs without Paddle use this module too
 
     if paddle.get_device().startswith("gpu"):
         return paddle.device.cuda.max_memory_allocated() / MEBI
-    # What the other call says includes the program that this one was started by.
+    # Preferred to `getrusage`, whose value includes the program that started this one.
     if own := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text() if STATUS.exists() else ""):
         return int(own[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def forget_peak() -> None:
-    """Let `peak_memory` of the process begin anew, where the system can (Linux)."""
+def reset_peak_memory() -> None:
+    """Reset the peak memory of the process to its present memory; without effect on systems other than Linux."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def give_back() -> None:
-    """Memory that nothing needs goes back to the system; glibc keeps what lies below anything that is in use."""
+def release_memory() -> None:
+    """Return unused memory to the system. By itself glibc keeps free memory that is below any block in use."""
     gc.collect()
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""Line plots, heat maps and bar charts as pictures, drawn with OpenCV and Pillow.
+"""Draw line plots, heat maps and bar charts with OpenCV and Pillow.
 
-All sizes in here are in points, of which the pictures have SCALE x SCALE pixels, so that they are sharp where a page
-shows them at the size they were asked for.
+All sizes are in points. A point has SCALE x SCALE pixels, so that a plot is sharp when a page shows it at its size in
+points.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tools.common.fonts import find_font, text_color
 SCALE = 2
 WHITE, INK, PALE_INK, GRID = (255, 255, 255), (32, 36, 44), (96, 102, 112), (228, 231, 236)
 BLUE = (24, 95, 190)
-# Dark enough for thin lines on white, far apart from one to the next.
+# Dark enough for thin lines on white, and easy to tell apart.
 LINE_COLORS = (
     (31, 98, 200),
     (222, 92, 12),
@@ -34,9 +34,9 @@ LINE_COLORS = (
 )
 TITLE_SIZE, LABEL_SIZE = 16, 12
 MARGIN = 12
-LONGEST_NAME = 150
-LARGEST = 1e100  # number in a line plot, so that differences and steps of numbers are numbers too
-_SUBPIXEL_BITS = 4  # of the coordinates that OpenCV draws at
+MAX_NAME_WIDTH = 150
+MAX_VALUE = 1e100  # in a line plot, so that differences and tick steps are finite
+_SUBPIXEL_BITS = 4  # fractional bits of the coordinates for OpenCV
 
 
 def line_plot(
@@ -49,14 +49,15 @@ def line_plot(
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
 ) -> np.ndarray:
-    """Draw curves into one pair of axes: uint8 [H * SCALE, W * SCALE, 3] RGB.
+    """Draw curves into one pair of axes; return uint8 [H * SCALE, W * SCALE, 3] RGB.
 
-    series: the values on x and on y by the name of the curve. A curve is interrupted at values that are not finite (or
-    beyond LARGEST); a point without neighbours is a dot.
-    size: (H, W). x_range, y_range: (low, high) of the axes; what lies outside is cut off. By default all is shown.
+    series: name of the curve -> its x and y values. A curve is interrupted at values that are not finite or beyond
+        MAX_VALUE; a point without neighbours is drawn as a dot.
+    size: (H, W).
+    x_range, y_range: (low, high) of the axes; curves are cut off outside. By default all values are shown.
     """
     curves = {name: np.array([x, y], np.float64).T for name, (x, y) in series.items()}  # [n, 2] each
-    curves = {name: np.where(np.abs(points) <= LARGEST, points, np.nan) for name, points in curves.items()}
+    curves = {name: np.where(np.abs(points) <= MAX_VALUE, points, np.nan) for name, points in curves.items()}
     shown = np.concatenate([np.zeros((0, 2)), *curves.values()])
     shown = shown[np.isfinite(shown).all(axis=1)]
     canvas = Canvas(*size)
@@ -64,17 +65,19 @@ def line_plot(
     top = _legend(canvas, top, list(curves)) + 10
     bottom = size[0] - MARGIN - text_height(LABEL_SIZE) * (2 if x_label else 1) - 8
     x_limits = x_range or _limits(shown[:, 0])
-    y_axis = _Axis.fitting(y_range or _limits(shown[:, 1]), most=max(2, (bottom - top) // 36), rounded=y_range is None)
-    left = MARGIN + (text_height(LABEL_SIZE) + 6 if y_label else 0) + y_axis.widest_label() + 6
+    y_limits, y_steps = y_range or _limits(shown[:, 1]), max(2, (bottom - top) // 36)
+    y_axis = _Axis.with_steps(y_limits, max_steps=y_steps, extend=y_range is None)
+    left = MARGIN + (text_height(LABEL_SIZE) + 6 if y_label else 0) + y_axis.label_width() + 6
     right = size[1] - MARGIN - 12
     x_axis = _x_axis(x_limits, right - left)
     area = _PlotArea(left, top, right, bottom)
     _draw_axes(canvas, area, x_axis, y_axis)
     middle = (top + bottom) / 2
     canvas.text((left + right) / 2, size[0] - MARGIN, x_label, align=(0.5, 1), color=PALE_INK)
-    canvas.text(MARGIN, middle, y_label, align=(0, 0.5), color=PALE_INK, turned=True)
+    canvas.text(MARGIN, middle, y_label, align=(0, 0.5), color=PALE_INK, vertical=True)
     for index, points in enumerate(curves.values()):
-        _draw_curve(canvas, area, np.stack([x_axis.place(points[:, 0]), y_axis.place(points[:, 1])], 1), _color(index))
+        positions = np.stack([x_axis.position(points[:, 0]), y_axis.position(points[:, 1])], 1)
+        _draw_curve(canvas, area, positions, _color(index))
     return canvas.pixels
 
 
@@ -88,44 +91,45 @@ def heat_map(
     x_label: str = "",
     y_label: str = "",
 ) -> np.ndarray:
-    """Draw a matrix as a table of coloured cells with their numbers, 0 left blank: uint8 [H, W, 3] RGB.
+    """Draw a matrix as a table of coloured cells with numbers; return uint8 [H, W, 3] RGB.
 
-    matrix: [R, C] numbers from 0 on. shades: [R, C], 0 (white) to 1 (deep blue); by default in proportion to the
-    numbers. rows, columns: their names, shortened where they are long.
+    matrix: [R, C], numbers >= 0; a cell of 0 has no text.
+    rows, columns: their names; long ones are shortened.
+    shades: [R, C], 0 (white) to 1 (deep blue); by default in proportion to the numbers.
     """
     shades = matrix / max(1, matrix.max(initial=0)) if shades is None else shades
     texts = [[_short_number(value) if value else "" for value in line] for line in matrix.tolist()]
-    text_size, least = (10, 36) if len(columns) <= 12 else (8, text_height(LABEL_SIZE) + 2)
-    cell = max(least, _widest({text for line in texts for text in line}, text_size) + 4)
-    rows, columns = ([shorten(name, LONGEST_NAME) for name in names] for names in (rows, columns))
-    left = MARGIN + (text_height(LABEL_SIZE) + 8 if y_label else 0) + _widest(rows) + 6
+    text_size, min_cell = (10, 36) if len(columns) <= 12 else (8, text_height(LABEL_SIZE) + 2)
+    cell = max(min_cell, _max_width({text for line in texts for text in line}, text_size) + 4)
+    rows, columns = ([shorten(name, MAX_NAME_WIDTH) for name in names] for names in (rows, columns))
+    left = MARGIN + (text_height(LABEL_SIZE) + 8 if y_label else 0) + _max_width(rows) + 6
     width = left + cell * len(columns) + MARGIN
     heading = (text_height(TITLE_SIZE) + 8 if title else 0) + (text_height(LABEL_SIZE) + 8 if x_label else 0)
-    top = MARGIN + heading + _widest(columns) + 6
+    top = MARGIN + heading + _max_width(columns) + 6
     canvas = Canvas(top + cell * len(rows) + MARGIN, max(width, round(text_width(title, TITLE_SIZE)) + 2 * MARGIN))
     below_title = canvas.headline(title)
     canvas.text(left + cell * len(columns) / 2, below_title, x_label, align=(0.5, 0), color=PALE_INK)
-    canvas.text(MARGIN, top + cell * len(rows) / 2, y_label, align=(0, 0.5), color=PALE_INK, turned=True)
+    canvas.text(MARGIN, top + cell * len(rows) / 2, y_label, align=(0, 0.5), color=PALE_INK, vertical=True)
     for j, name in enumerate(columns):
-        canvas.text(left + cell * (j + 0.5), top - 6, name, align=(0.5, 1), turned=True)
+        canvas.text(left + cell * (j + 0.5), top - 6, name, align=(0.5, 1), vertical=True)
     for i, name in enumerate(rows):
         canvas.text(left - 6, top + cell * (i + 0.5), name, align=(1, 0.5))
-    colors = np.rint(WHITE + (np.array(BLUE) - WHITE) * shades[..., None] ** 0.5)  # the root makes small shares visible
+    colors = np.rint(WHITE + (np.array(BLUE) - WHITE) * shades[..., None] ** 0.5)  # root: shows small shares
     canvas.cells(left, top, cell, colors.astype(np.uint8))
     for i, j in np.argwhere(matrix).tolist():
-        place, color = (left + cell * (j + 0.5), top + cell * (i + 0.5)), text_color(tuple(colors[i, j]))
-        canvas.text(*place, texts[i][j], text_size, align=(0.5, 0.5), color=color)
+        x, y = left + cell * (j + 0.5), top + cell * (i + 0.5)
+        canvas.text(x, y, texts[i][j], text_size, align=(0.5, 0.5), color=text_color(tuple(colors[i, j])))
     return canvas.pixels
 
 
 def bars(
     names: Sequence[str], values: Sequence[float], *, title: str = "", x_label: str = "", width: int = 520
 ) -> np.ndarray:
-    """Draw a bar from left to right for each of the values, from 0 on: uint8 [H, width * SCALE, 3] RGB."""
+    """Draw horizontal bars for values >= 0; return uint8 [H, width * SCALE, 3] RGB."""
     line = text_height(LABEL_SIZE) + 6
-    names = [shorten(name, LONGEST_NAME) for name in names]
+    names = [shorten(name, MAX_NAME_WIDTH) for name in names]
     texts = [_short_number(value) for value in values]
-    left, right = MARGIN + _widest(names) + 8, width - MARGIN - _widest(texts) - 6
+    left, right = MARGIN + _max_width(names) + 8, width - MARGIN - _max_width(texts) - 6
     top = MARGIN + (text_height(TITLE_SIZE) + 8 if title else 0)
     canvas = Canvas(top + line * len(names) + (text_height(LABEL_SIZE) + 6 if x_label else 0) + MARGIN, width)
     canvas.headline(title)
@@ -152,14 +156,14 @@ class Canvas:
         self.pixels[y1:y2, x1:x2] = color
 
     def cells(self, x: float, y: float, side: int, colors: np.ndarray) -> None:
-        """Draw squares of these colours, uint8 [R, C, 3], from (x, y) on, with thin lines between them."""
+        """Draw squares of these colours, uint8 [R, C, 3], with thin lines between them; (x, y): upper left corner."""
         squares = colors.repeat(side * SCALE, axis=0).repeat(side * SCALE, axis=1)
         squares[side * SCALE - 1 :: side * SCALE] = squares[:, side * SCALE - 1 :: side * SCALE] = GRID
         left, top = round(x * SCALE), round(y * SCALE)
         self.pixels[top : top + squares.shape[0], left : left + squares.shape[1]] = squares
 
     def headline(self, text: str) -> int:
-        """Write the title, if there is one; what follows may begin at the height that is returned."""
+        """Write the title, if there is one; return the y coordinate below it."""
         self.text(MARGIN, MARGIN, shorten(text, self.width - 2 * MARGIN, TITLE_SIZE), TITLE_SIZE)
         return MARGIN + (text_height(TITLE_SIZE) + 8 if text else 0)
 
@@ -172,11 +176,12 @@ class Canvas:
         *,
         align: tuple[float, float] = (0, 0),
         color: tuple[int, int, int] = INK,
-        turned: bool = False,
+        vertical: bool = False,
     ) -> None:
-        """Write a line whose part `align`, from (0, 0), its upper left corner, to (1, 1), comes to lie at (x, y).
+        """Write one line of text at (x, y); text outside the picture is cut off.
 
-        turned: from bottom to top. What would stand outside of the picture is cut off.
+        align: the point of the text that is put at (x, y), from (0, 0), upper left, to (1, 1), lower right.
+        vertical: write from bottom to top.
         """
         if not text.strip():
             return
@@ -184,7 +189,7 @@ class Canvas:
         ascent, descent = font.getmetrics()
         page = Image.new("L", (math.ceil(font.getlength(text)), ascent + descent))
         ImageDraw.Draw(page).text((0, ascent), text, 255, font, anchor="ls")
-        ink = np.rot90(np.asarray(page)) if turned else np.asarray(page)
+        ink = np.rot90(np.asarray(page)) if vertical else np.asarray(page)
         left, top = round(x * SCALE - align[0] * ink.shape[1]), round(y * SCALE - align[1] * ink.shape[0])
         ink = ink[max(0, -top) :, max(0, -left) :]
         region = self.pixels[max(0, top) :, max(0, left) :][: ink.shape[0], : ink.shape[1]]
@@ -204,7 +209,7 @@ def text_height(size: float) -> int:
 
 
 def shorten(text: str, width: float, size: float = LABEL_SIZE) -> str:
-    """The text, or as much of its beginning as fits into the width with three dots behind it."""
+    """Return the text, or as much of its beginning as fits into the width together with three dots."""
     if text_width(text, size) <= width:
         return text
     fitting = next((n for n in range(len(text) - 1, 0, -1) if text_width(text[:n] + "...", size) <= width), 0)
@@ -213,7 +218,7 @@ def shorten(text: str, width: float, size: float = LABEL_SIZE) -> str:
 
 @lru_cache(maxsize=4096)
 def _font(text: str, size: float) -> tuple[ImageFont.FreeTypeFont, str]:
-    """A font for the text, and the text with "?" for its letters where no font has all of them."""
+    """Return a font for the text, and the text; if no font has all its letters, each one outside ASCII becomes "?"."""
     if find_font(text) is None:
         text = re.sub("[^ -~]", "?", text)
     return _sized(find_font(text), round(size * SCALE)), text
@@ -234,7 +239,7 @@ class _PlotArea:
 
 @dataclass(frozen=True)
 class _Axis:
-    """From low to high, with ticks in between; never low = high."""
+    """The range of an axis, low < high, and its ticks."""
 
     low: float
     high: float
@@ -242,42 +247,49 @@ class _Axis:
     labels: tuple[str, ...]
 
     @classmethod
-    def fitting(cls, limits: tuple[float, float], *, most: int, rounded: bool) -> _Axis:
-        """An axis with at most `most` steps of 1, 2 or 5 times a power of ten; rounded: it ends with whole steps."""
+    def with_steps(cls, limits: tuple[float, float], *, max_steps: int, extend: bool) -> _Axis:
+        """Make an axis with at most `max_steps` steps of 1, 2 or 5 times a power of ten.
+
+        extend: extend the range to whole steps.
+        """
         low, high = limits
-        power = 10.0 ** math.floor(math.log10((high - low) / most))
-        step = next(factor * power for factor in (1, 2, 5, 10, 20) if (high - low) / (factor * power) <= most + 1e-9)
-        if rounded:
+        power = 10.0 ** math.floor(math.log10((high - low) / max_steps))
+        steps = (factor * power for factor in (1, 2, 5, 10, 20))
+        step = next(step for step in steps if (high - low) / step <= max_steps + 1e-9)
+        if extend:
             low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
         numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
         ticks = tuple(number * step for number in numbers)
         return cls(low, high, ticks, tuple(_tick_text(tick, step) for tick in ticks))
 
-    def place(self, values: np.ndarray | float) -> np.ndarray | float:
-        """Where values lie, 0 at the low end and 1 at the high one."""
+    def position(self, values: np.ndarray | float) -> np.ndarray | float:
+        """Return the positions of values on the axis, 0 at its low end and 1 at its high end."""
         return (values - self.low) / (self.high - self.low)
 
-    def widest_label(self) -> int:
-        return _widest(self.labels)
+    def label_width(self) -> int:
+        """Return the width of the widest label."""
+        return _max_width(self.labels)
 
 
 def _x_axis(limits: tuple[float, float], width: float) -> _Axis:
-    """The axis with the most ticks whose labels do not touch."""
-    axes = (_Axis.fitting(limits, most=most, rounded=False) for most in range(max(1, int(width // 48)), 0, -1))
-    *others, last = axes
-    return next((axis for axis in others if len(axis.ticks) * (axis.widest_label() + 14) <= width), last)
+    """Return the axis with the most ticks whose labels do not overlap."""
+    for max_steps in range(max(1, int(width // 48)), 0, -1):
+        axis = _Axis.with_steps(limits, max_steps=max_steps, extend=False)
+        if len(axis.ticks) * (axis.label_width() + 14) <= width:
+            break
+    return axis
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
-    """The least and the greatest value, apart from each other; 0 and 1 without values."""
+    """Return the smallest and the largest value, moved apart if they are almost equal; (0, 1) without values."""
     if not values.size:
         return 0.0, 1.0
     low, high = float(values.min()), float(values.max())
-    reach = max(abs(low), abs(high))
-    if high - low > max(1e-9 * reach, 1 / LARGEST):
+    magnitude = max(abs(low), abs(high))
+    if high - low > max(1e-9 * magnitude, 1 / MAX_VALUE):
         return low, high
-    room = reach / 2 if reach > 1 / LARGEST else 0.5
-    return low - room, high + room
+    margin = magnitude / 2 if magnitude > 1 / MAX_VALUE else 0.5
+    return low - margin, high + margin
 
 
 def _tick_text(value: float, step: float) -> str:
@@ -290,27 +302,27 @@ def _tick_text(value: float, step: float) -> str:
 
 def _draw_axes(canvas: Canvas, area: _PlotArea, x_axis: _Axis, y_axis: _Axis) -> None:
     for tick, label in zip(x_axis.ticks, x_axis.labels):
-        x = area.left + x_axis.place(tick) * (area.right - area.left)
+        x = area.left + x_axis.position(tick) * (area.right - area.left)
         canvas.rectangle(x - 0.5, area.top, x + 0.5, area.bottom + 4, GRID)
         canvas.text(x, area.bottom + 6, label, align=(0.5, 0), color=PALE_INK)
     for tick, label in zip(y_axis.ticks, y_axis.labels):
-        y = area.bottom - y_axis.place(tick) * (area.bottom - area.top)
+        y = area.bottom - y_axis.position(tick) * (area.bottom - area.top)
         canvas.rectangle(area.left, y - 0.5, area.right, y + 0.5, GRID)
         canvas.text(area.left - 6, y, label, align=(1, 0.5), color=PALE_INK)
     canvas.rectangle(area.left - 0.5, area.top, area.left + 0.5, area.bottom, PALE_INK)
     canvas.rectangle(area.left, area.bottom - 0.5, area.right, area.bottom + 0.5, PALE_INK)
 
 
-def _draw_curve(canvas: Canvas, area: _PlotArea, places: np.ndarray, color: tuple[int, int, int]) -> None:
-    """places: float64 [n, 2], 0 to 1 along x and y, not finite where the curve is interrupted."""
-    room = 2  # points around the area, for the width of a line at its rim
+def _draw_curve(canvas: Canvas, area: _PlotArea, positions: np.ndarray, color: tuple[int, int, int]) -> None:
+    """Draw a curve; positions: float64 [n, 2], 0 to 1 along x and y, not finite where the curve is interrupted."""
+    margin = 2  # points around the area, for the width of a line at its border
     x1, y1, x2, y2 = (round(side * SCALE) for side in (area.left, area.top, area.right, area.bottom))
-    inside = canvas.pixels[y1 - room * SCALE : y2 + room * SCALE, x1 - room * SCALE : x2 + room * SCALE]
-    pixels = places * (1, -1) * (x2 - x1, y2 - y1) + (0, y2 - y1) + room * SCALE
-    pixels = pixels.clip(-10000, 20000)  # far outside, where OpenCV's integers still reach
-    finite = np.isfinite(places).all(axis=1)
+    inside = canvas.pixels[y1 - margin * SCALE : y2 + margin * SCALE, x1 - margin * SCALE : x2 + margin * SCALE]
+    pixels = positions * (1, -1) * (x2 - x1, y2 - y1) + (0, y2 - y1) + margin * SCALE
+    pixels = pixels.clip(-10000, 20000)  # far outside the plot, but within the range of OpenCV's integers
+    finite = np.isfinite(positions).all(axis=1)
     breaks = np.flatnonzero(np.diff(finite)) + 1
-    for run in np.split(np.arange(len(places)), breaks):
+    for run in np.split(np.arange(len(positions)), breaks):
         if not run.size or not finite[run[0]]:
             continue
         points = np.rint(pixels[run] * 2**_SUBPIXEL_BITS).astype(np.int32)
@@ -321,7 +333,7 @@ def _draw_curve(canvas: Canvas, area: _PlotArea, places: np.ndarray, color: tupl
 
 
 def _legend(canvas: Canvas, top: float, names: Sequence[str]) -> float:
-    """Write the names in lines above the axes; returns where they end."""
+    """Write the names of the curves above the axes; return the y coordinate below them."""
     names = [shorten(name, canvas.width - 2 * MARGIN - 30) for name in names]
     if not any(names):
         return top
@@ -341,7 +353,7 @@ def _color(index: int) -> tuple[int, int, int]:
 
 
 def _short_number(value: float) -> str:
-    """At most about four letters: 7, 0.25, 812, 12k."""
+    """Format a number with about four characters: 7, 0.25, 812, 12k."""
     if value >= 1e6:
         return f"{value / 1e6:.0f}M"
     if value >= 1e4:
@@ -349,5 +361,5 @@ def _short_number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def _widest(texts: Collection[str], size: float = LABEL_SIZE) -> int:
+def _max_width(texts: Collection[str], size: float = LABEL_SIZE) -> int:
     return math.ceil(max((text_width(text, size) for text in texts), default=0))

@@ -1,4 +1,4 @@
-"""Several training processes on this machine's CPU, each with a thread of its own."""
+"""Start several processes of one training on this machine's CPU, each with one thread."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from contextlib import contextmanager, suppress
 
 from config.errors import InputError
 
-GRACE = 20.0  # seconds in which a process may end by itself when another one has failed
+GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after another one has failed
 
 
 def run_processes(command: Sequence[str], count: int) -> int:
-    """Run a Python command `count` times as the members of one training, and return their exit status.
+    """Run a Python command in `count` processes that train together; return their exit status.
 
     Two processes of one thread each train twice as fast on two cores as one process with two threads. SIGINT and
-    SIGTERM are passed on; the first process that fails ends the others.
+    SIGTERM are passed on to all processes; if one fails, the others are ended.
     """
     with _free_ports(count) as ports:
         endpoints = [f"127.0.0.1:{port}" for port in ports]
-    # What all of them would say is said by the first; another's words count where it alone has failed.
-    words = [None, *(tempfile.TemporaryFile() for _ in range(1, count))]  # noqa: SIM115, open as long as they write
-    # In a session of their own, because the terminal sends its signals to all processes of a session by itself.
+    # Only the first process prints its messages, because all print the same ones. The messages of another one are kept
+    # and printed if it fails alone.
+    messages = [None, *(tempfile.TemporaryFile() for _ in range(1, count))]  # noqa: SIM115, open as long as they write
+    # Each in a session of its own, because the terminal sends its signals to all processes of its session.
     members = [
         subprocess.Popen(
             [sys.executable, *command],
             env=_environment(rank, endpoints),
-            stderr=words[rank],
+            stderr=messages[rank],
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
@@ -49,9 +50,9 @@ def run_processes(command: Sequence[str], count: int) -> int:
     try:
         failed, status = _first_failure(members)
         if failed and not received and members[0].returncode != InputError.status:
-            words[failed].seek(0)
-            sys.stderr.write(words[failed].read().decode(errors="replace"))
-        # The members agree that they were stopped, but not by which signal.
+            messages[failed].seek(0)
+            sys.stderr.write(messages[failed].read().decode(errors="replace"))
+        # A member that stops with the others, but has not received the signal itself, ends with the status of SIGTERM.
         return 128 + received[0] if received and status > 128 else status
     finally:
         for number, handler in previous.items():
@@ -61,7 +62,7 @@ def run_processes(command: Sequence[str], count: int) -> int:
 
 
 def _first_failure(members: list[subprocess.Popen]) -> tuple[int, int]:
-    """Waits for all: the number and the exit status of the first that did not end well; zeros where all did."""
+    """Wait for all processes; return the rank and the exit status of the first one that failed, or (0, 0)."""
     running = {member.pid: rank for rank, member in enumerate(members)}
     while running:
         pid, wait_status = os.wait()
@@ -75,20 +76,20 @@ def _first_failure(members: list[subprocess.Popen]) -> tuple[int, int]:
                 other.terminate()
             for other in others:
                 with suppress(subprocess.TimeoutExpired):
-                    other.wait(GRACE)
+                    other.wait(GRACE_PERIOD)
             return rank, status if status > 0 else 128 - status
     return 0, 0
 
 
 def end_with_parent() -> None:
-    """Called in a process: it is killed with its parent, which would otherwise leave it behind."""
+    """Have the calling process killed when its parent ends; Linux only."""
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _environment(rank: int, endpoints: Sequence[str]) -> dict[str, str]:
-    """What Paddle's launcher tells a process about its place among the others."""
+    """Return the environment variables that Paddle's launcher sets for the process of this rank."""
     return {
         **os.environ,
         "PADDLE_TRAINER_ID": str(rank),
@@ -103,12 +104,12 @@ def _environment(rank: int, endpoints: Sequence[str]) -> dict[str, str]:
 
 @contextmanager
 def _free_ports(count: int) -> Iterator[list[int]]:
-    """Ports that nobody listens on now."""
+    """Reserve ports that no program listens on, during the block."""
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        yield [each.getsockname()[1] for each in sockets]
+        for reserved in sockets:
+            reserved.bind(("127.0.0.1", 0))
+        yield [reserved.getsockname()[1] for reserved in sockets]
     finally:
-        for each in sockets:
-            each.close()
+        for reserved in sockets:
+            reserved.close()

@@ -1,10 +1,11 @@
-"""The first import of every program: `run` calls its `main`, and importing this module sets up what must come early."""
+"""Import this module first in every program: it sets up what must come before other imports, and provides `run`."""
 
 from __future__ import annotations
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `run` starts: Ctrl-C during the imports ends without a traceback
+# Until `run` starts: Ctrl-C during the imports ends the program without a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from model import startup as startup
 from tools.common.cli import run as run

@@ -1,4 +1,4 @@
-"""Work in threads with its order kept, its memory bounded and its errors raised, and a clock for its stages."""
+"""Run work in threads or processes, in order, with bounded memory; handle Ctrl-C; measure the time of stages."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ Result = TypeVar("Result")
 def ordered_map(
     pool: Executor | None, function: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
 ) -> Iterator[Result]:
-    """`map` in a pool's threads: results in the order of the items, at most `ahead` of them begun and not yet taken.
+    """Map a function over items in a pool; yield the results in the order of the items.
 
-    `items` is advanced in the caller's thread, so stages can be chained and a stage between two of them (the network)
-    stays in that thread. An error of the function is raised here in its place, one of the items after the results of
-    those before it; what has not begun is then dropped.
+    ahead: at most this number of items are started whose results have not been taken yet.
+    `items` is advanced in the caller's thread, so stages can be chained, and a stage between two of them (the network)
+    stays in that thread. An error of the function is raised in place of its result, an error of `items` after the
+    results of the items before it; items that have not started are then dropped.
     Without a pool everything happens in the caller's thread, one item after another.
     """
     if pool is None:
@@ -57,18 +58,18 @@ def ordered_map(
 
 
 def worker_threads(count: int) -> AbstractContextManager[Executor | None]:
-    """A pool of threads, None for 0; when the block ends, by an error too, what has not begun is dropped."""
-    return _dropping(ThreadPoolExecutor(count) if count else None)
+    """Open a pool of threads, or None for 0. At the end of the block, work that has not started is dropped."""
+    return _cancel_at_exit(ThreadPoolExecutor(count) if count else None)
 
 
 def worker_processes(count: int) -> AbstractContextManager[Executor | None]:
-    """The same of processes, for many small steps of Python, which threads would do one after another."""
-    # Spawned, because a forked process has the locks of threads that it has not; started by the first item.
-    return _dropping(ProcessPoolExecutor(count, get_context("spawn"), end_with_parent) if count else None)
+    """Open a pool of processes, or None for 0, for work in Python, which threads would do one after another."""
+    # Spawned, because a forked process inherits the locks of threads but not the threads. The first item starts them.
+    return _cancel_at_exit(ProcessPoolExecutor(count, get_context("spawn"), end_with_parent) if count else None)
 
 
 @contextmanager
-def _dropping(pool: Executor | None) -> Iterator[Executor | None]:
+def _cancel_at_exit(pool: Executor | None) -> Iterator[Executor | None]:
     if pool is None:
         yield None
         return
@@ -79,11 +80,12 @@ def _dropping(pool: Executor | None) -> Iterator[Executor | None]:
 
 
 @contextmanager
-def prompt_interruption(seconds: float = 0.5) -> Iterator[None]:
-    """Ctrl-C during the block ends the process with status 130 within `seconds`, whatever is being computed.
+def exit_on_ctrl_c(seconds: float = 0.5) -> Iterator[None]:
+    """Let Ctrl-C during the block end the process with status 130 within `seconds`, whatever is being computed.
 
-    Python acts on Ctrl-C between two operations, and one of Paddle's may take longer than a second. Files that are
-    being written have not got their names yet. Outside of the main thread, which gets no signals, it does nothing.
+    Python handles Ctrl-C between two operations, and one of Paddle's may take longer than a second. No incomplete file
+    is left under its final name, because atomic writes rename complete files. Only the main thread receives signals; in
+    other threads this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -93,7 +95,7 @@ def prompt_interruption(seconds: float = 0.5) -> Iterator[None]:
 
     def watch() -> None:
         try:
-            while number := receiver.recv(1):  # nothing comes any more when the block has ended
+            while number := receiver.recv(1):  # empty after the end of the block
                 if number[0] == signal.SIGINT:
                     receiver.settimeout(seconds)
         except socket.timeout:
@@ -113,21 +115,21 @@ def prompt_interruption(seconds: float = 0.5) -> Iterator[None]:
 
 
 class StageTimes:
-    """Milliseconds by stage, one entry a picture; may be used from several threads."""
+    """The time of each stage, in milliseconds per picture. Several threads may measure at the same time."""
 
     def __init__(self) -> None:
         self._milliseconds: dict[str, list[float]] = defaultdict(list)
 
     @contextmanager
     def measure(self, stage: str, pictures: int = 1) -> Iterator[None]:
-        """Clock a block; the time of a batch is shared out evenly among its pictures."""
+        """Measure the time of the block; the time of a batch is divided evenly among its pictures."""
         start = time.perf_counter()
         yield
         elapsed = (time.perf_counter() - start) * 1000
         self._milliseconds[stage].extend([elapsed / pictures] * pictures)
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Stage -> median, p95 (95th percentile) and total in milliseconds, in the order in which stages began."""
+        """Return median, p95 (95th percentile) and total in milliseconds by stage, in the order of their first use."""
         return {
             stage: {
                 "median": statistics.median(values),
@@ -138,6 +140,7 @@ class StageTimes:
         }
 
     def table(self) -> str:
+        """Format the median and p95 of each stage as text."""
         rows = [f"  {'milliseconds':<12}{'median':>10}{'p95':>10}"]
         rows += [f"  {stage:<12}{row['median']:>10.1f}{row['p95']:>10.1f}" for stage, row in self.summary().items()]
         return "\n".join(rows)

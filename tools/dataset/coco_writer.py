@@ -20,7 +20,7 @@ from data.class_lists import ClassList
 from data.coco_rows import CocoPicture, coco_dict
 from data.files import atomic_write
 from data.images import ImageError
-from tools.common.cli import without_line_breaks
+from tools.common.cli import join_lines
 from tools.common.threads import Item, Result, ordered_map, worker_threads
 
 THREADS = 4
@@ -57,7 +57,7 @@ def convert_files(convert: Callable[[Item], Result], items: Sequence[Item]) -> t
 def name_on_stderr(what: str, reasons: Iterable[object]) -> None:
     """One line for each."""
     for reason in reasons:
-        print(f"{what} {without_line_breaks(reason)}", file=sys.stderr)
+        print(f"{what} {join_lines(reason)}", file=sys.stderr)
 
 
 def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: ClassList) -> None:

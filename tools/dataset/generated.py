@@ -10,13 +10,13 @@ from tqdm import tqdm
 
 from config.base import PROJECT, Config, ShapesConfig
 from data.shapes import Scene, draw_scene, write_coco
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_processes
 
 SPLITS = ("train", "val")  # the place of a split is the first number of its pictures' seeds
 
 
-def provide(config: Config, split: str, *, world: World = ALONE) -> None:
+def provide(config: Config, split: str, *, world: World = SINGLE_PROCESS) -> None:
     """Draw a split of a config whose data set is generated, unless it is there.
 
     Paths that a user gave stay alone, in a config derived from it too. Of several processes one draws, the others wait.

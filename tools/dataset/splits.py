@@ -8,13 +8,13 @@ from config.base import PROJECT, Config
 from config.errors import InputError
 from data.class_lists import read_class_list
 from data.coco import CocoData, Record, check_same_classes, read_coco
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.dataset.generated import provide
 
 NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some"
 
 
-def read_splits(config: Config, splits: Sequence[str], *, world: World = ALONE) -> dict[str, CocoData]:
+def read_splits(config: Config, splits: Sequence[str], *, world: World = SINGLE_PROCESS) -> dict[str, CocoData]:
     """Read the annotation files of some of the splits "train" and "val", with pictures without instances.
 
     Raises InputError where one cannot be used, or where the classes of the files, or of the config's list if it has one

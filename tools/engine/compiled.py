@@ -18,7 +18,7 @@ from config.base import Config
 from config.engines import PACKAGES
 from model.device import on_device
 from tools.common.kinds import RawPredictions, Size, kind_of
-from tools.common.memory import give_back
+from tools.common.memory import release_memory
 from tools.engine.graph import Graph
 from tools.engine.graph_cache import cached_graphs, key_of
 from tools.engine.graph_writer import write_graph
@@ -57,7 +57,7 @@ def compile_engine(
 
     folder = cached_graphs(key, write)
     if seconds:
-        give_back()  # compiling needs several times the memory of the network
+        release_memory()  # compiling needs several times the memory of the network
         print(f"... {seconds[0]:.0f} s; it is kept in {folder}", file=sys.stderr, flush=True)
     return CompiledEngine(name, precision, folder, config, apart=apart)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.startup import CPU_THREADS
-from tools.common.memory import give_back
+from tools.common.memory import release_memory
 from tools.engine.graph import Graph
 
 if TYPE_CHECKING:
@@ -31,5 +31,5 @@ def open_session(path: Path) -> InferenceSession:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    give_back()  # loading needs a copy of the weights
+    release_memory()  # loading needs a copy of the weights
     return session

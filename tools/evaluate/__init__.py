@@ -1,1 +1,1 @@
-"""How good a network is: COCO evaluation, reports, plots."""
+"""COCO evaluation of a network: metrics, report and plots."""

@@ -1,4 +1,4 @@
-"""How good COCO results are: AP of boxes and masks, which classes are confused, which pictures are worst.
+"""Metrics of COCO results: AP of boxes and masks, confused classes, and the pictures with the most mistakes.
 
 truth = ground_truth(read_coco("annotations/val.json", "val", keep_empty=True))
 evaluation = evaluate_coco(truth, rows, image_ids)
@@ -22,17 +22,19 @@ from data.coco import CocoData
 from data.coco_checks import to_rle
 from data.coco_pictures import Annotation, Record
 
-# The order of COCOeval.stats: AP over IoU 0.5 to 0.95, at 0.5, at 0.75, of small (area below 32^2 pixels), medium and
-# large (above 96^2) objects; AR with 1, 10 and 100 instances a picture, and with 100 of small, medium, large objects.
+# The order of COCOeval.stats: AP averaged over IoU 0.5 to 0.95, at IoU 0.5, at 0.75, of small (area below 32^2 pixels),
+# medium and large (above 96^2) objects; AR with at most 1, 10 and 100 instances per picture, and with 100 of small,
+# medium and large objects.
 SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """The annotations of a data set, made fit for pycocotools.
+    """The annotations of a data set in the form that pycocotools needs.
 
-    image_ids: all usable pictures of the file, those without objects too.
+    source: path of the annotation file.
+    image_ids: all usable pictures of the file, with and without objects.
     classes: the categories in the order of their ids.
     objects: annotations with `id`, `image_id`, `category_id`, `iscrowd`, `bbox` [x, y, width, height], `area` in pixels
         and `segmentation` as compressed RLE.
@@ -48,7 +50,7 @@ class GroundTruth:
 
 @dataclass(frozen=True)
 class ClassPrecision:
-    """AP of one class, 0 to 1, None where it has no objects; objects: their number, without crowds."""
+    """AP of one class, 0 to 1, or None if it has no objects; objects: their number, without crowds."""
 
     name: str
     ap: float | None
@@ -58,11 +60,11 @@ class ClassPrecision:
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecision:
-    """The numbers of one kind, of boxes or of masks.
+    """The metrics of boxes, or those of masks.
 
-    summary: number by the names of SUMMARY, 0 to 1, None where the data set has no object of that size.
+    summary: the metrics named in SUMMARY, 0 to 1, or None if the data set has no object of that size.
     classes: in the order of GroundTruth.classes.
-    precision: float64 [10, 101, K], at IOU_THRESHOLDS and recall 0, 0.01 ... 1; NaN in classes without objects.
+    precision: float64 [10, 101, K], at IOU_THRESHOLDS and recall 0, 0.01 ... 1; NaN for classes without objects.
     """
 
     summary: Mapping[str, float | None]
@@ -72,7 +74,7 @@ class AveragePrecision:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What `evaluate_coco` found; pictures: how many were counted; left_out: as in GroundTruth."""
+    """The result of `evaluate_coco`. pictures: number of evaluated pictures; left_out: as in GroundTruth."""
 
     mask: AveragePrecision
     box: AveragePrecision
@@ -82,33 +84,37 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class PictureQuality:
-    """Instances of one picture: found with the right class, confused (found with a wrong one), missed, false."""
+    """Counts of one picture's objects and instances, as `match_instances` pairs them."""
 
     image_id: int
-    found: int
-    confused: int
-    missed: int
-    false: int
+    hits: int = 0  # objects found with the right class
+    confusions: int = 0  # objects found with a wrong class
+    misses: int = 0  # objects not found
+    false_positives: int = 0  # instances without an object
 
     @property
     def mistakes(self) -> int:
-        return self.confused + self.missed + self.false
+        return self.confusions + self.misses + self.false_positives
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of precision and recall, a confusion being a miss and a false one; 1 where nothing is wrong."""
-        wrong = 2 * self.confused + self.missed + self.false
-        return 2 * self.found / (2 * self.found + wrong) if wrong else 1.0
+        """The harmonic mean of precision and recall; a confusion counts as a miss and a false positive.
+
+        It is 1 for a picture without mistakes, even if it has no objects.
+        """
+        wrong = 2 * self.confusions + self.misses + self.false_positives
+        return 2 * self.hits / (2 * self.hits + wrong) if wrong else 1.0
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """What `compare_instances` found.
+    """The result of `compare_instances`.
 
-    score: instances below it were left out.
-    class_names: of the first K rows and columns.
-    matrix: int64 [K + 1, K + 1], true class by predicted class; the last row counts false ones, the last column misses.
-    pictures: the worst first: by F1, then by the number of mistakes.
+    score: instances with a lower score were left out.
+    class_names: names of the first K rows and columns.
+    matrix: int64 [K + 1, K + 1], confusion matrix, true class by predicted class; the last row counts false positives,
+        the last column misses.
+    pictures: sorted by F1, worst first, then by the number of mistakes, most first.
     """
 
     score: float
@@ -117,64 +123,64 @@ class Comparison:
     pictures: tuple[PictureQuality, ...]
 
 
-def ground_truth(found: CocoData) -> GroundTruth:
-    """What `read_coco` found, with `keep_empty`, made fit for pycocotools.
+def ground_truth(data: CocoData) -> GroundTruth:
+    """Convert what `read_coco` returns, with `keep_empty`, into the form that pycocotools needs.
 
-    pycocotools computes from the result what it computes from the file without the entries that `read_coco` left out.
-    Where the file says no `area` or `bbox`, those of the mask are taken.
+    The metrics equal those that pycocotools computes from the file without the entries that `read_coco` leaves out. A
+    missing `area` or `bbox` is computed from the mask.
     """
-    ids = found.classes.ids
+    ids = data.classes.ids
     objects = [
         _make_object(record, annotation, category_id=ids[annotation.class_index], is_crowd=is_crowd)
-        for record in found.records
+        for record in data.records
         for annotation, is_crowd in record.in_file_order()
     ]
-    for number, made in enumerate(objects, start=1):  # from 1 on: COCOeval takes the id 0 for "no match"
-        made["id"] = number
+    for number, item in enumerate(objects, start=1):  # not from 0: COCOeval takes the id 0 for "no match"
+        item["id"] = number
     return GroundTruth(
-        source=str(found.problems.file),
-        image_ids=frozenset(record.image_id for record in found.records),
-        classes=found.categories,
+        source=str(data.problems.file),
+        image_ids=frozenset(record.image_id for record in data.records),
+        classes=data.categories,
         objects=tuple(objects),
-        left_out=found.left_out,
+        left_out=data.left_out,
     )
 
 
 def evaluate_coco(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> Evaluation:
-    """AP of boxes and masks, to the last digit what COCOeval computes from the same rows in a results file.
+    """Compute AP of boxes and masks, to the last digit as COCOeval does from the same rows in a results file.
 
-    rows: COCO results with image_id, category_id, bbox, score and segmentation (RLE); none is an ordinary value.
-    image_ids: the pictures to count, those in which nothing was found too; rows of others are left out.
-    Small, medium and large go by the area of the mask for masks and of the box for boxes, as in mmdetection.
-    Raises InputError where a picture is not in the annotations.
+    rows: COCO results with image_id, category_id, bbox, score and segmentation (RLE); may be empty.
+    image_ids: the pictures to evaluate, also those without rows; rows of other pictures are left out.
+    Small, medium and large mean the area of the mask for masks and that of the box for boxes, as in mmdetection.
+    Raises InputError if a picture is not in the annotations.
     """
     return Evaluation(
         mask=mask_precision(truth, rows, image_ids),
         box=box_precision(truth, rows, image_ids),
-        pictures=len(_counted(truth, image_ids)),
+        pictures=len(_check_image_ids(truth, image_ids)),
         left_out=truth.left_out,
     )
 
 
 def mask_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> AveragePrecision:
-    """The half of `evaluate_coco` that is about masks; a row needs no bbox."""
-    shown = ("image_id", "category_id", "score", "segmentation")
-    masks = [{**{key: row[key] for key in shown}, "area": int(coco_mask.area(row["segmentation"]))} for row in rows]
-    return _average_precision("segm", truth, masks, _counted(truth, image_ids))
+    """Compute the mask AP of `evaluate_coco`; a row needs no bbox."""
+    keys = ("image_id", "category_id", "score", "segmentation")
+    masks = [{**{key: row[key] for key in keys}, "area": int(coco_mask.area(row["segmentation"]))} for row in rows]
+    return _average_precision("segm", truth, masks, _check_image_ids(truth, image_ids))
 
 
 def box_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> AveragePrecision:
-    """The half of `evaluate_coco` that is about boxes; a row needs no segmentation."""
-    shown = ("image_id", "category_id", "bbox")
+    """Compute the box AP of `evaluate_coco`; a row needs no segmentation."""
+    keys = ("image_id", "category_id", "bbox")
     boxes = [
-        {**{key: row[key] for key in shown}, "score": box_score(row), "area": row["bbox"][2] * row["bbox"][3]}
+        {**{key: row[key] for key in keys}, "score": box_score(row), "area": row["bbox"][2] * row["bbox"][3]}
         for row in rows
     ]
-    return _average_precision("bbox", truth, boxes, _counted(truth, image_ids))
+    return _average_precision("bbox", truth, boxes, _check_image_ids(truth, image_ids))
 
 
 def box_score(row: Mapping) -> float:
-    """The score of a row's box, which of some networks is another one than that of its mask."""
+    """Return the score of a row's box; some networks score box and mask separately (CenterMask2)."""
     return row.get("box_score", row["score"])
 
 
@@ -186,49 +192,48 @@ def compare_instances(
     score: float = 0.5,
     iou: float = 0.5,
 ) -> Comparison:
-    """Match what was found with what is there, picture by picture, with `match_instances`.
+    """Compare instances with annotations, picture by picture, with `match_instances`.
 
-    rows, image_ids and errors as in `evaluate_coco`; score: rows below it are left out, as are those of categories
-    that the annotations do not have.
+    rows, image_ids and errors: as in `evaluate_coco`. score: rows with a lower score are left out, as are those of
+    categories that the annotations do not have.
     """
-    counted = _counted(truth, image_ids)
-    found, objects = defaultdict(list), defaultdict(list)
+    evaluated = _check_image_ids(truth, image_ids)
+    rows_of, objects_of = defaultdict(list), defaultdict(list)
     for row in rows:
         if row["score"] >= score and row["category_id"] in truth.classes.ids:
-            found[row["image_id"]].append(row)
-    for made in truth.objects:
-        objects[made["image_id"]].append(made)
-    places = {category_id: place for place, category_id in enumerate((*truth.classes.ids, None))}
-    matrix = np.zeros((len(places), len(places)), np.int64)
+            rows_of[row["image_id"]].append(row)
+    for item in truth.objects:
+        objects_of[item["image_id"]].append(item)
+    index_of = {category_id: index for index, category_id in enumerate((*truth.classes.ids, None))}
+    matrix = np.zeros((len(index_of), len(index_of)), np.int64)
     pictures = []
-    for image_id in sorted(counted):
-        pairs = match_instances(found[image_id], objects[image_id], iou=iou)
+    for image_id in sorted(evaluated):
+        pairs = match_instances(rows_of[image_id], objects_of[image_id], iou=iou)
         for true, predicted in pairs:
-            matrix[places[true], places[predicted]] += 1
-        kinds = Counter(_kind(*pair) for pair in pairs)
-        pictures.append(PictureQuality(image_id, *(kinds[kind] for kind in ("found", "confused", "missed", "false"))))
+            matrix[index_of[true], index_of[predicted]] += 1
+        pictures.append(PictureQuality(image_id, **Counter(_outcome(*pair) for pair in pairs)))
     pictures.sort(key=lambda picture: (picture.f1, -picture.mistakes))
     return Comparison(score, truth.classes.names, matrix, tuple(pictures))
 
 
 def match_instances(
-    found: Sequence[Mapping], objects: Sequence[Mapping], *, iou: float = 0.5
+    rows: Sequence[Mapping], objects: Sequence[Mapping], *, iou: float = 0.5
 ) -> list[tuple[int | None, int | None]]:
-    """Pairs (true category id, predicted category id) of one picture; None for "not there" and "not found".
+    """Match the instances of one picture with its objects; return pairs (true category id, predicted category id).
 
-    In the order of their scores, each of the instances takes the free object whose mask overlaps it most, with at least
-    this IoU and whatever its class. Crowds are not looked for, and an instance that is left over and lies, by at least
-    the same share of its area, in a crowd of its own class is no mistake.
-    found: rows with category_id, score and segmentation; objects: those of GroundTruth; the masks of both are RLE.
+    The true id of a false positive and the predicted id of a miss are None. In descending order of score, each instance
+    takes the free object of any class whose mask has the largest IoU with its own, at least `iou`. Crowds cannot be
+    missed. An unmatched instance is no mistake if at least the share `iou` of its area is in a crowd of its own class.
+    rows: instances with category_id, score and segmentation; objects: those of GroundTruth; the masks of both are RLE.
     """
-    found = sorted(found, key=lambda row: -row["score"])
-    singles = [made for made in objects if not made["iscrowd"]]
-    crowds = [made for made in objects if made["iscrowd"]]
-    to_singles, to_crowds = _overlaps(found, singles), _overlaps(found, crowds)
+    rows = sorted(rows, key=lambda row: -row["score"])
+    singles = [item for item in objects if not item["iscrowd"]]
+    crowds = [item for item in objects if item["iscrowd"]]
+    to_singles, to_crowds = _overlaps(rows, singles), _overlaps(rows, crowds)
     crowd_categories = np.array([crowd["category_id"] for crowd in crowds])
     free = np.ones(len(singles), bool)
     pairs = []
-    for row, overlaps, in_crowds in zip(found, to_singles, to_crowds):
+    for row, overlaps, in_crowds in zip(rows, to_singles, to_crowds):
         candidates = np.flatnonzero(free & (overlaps >= iou))
         if candidates.size:
             best = candidates[overlaps[candidates].argmax()]
@@ -240,7 +245,7 @@ def match_instances(
 
 
 def summary_table(evaluation: Evaluation, *, classwise: bool = False) -> str:
-    """The numbers as text, in percent; classwise: also those of each class."""
+    """Format the metrics as a text table, in percent; classwise: add the AP of each class."""
     kinds = {"mask": evaluation.mask, "box": evaluation.box}
     lines = ["percent" + "".join(f"{name:>7}" for name in SUMMARY)]
     lines += [
@@ -259,11 +264,12 @@ def summary_table(evaluation: Evaluation, *, classwise: bool = False) -> str:
 
 
 def percent(value: float | None) -> str:
+    """Format a share, 0 to 1, in percent, such as "37.9", and None as "n/a"."""
     return "n/a" if value is None else f"{value * 100:.1f}"
 
 
 def _make_object(record: Record, annotation: Annotation, *, category_id: int, is_crowd: bool) -> dict:
-    """An entry of GroundTruth.objects, still without its id."""
+    """Make an entry of GroundTruth.objects, without its id."""
     rle = to_rle(annotation.segmentation, record.height, record.width)
     return {
         "image_id": record.image_id,
@@ -275,43 +281,45 @@ def _make_object(record: Record, annotation: Annotation, *, category_id: int, is
     }
 
 
-def _counted(truth: GroundTruth, image_ids: Collection[int]) -> set[int]:
-    counted = set(image_ids)
-    if unknown := counted - truth.image_ids:
+def _check_image_ids(truth: GroundTruth, image_ids: Collection[int]) -> set[int]:
+    """Return the ids as a set. Raises InputError if the annotations lack one of them."""
+    ids = set(image_ids)
+    if unknown := ids - truth.image_ids:
         raise InputError(
-            f"{truth.source}: lacks {len(unknown)} of the {len(counted)} pictures that were evaluated, such as "
+            f"{truth.source}: lacks {len(unknown)} of the {len(ids)} evaluated pictures, for example image id "
             f"{min(unknown)}; give the annotations that the results belong to"
         )
-    return counted
+    return ids
 
 
-def _average_precision(kind: str, truth: GroundTruth, found: Sequence[dict], counted: set[int]) -> AveragePrecision:
-    """kind: "segm" or "bbox"; found: rows with their area, given an id and iscrowd here."""
-    found = [row for row in found if row["image_id"] in counted]
-    for number, row in enumerate(found, start=1):
+def _average_precision(kind: str, truth: GroundTruth, rows: Sequence[dict], image_ids: set[int]) -> AveragePrecision:
+    """Run COCOeval. kind: "segm" or "bbox"; rows: with their area, this function adds `id` and `iscrowd`."""
+    rows = [row for row in rows if row["image_id"] in image_ids]
+    for number, row in enumerate(rows, start=1):
         row.update(id=number, iscrowd=0)
-    objects = [dict(made) for made in truth.objects if made["image_id"] in counted]  # copies: COCOeval writes into them
-    both = _index(truth, counted, objects), _index(truth, counted, found)
+    objects = [dict(item) for item in truth.objects if item["image_id"] in image_ids]  # copied: COCOeval changes them
+    both = _coco_index(truth, image_ids, objects), _coco_index(truth, image_ids, rows)
     evaluator = COCOeval_faster(*both, kind, print_function=lambda *_: None)  # it would log its progress
     evaluator.run()
-    precision = evaluator.eval["precision"][..., 0, -1]  # of all sizes, with up to 100 instances a picture
+    precision = evaluator.eval["precision"][..., 0, -1]  # [10, 101, K]: all sizes, at most 100 instances per picture
     precision = np.where(precision < 0, np.nan, precision)
-    numbers = Counter(made["category_id"] for made in objects if not made["iscrowd"])
+    counts = Counter(item["category_id"] for item in objects if not item["iscrowd"])
     return AveragePrecision(
         summary={name: None if value < 0 else float(value) for name, value in zip(SUMMARY, evaluator.stats)},
         classes=tuple(
-            ClassPrecision(name, _mean(precision[..., k]), _mean(precision[0, :, k]), numbers[category_id])
+            ClassPrecision(name, _mean(precision[..., k]), _mean(precision[0, :, k]), counts[category_id])
             for k, (name, category_id) in enumerate(zip(truth.classes.names, truth.classes.ids))
         ),
         precision=precision,
     )
 
 
-def _index(truth: GroundTruth, counted: set[int], annotations: Sequence[dict]) -> COCO:
-    # COCOeval asks for the size of a picture but does not use it, as all masks are RLE already.
+def _coco_index(truth: GroundTruth, image_ids: set[int], annotations: Sequence[dict]) -> COCO:
+    """Index annotations or results as COCOeval needs them."""
+    # COCOeval reads the size of a picture but does not use it, because all masks are RLE already.
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": image_id, "height": 0, "width": 0} for image_id in counted],
+        "images": [{"id": image_id, "height": 0, "width": 0} for image_id in image_ids],
         "categories": [{"id": category_id} for category_id in truth.classes.ids],
         "annotations": annotations,
     }
@@ -323,17 +331,21 @@ def _mean(precision: np.ndarray) -> float | None:
     return None if np.isnan(precision).any() else float(precision.mean())
 
 
-def _kind(true: int | None, predicted: int | None) -> str:
+def _outcome(true: int | None, predicted: int | None) -> str:
+    """Return the field of PictureQuality that counts a pair of `match_instances`."""
     if predicted is None:
-        return "missed"
+        return "misses"
     if true is None:
-        return "false"
-    return "found" if true == predicted else "confused"
+        return "false_positives"
+    return "hits" if true == predicted else "confusions"
 
 
-def _overlaps(found: Sequence[Mapping], objects: Sequence[Mapping]) -> np.ndarray:
-    """IoU of each mask with each, float64 [n, m]; with a crowd the share of the found mask that lies in it."""
-    if not found or not objects:
-        return np.zeros((len(found), len(objects)))
-    crowds = [made["iscrowd"] for made in objects]
-    return coco_mask.iou([row["segmentation"] for row in found], [made["segmentation"] for made in objects], crowds)
+def _overlaps(rows: Sequence[Mapping], objects: Sequence[Mapping]) -> np.ndarray:
+    """Return the IoU of each row's mask with each object's; with a crowd, the share of the row's mask inside it.
+
+    Returns float64 [rows, objects].
+    """
+    if not rows or not objects:
+        return np.zeros((len(rows), len(objects)))
+    crowds = [item["iscrowd"] for item in objects]
+    return coco_mask.iou([row["segmentation"] for row in rows], [item["segmentation"] for item in objects], crowds)

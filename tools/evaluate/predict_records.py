@@ -1,4 +1,4 @@
-"""A network over the pictures of a data set: COCO results, shared out among the processes."""
+"""Predict all pictures of a data set as COCO results; several processes share the pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tqdm import tqdm
 from config.base import Config
 from data.class_lists import ClassList
 from data.coco_pictures import Record, read_record_image
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
 from tools.predict.load import network_predictor
@@ -18,12 +18,12 @@ from tools.predict.predictor import DEFAULT_THREADS, Predictor, decoding_thread
 
 
 def predict_records(
-    predictor: Predictor, records: Sequence[Record], *, world: World = ALONE, threads: int = DEFAULT_THREADS
+    predictor: Predictor, records: Sequence[Record], *, world: World = SINGLE_PROCESS, threads: int = DEFAULT_THREADS
 ) -> list[dict]:
-    """COCO result rows of all pictures, in the order of the records; each process works on its share of them.
+    """Return the COCO result rows of all pictures, in the order of the records; each process predicts a share of them.
 
-    Only the first process gets them, the others get an empty list. Raises InputError for a picture that cannot be read
-    or has another size than annotated: AP without it would be that of another data set.
+    The first process gets all rows, the others get an empty list. Raises InputError if a picture cannot be read or has
+    another size than annotated, because AP without it would be the AP of another data set.
     """
     own = records[world.rank :: world.size]
     parts = world.gather(_rows_by_picture(predictor, own, world, threads))
@@ -56,7 +56,7 @@ def _rows_by_picture(
 def mask_ap(
     config: Config, classes: ClassList, records: Sequence[Record], truth: GroundTruth | None, *, world: World
 ) -> Callable[[nn.Layer], float]:
-    """A function that says how good a network is: mask AP on these pictures, from 0 to 1, the same in all processes.
+    """Return a function that computes the mask AP of a network on these pictures, 0 to 1, the same in all processes.
 
     truth: needed in the first process only.
     """

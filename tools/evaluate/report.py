@@ -1,4 +1,4 @@
-"""An evaluation as a web page in a folder, which opens without a network: numbers, curves and the worst pictures."""
+"""Write an evaluation as a web page that needs no internet: metrics, curves and the pictures with the most mistakes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from data.files import atomic_write
 from data.images import write_image
 from tools.common.plots import SCALE
 from tools.evaluate.coco_metrics import SUMMARY, Comparison, Evaluation, PictureQuality, percent
-from tools.evaluate.plots import confusion_plot, precision_recall_plot, quality_plot
+from tools.evaluate.report_plots import confusion_plot, precision_recall_plot, quality_plot
 from tools.predict.instances import Instances
 
 PAGE = "index.html"
-PICTURES = "pictures"  # the folder beside the page
-LONGEST_SIDE = 1280  # pixels of a drawing on the page
-WORST = 20  # pictures that are drawn
+PICTURES = "pictures"  # the folder next to the page
+LONGEST_SIDE = 1280  # of a drawing on the page, in pixels
+WORST_COUNT = 20  # pictures to draw
 
-Load = Callable[[int, float], "tuple[np.ndarray, Instances, Instances]"]
+LoadPicture = Callable[[int, float], "tuple[np.ndarray, Instances, Instances]"]
 
 _STYLE = """
 body { margin: 0 auto; padding: 1rem; max-width: 70rem; background: #fff; color: #20242c;
@@ -55,15 +55,15 @@ def write_report(
     evaluation: Evaluation,
     comparison: Comparison,
     file_names: Mapping[int, str],
-    load: Load,
-    worst: int = WORST,
+    load: LoadPicture,
+    worst: int = WORST_COUNT,
 ) -> Path:
-    """Write `index.html` and the pictures it shows into a folder; returns its path.
+    """Write `index.html` and the pictures it shows into a folder; return the path of the page.
 
-    file_names: what to call each picture, by its id.
-    load: from an id and a score to the picture, uint8 [H, W, 3] RGB, what was found in it with at least this score,
-    and what is there. It is called for at most `worst` of the pictures with mistakes, one after another.
-    Raises InputError where the folder cannot be written to.
+    file_names: name of each picture, by its id.
+    load: takes an id and a score; returns the picture, uint8 [H, W, 3] RGB, its predicted instances with at least this
+        score, and the annotated ones. It is called for at most `worst` pictures with mistakes, one after another.
+    Raises InputError if the folder cannot be written to.
     """
     folder = Path(folder)
     plots = {
@@ -78,6 +78,18 @@ def write_report(
         _figure(folder, rank, picture, file_names[picture.image_id], load, comparison.score)
         for rank, picture in enumerate(tqdm(shown, desc="report", unit="picture", leave=False, disable=None), start=1)
     ]
+    html = _page(title, _body(title, evaluation, comparison, images, figures))
+    page = folder / PAGE
+    with atomic_write(page) as temporary:
+        # A name in an annotation file may contain a lone surrogate, which UTF-8 cannot encode.
+        temporary.write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
+    return page
+
+
+def _body(
+    title: str, evaluation: Evaluation, comparison: Comparison, images: Mapping[str, str], figures: Sequence[str]
+) -> str:
+    """Make the body of the page. images: HTML of each plot, by name; figures: HTML of each picture with mistakes."""
     sections = [
         f"<h1>{escape(title)}</h1>",
         _overview(evaluation, comparison),
@@ -95,11 +107,7 @@ def write_report(
         images["quality"],
         *(figures or ["<p>There is no mistake in any picture.</p>"]),
     ]
-    page = folder / PAGE
-    with atomic_write(page) as temporary:
-        # A name from an annotation file may hold half a letter, which UTF-8 cannot write.
-        temporary.write_text(_page(title, "\n".join(sections)), encoding="utf-8", errors="xmlcharrefreplace")
-    return page
+    return "\n".join(sections)
 
 
 def _page(title: str, body: str) -> str:
@@ -113,16 +121,16 @@ def _page(title: str, body: str) -> str:
 
 def _overview(evaluation: Evaluation, comparison: Comparison) -> str:
     objects = sum(row.objects for row in evaluation.mask.classes)
-    found, confused, missed, false = (
+    hits, confusions, misses, false_positives = (
         sum(getattr(picture, kind) for picture in comparison.pictures)
-        for kind in ("found", "confused", "missed", "false")
+        for kind in ("hits", "confusions", "misses", "false_positives")
     )
     lines = [f"{evaluation.pictures} pictures, {objects} objects."]
     if evaluation.left_out:
         lines.append(f"{evaluation.left_out} of the file's annotations cannot be used and were left out.")
     lines.append(
-        f"At score {comparison.score:g} and IoU 0.5: {found} found, {confused} with a wrong class, {missed} missed, "
-        f"{false} false."
+        f"At score {comparison.score:g} and IoU 0.5: {hits} found, {confusions} with a wrong class, "
+        f"{misses} missed, {false_positives} false."
     )
     kinds = {"mask": evaluation.mask, "box": evaluation.box}
     rows = [[kind, *(percent(result.summary[name]) for name in SUMMARY)] for kind, result in kinds.items()]
@@ -130,7 +138,7 @@ def _overview(evaluation: Evaluation, comparison: Comparison) -> str:
 
 
 def _class_table(evaluation: Evaluation) -> str:
-    """The classes by their mask AP; those without objects, which have none, at the end."""
+    """Make the table of classes, sorted by mask AP, with the classes without objects last."""
     pairs = sorted(
         zip(evaluation.mask.classes, evaluation.box.classes),
         key=lambda pair: (pair[0].ap is None, pair[0].ap or 0, pair[0].name),
@@ -152,7 +160,7 @@ def _class_table(evaluation: Evaluation) -> str:
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapping[int, str] | None = None) -> str:
-    """A table of cells that are HTML already; styles: class of the cells in a column."""
+    """Make a table from cells of HTML; styles: CSS class of a column's cells, by its index."""
     styles = styles or {}
     opening = [f'<td class="{styles[i]}">' if i in styles else "<td>" for i in range(len(header))]
     lines = ["<tr>" + "".join(f"<th>{cell}</th>" for cell in header) + "</tr>"]
@@ -163,25 +171,26 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapp
 def _write_plot(folder: Path, name: str, plot: np.ndarray) -> str:
     write_image(folder / PICTURES / f"{name}.png", plot)
     height, width = (side // SCALE for side in plot.shape[:2])
-    return _img(f"{name}.png", (height, width), name.replace("_", " "))
+    return _img_tag(f"{name}.png", (height, width), name.replace("_", " "))
 
 
-def _figure(folder: Path, rank: int, picture: PictureQuality, file_name: str, load: Load, score: float) -> str:
+def _figure(folder: Path, rank: int, picture: PictureQuality, file_name: str, load: LoadPicture, score: float) -> str:
+    """Draw a picture with its predicted and its annotated instances; return the HTML that shows both."""
     image, predicted, truth = load(picture.image_id, score)
     halves = []
     for kind, what, instances in (("found", "Found", predicted), ("annotated", "Annotated", truth)):
         name = f"worst_{rank:03}_{kind}.jpg"
         drawing = _shrink(instances.draw(image))
         write_image(folder / PICTURES / name, drawing)
-        halves.append(f"<div><span>{what}</span>{_img(name, drawing.shape[:2], f'{what}: {file_name}')}</div>")
+        halves.append(f"<div><span>{what}</span>{_img_tag(name, drawing.shape[:2], f'{what}: {file_name}')}</div>")
     caption = (
-        f"{rank}. <b>{escape(file_name)}</b>: F1 {picture.f1:.2f}, {picture.found} found, {picture.missed} missed, "
-        f"{picture.false} false, {picture.confused} with a wrong class"
+        f"{rank}. <b>{escape(file_name)}</b>: F1 {picture.f1:.2f}, {picture.hits} found, {picture.misses} missed, "
+        f"{picture.false_positives} false, {picture.confusions} with a wrong class"
     )
     return f'<figure><figcaption>{caption}</figcaption><div class="pair">{"".join(halves)}</div></figure>'
 
 
-def _img(name: str, size: tuple[int, int], description: str) -> str:
+def _img_tag(name: str, size: tuple[int, int], description: str) -> str:
     return (
         f'<img src="{PICTURES}/{name}" width="{size[1]}" height="{size[0]}" alt="{escape(description)}" loading="lazy">'
     )

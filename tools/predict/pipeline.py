@@ -15,9 +15,9 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.files import write_json
 from data.images import ImageError, read_image, write_image
-from tools.common.cli import without_line_breaks
+from tools.common.cli import join_lines
 from tools.common.kinds import RawPredictions
-from tools.common.threads import StageTimes, ordered_map, prompt_interruption, worker_threads
+from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
 from tools.predict.predictor import Predictor, PreparedInput, decoding_thread
 
@@ -61,7 +61,7 @@ class Report:
     def add(self, job: Job) -> None:
         if job.problem:
             self.problems.append(job.problem)
-            tqdm.write(f"skipped {without_line_breaks(job.problem)}", file=sys.stderr)
+            tqdm.write(f"skipped {join_lines(job.problem)}", file=sys.stderr)
             return
         self.pictures += 1
         self.instances += len(job.instances)
@@ -89,7 +89,7 @@ def predict_files(
     stages = _Stages(predictor, report.times, draw=drawings is not None, encode=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
-    with prompt_interruption(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
+    with exit_on_ctrl_c(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
         raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times)
         decoded = ordered_map(decoder, lambda row: stages.decode(*row), raw, ahead=2)

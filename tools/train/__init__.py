@@ -1,1 +1,1 @@
-"""Training: the loop, the optimizer, the log, checkpoints to resume from."""
+"""Training: the loop, the optimizer, the log, and the saved states to resume from."""

@@ -1,4 +1,4 @@
-"""What a training tells: a progress bar, the same as JSON lines and for VisualDL, and curves at its end."""
+"""Log a training run: a progress bar, log.jsonl, VisualDL, and a drawing of the curves at the end."""
 
 from __future__ import annotations
 
@@ -19,39 +19,38 @@ from data.images import write_image
 from tools.common.memory import peak_memory
 from tools.common.plots import line_plot
 
-LOG = "log.jsonl"
-CURVES = "curves.png"
-BOARD = "visualdl"
-NO_LOSSES = ("step", "lr", "pictures_per_second", "data_wait", "learning", "memory_mib")  # what else stands in a line
+LOG_FILE = "log.jsonl"
+CURVES_FILE = "curves.png"
+VISUALDL_FOLDER = "visualdl"
+# The keys of a log line that are not losses.
+NOT_LOSSES = ("step", "lr", "pictures_per_second", "data_wait", "learning", "memory_mib")
 
 
 @dataclass
 class _Span:
-    """What happened between two moments."""
+    """A part of the run, from `start` to now: its steps, its pictures and what its time was spent on."""
 
     steps: int = 0
     pictures: int = 0
-    waited: float = 0.0  # seconds in which the network had no batch
-    learnt: float = 0.0  # seconds in the network, forward and backward
-    since: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=lambda: {"data_wait": 0.0, "learning": 0.0})
+    start: float = field(default_factory=time.perf_counter)
 
-    def add(self, pictures: int, waited: float, learnt: float) -> None:
+    def add_step(self, pictures: int) -> None:
         self.steps += 1
         self.pictures += pictures
-        self.waited += waited
-        self.learnt += learnt
 
     def speed(self) -> dict[str, float]:
-        seconds = time.perf_counter() - self.since
-        shares = {"data_wait": self.waited / seconds, "learning": self.learnt / seconds}
-        return {"pictures_per_second": self.pictures / seconds, **shares}
+        """Return the pictures per second, and the shares of the time spent waiting for data and learning."""
+        elapsed = time.perf_counter() - self.start
+        shares = {name: seconds / elapsed for name, seconds in self.seconds.items()}
+        return {"pictures_per_second": self.pictures / elapsed, **shares}
 
 
 class RunLog:
-    """The log of a run in a folder; on a resumed run it goes on behind the step that the run is resumed at.
+    """The log of a run. A resumed run continues the file; lines of steps after the resumed one are removed.
 
-    folder: None writes no file. total: steps of the whole run; first: those that are done already. every: steps between
-    two lines. show: tell the user. visualdl: write the numbers for that program, too.
+    folder: None writes no file. total: the last step of the run; first: steps done before this run. every: steps per
+    log line. show: print the progress. visualdl: also write the numbers for VisualDL.
     """
 
     def __init__(
@@ -59,28 +58,35 @@ class RunLog:
     ) -> None:
         self.folder = folder
         self.every = every
-        self.board = _board(folder) if folder and visualdl else None
+        self.visualdl = _open_visualdl(folder) if folder and visualdl else None
         if folder:
             kept = [line for line in read_log(folder) if line["step"] <= first]
-            with atomic_write(folder / LOG) as temporary:
+            with atomic_write(folder / LOG_FILE) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.show = show
         self.bar = tqdm(total=total, initial=first, unit="step", disable=None if show else True, smoothing=0.05)
         self._losses: dict[str, float] = defaultdict(float)
-        self._line = _Span()
-        self._run: _Span | None = None
+        self._line = _Span()  # since the last log line
+        self._run: _Span | None = None  # since the end of the first step, which is slower because it fills caches
 
-    def add(
-        self, step: int, losses: Mapping[str, float], *, rate: float, pictures: int, waited: float, learnt: float
-    ) -> None:
-        """One step is done: its losses, learning rate, number of pictures; seconds it waited for them and learnt."""
+    @contextmanager
+    def measure(self, part: str) -> Iterator[None]:
+        """Count the time of the block as "data_wait" (no batch is ready) or "learning" (forward and backward)."""
+        start = time.perf_counter()
+        yield
+        elapsed = time.perf_counter() - start
+        for span in filter(None, (self._line, self._run)):
+            span.seconds[part] += elapsed
+
+    def add(self, step: int, losses: Mapping[str, float], *, rate: float, pictures: int) -> None:
+        """Record a finished step: its losses, learning rate and number of pictures."""
         for name, value in losses.items():
             self._losses[name] += value
-        self._line.add(pictures, waited, learnt)
-        if self._run is None:  # the first step has to make what all others use, so the run's speed is without it
+        self._line.add_step(pictures)
+        if self._run is None:
             self._run = _Span()
         else:
-            self._run.add(pictures, waited, learnt)
+            self._run.add_step(pictures)
         self.bar.update()
         if step % self.every == 0:
             self._write_line(step, rate)
@@ -90,59 +96,61 @@ class RunLog:
         speed = {**self._line.speed(), "memory_mib": peak_memory()}
         self.write({"step": step, **losses, "lr": rate, **speed})
         shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        self._show(step, f"{shown}, lr {rate:.2g}, {_in_words(speed)}")
+        self._show(step, f"{shown}, lr {rate:.2g}, {_format_speed(speed)}")
         self._losses.clear()
         self._line = _Span()
 
     def _show(self, step: int, text: str) -> None:
-        """On the bar, or where there is no terminal for it in a line."""
+        """Show text on the progress bar, or print it as a line if the output is not a terminal."""
         if self.bar.disable and self.show:
             print(f"step {step} of {self.bar.total}: {text}", flush=True)
         else:
             self.bar.set_postfix_str(text)
 
     def add_evaluation(self, step: int, mask_ap: float) -> None:
+        """Record the mask AP, 0 to 1, of an evaluation after this step."""
         self.write({"step": step, "mask_ap": mask_ap})
         if self.show:
-            with tqdm.external_write_mode():  # the bar goes on below
+            with tqdm.external_write_mode():  # the bar moves below the printed line
                 print(f"step {step} of {self.bar.total}: mask AP {mask_ap:.3f}", flush=True)
 
     def write(self, line: dict) -> None:
+        """Append a line to the log file and to VisualDL. Raises InputError if the file cannot be written."""
         if self.folder:
-            path = self.folder / LOG
+            path = self.folder / LOG_FILE
             try:
                 with path.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(line) + "\n")
             except OSError as error:
                 raise unwritable(path, error) from error
-        if self.board:
+        if self.visualdl:
             for name, value in line.items():
                 if name != "step":
-                    self.board.add_scalar(name, value, line["step"])
+                    self.visualdl.add_scalar(name, value, line["step"])
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
-        """The time of an evaluation or of a checkpoint does not count as that of training."""
+    def pause(self) -> Iterator[None]:
+        """Leave the time of the block (an evaluation, a checkpoint) out of the training speed."""
         start = time.perf_counter()
         yield
         for span in filter(None, (self._line, self._run)):
-            span.since += time.perf_counter() - start
+            span.start += time.perf_counter() - start
 
     def close(self) -> str:
-        """End the bar, draw the curves; returns how fast it was, in words."""
+        """Close the bar and the files, and draw the curves. Return the speed and the peak memory of the run as text."""
         self.bar.close()
-        if self.board:
-            self.board.close()
+        if self.visualdl:
+            self.visualdl.close()
         if self.folder:
             draw_curves(self.folder)
         if self._run is None or not self._run.steps:
             return f"{peak_memory():.0f} MiB"
         steps = self._run.steps
         speed = {**self._run.speed(), "memory_mib": peak_memory()}
-        return f"{self._run.pictures / steps / speed['pictures_per_second']:.3f} s a step, {_in_words(speed)}"
+        return f"{self._run.pictures / steps / speed['pictures_per_second']:.3f} s a step, {_format_speed(speed)}"
 
 
-def _in_words(speed: Mapping[str, float]) -> str:
+def _format_speed(speed: Mapping[str, float]) -> str:
     return (
         f"{speed['pictures_per_second']:.1f} pictures/s, data wait {speed['data_wait']:.0%}, "
         f"forward and backward {speed['learning']:.0%}, {speed['memory_mib']:.0f} MiB"
@@ -150,8 +158,8 @@ def _in_words(speed: Mapping[str, float]) -> str:
 
 
 def read_log(folder: Path) -> list[dict]:
-    """The lines of a run's log; a last one that a crash cut off is left out."""
-    path = folder / LOG
+    """Return the lines of a run's log, without a last line that a crash has cut off."""
+    path = folder / LOG_FILE
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -162,12 +170,12 @@ def read_log(folder: Path) -> list[dict]:
 
 
 def draw_curves(folder: Path) -> None:
-    """The losses and, where there were evaluations, the mask AP of a run as one PNG."""
+    """Draw the losses and, if there are evaluations, the mask AP of a run into one PNG."""
     lines = read_log(folder)
     steps = [line for line in lines if "loss" in line]
     plots = []
     if steps:
-        names = [name for name in steps[0] if name not in NO_LOSSES]
+        names = [name for name in steps[0] if name not in NOT_LOSSES]
         curves = {name: ([line["step"] for line in steps], [line[name] for line in steps]) for name in names}
         plots.append(line_plot(curves, title="Losses", x_label="step"))
     evaluations = [line for line in lines if "mask_ap" in line]
@@ -175,12 +183,12 @@ def draw_curves(folder: Path) -> None:
         curve = [line["step"] for line in evaluations], [line["mask_ap"] for line in evaluations]
         plots.append(line_plot({"validation": curve}, title="Mask AP", x_label="step"))
     if plots:
-        write_image(folder / CURVES, np.concatenate(plots, axis=1))
+        write_image(folder / CURVES_FILE, np.concatenate(plots, axis=1))
 
 
-def _board(folder: Path):
+def _open_visualdl(folder: Path):
     try:
         from visualdl import LogWriter
     except ImportError:
-        raise InputError("--visualdl: the package is not installed; pip install visualdl") from None
-    return LogWriter(str(folder / BOARD))
+        raise InputError("--visualdl: the package visualdl is not installed; run pip install visualdl") from None
+    return LogWriter(str(folder / VISUALDL_FOLDER))

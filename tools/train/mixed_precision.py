@@ -1,4 +1,4 @@
-"""Mixed precision in training, or none."""
+"""Training in float32, or in mixed precision on a GPU."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from config.errors import InputError
 class Precision:
     """float32, or Paddle's mixed precision with float16 on a GPU (Micikevicius et al. 2017).
 
-    O1 runs single operators in float16, O2 the whole network but its norms, with master weights in float32. Raises
-    InputError on a CPU, where Paddle ignores both.
+    O1 runs selected operators in float16; O2 runs the whole network except its norms, with float32 master weights.
+    Raises InputError on a CPU, where Paddle ignores both.
     """
 
     def __init__(self, network: nn.Layer, optimizer: Optimizer, config: TrainConfig) -> None:
@@ -37,16 +37,19 @@ class Precision:
         self.scaler = paddle.amp.GradScaler(use_dynamic_loss_scaling=dynamic, **scaling)
 
     def forward(self) -> AbstractContextManager:
-        """Around the network's forward pass."""
+        """Return the context to run the network's forward pass in."""
         if self.scaler is None:
             return nullcontext()
         return paddle.amp.auto_cast(level=self.level, dtype="float16")
 
     def backward(self, loss: paddle.Tensor) -> None:
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+        """Add the gradients of a loss, times the loss scale if there is one, to those of the parameters."""
+        if self.scaler is not None:
+            loss = self.scaler.scale(loss)
+        loss.backward()
 
     def step(self, optimizer: Optimizer) -> None:
-        """Change the weights; with a loss scale not when a gradient overflowed."""
+        """Update the weights and clear the gradients. With a loss scale, skip the update if a gradient overflowed."""
         if self.scaler is None:
             optimizer.step()
         else:
@@ -55,10 +58,11 @@ class Precision:
         optimizer.clear_grad()
 
     def state(self) -> dict[str, float | np.ndarray]:
-        """Of the loss scale, for a checkpoint."""
+        """Return the state of the loss scale for a checkpoint; empty in float32."""
         state = {} if self.scaler is None else self.scaler.state_dict()
         return {name: np.asarray(value) if isinstance(value, paddle.Tensor) else value for name, value in state.items()}
 
     def load(self, state: Mapping[str, float | np.ndarray]) -> None:
+        """Restore what `state` returned."""
         if self.scaler is not None and state:
             self.scaler.load_state_dict(dict(state))

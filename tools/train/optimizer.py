@@ -1,4 +1,4 @@
-"""From a config to an optimizer, its learning rate at each step, and the moving average of the weights."""
+"""The optimizer of a config, the learning rate of each step, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _MASTER = "master_weight"
 NORMS = (nn.BatchNorm2D, nn.SyncBatchNorm, nn.GroupNorm)
 
 
-def trainable(network: nn.Layer) -> dict[str, paddle.Tensor]:
-    """The parameters that are trained, by name; the statistics of batch norms are parameters to Paddle, too."""
+def trainable_parameters(network: nn.Layer) -> dict[str, paddle.Tensor]:
+    """Return the parameters to train, by name. Paddle's parameters include the statistics of batch norms."""
     return {name: parameter for name, parameter in network.named_parameters() if not parameter.stop_gradient}
 
 
 def build_optimizer(network: nn.Layer, config: TrainConfig) -> Optimizer:
-    """The optimizer of a network; `learning_rate` says what to give its `set_lr` before each step.
+    """Build the optimizer of a network; give the result of `learning_rate` to its `set_lr` before each step.
 
-    Weight decay is L2 regularisation with Momentum and Adam and decoupled with AdamW (Loshchilov & Hutter 2017).
-    Without it are the kinds in `config.no_decay`, and biases whose layer says so itself.
+    Weight decay is L2 regularisation with Momentum and Adam, and decoupled with AdamW (Loshchilov & Hutter 2017). The
+    kinds of parameters in `config.no_decay`, and biases whose layer has a regularizer of its own, have none.
     """
-    parameters = trainable(network)
-    without = _without_decay(network, config.no_decay)
-    exempt = {parameter.name for name, parameter in parameters.items() if name in without}
+    parameters = trainable_parameters(network)
+    names_without_decay = _names_without_decay(network, config.no_decay)
+    exempt = {parameter.name for name, parameter in parameters.items() if name in names_without_decay}
     for parameter in parameters.values():
         parameter.regularizer = L2Decay(0.0) if parameter.name in exempt else None
     shared = {
@@ -49,7 +49,8 @@ def build_optimizer(network: nn.Layer, config: TrainConfig) -> Optimizer:
     return AdamW(apply_decay_param_fun=lambda name: name not in exempt, **shared)
 
 
-def _without_decay(network: nn.Layer, kinds: tuple[str, ...]) -> set[str]:
+def _names_without_decay(network: nn.Layer, kinds: tuple[str, ...]) -> set[str]:
+    """Return the names of the parameters without weight decay; kinds: "norm", "bias" or both."""
     names = set()
     for prefix, layer in network.named_sublayers():
         for name, parameter in layer.named_parameters(prefix=prefix, include_sublayers=False):
@@ -63,9 +64,9 @@ def _without_decay(network: nn.Layer, kinds: tuple[str, ...]) -> set[str]:
 
 
 def learning_rate(step: int, *, config: TrainConfig, steps_per_epoch: int, total_batch: int) -> float:
-    """The learning rate of a step, counted from 0: linear warm-up, then the schedule (Goyal et al. 2017).
+    """Return the learning rate of a step, counted from 0: linear warm-up, then the schedule (Goyal et al. 2017).
 
-    The warm-up takes at most a third of the training, so that a short one is not over before it has begun.
+    The warm-up takes at most a third of the training, so that a short training also reaches the full rate.
     """
     total_steps = config.epochs * steps_per_epoch
     warmup = min(config.warmup_iters, total_steps // 3)
@@ -80,15 +81,15 @@ def learning_rate(step: int, *, config: TrainConfig, steps_per_epoch: int, total
 
 
 def is_finite(tensors: Sequence[paddle.Tensor]) -> bool:
-    """Whether all values of all tensors are numbers."""
+    """Tell whether all values of all tensors are finite numbers."""
     return bool(paddle.stack([paddle.isfinite(tensor).all() for tensor in tensors]).all())
 
 
 class WeightAverage:
-    """Exponential moving average of a network's weights and of its norms' statistics, kept on the device in float32.
+    """Exponential moving average of a network's weights and batch norm statistics, kept on the device in float32.
 
-    After step t the average has moved by 1 - min(decay, (1 + t) / (10 + t)) towards the weights, so that it follows
-    them closely in the beginning.
+    After step t, counted from 0, average = d * average + (1 - d) * weights with d = min(decay, (1 + t) / (10 + t)), so
+    that the average follows the weights closely in the beginning.
     """
 
     def __init__(self, network: nn.Layer, decay: float) -> None:
@@ -98,9 +99,10 @@ class WeightAverage:
 
     @paddle.no_grad()
     def update(self, step: int) -> None:
+        """Move the average towards the weights after this step, counted from 0."""
         share = 1 - min(self.decay, (1 + step) / (10 + step))
         for average, live in zip(self._average.values(), self._live.values()):
-            average.scale_(1 - share)  # not `lerp_`, which takes five times as long on a CPU
+            average.scale_(1 - share)  # `lerp_` takes five times as long on a CPU
             average.add_(live.astype("float32") * share)
 
     def tensors(self) -> dict[str, paddle.Tensor]:
@@ -114,46 +116,45 @@ class WeightAverage:
             value.set_value(arrays[name])
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """The network computes with the average during the block."""
-        raw = {name: value.detach().clone() for name, value in self._live.items()}
+    def swap_in(self) -> Iterator[None]:
+        """Give the network the averaged weights during the block, then its own again."""
+        own = {name: value.detach().clone() for name, value in self._live.items()}
         try:
-            self._copy(self._average)
+            self._copy_to_network(self._average)
             yield
         finally:
-            self._copy(raw)
+            self._copy_to_network(own)
 
     @paddle.no_grad()
-    def _copy(self, values: Mapping[str, paddle.Tensor]) -> None:
+    def _copy_to_network(self, values: Mapping[str, paddle.Tensor]) -> None:
         for name, live in self._live.items():
             live.set_value(values[name].astype(live.dtype))
 
 
 def optimizer_arrays(optimizer: Optimizer, network: nn.Layer) -> dict[str, np.ndarray]:
-    """What the optimizer remembers, `parameter's name in the network|quantity` -> array.
+    """Return the optimizer's state: `name of the parameter in the network|quantity` -> array.
 
-    Paddle names a quantity after the running number of its parameter in the process, which the next process counts
-    differently.
+    Paddle's own keys contain the parameter's running number in the process, which is another one in the next process.
     """
-    names = {parameter.name: name for name, parameter in trainable(network).items()}
+    names = {parameter.name: name for name, parameter in trainable_parameters(network).items()}
     state = optimizer.state_dict()
-    masters = state.get("master_weights", {})  # in float32, of parameters in float16
+    masters = state.get("master_weights", {})  # float32 copies of the float16 parameters
     arrays = {f"{names[key]}|{_MASTER}": np.asarray(value) for key, value in masters.items()}
     for key, value in state.items():
-        owner = _owner(key, names)
+        owner = _find_owner(key, names)
         if owner is not None:
             arrays[f"{names[owner]}|{key[len(owner) + 1 :]}"] = np.asarray(value)
     return arrays
 
 
 def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give a new optimizer what another one remembered.
+    """Restore the state of an optimizer from what `optimizer_arrays` returned, for a network with the same names.
 
-    Raises InputError where that was of another kind or trained other parameters.
+    Raises InputError if the saved optimizer is of another kind or trained other parameters.
     """
-    parameters = trainable(network)
-    remembered = "velocity_0" if isinstance(optimizer, Momentum) else "moment1_0"
-    if arrays and {key.partition("|")[0] for key in arrays if key.endswith(remembered)} != parameters.keys():
+    parameters = trainable_parameters(network)
+    quantity_of_all = "velocity_0" if isinstance(optimizer, Momentum) else "moment1_0"
+    if arrays and {key.partition("|")[0] for key in arrays if key.endswith(quantity_of_all)} != parameters.keys():
         raise InputError(
             "the saved optimizer state does not fit this run; resume with the train_cfg.optimizer, "
             "backbone.frozen_stages and backbone.train_norm that it was saved with"
@@ -169,8 +170,8 @@ def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mappi
     optimizer.set_state_dict({**state, **({"master_weights": masters} if masters else {})})
 
 
-def _owner(key: str, names: Mapping[str, str]) -> str | None:
-    """The longest parameter name that an entry of Paddle's optimizer state begins with."""
+def _find_owner(key: str, names: Mapping[str, str]) -> str | None:
+    """Return the longest parameter name that a key of Paddle's optimizer state begins with, or None."""
     parts = key.split("_")
     candidates = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
     return next((name for name in candidates if name in names), None)

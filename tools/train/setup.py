@@ -1,4 +1,4 @@
-"""From a config to a training that can run: data, network, starting weights, and where it all goes."""
+"""Set up a training from a config: its data, network, starting weights and output folder."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from data.coco import CocoData
 from data.files import check_writable
 from data.training_set import TrainingSet
 from tools.common.checkpoint import load_checkpoint, load_fitting_weights
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.kinds import build_network, kind_of
 from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.predict_records import mask_ap
-from tools.train.log import LOG
-from tools.train.state import BEST, load_state, newer_states, newest_state
+from tools.train.log import LOG_FILE
+from tools.train.state import BEST_CHECKPOINT, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
 BACKBONE_SCRIPTS = {"resnet": "torchvision2paddle.py", "vovnet": "vovnet2paddle.py"}  # by `backbone.kind`
@@ -31,29 +31,29 @@ BACKBONE_SCRIPTS = {"resnet": "torchvision2paddle.py", "vovnet": "vovnet2paddle.
 
 @dataclass(frozen=True)
 class DataSets:
-    """What a config trains on and is evaluated on; validation: None where the config never asks for it."""
+    """The data sets of a config; validation: None if the config never evaluates during training."""
 
     training: CocoData
     validation: CocoData | None
     classes: ClassList
 
 
-def read_data_sets(config: Config, *, world: World = ALONE) -> DataSets:
-    """Read and check what a config trains on and is evaluated on, and print what is in it and wrong with it.
+def read_data_sets(config: Config, *, world: World = SINGLE_PROCESS) -> DataSets:
+    """Read and check the data sets of a config; the first process prints their sizes and problems.
 
-    Raises InputError where the files disagree.
+    Raises InputError if the files disagree, for example in their categories.
     """
     data = read_splits(config, SPLITS if config.train_cfg.eval_every else SPLITS[:1], world=world)
     if world.is_first:
-        for split, found in data.items():
-            print(f"{split}: {found.pictures} pictures, {found.instances} instances, {len(found.classes)} classes")
-            for line in found.problems.lines():
+        for split, part in data.items():
+            print(f"{split}: {part.pictures} pictures, {part.instances} instances, {len(part.classes)} classes")
+            for line in part.problems.lines():
                 print(f"  {line}")
     return DataSets(data["train"], data.get("val"), data["train"].classes)
 
 
 def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path | None) -> Trainer:
-    """A trainer with random weights; folder: None for a run that leaves nothing behind."""
+    """Build a trainer of a network with random weights; folder: None for a run that writes nothing."""
     config = config.replace(num_classes=len(data.classes))
     paddle.seed(config.train_cfg.seed)
     evaluate = None
@@ -76,45 +76,52 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
 
 
 def start_from(network: nn.Layer, config: Config, finetune: str | None) -> str:
-    """Fill in the weights that a training starts from, and say in words which; the rest stays random."""
+    """Load the weights that a training starts from into the network; return a message that names them.
+
+    finetune: checkpoint to start from, or None for the config's. Parameters that are not in it stay random.
+    """
     if not (finetune or config.train_cfg.model_path):
         return "starting from random weights"
     path = Path(finetune or config.model_path("train_cfg"))
     if not finetune and not path.exists():
         raise InputError(
-            f"{path}: no such checkpoint to start from; convert an ImageNet backbone (python "
+            f"{path}: the checkpoint to start from does not exist; convert an ImageNet backbone (python "
             f"convert/{BACKBONE_SCRIPTS[config.backbone.kind]} FILE), give another one with --finetune FILE, or start "
             "from random weights with -o train_cfg.model_path="
         )
     checkpoint = load_checkpoint(path)
-    left = load_fitting_weights(network, checkpoint.weights, path=path)
-    if not checkpoint.classes:  # a bare backbone: all the rest is expected to be new
-        left = [line for line in left if line.startswith("backbone.")]
-    return "\n  ".join([f"starting from {path}" + (", except for:" if left else ""), *left])
+    problems = load_fitting_weights(network, checkpoint.weights, path=path)
+    if not checkpoint.classes:  # a backbone alone: the rest of the network is expected to be random
+        problems = [line for line in problems if line.startswith("backbone.")]
+    return "\n  ".join([f"starting from {path}" + (", except for:" if problems else ""), *problems])
 
 
 def resume(trainer: Trainer, folder: Path, which: str) -> str:
-    """Go on with a saved run: `which` is a file, or `auto` for the newest one in the folder, if there is any."""
+    """Restore a saved state into the trainer; return a message that names it.
+
+    which: a file, or `auto` for the newest complete state in the folder, if there is any.
+    """
     if which != "auto":
         path = Path(which)
         if path.parent.resolve() == folder.resolve() and newer_states(path):
             raise InputError(
-                f"{path}: its run went on from there; give another --output to branch off, or remove the newer states"
+                f"{path}: {folder} has newer states of the same run; give another --output to branch off, or remove "
+                "the newer states"
             )
         problems, state = [], load_state(path)
     else:
-        found = newest_state(folder)
-        if found is None:
-            return f"{folder}: nothing to resume, starting anew"
-        path, state, problems = found
+        newest = newest_state(folder)
+        if newest is None:
+            return f"{folder}: has no saved state to resume, starting from scratch"
+        path, state, problems = newest
     trainer.restore(state, path=path)
-    if not (folder / BEST).exists():  # the run branches off from another folder
+    if not (folder / BEST_CHECKPOINT).exists():  # the run branches off from another folder
         trainer.best_ap = -1.0
     return "\n".join([*problems, f"resuming {path} after step {trainer.step}"])
 
 
 def check_same_start(trainer: Trainer) -> None:
-    """Raises InputError where the processes of a training do not start from the same step and weights."""
+    """Check that all processes start from the same step and weights. Raises InputError if they do not."""
     checksum = 0
     for value in trainer.network.state_dict().values():
         checksum = zlib.crc32(value.numpy().tobytes(), checksum)
@@ -127,7 +134,7 @@ def check_same_start(trainer: Trainer) -> None:
 
 
 def check_folder(folder: Path, *, resumes: bool) -> None:
-    """Raises InputError where the folder cannot be written to, or holds another run that would be overwritten."""
-    check_writable(folder / LOG)
+    """Check the output folder. Raises InputError if it cannot be written to, or the new run would overwrite another."""
+    check_writable(folder / LOG_FILE)
     if not resumes and any(folder.glob("step_*.pdstate")):
-        raise InputError(f"{folder}: holds a run already; continue it with --resume auto, or give another --output")
+        raise InputError(f"{folder}: contains a run already; continue it with --resume auto, or give another --output")

@@ -1,4 +1,4 @@
-"""What a run of `train.py` writes so that it can be resumed: weights for use, and a training state beside them."""
+"""The files that make a run of `train.py` resumable: step_N.pdparams, weights for use, and step_N.pdstate, the rest."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import numpy as np
 from config.errors import InputError
 from data.files import atomic_write, temporaries
 from tools.common.checkpoint import Checkpoint, save_checkpoint
-from tools.common.safe_pickle import damaged, load_arrays
+from tools.common.safe_pickle import damaged_error, load_arrays
 
 STATE_VERSION = 1
-BEST = "best.pdparams"
+BEST_CHECKPOINT = "best.pdparams"
 _STEP = re.compile(r"step_(\d+)\.pdstate")
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A run after `step` steps.
+    """The state of a run after `step` steps. The order of the pictures and all randomness follow from seed and step.
 
-    weights: the raw ones; average: their moving average, empty where none is kept; optimizer: see
-    tools.train.optimizer.optimizer_arrays; scaler: of the dynamic loss scale. The order of the pictures and everything
-    random follow from the seed and the step. evaluation_due: the run stopped before or in the evaluation of this step.
+    weights: as trained, not averaged; average: their moving average, empty if there is none; optimizer: see
+    tools.train.optimizer.optimizer_arrays; scaler: state of the dynamic loss scale; evaluation_due: the run stopped
+    before or during the evaluation of this step.
     """
 
     step: int
@@ -46,11 +46,11 @@ class TrainingState:
 
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write `step_N.pdparams` and then `step_N.pdstate`; of older pairs the last `keep` stay, with this one."""
+    """Write `step_N.pdparams`, then `step_N.pdstate`, and remove all but the newest `keep` pairs up to this step."""
     path = folder / f"step_{state.step:07d}.pdstate"
     save_checkpoint(path.with_suffix(".pdparams"), checkpoint)
     with atomic_write(path, durable=True) as temporary, temporary.open("wb") as stream:
-        pickle.dump({"state_version": STATE_VERSION, **_plain(state)}, stream, protocol=4)
+        pickle.dump({"state_version": STATE_VERSION, **_to_dict(state)}, stream, protocol=4)
     for old in [file for file in _newest_first(folder) if _step(file) <= state.step][keep:]:
         for file in (old, old.with_suffix(".pdparams")):
             with contextlib.suppress(FileNotFoundError):
@@ -58,21 +58,21 @@ def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, ke
     return path
 
 
-def remove_leftovers(folder: Path) -> None:
-    """What a run that was killed in the middle of a checkpoint left behind under temporary names."""
+def remove_temporaries(folder: Path) -> None:
+    """Remove the temporary files of a run that was killed while it wrote a checkpoint."""
     for suffix in (".pdstate", ".pdparams"):
         for path in temporaries(folder, suffix):
             path.unlink(missing_ok=True)
 
 
-def _plain(state: TrainingState) -> dict:
+def _to_dict(state: TrainingState) -> dict:
     return {name: dict(value) if isinstance(value, Mapping) else value for name, value in vars(state).items()}
 
 
 def load_state(path: str | Path) -> TrainingState:
-    """Read a training state, given its own path or that of the weights beside it.
+    """Read a training state; path: the `.pdstate` file, or the `.pdparams` file next to it.
 
-    Raises InputError where it is none, is damaged, or was written by a later program.
+    Raises InputError if it cannot be read, is not a training state, is damaged, or has another version.
     """
     path = Path(path).with_suffix(".pdstate")
     try:
@@ -81,15 +81,18 @@ def load_state(path: str | Path) -> TrainingState:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --resume takes a step_*.pdstate") from None
     if not isinstance(content, dict) or content.pop("state_version", None) != STATE_VERSION:
-        raise InputError(f"{path}: no training state of this program; --resume takes a step_*.pdstate")
+        raise InputError(f"{path}: not a training state of this version; --resume takes a step_*.pdstate")
     try:
         return TrainingState(**content)
     except TypeError as error:
-        raise damaged(path, str(error)) from None
+        raise damaged_error(path, str(error)) from None
 
 
 def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
-    """The newest state of a run that is whole, and what is wrong with the newer ones; None where there is none."""
+    """Return the newest complete state of a run, with its path and the problems of newer ones; None without a state.
+
+    Raises InputError if there are states, but none of them is complete.
+    """
     problems = []
     for path in _newest_first(folder):
         try:
@@ -97,12 +100,12 @@ def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise InputError(f"{folder}: none of its training states is whole: {problems[0]}; start without --resume")
+        raise InputError(f"{folder}: no training state in it is complete: {problems[0]}; start without --resume")
     return None
 
 
 def newer_states(path: Path) -> list[Path]:
-    """The states of the same run after more steps, whole or not."""
+    """Return the states of the same run after more steps, complete or not."""
     this = _STEP.fullmatch(path.with_suffix(".pdstate").name)
     return [file for file in _newest_first(path.parent) if this and _step(file) > int(this[1])]
 

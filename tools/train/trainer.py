@@ -1,10 +1,10 @@
-"""The training loop: batches in, losses down, checkpoints and a log out."""
+"""The training loop, `Trainer.run`: batches in, losses down, checkpoints and a log out."""
 
 from __future__ import annotations
 
 import math
 import signal
-import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -31,18 +31,18 @@ from tools.train.optimizer import (
     learning_rate,
     load_optimizer_arrays,
     optimizer_arrays,
-    trainable,
+    trainable_parameters,
 )
-from tools.train.state import BEST, TrainingState, remove_leftovers, save_state
+from tools.train.state import BEST_CHECKPOINT, TrainingState, remove_temporaries, save_state
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Trainer:
-    """A network on its way through a training set; one of several with the same weights where `world` has more.
+    """Train a network on a training set, in this process and in the others of `world`, which hold the same weights.
 
-    folder: where checkpoints and the log go; None writes nothing. evaluate: mask AP of a network on the validation
-    pictures, whose best is kept; None never asks.
+    folder: receives the checkpoints and the log; None writes nothing. evaluate: returns the mask AP of a network on the
+    validation pictures, and the checkpoint with the highest AP is kept; None: no evaluation.
     """
 
     def __init__(
@@ -60,6 +60,7 @@ class Trainer:
         self.config: Config = training_set.config
         self.settings = self.config.train_cfg
         self.kind = kind_of(self.config)
+        self.kind = kind_of(self.config)
         self.classes = classes
         self.world = world
         self.folder = folder
@@ -67,29 +68,125 @@ class Trainer:
         self.optimizer = build_optimizer(network, self.settings)
         self.precision = Precision(network, self.optimizer, self.settings)
         self.average = WeightAverage(network, self.settings.ema_decay) if self.settings.ema_decay else None
-        self.step = 0
+        self.step = 0  # steps done so far
         self.best_ap = -1.0
         self.evaluation_due = False
         self.total_batch = training_set.total_batch(world.size)
         self.steps_per_epoch = training_set.steps_per_epoch(world.size)
         if not self.steps_per_epoch:
             raise InputError(
-                f"{self.config.train_path}: has {len(training_set)} pictures to train on, and a step takes "
-                f"{self.total_batch}; make train_cfg.batch_size smaller"
+                f"{self.config.train_path}: has {len(training_set)} pictures to train on, but one step takes "
+                f"{self.total_batch}; lower train_cfg.batch_size"
             )
         self.total_steps = self.settings.epochs * self.steps_per_epoch
-        self._parameters = list(trainable(network).values())
-        self.speed = ""  # how fast the last run was, in words
-        self._received = 0  # signal that this process got
-        self._agreed = 0  # signal of any process, known to all from the same step on
+        self.speed = ""  # of the last run, in words
+        self._parameters = list(trainable_parameters(network).values())
+        self._received_signal = 0  # that this process has received
+        self._agreed_signal = 0  # that any process has received, known to all of them after the same step
         self._evaluating = False
 
     def run(self, *, last_step: int | None = None, visualdl: bool = False) -> int:
-        """Train to `last_step` (default: to the end of the last epoch); returns 0 or the signal that ended it.
+        """Train to `last_step` (default: the end of the last epoch); return 0, or the signal that ended the run.
 
-        Raises InputError where a loss is not finite; the weights are then those of the step before.
+        Raises InputError if a loss or a gradient is not finite; the weights are then those of the step before.
         """
         last_step = min(last_step or self.total_steps, self.total_steps)
+        workers, accumulate = self.settings.workers, self.settings.accumulate
+        self.network.train()
+        with (
+            self._catch_signals(),
+            worker_threads(workers) as pool,
+            self._open_log(last_step, visualdl) as log,
+            suppress(_EvaluationStopped),  # the state was saved before the evaluation began
+        ):
+            batches = ordered_map(pool, self._prepare_batch, self._batch_jobs(last_step), ahead=workers + 1)
+            if self.evaluation_due:  # the resumed run was stopped before or during its evaluation
+                with log.pause():
+                    self._evaluate(log)
+            while self.step < last_step and not self._stop_signal():
+                # The network's randomness depends on the step only, so that a resumed run repeats the original one.
+                paddle.seed((self.settings.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
+                rate = self._learning_rate()
+                losses, names = defaultdict(float), []
+                for _ in range(accumulate):
+                    with log.measure("data_wait"):
+                        batch = next(batches)
+                    with log.measure("learning"):
+                        for name, value in self._forward_backward(batch).items():
+                            losses[name] += value / accumulate
+                    names += batch.names
+                self._update_weights(rate, names)
+                self.step += 1
+                log.add(self.step, losses, rate=rate, pictures=self.total_batch)
+                if self.folder:
+                    self._save_if_due(last_step, log)
+            if self.folder and self._stop_signal():
+                self.save()
+        return self._stop_signal()
+
+    def _batch_jobs(self, last_step: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield the epoch of each batch up to `last_step`, and the places of its pictures in that epoch."""
+        for step in range(self.step, last_step):
+            for part in range(self.settings.accumulate):
+                yield self.training_set.places(step, part, rank=self.world.rank, world_size=self.world.size)
+
+    def _prepare_batch(self, job: tuple[int, list[int]]) -> Batch:
+        return self.training_set.batch(*job)
+
+    def _learning_rate(self) -> float:
+        return learning_rate(
+            self.step, config=self.settings, steps_per_epoch=self.steps_per_epoch, total_batch=self.total_batch
+        )
+
+    def _forward_backward(self, batch: Batch) -> dict[str, float]:
+        """Add a batch's gradients to those of the step; return the losses by name, the same in all processes.
+
+        Each loss is divided by its count over all processes, so that together they learn what a single process with all
+        of their pictures would learn.
+        """
+        with self.precision.forward():
+            targets = [self.kind.target_tensors(picture) for picture in batch.targets]
+            losses = self.network.losses(paddle.to_tensor(batch.images), targets)
+        totals = [float(loss.total) for loss in losses.values()]
+        counts = [loss.count for loss in losses.values()]
+        *sums, stop = self.world.sum([*totals, *counts, self._received_signal])
+        # The other processes do not know yet of a signal that arrives after this sum.
+        self._agreed_signal = (self._received_signal or signal.SIGTERM) if stop else 0
+        divisors = [loss.divisor(count) for loss, count in zip(losses.values(), sums[len(losses) :])]
+        values = {name: total / divisor for name, total, divisor in zip(losses, sums, divisors)}
+        values["loss"] = sum(values.values())
+        if not math.isfinite(values["loss"]):
+            raise self._not_finite_error("loss", () if all(map(math.isfinite, totals)) else batch.names)
+        # Gradients are summed over the parts of a step here and averaged over the processes in `_update_weights`.
+        scale = self.world.size / self.settings.accumulate
+        self.precision.backward(sum(loss.total * (scale / d) for loss, d in zip(losses.values(), divisors)))
+        return values
+
+    def _update_weights(self, rate: float, names: Sequence[str]) -> None:
+        """Make one optimizer step with the mean gradients of all processes; names: the pictures of this process.
+
+        Raises InputError if a gradient is not finite.
+        """
+        self.world.average_gradients(self._parameters)
+        # ReLU and max pooling turn NaN into a number, so a finite loss does not prove that the gradients are finite.
+        if self.precision.scaler is None and not is_finite([parameter.grad for parameter in self._parameters]):
+            raise self._not_finite_error("gradient", names)
+        self.optimizer.set_lr(rate)
+        self.precision.step(self.optimizer)
+        if self.average:
+            self.average.update(self.step)
+
+    def _not_finite_error(self, quantity: str, names: Sequence[str]) -> InputError:
+        """Return the error to raise; names: this process's pictures that may be the reason. All processes call it."""
+        pictures = ", ".join(name for part in self.world.gather(list(names)) for name in part)
+        return InputError(
+            f"the {quantity} of step {self.step + 1} is not finite (pictures {pictures}); saved checkpoints are not "
+            "affected. Look at these pictures with tools/browse_dataset.py, or lower train_cfg.lr"
+        )
+
+    @contextmanager
+    def _open_log(self, last_step: int, visualdl: bool) -> Iterator[RunLog]:
+        """Open the log of the run during the block, then close it and set `speed`."""
         folder = self.folder if self.world.is_first else None
         log = RunLog(
             folder,
@@ -100,123 +197,58 @@ class Trainer:
             visualdl=visualdl,
         )
         if folder:
-            remove_leftovers(folder)
-        self.network.train()
-        workers = self.settings.workers
-        with self._signals(), worker_threads(workers) as pool:
-            batches = ordered_map(pool, self._prepare, self._jobs(last_step), ahead=workers + 1)
-            try:
-                if self.evaluation_due:
-                    with log.paused():
-                        self._evaluate(log)
-                while self.step < last_step and not self._stopping():
-                    self._take_step(batches, log)
-                    if self.folder:
-                        self._save_when_due(last_step, log)
-                if self.folder and self._stopping():
-                    self.save()
-            except _EvaluationStopped:
-                pass  # the state was saved before the evaluation began
-            except BaseException:
-                with suppress(InputError):  # about a disk that is full, which may be what ended the run
-                    log.close()
-                raise
-            self.speed = log.close()
-        return self._stopping()
+            remove_temporaries(folder)
+        try:
+            yield log
+        except BaseException:
+            with suppress(InputError):  # the disk may be full, which may be what ended the run
+                log.close()
+            raise
+        self.speed = log.close()
 
-    def _stopping(self) -> int:
-        """The signal to end at, which all processes must see behind the same step."""
-        return self._agreed or (self._received if self.world.size == 1 or self._evaluating else 0)
+    @contextmanager
+    def _catch_signals(self) -> Iterator[None]:
+        """Let SIGINT and SIGTERM end the run after the current step, or at once during an evaluation."""
 
-    def _jobs(self, last_step: int) -> Iterator[tuple[int, list[int]]]:
-        for step in range(self.step, last_step):
-            for part in range(self.settings.accumulate):
-                yield self.training_set.places(step, part, rank=self.world.rank, world_size=self.world.size)
+        def handle(number: int, _frame: object) -> None:
+            self._received_signal = number
+            if self._evaluating:
+                raise _EvaluationStopped
 
-    def _prepare(self, job: tuple[int, list[int]]) -> Batch:
-        return self.training_set.batch(*job)
+        previous = {number: signal.signal(number, handle) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
-    def _take_step(self, batches: Iterator[Batch], log: RunLog) -> None:
-        rate = learning_rate(
-            self.step, config=self.settings, steps_per_epoch=self.steps_per_epoch, total_batch=self.total_batch
-        )
-        # What is random in the network follows from the step, so that a resumed run goes on as it would have.
-        paddle.seed((self.settings.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
-        sums: dict[str, float] = {}
-        names: list[str] = []
-        waited = learnt = 0.0
-        for _ in range(self.settings.accumulate):
-            start = time.perf_counter()
-            batch = next(batches)
-            ready = time.perf_counter()
-            waited += ready - start
-            names += batch.names
-            for name, value in self._learn(batch).items():
-                sums[name] = sums.get(name, 0.0) + value / self.settings.accumulate
-            learnt += time.perf_counter() - ready
-        self.world.average_gradients(self._parameters)
-        # ReLU and max pooling turn what is not a number into one, so that the loss alone does not tell.
-        if self.precision.scaler is None and not is_finite([parameter.grad for parameter in self._parameters]):
-            raise self._not_finite("gradient", names)
-        self.optimizer.set_lr(rate)
-        self.precision.step(self.optimizer)
-        if self.average:
-            self.average.update(self.step)
-        self.step += 1
-        log.add(self.step, sums, rate=rate, pictures=self.total_batch, waited=waited, learnt=learnt)
+    def _stop_signal(self) -> int:
+        """Return the signal to stop at, or 0. Between steps all processes must return the same."""
+        if self.world.size == 1 or self._evaluating:
+            return self._agreed_signal or self._received_signal
+        return self._agreed_signal
 
-    def _learn(self, batch: Batch) -> dict[str, float]:
-        """Forward and backward; the gradients are added to those that are there. Returns the losses of all processes.
-
-        A loss is divided by what is counted in all processes, so that they learn together what one process with all
-        of their pictures would.
-        """
-        with self.precision.forward():
-            targets = [self.kind.target_tensors(picture) for picture in batch.targets]
-            losses = self.network.losses(paddle.to_tensor(batch.images), targets)
-        names = list(losses)
-        totals = [float(losses[name].total) for name in names]
-        count = len(names)
-        shared = self.world.sum([*totals, *(losses[name].count for name in names), self._received])
-        # What arrived behind the sum, the others do not know yet.
-        self._agreed = (self._received or signal.SIGTERM) if shared[-1] else 0
-        divisors = [losses[name].divisor(value) for name, value in zip(names, shared[count : 2 * count])]
-        values = {name: total / divisor for name, total, divisor in zip(names, shared, divisors)}
-        values["loss"] = sum(values.values())
-        if not math.isfinite(values["loss"]):
-            raise self._not_finite("loss", () if all(map(math.isfinite, totals)) else batch.names)
-        scale = self.world.size / self.settings.accumulate
-        self.precision.backward(sum(losses[name].total * (scale / divisor) for name, divisor in zip(names, divisors)))
-        return values
-
-    def _not_finite(self, what: str, names: Sequence[str]) -> InputError:
-        """names: of this process's pictures that may be the reason; all processes call it."""
-        pictures = ", ".join(name for part in self.world.gather(list(names)) for name in part)
-        return InputError(
-            f"the {what} of step {self.step + 1} is not finite (pictures {pictures}); the last checkpoint is as it "
-            "was. Look at them with tools/browse_dataset.py, or lower train_cfg.lr"
-        )
-
-    def _save_when_due(self, last_step: int, log: RunLog) -> None:
-        ends_epoch = self.step % self.steps_per_epoch == 0
-        ends = self.step == last_step
-        epoch = self.step // self.steps_per_epoch
+    def _save_if_due(self, last_step: int, log: RunLog) -> None:
+        """Save the run, and evaluate the network, after the steps for which the config asks for it."""
+        is_last = self.step == last_step
+        epoch, step_in_epoch = divmod(self.step, self.steps_per_epoch)
         every = self.settings.eval_every
-        self.evaluation_due = bool(self.evaluate and every and (ends or (ends_epoch and epoch % every == 0)))
-        if ends or self.evaluation_due or self.step % self.settings.save_every == 0:
-            with log.paused():
+        ends_nth_epoch = every and step_in_epoch == 0 and epoch % every == 0
+        self.evaluation_due = bool(self.evaluate and every and (is_last or ends_nth_epoch))
+        with log.pause():
+            if is_last or self.evaluation_due or self.step % self.settings.save_every == 0:
                 self.save()
-        if self.evaluation_due:
-            with log.paused():
+            if self.evaluation_due:
                 self._evaluate(log)
                 self.save()
 
     def _evaluate(self, log: RunLog) -> None:
-        self._unify_statistics()
+        """Evaluate the network, with the averaged weights if there are any, and save it if it is the best so far."""
+        self._average_statistics()
         self._evaluating = True
-        if self._stopping():
+        if self._stop_signal():
             raise _EvaluationStopped
-        with self.average.in_place() if self.average else nullcontext():
+        with self.average.swap_in() if self.average else nullcontext():
             self.network.eval()
             ap = self.evaluate(self.network)
             self.network.train()
@@ -225,17 +257,17 @@ class Trainer:
         if ap > self.best_ap:
             self.best_ap = ap
             if self.world.is_first:
-                save_checkpoint(self.folder / BEST, self._checkpoint())
+                save_checkpoint(self.folder / BEST_CHECKPOINT, self._checkpoint())
 
     def save(self) -> None:
-        """Write the weights and the training state; all processes call it and the first one writes."""
-        self._unify_statistics()
+        """Write the weights and the training state; all processes call it, and the first one writes."""
+        self._average_statistics()
         if self.world.is_first:
             save_state(self.folder, self._state(), self._checkpoint(), keep=self.settings.keep)
-        self.world.meet()
+        self.world.wait_for_all()
 
-    def _unify_statistics(self) -> None:
-        """Each process has seen other pictures, so the running statistics of its batch norms are others."""
+    def _average_statistics(self) -> None:
+        """Average the batch norms' running statistics over the processes, which have seen different pictures."""
         for tensors in (self.network.state_dict(), self.average.tensors() if self.average else {}):
             self.world.average_values([tensor for name, tensor in tensors.items() if name.endswith(STATISTICS)])
 
@@ -262,18 +294,20 @@ class Trainer:
         )
 
     def restore(self, state: TrainingState, *, path: Path) -> None:
-        """Go on where a state was saved. Raises InputError where it belongs to another run than this one."""
-        for what, then, now in (
-            ("config", state.config_name, self.config.name),
-            ("classes", state.class_names, list(self.classes.names)),
-            ("pictures a step", state.total_batch, self.total_batch),
-            ("pictures to train on", state.dataset_size, len(self.training_set)),
+        """Continue from a saved state. Raises InputError if it belongs to a run with other settings."""
+        for name, saved, own in (
+            ("the config", state.config_name, self.config.name),
+            ("the list of classes", state.class_names, list(self.classes.names)),
+            ("the number of pictures in a step", state.total_batch, self.total_batch),
+            ("the number of training pictures", state.dataset_size, len(self.training_set)),
             ("train_cfg.seed", state.seed, self.settings.seed),
             ("train_cfg.optimizer", state.optimizer_name, self.settings.optimizer),
-            ("a moving average", bool(state.average), self.average is not None),
+            ("the moving average (train_cfg.ema_decay > 0)", bool(state.average), self.average is not None),
         ):
-            if then != now:
-                raise InputError(f"{path}: its run had {what} {then}, this one has {now}; make them equal to resume")
+            if saved != own:
+                raise InputError(
+                    f"{path}: {name} was {saved} in the saved run and is {own} now; resuming needs the same"
+                )
         load_weights(self.network, state.weights, path=path, config_name=self.config.name)
         if self.average:
             self.average.load(state.average)
@@ -283,25 +317,9 @@ class Trainer:
         self.best_ap = state.best_ap
         self.evaluation_due = state.evaluation_due
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run behind the step that is being computed."""
-
-        def note(number: int, _frame: object) -> None:
-            self._received = number
-            if self._evaluating:
-                raise _EvaluationStopped
-
-        previous = {number: signal.signal(number, note) for number in SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
 
 class _EvaluationStopped(BaseException):
-    """A signal came before or during an evaluation, which would take too long to wait for."""
+    """Raised by a signal before or during an evaluation, which would take too long to wait for."""
 
 
 def _arrays(network: nn.Layer) -> dict:

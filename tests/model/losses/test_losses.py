@@ -16,7 +16,7 @@ from model.losses.common import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, pr
 from model.losses.grid import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
 from tests.support import trainings
 from tools.common.kinds import KINDS, build_network
-from tools.train.optimizer import trainable
+from tools.train.optimizer import trainable_parameters
 
 FLOAT = 4  # bytes
 
@@ -275,7 +275,7 @@ def test_every_parameter_has_a_finite_gradient(network, name):
     total = losses["mask"].mean() + losses["category"].mean()
     assert math.isfinite(float(total))
     total.backward()
-    for parameter_name, parameter in trainable(network).items():
+    for parameter_name, parameter in trainable_parameters(network).items():
         assert parameter.grad is not None, parameter_name
         assert np.isfinite(parameter.grad.numpy()).all(), parameter_name
     branch = {"solov2": "kernel_pred", "solo": "mask_preds", "decoupled_solo": "x_preds"}[kind]

@@ -35,7 +35,11 @@ def run_two(tmp_path: Path, capfd, monkeypatch, *body: str) -> tuple[int, str, s
 
 
 def test_values_are_summed_and_gathered(tmp_path, capfd, monkeypatch):
-    body = ("assert world.sum([1.0, world.rank]) == [2, 1]", "world.meet()", "print(world.gather('ab'[world.rank]))")
+    body = (
+        "assert world.sum([1.0, world.rank]) == [2, 1]",
+        "world.wait_for_all()",
+        "print(world.gather('ab'[world.rank]))",
+    )
     status, output, errors = run_two(tmp_path, capfd, monkeypatch, *body)
     assert (status, output.count("['a', 'b']")) == (0, 2), errors
 
@@ -48,10 +52,10 @@ def test_one_may_be_late(tmp_path, capfd, monkeypatch):
     assert status == 0, errors
 
 
-@pytest.mark.parametrize("exchange", ["world.sum([1.0])", "world.meet()"])
+@pytest.mark.parametrize("exchange", ["world.sum([1.0])", "world.wait_for_all()"])
 @pytest.mark.parametrize("gone", [0, 1])
 def test_one_that_has_gone_is_one_line(tmp_path, capfd, monkeypatch, exchange, gone):
-    body = ("world.meet()", f"if world.rank == {gone}:", "    os._exit(7)", exchange)
+    body = ("world.wait_for_all()", f"if world.rank == {gone}:", "    os._exit(7)", exchange)
     status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
     assert status == 7
     assert "Traceback" not in errors

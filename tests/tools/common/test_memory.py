@@ -15,20 +15,20 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says
 PEAKS = """
 import numpy as np
 from config.base import PROJECT
-from tools.common.memory import forget_peak, peak_memory
+from tools.common.memory import peak_memory, reset_peak_memory
 
-forget_peak()
+reset_peak_memory()
 before = peak_memory()
 np.ones(200 << 20, np.uint8)
 with_array = peak_memory()
-forget_peak()
+reset_peak_memory()
 print(with_array - before, peak_memory() - before)
 """
 
 SMALL_ONES = """
 from pathlib import Path
 from config.base import PROJECT
-from tools.common.memory import give_back
+from tools.common.memory import release_memory
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
@@ -40,7 +40,7 @@ cycle.append(cycle)
 pin = bytearray(50_000)  # above all of them
 del blocks, cycle
 kept = resident() - before
-give_back()
+release_memory()
 print(kept, resident() - before)
 """
 

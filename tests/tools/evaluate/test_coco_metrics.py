@@ -88,7 +88,7 @@ def test_a_false_one_in_a_picture_without_objects_counts_where_that_picture_does
     assert evaluate(content, *rows).mask.summary["AP"] == pytest.approx(1 / 2)
     assert evaluate(content, *rows, image_ids=[1]).mask.summary["AP"] == pytest.approx(1)
     assert evaluate(content, *rows, image_ids=[2]).mask.classes[0].objects == 0
-    with pytest.raises(InputError, match="lacks 1 of the 2 pictures that were evaluated, such as 9"):
+    with pytest.raises(InputError, match="lacks 1 of the 2 evaluated pictures, for example image id 9"):
         evaluate(content, image_ids=[1, 9])
 
 
@@ -292,7 +292,7 @@ def test_everything_right_is_the_diagonal():
     comparison = compare(content, row(1, CAT, A, 0.9), row(1, DOG, B, 0.5))
     assert comparison.class_names == ("cat", "dog")
     assert comparison.matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
-    assert comparison.pictures == (PictureQuality(1, found=2, confused=0, missed=0, false=0),)
+    assert comparison.pictures == (PictureQuality(1, hits=2),)
 
 
 def test_nothing_found_is_the_last_column_and_an_empty_picture_is_right():
@@ -313,7 +313,7 @@ def test_a_mixture():
     )
     assert comparison.matrix.tolist() == [[1, 1, 0], [0, 0, 1], [1, 1, 0]]
     (picture,) = comparison.pictures
-    assert picture == PictureQuality(1, found=1, confused=1, missed=1, false=2)
+    assert picture == PictureQuality(1, hits=1, confusions=1, misses=1, false_positives=2)
     # 4 predictions and 3 objects of which 1 is right: precision 1/4, recall 1/3.
     assert picture.f1 == pytest.approx(2 * (1 / 4) * (1 / 3) / (1 / 4 + 1 / 3))
 
@@ -357,7 +357,7 @@ def test_every_object_and_every_result_is_counted_once(seed):
     if not any(made["iscrowd"] for made in truth.objects):
         assert comparison.matrix[:, :2].sum() == len(used)
     matrix = comparison.matrix
-    numbers = {"found": matrix.trace(), "false": matrix[2].sum(), "missed": matrix[:, 2].sum()}
+    numbers = {"hits": matrix.trace(), "false_positives": matrix[2].sum(), "misses": matrix[:, 2].sum()}
     for kind, number in numbers.items():
         assert sum(getattr(picture, kind) for picture in comparison.pictures) == number
     assert all(0 <= picture.f1 <= 1 for picture in comparison.pictures)

@@ -12,8 +12,8 @@ from data.images import read_image
 from tests.support.coco_results import truth_of
 from tools.common.plots import BLUE, GRID, LINE_COLORS, SCALE, bars, heat_map, line_plot, shorten, text_width
 from tools.evaluate.coco_metrics import compare_instances, evaluate_coco
-from tools.evaluate.plots import confusion_plot, precision_recall_plot, quality_plot
 from tools.evaluate.report import LONGEST_SIDE, write_report
+from tools.evaluate.report_plots import confusion_plot, precision_recall_plot, quality_plot
 from tools.predict.instances import Instances
 
 SIDE = 64
@@ -234,7 +234,7 @@ def test_plots_of_an_evaluation_without_objects():
 
 
 def test_of_many_classes_those_with_the_most_mistakes_are_shown(monkeypatch):
-    monkeypatch.setattr("tools.evaluate.plots.MOST_CLASSES", 5)
+    monkeypatch.setattr("tools.evaluate.report_plots.MAX_CLASSES", 5)
     many = evaluation_of([], [rectangle(8, (1, 1, 9, 9))], tuple(f"class {i}" for i in range(9)))
     picture = confusion_plot(many["comparison"])
     assert is_color(picture, BLUE).any()  # the missed object of class 8

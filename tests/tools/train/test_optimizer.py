@@ -20,7 +20,7 @@ from tools.train.optimizer import (
     build_optimizer,
     is_finite,
     learning_rate,
-    trainable,
+    trainable_parameters,
 )
 
 NARROW = (
@@ -47,7 +47,7 @@ def narrow_network(number: int, *overrides: str) -> tuple[nn.Layer, TrainConfig]
 
 def moved(network: nn.Layer, config: TrainConfig, gradient: float) -> dict[str, float]:
     """How far each parameter of 1.0 everywhere goes down in one step on the same gradient everywhere."""
-    parameters = trainable(network)
+    parameters = trainable_parameters(network)
     for parameter in parameters.values():
         parameter.set_value(paddle.ones_like(parameter))
         parameter.grad = paddle.full_like(parameter, gradient)
@@ -58,7 +58,7 @@ def moved(network: nn.Layer, config: TrainConfig, gradient: float) -> dict[str, 
 
 
 def norm_names(network: nn.Layer) -> set[str]:
-    return {name for name in trainable(network) if re.search(r"\bnorm\.(weight|bias)$", name)}
+    return {name for name in trainable_parameters(network) if re.search(r"\bnorm\.(weight|bias)$", name)}
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_weight_decay_spares_what_the_config_says(number, no_decay, optimizer):
         f"train_cfg.optimizer={optimizer}",
     )
     spared = norm_names(network) if "norm" in no_decay else set()
-    biases = {name for name in trainable(network) if name.endswith(".bias")} - norm_names(network)
+    biases = {name for name in trainable_parameters(network) if name.endswith(".bias")} - norm_names(network)
     if "bias" in no_decay:
         spared |= biases
     elif number == 11:  # of PaddleDetection's deformable convolutions outside of the backbone, whatever the config says
         spared |= {name for name in biases if ".conv." in name and not name.startswith("backbone.")}
         assert any(name.endswith(".conv.offset.bias") for name in spared)
     decayed = {name for name, distance in moved(network, config, gradient=0.0).items() if distance > 1e-5}
-    assert decayed == trainable(network).keys() - spared
+    assert decayed == trainable_parameters(network).keys() - spared
     assert "head.cate_pred.weight" in decayed
 
 
@@ -134,9 +134,9 @@ def test_learning_rate_multipliers_act(optimizer):
 @pytest.mark.parametrize(("number", "frozen"), [(0, 1), (0, 0), (3, 2), (11, 4)])
 def test_frozen_stages_have_nothing_to_train(number, frozen):
     network, _ = narrow_network(number, f"backbone.frozen_stages={frozen}")
-    parts = {name.split(".")[2] for name in trainable(network) if name.startswith("backbone.stages.")}
+    parts = {name.split(".")[2] for name in trainable_parameters(network) if name.startswith("backbone.stages.")}
     assert parts == {str(stage) for stage in range(frozen, 4)}
-    assert any(name.startswith("backbone.stem.") for name in trainable(network)) == (frozen == 0)
+    assert any(name.startswith("backbone.stem.") for name in trainable_parameters(network)) == (frozen == 0)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -159,7 +159,7 @@ def test_gradients_are_clipped_by_their_norm_together(clip_norm, expected):
         "train_cfg.optimizer=momentum",
         "train_cfg.weight_decay=0",
     )
-    sizes = {name: parameter.size for name, parameter in trainable(network).items()}
+    sizes = {name: parameter.size for name, parameter in trainable_parameters(network).items()}
     distances = moved(network, config, gradient=0.5)
     together = math.sqrt(sum(sizes[name] * distance**2 for name, distance in distances.items())) / LR
     assert together == pytest.approx(expected or 0.5 * math.sqrt(sum(sizes.values())), rel=1e-3)
@@ -249,10 +249,10 @@ def test_the_average_is_in_place_only_during_the_block(network):
         for name, value in trainings.arrays_of(network).items():
             np.testing.assert_array_equal(value, expected[name], err_msg=name)
 
-    with average.in_place():
+    with average.swap_in():
         assert_weights(mean)
     assert_weights(raw)
-    with pytest.raises(ZeroDivisionError), average.in_place():
+    with pytest.raises(ZeroDivisionError), average.swap_in():
         disturb(network, 2)
         raise ZeroDivisionError
     assert_weights(raw)
@@ -283,7 +283,7 @@ def test_half_precision_weights_have_an_average_in_single_precision():
     for step in range(100_000, 100_010):
         average.update(step)
     assert average.arrays()["weight"].item() == pytest.approx(1 - 0.9999**10, rel=1e-3)
-    with average.in_place():
+    with average.swap_in():
         assert layer.weight.dtype == paddle.float16
         assert layer.weight.item() == pytest.approx(0.001, rel=1e-2)
     assert layer.weight.item() == 1

@@ -14,12 +14,12 @@ from config.base import TrainConfig
 from config.errors import InputError
 from tests.support import trainings
 from tools.common.kinds import build_network
-from tools.train.optimizer import build_optimizer, load_optimizer_arrays, optimizer_arrays, trainable
+from tools.train.optimizer import build_optimizer, load_optimizer_arrays, optimizer_arrays, trainable_parameters
 
 
 def step_with(network: nn.Layer, optimizer: paddle.optimizer.Optimizer, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    for parameter in trainable(network).values():
+    for parameter in trainable_parameters(network).values():
         parameter.grad = paddle.to_tensor(rng.normal(size=parameter.shape).astype(np.float32))
     optimizer.step()
     optimizer.clear_grad()
@@ -28,7 +28,7 @@ def step_with(network: nn.Layer, optimizer: paddle.optimizer.Optimizer, seed: in
 def assert_goes_on(build, config: TrainConfig) -> dict[str, np.ndarray]:
     """A second network with the first one's weights and optimizer state makes the same next steps."""
     first, second = build(), build()
-    names = [{parameter.name for parameter in trainable(network).values()} for network in (first, second)]
+    names = [{parameter.name for parameter in trainable_parameters(network).values()} for network in (first, second)]
     assert names[0].isdisjoint(names[1]), "Paddle's running numbers are no longer counted through the process"
     optimizers = [build_optimizer(network, config) for network in (first, second)]
     for seed in range(3):
@@ -57,7 +57,7 @@ def test_an_optimizer_goes_on_in_another_network(optimizer, quantities):
     config = load_config(trainings.CONFIG, [*trainings.OVERRIDES, f"train_cfg.optimizer={optimizer}"])
     arrays = assert_goes_on(lambda: build_network(config), config.train_cfg)
     quantities = quantities or {"moment1_0", "moment2_0", "beta1_pow_acc_0", "beta2_pow_acc_0"}
-    parameters = trainable(build_network(config))
+    parameters = trainable_parameters(build_network(config))
     assert arrays.keys() == {f"{name}|{quantity}" for name in parameters for quantity in quantities}
 
 
@@ -66,7 +66,7 @@ def test_master_weights_go_along(network):
     config = load_config(trainings.CONFIG, trainings.OVERRIDES).train_cfg
     optimizer = build_optimizer(network, config)
     step_with(network, optimizer, 0)
-    masters = {parameter.name: parameter.astype("float32") + 1 for parameter in trainable(network).values()}
+    masters = {parameter.name: parameter.astype("float32") + 1 for parameter in trainable_parameters(network).values()}
     optimizer._master_weights = dict(masters)
     arrays = optimizer_arrays(optimizer, network)
     other = build_optimizer(network, config)

@@ -15,16 +15,16 @@ import pytest
 from config.errors import InputError
 from tests.support import trainings
 from tools.common.checkpoint import load_checkpoint
-from tools.common.distributed import ALONE, World
+from tools.common.distributed import SINGLE_PROCESS, World
 from tools.train.log import read_log
 from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
-from tools.train.state import BEST, load_state, newest_state
+from tools.train.state import BEST_CHECKPOINT, load_state, newest_state
 from tools.train.trainer import Trainer
 
 
 def trainer(folder: Path | None, *overrides: str) -> Trainer:
     config = trainings.config(*overrides)
-    return build_trainer(config, read_data_sets(config), world=ALONE, folder=folder)
+    return build_trainer(config, read_data_sets(config), world=SINGLE_PROCESS, folder=folder)
 
 
 def losses(folder: Path) -> list[float]:
@@ -78,14 +78,14 @@ def test_another_seed_is_another_run(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number):
     run = trainer(tmp_path)
-    learn = run._learn
+    forward_backward = run._forward_backward
 
     def interrupted(batch):
         if run.step == 1:
             os.kill(os.getpid(), number)
-        return learn(batch)
+        return forward_backward(batch)
 
-    monkeypatch.setattr(run, "_learn", interrupted)
+    monkeypatch.setattr(run, "_forward_backward", interrupted)
     handler = signal.getsignal(number)
     assert run.run() == number
     assert signal.getsignal(number) is handler
@@ -95,7 +95,7 @@ def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number):
 
 def test_a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_checkpoint(tmp_path, monkeypatch):
     run = trainer(tmp_path, "train_cfg.save_every=2")
-    prepare = run._prepare
+    prepare = run._prepare_batch
 
     def broken(job):
         batch = prepare(job)
@@ -103,7 +103,7 @@ def test_a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_checkpoint(t
             batch.images[0, 0, 0, 0] = math.nan
         return batch
 
-    monkeypatch.setattr(run, "_prepare", broken)
+    monkeypatch.setattr(run, "_prepare_batch", broken)
     with pytest.raises(InputError, match=r"of step 3 is not finite.*\.jpg, .*\.jpg") as error:
         run.run()
     assert "\n" not in str(error.value)
@@ -117,7 +117,7 @@ def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(tmp_path):
     folder = tmp_path / "data"
     shutil.copytree(trainings.data_set(), folder)
     config = trainings.config(*trainings.overrides(folder=folder))
-    run = build_trainer(config, read_data_sets(config), world=ALONE, folder=tmp_path / "run")
+    run = build_trainer(config, read_data_sets(config), world=SINGLE_PROCESS, folder=tmp_path / "run")
     for picture in (folder / "images").iterdir():
         picture.write_bytes(picture.read_bytes()[:300])
     with pytest.raises(InputError, match=r"images/00000\d\.jpg"):
@@ -138,17 +138,17 @@ def test_the_newest_whole_state_is_resumed_and_old_ones_go(tmp_path):
         with pytest.raises(InputError, match="step_0000004"):
             load_state(newest)
     (tmp_path / "step_0000003.pdstate").write_bytes(b"")
-    with pytest.raises(InputError, match="none of its training states is whole"):
+    with pytest.raises(InputError, match="no training state in it is complete"):
         newest_state(tmp_path)
 
 
 def test_a_state_of_another_run_is_refused(tmp_path):
     trainer(tmp_path).run(last_step=1)
     for overrides, says in (
-        (("train_cfg.batch_size=4",), "pictures a step 2, this one has 4"),
-        (("train_cfg.seed=5",), "train_cfg.seed 0, this one has 5"),
+        (("train_cfg.batch_size=4",), "pictures in a step was 2 in the saved run and is 4 now"),
+        (("train_cfg.seed=5",), "train_cfg.seed was 0 in the saved run and is 5 now"),
         (("train_cfg.ema_decay=0",), "moving average"),
-        (("train_cfg.optimizer=adam",), "train_cfg.optimizer adamw, this one has adam"),
+        (("train_cfg.optimizer=adam",), "train_cfg.optimizer was adamw in the saved run and is adam now"),
         (("head.channels=32",), "head.channels|other shape"),
     ):
         with pytest.raises(InputError, match=says):
@@ -189,7 +189,7 @@ def test_a_branch_has_a_best_of_its_own(tmp_path):
         if run.folder != tmp_path:
             resume(run, run.folder, str(tmp_path / "step_0000004.pdstate"))
         run.run(last_step=last_step)
-    assert load_checkpoint(tmp_path / "branch" / BEST).source["step"] == "8"
+    assert load_checkpoint(tmp_path / "branch" / BEST_CHECKPOINT).source["step"] == "8"
 
 
 def test_what_a_killed_run_was_writing_goes(tmp_path):
@@ -215,11 +215,11 @@ def test_a_signal_behind_the_sum_waits_for_the_next_step(monkeypatch):
     run = trainer(None)
 
     def total(self, values):
-        run._received = signal.SIGTERM if run.step == 1 else run._received
+        run._received_signal = signal.SIGTERM if run.step == 1 else run._received_signal
         return list(values)
 
     monkeypatch.setattr(World, "sum", total)
-    monkeypatch.setattr(run, "_stopping", lambda: run._agreed)
+    monkeypatch.setattr(run, "_stop_signal", lambda: run._agreed_signal)
     assert run.run() == signal.SIGTERM
     assert run.step == 3
 
@@ -237,7 +237,7 @@ def test_the_best_is_kept(tmp_path, capsys):
     answers = iter([0.2, 0.1])
     run.evaluate = lambda network: next(answers)
     run.run()
-    assert load_checkpoint(tmp_path / BEST).source["step"] == "4"
+    assert load_checkpoint(tmp_path / BEST_CHECKPOINT).source["step"] == "4"
     printed = [line for line in capsys.readouterr().out.splitlines() if "mask AP" in line]
     assert printed == ["step 4 of 8: mask AP 0.200", "step 8 of 8: mask AP 0.100"]
     assert [line["mask_ap"] for line in read_log(tmp_path) if "mask_ap" in line] == [0.2, 0.1]
