@@ -11,7 +11,7 @@ from config.base import TargetConfig, level_ranges
 from config.networks import BOX_STRIDES, level_sizes
 from data.samples import MaskWindow
 
-NOTHING = -1
+NO_CLASS = -1
 
 
 class BoxTargets(NamedTuple):
@@ -49,7 +49,7 @@ def box_targets(
     order = np.argsort(sides.prod(axis=1), kind="stable")[::-1]  # what comes later replaces what was there
     labels, distances = [], []
     for sizes, stride, limits in zip(level_sizes(*size), BOX_STRIDES, level_ranges(config.scale_ranges)):
-        of_level = np.full(sizes, NOTHING, np.int64)
+        of_level = np.full(sizes, NO_CLASS, np.int64)
         reach = np.zeros((*sizes, 4), np.float32)
         for index in order:
             block, around = _near_centre(boxes[index], sizes, stride, config.centre_radius)

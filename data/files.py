@@ -35,7 +35,7 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
     finally:
         if temporary != path:
             with suppress(OSError):
@@ -64,7 +64,7 @@ def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None
             probe.touch()
             probe.unlink()
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
 
 
 def _is_same(path: Path, other: str | Path) -> bool:
@@ -82,10 +82,10 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}-{zlib.crc32(path.name.encode()):08x}{path.suffix}")
 
 
-def temporaries(folder: Path, suffix: str) -> list[Path]:
+def find_temporaries(folder: Path, suffix: str) -> list[Path]:
     """Files that `atomic_write` was writing into a folder, or that a killed process left there."""
     return [path for path in folder.glob(f".*-*{suffix}") if _TEMPORARY.fullmatch(path.stem)]
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
+def write_error(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror or error}); give another place or make room")

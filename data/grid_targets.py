@@ -12,9 +12,9 @@ import numpy as np
 from config.base import HeadConfig, TargetConfig, level_ranges
 from data.samples import MaskWindow
 
-QUARTER = 4  # pixels of the input to one of the finest mask targets
+FINEST_STRIDE = 4  # pixels of the input to one of the finest mask targets
 INSIDE = 16  # value of a mask target's pixel that lies inside the instance
-NOTHING = -1
+NO_CLASS = -1
 
 
 class Extents(NamedTuple):
@@ -66,9 +66,9 @@ def grid_targets(
     As the original programs: where instances share a cell, the later one gives it its class. In SOLOv2 it learns the
     masks of both, in SOLO and Decoupled SOLO that of the later one.
     """
-    labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
+    labels = np.full(sum(grid * grid for grid in head.num_grids), NO_CLASS, np.int64)
     used: dict[int, dict[int, int]] = {stride: {} for stride in head.mask_strides}  # instance -> row of the masks
-    blocks = assigned_cells(extents_of(masks, boxes, config), size=size, head=head, config=config)
+    blocks = assign_cells(extents_of(masks, boxes, config), size=size, head=head, config=config)
     own_rows = []  # of each block
     for block in blocks:
         labels[block.cells] = classes[block.instance]
@@ -109,9 +109,7 @@ def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int]
     return whole
 
 
-def assigned_cells(
-    extents: Extents, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig
-) -> list[CellBlock]:
+def assign_cells(extents: Extents, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig) -> list[CellBlock]:
     """Which cells learn which of n instances: level by level, and there in the order of the instances.
 
     size: as in `grid_targets`.
@@ -177,11 +175,11 @@ def small_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
     aligned[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]] = mask.pixels
     counted = range(stride) if soft else (stride // 2 - 1, stride // 2)
     columns = reduce(np.add, [aligned[:, offset::stride] for offset in counted])
-    if stride > QUARTER and soft:
+    if stride > FINEST_STRIDE and soft:
         columns = columns.astype(np.uint16)  # up to the square of the stride are counted, and times 16
     counts = reduce(np.add, [columns[offset::stride] for offset in counted])
     if not soft:
         return MaskWindow(top, left, (counts >= 2) * np.uint8(INSIDE))
-    if stride > QUARTER:
+    if stride > FINEST_STRIDE:
         counts = ((counts * INSIDE + stride**2 // 2) // stride**2).astype(np.uint8)
     return MaskWindow(top, left, counts)

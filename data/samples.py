@@ -45,7 +45,7 @@ class MaskWindow(NamedTuple):
         """Pixels inside the instance."""
         return int(np.count_nonzero(self.pixels))
 
-    def full(self, height: int, width: int) -> np.ndarray:
+    def to_full(self, height: int, width: int) -> np.ndarray:
         """The whole mask, uint8 [height, width]."""
         mask = np.zeros((height, width), np.uint8)
         mask[self.top : self.bottom, self.left : self.right] = self.pixels

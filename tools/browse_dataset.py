@@ -32,7 +32,7 @@ from config.base import PROJECT, AugmentConfig, Config, level_ranges
 from data.class_lists import ClassList
 from data.files import check_writable
 from data.geometry import resize
-from data.grid_targets import CellBlock, assigned_cells, box_scales, extents_of
+from data.grid_targets import CellBlock, assign_cells, box_scales, extents_of
 from data.images import write_image
 from data.preprocess import padded_size
 from data.samples import Sample
@@ -112,7 +112,7 @@ def _grid_panels(
     size: of the padded picture; the other arguments are those of `draw_grid`.
     """
     extents = extents_of(sample.gt_masks, sample.gt_boxes, config.target)
-    blocks = assigned_cells(extents, size=size, head=config.head, config=config.target)
+    blocks = assign_cells(extents, size=size, head=config.head, config=config.target)
     grids = config.head.num_grids
     panels = [draw_grid(background, contours, colors, grids, level, blocks) for level in range(len(grids))]
     headings = [

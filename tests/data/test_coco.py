@@ -35,7 +35,7 @@ def test_a_file_without_problems(tmp_path):
         (103, 1, (21, 11, 40, 30)),
     ]
     for annotation in first.annotations[1:]:
-        assert np.array_equal(decode_mask(annotation, HEIGHT, WIDTH).full(HEIGHT, WIDTH), DISC)
+        assert np.array_equal(decode_mask(annotation, HEIGHT, WIDTH).to_full(HEIGHT, WIDTH), DISC)
     assert [polygon.tolist() for polygon in second.annotations[0].segmentation] == [SQUARE, TRIANGLE]
 
 
@@ -183,7 +183,7 @@ def test_coco(part, instances, crowds):
             x, y, w, h = row["bbox"]
             assert one.box == pytest.approx((x, y, x + w, y + h), abs=0.01)
             expected = by_pycocotools(row["segmentation"], record.height, record.width)
-            assert np.array_equal(decode_mask(one, record.height, record.width).full(*expected.shape), expected)
+            assert np.array_equal(decode_mask(one, record.height, record.width).to_full(*expected.shape), expected)
     assert not raw
 
 
@@ -197,7 +197,7 @@ def test_crowds_of_coco_decode_like_pycocotools():
         compressed = coco_mask.frPyObjects(segmentation, *segmentation["size"])
         annotation = Annotation(1, 0, (0, 0, 1, 1), compressed)
         window = decode_mask(annotation, *segmentation["size"])
-        assert np.array_equal(window.full(*segmentation["size"]), coco_mask.decode(compressed))
+        assert np.array_equal(window.to_full(*segmentation["size"]), coco_mask.decode(compressed))
 
 
 def by_pycocotools(segmentation: object, height: int, width: int) -> np.ndarray:
@@ -215,7 +215,7 @@ POLYGON = st.lists(COORDINATE, min_size=6, max_size=40).map(lambda values: value
 def test_polygons_decode_like_pycocotools(polygons, height, width):
     annotation = Annotation(1, 0, (0, 0, 1, 1), tuple(np.array(polygon, np.float64) for polygon in polygons))
     window = decode_mask(annotation, height, width)
-    assert np.array_equal(window.full(height, width), by_pycocotools(polygons, height, width))
+    assert np.array_equal(window.to_full(height, width), by_pycocotools(polygons, height, width))
     assert (window.pixels.dtype, window.pixels.flags.c_contiguous) == (np.uint8, True)
     if window.area:
         assert window.pixels[0].any() and window.pixels[-1].any()
@@ -230,7 +230,7 @@ def test_runs_decode_like_pycocotools(seed, height, width, share):
     compressed = coco_mask.encode(np.asfortranarray(mask))
     assert compressed_runs(compressed["counts"].decode()).tolist() == runs_of(mask)
     window = decode_mask(Annotation(1, 0, (0, 0, 1, 1), compressed), height, width)
-    assert np.array_equal(window.full(height, width), mask)
+    assert np.array_equal(window.to_full(height, width), mask)
 
 
 @pytest.mark.parametrize("counts", ["", " ", "/0", "p0", "\x7f0", "P", "0P", "P" * 7 + "0", "ü", "\ud800"])

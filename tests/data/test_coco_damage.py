@@ -215,7 +215,7 @@ def test_runs_may_be_written_with_a_point(tmp_path):
     content = damaged(3, segmentation=rle([float(run) for run in runs_of(DISC)]))
     coco = read(tmp_path, content)
     assert (coco.instances, coco.problems.lines()) == (4, [])
-    assert np.array_equal(decode_mask(coco.records[0].annotations[2], HEIGHT, WIDTH).full(HEIGHT, WIDTH), DISC)
+    assert np.array_equal(decode_mask(coco.records[0].annotations[2], HEIGHT, WIDTH).to_full(HEIGHT, WIDTH), DISC)
 
 
 def test_crowds_are_kept_apart_with_their_place(tmp_path):
@@ -300,4 +300,4 @@ def test_any_damage_gives_usable_records_or_an_input_error(tmp_path: Path, data)
             x1, y1, x2, y2 = one.box
             assert 0 <= one.class_index < len(coco.classes)
             assert 0 <= x1 < x2 <= record.width and 0 <= y1 < y2 <= record.height
-            assert decode_mask(one, record.height, record.width).full(record.height, record.width).any()
+            assert decode_mask(one, record.height, record.width).to_full(record.height, record.width).any()

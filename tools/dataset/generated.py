@@ -16,7 +16,7 @@ from tools.common.threads import ordered_map, worker_processes
 SPLITS = ("train", "val")  # the place of a split is the first number of its pictures' seeds
 
 
-def provide(config: Config, split: str, *, world: World = ALONE) -> None:
+def draw_if_missing(config: Config, split: str, *, world: World = ALONE) -> None:
     """Draw a split of a config whose data set is generated, unless it is there.
 
     Paths that a user gave stay alone, in a config derived from it too. Of several processes one draws, the others wait.

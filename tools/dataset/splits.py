@@ -9,7 +9,7 @@ from config.errors import InputError
 from data.class_lists import read_class_list
 from data.coco import CocoData, Record, check_same_classes, read_coco
 from tools.common.distributed import ALONE, World
-from tools.dataset.generated import provide
+from tools.dataset.generated import draw_if_missing
 
 NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some"
 
@@ -22,7 +22,7 @@ def read_splits(config: Config, splits: Sequence[str], *, world: World = ALONE) 
     """
     data = {}
     for split in splits:
-        provide(config, split, world=world)
+        draw_if_missing(config, split, world=world)
         path, pictures = (getattr(config, f"{split}_{field}") for field in ("path", "pre_path"))
         data[split] = read_coco(PROJECT / path, PROJECT / pictures, keep_empty=True)
     named = {getattr(config, f"{split}_path"): found.classes for split, found in data.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from config.base import Config, DataConfig, HeadConfig, TargetConfig
 from data.coco_pictures import Record
 from data.geometry import resize_to
-from data.grid_targets import QUARTER, Extents, assigned_cells, box_scales, extents_of, small_mask
+from data.grid_targets import FINEST_STRIDE, Extents, assign_cells, box_scales, extents_of, small_mask
 from data.preprocess import padded_size, resized_size
 from data.samples import Sample
 from data.training_set import annotated
@@ -81,7 +81,7 @@ def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig, *, lost:
     """lost: instances that had no pixel before."""
     size = resized_size(*sample.image.shape[:2], short_side=data.short_side, long_side=data.long_side)
     scaled = resize_to(sample, _blank(*size))
-    quarters = [small_mask(mask, QUARTER, soft=target.soft_masks) for mask in scaled.gt_masks]
+    quarters = [small_mask(mask, FINEST_STRIDE, soft=target.soft_masks) for mask in scaled.gt_masks]
     return Measured(
         size=padded_size(*size, divisor=data.size_divisor),
         extents=extents_of(scaled.gt_masks, scaled.gt_boxes, target),
@@ -98,7 +98,7 @@ def _blank(height: int, width: int) -> np.ndarray:
 def count_landing(measured: Measured, *, head: HeadConfig, target: TargetConfig) -> Landing:
     """Where the instances of one picture fall."""
     levels = len(head.num_grids)
-    blocks = assigned_cells(measured.extents, size=measured.size, head=head, config=target)
+    blocks = assign_cells(measured.extents, size=measured.size, head=head, config=target)
     centres = Counter(block.centre for block in blocks)
     given = Counter(cell for block in blocks for cell in block.cells.tolist())
     objects, same_centre, any_shared = np.zeros((3, levels), np.int64)

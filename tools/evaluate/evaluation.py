@@ -17,7 +17,7 @@ from data.coco import read_complete
 from data.coco_pictures import Record, read_record_image
 from data.files import atomic_write, write_json
 from tools.common.distributed import World
-from tools.dataset.generated import provide
+from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import (
     Evaluation,
     GroundTruth,
@@ -40,7 +40,7 @@ SUBMISSION = "detections_test-dev2017_{}_results"  # the name that the COCO serv
 def evaluate_split(predictor: EnginePredictor, output: Path, *, world: World) -> Evaluation | None:
     """AP on the validation pictures; writes the results and a report into `output`. None in all processes but one."""
     config = predictor.config
-    provide(config, "val", world=world)
+    draw_if_missing(config, "val", world=world)
     found = read_complete(config.val_path, config.val_pre_path, predictor.classes)
     if not found.instances:
         raise InputError(f"{config.val_path}: has no usable instance; give the annotations of its pictures")
