@@ -23,7 +23,7 @@ def stored_bytes(kind: str, shape: Sequence[int]) -> int:
     return math.prod(shape) * _stored_dtype(kind).itemsize
 
 
-def array_at(
+def view_array(
     buffer: bytes | mmap.mmap, kind: str, shape: Sequence[int], *, offset: int = 0, byte_order: str = "<"
 ) -> np.ndarray:
     """View an array in a buffer; only what is misaligned, bfloat16 or of foreign byte order is copied.

@@ -41,15 +41,15 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     _check_class_count(args, foreign, tables, classes)
     configs = {str(config.number): config.replace(num_classes=len(classes)) for config in candidates}
     wanted = {number: network_shapes(config) for number, config in configs.items()}
-    number, (weights, table) = _only_fit(args.checkpoint, foreign, tables, wanted, what="config")
+    number, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, wanted, what="config")
     config = configs[number]
     output = Path(args.output or config.model_path("test_cfg"))
     check_writable(output, read=[args.checkpoint, *filter(None, [args.classes, args.verify])])
-    source = _source(args.checkpoint, table)
+    source = _describe_source(args.checkpoint, table)
     save_checkpoint(output, Checkpoint(weights, classes, config.name, table.overrides, source))
     print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
     if picture is not None:
-        print(f"{args.verify}: {_findings(config, output, picture)}")
+        print(f"{args.verify}: {_describe_instances(config, output, picture)}")
     return 0
 
 
@@ -59,13 +59,15 @@ def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Seq
     _add_file_options(parser)
     args = parser.parse_args()
     wanted = {f"{backbone.name}_imagenet": backbone_shapes(backbone) for backbone in backbones}
-    name, (weights, table) = _only_fit(
+    name, (weights, table) = _find_only_fit(
         args.checkpoint, read_checkpoint(args.checkpoint), tables, wanted, what="backbone"
     )
     output = Path(args.output or PROJECT / "weights" / f"{name}.pdparams")
     check_writable(output, read=[args.checkpoint])
     no_classes = ClassList(names=(), ids=())
-    save_checkpoint(output, Checkpoint(weights, no_classes, config_name="", source=_source(args.checkpoint, table)))
+    save_checkpoint(
+        output, Checkpoint(weights, no_classes, config_name="", source=_describe_source(args.checkpoint, table))
+    )
     print(f"wrote {output}: backbone {name}, from {table.program}")
     return 0
 
@@ -75,7 +77,7 @@ def _add_file_options(parser: Parser) -> None:
     parser.add_argument("--output", metavar="FILE", help="where to write (default: a name in weights/)")
 
 
-def _only_fit(
+def _find_only_fit(
     path: str, foreign: Arrays, tables: Sequence[NameTable], wanted: Mapping[str, Shapes], *, what: str
 ) -> tuple[str, Fit]:
     """The one network that a file fills, by its name in `wanted`. Raises InputError for none and for several."""
@@ -108,11 +110,11 @@ def _check_class_count(args, foreign: Arrays, tables: Sequence[NameTable], class
             )
 
 
-def _source(path: str, table: NameTable) -> dict[str, str]:
+def _describe_source(path: str, table: NameTable) -> dict[str, str]:
     return {"file": Path(path).name, "sha256": sha256_of(path), "program": table.program}
 
 
-def _findings(config: Config, weights: Path, picture: np.ndarray) -> str:
+def _describe_instances(config: Config, weights: Path, picture: np.ndarray) -> str:
     predictor = Predictor(config, weights, engine="dynamic")
     found = predictor(picture)
     lines = [f"{len(found)} instances of score {predictor.score:g} or more"]

@@ -14,7 +14,7 @@ _WRAPPERS = ("state_dict", "model")
 _DATA_PARALLEL = "module."
 
 
-def weights_of(
+def extract_weights(
     tree: object, path: str | PathLike[str], *, as_array: Callable[[object], np.ndarray | None]
 ) -> dict[str, np.ndarray]:
     """The flat name -> array mapping inside the object that a checkpoint holds, in the order of the file.
@@ -24,7 +24,7 @@ def weights_of(
     as_array: turns a value that is no numpy array into one; None where it is no array in disguise either.
     Raises InputError where no weights are found, or something among them is no array.
     """
-    weights = _unwrapped(tree)
+    weights = _unwrap(tree)
     if not isinstance(weights, dict) or not weights:
         found = "an empty dict" if weights == {} else f"one {type(weights).__name__}"
         raise InputError(f"{path}: holds {found} where weights by name are expected; give a checkpoint of a network")
@@ -37,17 +37,17 @@ def weights_of(
                 "save the weights alone, or put them under the key 'state_dict'"
             )
         arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return _without_data_parallel(arrays)
+    return _strip_data_parallel(arrays)
 
 
-def _unwrapped(tree: object) -> object:
+def _unwrap(tree: object) -> object:
     for _ in _WRAPPERS:  # each at most once, because a file can make a dict that holds itself
         inner = [tree[key] for key in _WRAPPERS if isinstance(tree, dict) and isinstance(tree.get(key), dict)]
         tree = inner[0] if inner else tree
     return tree
 
 
-def _without_data_parallel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _strip_data_parallel(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if not all(name.startswith(_DATA_PARALLEL) for name in arrays):
         return arrays
     return {name[len(_DATA_PARALLEL) :]: array for name, array in arrays.items()}

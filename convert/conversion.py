@@ -84,14 +84,14 @@ def fill(wanted: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tuple[
 def network_shapes(config: Config) -> Shapes:
     """Names and shapes of a config's parameters and statistics, without the cost of drawing initial weights."""
     with paddle.LazyGuard():
-        return _shapes_of(build_model(config))
+        return _state_shapes(build_model(config))
 
 
 def backbone_shapes(config: BackboneConfig) -> Shapes:
     """The same for a backbone alone, named as within a network."""
     with paddle.LazyGuard():
-        return {f"backbone.{name}": shape for name, shape in _shapes_of(build_backbone(config)).items()}
+        return {f"backbone.{name}": shape for name, shape in _state_shapes(build_backbone(config)).items()}
 
 
-def _shapes_of(network: paddle.nn.Layer) -> Shapes:
+def _state_shapes(network: paddle.nn.Layer) -> Shapes:
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from config.errors import InputError
-from convert.array_bytes import BFLOAT16, array_at, map_file, stored_bytes
-from convert.containers import weights_of
+from convert.array_bytes import BFLOAT16, map_file, stored_bytes, view_array
+from convert.containers import extract_weights
 from tools.common.safe_pickle import is_shape, load_arrays, one_line
 
 _PARAMETER_NAMES = "StructuredToParameterName@@"
@@ -41,16 +41,16 @@ def read_pdparams(path: Path) -> dict[str, np.ndarray]:
     Raises InputError where the pickle is refused or holds no weights, ValueError where its pieces do not fit.
     """
     tree = load_arrays(map_file(path), path)
-    return weights_of(_joined(tree) if isinstance(tree, dict) else tree, path, as_array=_named_array)
+    return extract_weights(_join_pieces(tree) if isinstance(tree, dict) else tree, path, as_array=_unpack_named_array)
 
 
 def read_variable_folder(path: Path) -> dict[str, np.ndarray]:
     """Read a folder that PaddlePaddle 1.x wrote: each file is one variable and bears its name. Sorted by name."""
-    files = [file for file in sorted(path.iterdir()) if not _is_no_variable(file.name)]
+    files = [file for file in sorted(path.iterdir()) if not _is_ignored(file.name)]
     folders = [file for file in files if not file.is_file()]
     if folders:
         raise InputError(f"{folders[0]}: is no variable file; give a folder that holds nothing else")
-    return _decoded(path, ((file.name, file.read_bytes()) for file in files))
+    return _decode_variables(path, ((file.name, file.read_bytes()) for file in files))
 
 
 def read_variable_tar(path: Path) -> dict[str, np.ndarray]:
@@ -61,16 +61,16 @@ def read_variable_tar(path: Path) -> dict[str, np.ndarray]:
         raise ValueError("a header claims to be larger than the memory") from error
     if members.keys() >= _TORCH_TAR_NAMES:
         raise InputError(f"{path}: is a tar checkpoint of torch before 0.2; load it with torch and save it again")
-    return _decoded(path, members.items())
+    return _decode_variables(path, members.items())
 
 
-def _named_array(value: object) -> np.ndarray | None:
+def _unpack_named_array(value: object) -> np.ndarray | None:
     """The array of `(variable name, array)`, as which `paddle.save` writes tensors of nested containers."""
     named = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray)
     return value[1] if named else None
 
 
-def _joined(tree: dict) -> dict:
+def _join_pieces(tree: dict) -> dict:
     """Put arrays that were cut into pieces together and drop Paddle's own entries."""
     chunks = tree.get(_CHUNKS, {})
     if not isinstance(chunks, dict):
@@ -97,7 +97,7 @@ def _pieces(chunk: object, tree: dict) -> list[str]:
     raise ValueError("the list of the pieces of its large arrays does not fit its arrays")
 
 
-def _is_no_variable(name: str) -> bool:
+def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name == "__model__"
 
 
@@ -109,7 +109,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(path, "r:gz" if is_packed else "r:") as archive:
         for member in archive:
             inside = PurePosixPath(member.name)
-            if member.isdir() or any(map(_is_no_variable, inside.parts)):
+            if member.isdir() or any(map(_is_ignored, inside.parts)):
                 continue
             folders.add(inside.parent)
             if not member.isreg() or member.issparse() or len(folders) > 1:
@@ -129,7 +129,7 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
             continue
 
 
-def _decoded(path: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, np.ndarray]:
+def _decode_variables(path: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, np.ndarray]:
     arrays = {}
     for name, data in files:
         try:
@@ -156,7 +156,7 @@ def _decode_variable(data: bytes) -> np.ndarray:
     if version or tensor_version or not 0 <= desc_size <= len(data) - position:
         raise ValueError(f"versions {version} and {tensor_version} are not 0")
     kind, shape = _decode_tensor_desc(data[position : position + desc_size])
-    array = array_at(data, kind, shape, offset=position + desc_size)
+    array = view_array(data, kind, shape, offset=position + desc_size)
     if position + desc_size + stored_bytes(kind, shape) != len(data):
         raise ValueError(f"shape {shape} leaves bytes over")
     return array

@@ -59,7 +59,7 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except PermissionError as error:
-        raise _forbidden(path, error) from error
+        raise _permission_error(path, error) from error
     except _MALFORMED as error:
         raise damaged(path, one_line(error) or type(error).__name__) from error
 
@@ -82,11 +82,11 @@ def sha256_of(path: str | PathLike[str]) -> str:
                 while block := stream.read(1 << 20):
                     digest.update(block)
     except PermissionError as error:
-        raise _forbidden(path, error) from error
+        raise _permission_error(path, error) from error
     return digest.hexdigest()
 
 
-def _forbidden(path: Path, error: PermissionError) -> InputError:
+def _permission_error(path: Path, error: PermissionError) -> InputError:
     return InputError(f"{error.filename or path}: may not be read; ask for permission to read it")
 
 
@@ -119,10 +119,10 @@ def _reader_for(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
         return read_torch_legacy
     if head.startswith(_PICKLE_HEADS):
         return read_pdparams
-    raise _unknown(path, head)
+    raise _unknown_format_error(path, head)
 
 
-def _unknown(path: Path, head: bytes) -> InputError:
+def _unknown_format_error(path: Path, head: bytes) -> InputError:
     """The error for a file of no known format; a failed download is most often a page of text."""
     text = head.decode("utf-8", errors="replace").rstrip("\ufffd")
     if all(character.isprintable() or character.isspace() for character in text) and "\ufffd" not in text:

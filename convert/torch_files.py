@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from config.errors import InputError
-from convert.array_bytes import BFLOAT16, array_at, map_file, stored_bytes
-from convert.containers import weights_of
+from convert.array_bytes import BFLOAT16, map_file, stored_bytes, view_array
+from convert.containers import extract_weights
 from tools.common.safe_pickle import is_shape, load_arrays, one_line, require
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -45,7 +45,7 @@ def read_torch_zip(path: Path) -> dict[str, np.ndarray]:
     damaged (`read_checkpoint` turns those into an InputError).
     """
     with zipfile.ZipFile(path) as archive:
-        prefix = _checked_prefix(archive, path)
+        prefix = _find_prefix(archive, path)
         names = set(archive.namelist())
         is_big_endian = f"{prefix}byteorder" in names and archive.read(f"{prefix}byteorder") == b"big"
 
@@ -56,13 +56,13 @@ def read_torch_zip(path: Path) -> dict[str, np.ndarray]:
             raw = archive.read(name)
             if len(raw) != storage.nbytes:
                 raise ValueError(f"storage {one_line(storage.key)} has {len(raw)} bytes, not {storage.nbytes}")
-            return array_at(raw, storage.kind, (storage.numel,), byte_order=">" if is_big_endian else "<")
+            return view_array(raw, storage.kind, (storage.numel,), byte_order=">" if is_big_endian else "<")
 
         pickled = io.BytesIO(archive.read(f"{prefix}data.pkl"))
         tree = load_arrays(
             pickled, path, allowed=_TORCH_NAMES, persistent_load=_StorageTable(read_storage).persistent_load
         )
-        return weights_of(tree, path, as_array=_as_array)
+        return extract_weights(tree, path, as_array=_as_array)
 
 
 def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
     positions: dict[str, int] = {}
 
     def read_storage(storage: _Storage) -> np.ndarray:
-        return array_at(data, storage.kind, (storage.numel,), offset=positions[storage.key])
+        return view_array(data, storage.kind, (storage.numel,), offset=positions[storage.key])
 
     table = _StorageTable(read_storage)
     tree = load_arrays(data, path, allowed=_TORCH_NAMES, persistent_load=table.persistent_load)
@@ -94,10 +94,10 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
         position += 8 + storage.nbytes
         if position > len(data):
             raise ValueError(f"it ends inside of storage {one_line(key)}")
-    return weights_of(tree, path, as_array=_as_array)
+    return extract_weights(tree, path, as_array=_as_array)
 
 
-def _checked_prefix(archive: zipfile.ZipFile, path: Path) -> str:
+def _find_prefix(archive: zipfile.ZipFile, path: Path) -> str:
     """The folder inside of the zip that holds `data.pkl`, once no entry can grow beyond the size of the file."""
     prefixes = {name[: -len("data.pkl")] for name in archive.namelist() if PurePosixPath(name).name == "data.pkl"}
     if len(prefixes) != 1:

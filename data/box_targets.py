@@ -52,7 +52,7 @@ def box_targets(
         of_level = np.full(sizes, NO_CLASS, np.int64)
         reach = np.zeros((*sizes, 4), np.float32)
         for index in order:
-            block, around = _near_centre(boxes[index], sizes, stride, config.centre_radius)
+            block, around = _centre_block(boxes[index], sizes, stride, config.centre_radius)
             farthest = around.max(axis=2)
             fits = (limits[0] <= farthest) & (farthest <= limits[1])
             of_level[block][fits] = classes[index]
@@ -62,7 +62,7 @@ def box_targets(
     return BoxTargets(np.concatenate(labels), np.concatenate(distances), boxes, classes, tuple(masks), picture)
 
 
-def _near_centre(
+def _centre_block(
     box: np.ndarray, sizes: tuple[int, int], stride: int, radius: float
 ) -> tuple[tuple[slice, slice], np.ndarray]:
     """The block of a level's locations, within the box, that are less than `radius` strides away from its centre.

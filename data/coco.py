@@ -21,15 +21,15 @@ from data.class_lists import ClassList
 from data.coco_checks import (
     Problems,
     UnusableError,
-    are_same,
+    as_integer,
+    boxes_match,
+    check_area,
+    check_bbox,
+    check_segmentation,
+    clip_box,
+    decode_runs,
     pack_polygons,
-    sound_runs,
     to_rle,
-    usable_area,
-    usable_bbox,
-    usable_segmentation,
-    whole_number,
-    within_picture,
 )
 from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
 from data.samples import MaskWindow
@@ -82,10 +82,10 @@ def read_coco(
         drop_unusable_files(pictures, Path(images), problems)
     own_ids = set(own.ids)
     class_of = {category: index for index, category in enumerate(classes.ids) if category in own_ids}
-    usable = _with_annotations(pictures, content["annotations"], class_of, problems)
+    usable = _add_annotations(pictures, content["annotations"], class_of, problems)
     records = tuple([record for record in usable if record.annotations or keep_empty])
     if not records:
-        raise _useless(problems, "no picture with a usable annotation" if usable else "no usable picture")
+        raise _no_data_error(problems, "no picture with a usable annotation" if usable else "no usable picture")
     instances = sum(len(record.annotations) for record in usable)
     crowds = sum(len(record.crowds) for record in usable)
     return CocoData(
@@ -146,7 +146,7 @@ def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
     rle = to_rle(annotation.segmentation, height, width)
     x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
     # Only the columns of the box are drawn: the runs go down column by column, background first.
-    ends = sound_runs(rle["counts"]).cumsum()
+    ends = decode_runs(rle["counts"]).cumsum()
     ends = np.minimum(np.maximum(ends - x * height, 0), w * height)
     lengths = np.concatenate((ends[:1], ends[1:] - ends[:-1]))
     inside = np.zeros(ends.size, np.uint8)
@@ -181,11 +181,11 @@ def _read_json(path: Path) -> dict:
 def _read_classes(entries: list, problems: Problems) -> ClassList:
     names: dict[int, str] = {}
     for position, entry in enumerate(entries):
-        number, name = (whole_number(entry.get("id")), entry.get("name")) if type(entry) is dict else (None, None)
+        number, name = (as_integer(entry.get("id")), entry.get("name")) if type(entry) is dict else (None, None)
         if number is None:
-            problems.add("category", "without a whole number as id, left out", _called(number, position))
+            problems.add("category", "without a whole number as id, left out", _entry_label(number, position))
         elif not isinstance(name, str) or not name.strip():
-            problems.add("category", "without a name, left out", _called(number, position))
+            problems.add("category", "without a name, left out", _entry_label(number, position))
         elif names.get(number, name) != name:
             raise InputError(
                 f"{problems.file}: the category id {number} is both {names[number]!r} and {name!r}; give each its own"
@@ -195,7 +195,7 @@ def _read_classes(entries: list, problems: Problems) -> ClassList:
         else:
             names[number] = name
     if not names:
-        raise _useless(problems, "no usable category")
+        raise _no_data_error(problems, "no usable category")
     classes = ClassList(names=tuple(names[number] for number in sorted(names)), ids=tuple(sorted(names)))
     first = {name: number for number, name in reversed(list(zip(classes.ids, classes.names)))}
     for number, name in zip(classes.ids, classes.names):
@@ -204,7 +204,7 @@ def _read_classes(entries: list, problems: Problems) -> ClassList:
     return classes
 
 
-def _with_annotations(
+def _add_annotations(
     pictures: dict[int, Record | None], entries: list, class_of: dict[int, int], problems: Problems
 ) -> list[Record]:
     """The usable pictures with their usable annotations."""
@@ -213,9 +213,9 @@ def _with_annotations(
     ids: set[int] = set()
     bar = tqdm(entries, desc=problems.file.name, unit="annotation", unit_scale=True, delay=1, leave=False, disable=None)
     for position, entry in enumerate(bar):
-        number = whole_number(entry.get("id")) if type(entry) is dict else None
+        number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:
-            record = _picture_of(entry, number, pictures)
+            record = _find_record(entry, number, pictures)
             if record is None:
                 continue
             is_crowd = _is_crowd(entry)
@@ -225,7 +225,7 @@ def _with_annotations(
                 _check_not_repeated(annotation, [*instances, *(crowd for _, crowd in regions)])
                 remarks.append("with the id of another one, kept")
         except UnusableError as reason:
-            problems.add("annotation", str(reason), _called(number, position))
+            problems.add("annotation", str(reason), _entry_label(number, position))
             continue
         ids.add(number)
         if is_crowd:
@@ -240,11 +240,11 @@ def _with_annotations(
     ]
 
 
-def _picture_of(entry: object, number: int | None, pictures: dict[int, Record | None]) -> Record | None:
+def _find_record(entry: object, number: int | None, pictures: dict[int, Record | None]) -> Record | None:
     """The picture of an annotation; None where that is left out, and the annotation with it."""
     if number is None:
         raise UnusableError("without a whole number as id, left out")
-    image_id = whole_number(entry.get("image_id"))
+    image_id = as_integer(entry.get("image_id"))
     if image_id not in pictures:
         raise UnusableError("of an unknown image, left out")
     return pictures[image_id]
@@ -261,25 +261,25 @@ def _read_annotation(
     number: int, entry: dict, record: Record, class_of: dict[int, int]
 ) -> tuple[Annotation, list[str]]:
     """An annotation, and what is wrong with it although it is kept."""
-    class_index = class_of.get(whole_number(entry.get("category_id")))
+    class_index = class_of.get(as_integer(entry.get("category_id")))
     if class_index is None:
         raise UnusableError("of an unknown category, left out")
     size = {"height": record.height, "width": record.width}
-    segmentation, extent = usable_segmentation(entry.get("segmentation"), **size)
-    bbox, area, remarks = usable_bbox(entry.get("bbox")), usable_area(entry.get("area")), []
+    segmentation, extent = check_segmentation(entry.get("segmentation"), **size)
+    bbox, area, remarks = check_bbox(entry.get("bbox")), check_area(entry.get("area")), []
     if isinstance(segmentation, tuple) and len(segmentation) < len(entry["segmentation"]):
         remarks.append("kept without those of its polygons that are damaged")
     if area is None and entry.get("area") is not None:
         remarks.append("with an area that is no number of pixels, kept with that of its mask")
-    box = within_picture(extent, **size)
+    box = clip_box(extent, **size)
     if box is None:
         raise UnusableError("whose polygons cover no pixel, left out")
     if bbox is not None:
         x, y, w, h = bbox
-        own = within_picture((x, y, x + w, y + h), **size)
+        own = clip_box((x, y, x + w, y + h), **size)
         if own is None:
             raise UnusableError("with a bbox without area in the picture, left out")
-        if are_same(own, box):
+        if boxes_match(own, box):
             box = own
         else:
             remarks.append("with a bbox that is not that of its mask, trained on with the mask's")
@@ -292,10 +292,10 @@ def _check_not_repeated(annotation: Annotation, others: list[Annotation]) -> Non
         raise UnusableError("with the id, category and bbox of an earlier one, left out")
 
 
-def _useless(problems: Problems, what: str) -> InputError:
+def _no_data_error(problems: Problems, what: str) -> InputError:
     lines = "; ".join(problems.lines())
     return InputError(f"{problems.file}: {what}; " + (f"mend it: {lines}" if lines else "give one with annotations"))
 
 
-def _called(number: int | None, position: int) -> str:
+def _entry_label(number: int | None, position: int) -> str:
     return f"at index {position}" if number is None else str(number)

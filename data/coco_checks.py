@@ -14,7 +14,7 @@ from pycocotools import mask as coco_mask
 from config.errors import SHOWN, listed
 
 MAX_PIXELS = 2**30  # of a picture; OpenCV reads no larger ones
-FEWEST_COORDINATES = 6  # of a polygon
+MIN_COORDINATES = 6  # of a polygon
 _PLURALS = {"image": "images", "annotation": "annotations", "category": "categories"}
 _RLE_DIGITS = 7  # of 5 bits; no run of a picture with MAX_PIXELS has more
 
@@ -65,7 +65,7 @@ class Problems:
         return "\n".join(self.lines())
 
 
-def whole_number(value: object) -> int | None:
+def as_integer(value: object) -> int | None:
     """`value` where it is a whole number, as an id has to be (17 and 17.0, but not true and "17"), otherwise None."""
     if type(value) is int:
         return value
@@ -75,22 +75,22 @@ def whole_number(value: object) -> int | None:
 def pack_polygons(entry: dict) -> dict:
     """Make float64 arrays of an entry's polygons as soon as it is parsed, which takes a quarter of the memory.
 
-    What is not a list of numbers stays as it is, to be found by `usable_segmentation`.
+    What is not a list of numbers stays as it is, to be found by `check_segmentation`.
     """
     polygons = entry.get("segmentation")
     if type(polygons) is list:
-        entry["segmentation"] = [_pack(polygon) for polygon in polygons]
+        entry["segmentation"] = [_pack_polygon(polygon) for polygon in polygons]
     return entry
 
 
-def _pack(polygon: object) -> object:
+def _pack_polygon(polygon: object) -> object:
     try:
         return np.array(array("d", polygon))  # numpy alone would make numbers of strings and None too
     except (TypeError, OverflowError):
         return polygon
 
 
-def usable_segmentation(segmentation: object, *, height: int, width: int) -> tuple[Segmentation, Box]:
+def check_segmentation(segmentation: object, *, height: int, width: int) -> tuple[Segmentation, Box]:
     """Check an entry's segmentation, after `pack_polygons`, against its picture; runs become compressed RLE.
 
     Of several polygons those with fewer than 3 points or half a point are left out.
@@ -99,16 +99,16 @@ def usable_segmentation(segmentation: object, *, height: int, width: int) -> tup
     decoded.
     """
     if type(segmentation) is list and segmentation:
-        return _usable_polygons(segmentation, height=height, width=width)
+        return _check_polygons(segmentation, height=height, width=width)
     if type(segmentation) is dict:
-        return _usable_rle(segmentation, height=height, width=width)
+        return _check_rle(segmentation, height=height, width=width)
     raise UnusableError("without a segmentation, left out")
 
 
-def _usable_polygons(polygons: list, *, height: int, width: int) -> tuple[Segmentation, Box]:
+def _check_polygons(polygons: list, *, height: int, width: int) -> tuple[Segmentation, Box]:
     if not all(isinstance(polygon, np.ndarray) for polygon in polygons):
         raise UnusableError("with a polygon that is no list of numbers, left out")
-    usable = tuple([polygon for polygon in polygons if polygon.size >= FEWEST_COORDINATES and not polygon.size % 2])
+    usable = tuple([polygon for polygon in polygons if polygon.size >= MIN_COORDINATES and not polygon.size % 2])
     if not usable:
         raise UnusableError("whose polygons have fewer than 3 points or half a point, left out")
     # NaN fails the comparisons. pycocotools follows the outline in steps of 1/5 pixel, in memory, whatever its length.
@@ -138,11 +138,11 @@ def _area(polygon: np.ndarray) -> float:
     return abs(x[:-1].dot(y[1:]) - x[1:].dot(y[:-1]) + x[-1] * y[0] - x[0] * y[-1]) / 2
 
 
-def _usable_rle(rle: dict, *, height: int, width: int) -> tuple[Segmentation, Box]:
+def _check_rle(rle: dict, *, height: int, width: int) -> tuple[Segmentation, Box]:
     size, counts = [height, width], rle.get("counts")
     if rle.get("size") != size:
         raise UnusableError("with an RLE whose size is not that of the picture, left out")
-    runs = compressed_runs(counts) if isinstance(counts, str) else _plain_runs(counts)
+    runs = parse_runs(counts) if isinstance(counts, str) else _parse_plain_runs(counts)
     if runs is None or np.any(runs < 0) or np.any(runs > height * width) or runs.sum() != height * width:
         raise UnusableError("with an RLE whose runs do not fill the picture, left out")
     if not runs[1::2].any():
@@ -155,7 +155,7 @@ def _usable_rle(rle: dict, *, height: int, width: int) -> tuple[Segmentation, Bo
     return usable, (x, y, x + w, y + h)
 
 
-def _plain_runs(counts: object) -> np.ndarray | None:
+def _parse_plain_runs(counts: object) -> np.ndarray | None:
     """The runs of an uncompressed RLE, float64 [n]; None where there are none or they are no whole numbers."""
     try:
         runs = np.array(array("d", counts or ()))
@@ -164,7 +164,7 @@ def _plain_runs(counts: object) -> np.ndarray | None:
     return runs if runs.size and (np.floor(runs) == runs).all() else None
 
 
-def compressed_runs(counts: str) -> np.ndarray | None:
+def parse_runs(counts: str) -> np.ndarray | None:
     """The runs of a compressed RLE from a file, int64 [n]; None where the string is damaged."""
     if not counts or not counts.isascii():
         return None
@@ -172,10 +172,10 @@ def compressed_runs(counts: str) -> np.ndarray | None:
     if digits.min() < 0 or digits.max() > 63 or digits[-1] >= 32:
         return None
     lengths = np.diff(np.flatnonzero(digits < 32), prepend=-1)
-    return None if lengths.max() > _RLE_DIGITS else sound_runs(counts.encode("ascii"))
+    return None if lengths.max() > _RLE_DIGITS else decode_runs(counts.encode("ascii"))
 
 
-def sound_runs(counts: bytes) -> np.ndarray:
+def decode_runs(counts: bytes) -> np.ndarray:
     """The runs of a compressed RLE that is not damaged, int64 [n].
 
     The format is that of pycocotools: a run is written in digits of 5 bits, the lowest first, in characters from "0"
@@ -205,7 +205,7 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:
     return coco_mask.merge(coco_mask.frPyObjects(list(segmentation), height, width))
 
 
-def usable_bbox(bbox: object) -> Box | None:
+def check_bbox(bbox: object) -> Box | None:
     """An entry's bbox: x, y, width, height; None where it has none. Raises UnusableError where it is no box."""
     if bbox is None or bbox == []:
         return None
@@ -216,7 +216,7 @@ def usable_bbox(bbox: object) -> Box | None:
     return x, y, w, h
 
 
-def within_picture(box: Box, *, height: int, width: int) -> Box | None:
+def clip_box(box: Box, *, height: int, width: int) -> Box | None:
     """The part of x1, y1, x2, y2 that lies in the picture; None where there is none."""
     x1, y1, x2, y2 = box
     if not math.isfinite(x1 + y1 + x2 + y2):
@@ -227,7 +227,7 @@ def within_picture(box: Box, *, height: int, width: int) -> Box | None:
     return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
 
 
-def are_same(box: Box, extent: Box) -> bool:
+def boxes_match(box: Box, extent: Box) -> bool:
     """Whether a box, x1, y1, x2, y2, can be that of the mask with this extent."""
     if box == extent:
         return True
@@ -237,7 +237,7 @@ def are_same(box: Box, extent: Box) -> bool:
     return w > 0 and h > 0 and w * h >= MIN_OVERLAP * (sum(areas) - w * h)
 
 
-def usable_area(area: object) -> float | None:
+def check_area(area: object) -> float | None:
     """An entry's area in pixels; None where it has none that is a number."""
     try:
         return float(area) if type(area) in (int, float) and 0 <= area < math.inf else None

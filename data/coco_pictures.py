@@ -15,11 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError, listed
-from data.coco_checks import MAX_PIXELS, Box, Problems, Segmentation, UnusableError, whole_number
+from data.coco_checks import MAX_PIXELS, Box, Problems, Segmentation, UnusableError, as_integer
 from data.images import ImageError, picture_size, read_image
 
 _THREADS = 8  # that wait for a disk or a network
-_SHARE = 128  # pictures that a thread takes at a time
+_BATCH = 128  # pictures that a thread takes at a time
 
 
 class Annotation(NamedTuple):
@@ -74,7 +74,7 @@ def read_pictures(entries: list, folder: Path, problems: Problems) -> dict[int, 
     """The usable entries of the list of images by id, without annotations; None for those with an id and not usable."""
     pictures: dict[int, Record | None] = {}
     for position, entry in enumerate(entries):
-        number = whole_number(entry.get("id")) if type(entry) is dict else None
+        number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:
             if number is None:
                 raise UnusableError("without a whole number as id, left out")
@@ -87,7 +87,7 @@ def read_pictures(entries: list, folder: Path, problems: Problems) -> dict[int, 
 
 
 def _read_picture(number: int, entry: dict, folder: Path) -> Record:
-    name, height, width = entry.get("file_name"), whole_number(entry.get("height")), whole_number(entry.get("width"))
+    name, height, width = entry.get("file_name"), as_integer(entry.get("height")), as_integer(entry.get("width"))
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise UnusableError("without a file_name, left out")
     if not height or not width or min(height, width) < 0 or height * width > MAX_PIXELS:
@@ -104,7 +104,7 @@ def drop_unusable_files(pictures: dict[int, Record | None], folder: Path, proble
     """
     _drop_missing(pictures, folder, problems)
     records = [record for record in pictures.values() if record]
-    for record, problem in zip(records, _look_into_all(records)):
+    for record, problem in zip(records, _check_all(records)):
         if problem:
             what, details = problem
             pictures[record.image_id] = None
@@ -135,16 +135,16 @@ def _file_names(folder: Path) -> set[str]:
         return set()
 
 
-def _look_into_all(records: Sequence[Record]) -> list[tuple[str, str] | None]:
+def _check_all(records: Sequence[Record]) -> list[tuple[str, str] | None]:
     """What is wrong with the file of each record, in a few words and with details."""
-    shares = [records[first : first + _SHARE] for first in range(0, len(records), _SHARE)]
+    shares = [records[first : first + _BATCH] for first in range(0, len(records), _BATCH)]
     found = []
     bar = tqdm(total=len(records), desc="opening pictures", unit="picture", delay=1, leave=False, disable=None)
     pool = ThreadPoolExecutor(_THREADS)
     try:
         with bar, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about sizes that OpenCV reads and tags that nobody needs
-            for problems in pool.map(_look_into, shares):
+            for problems in pool.map(_check_batch, shares):
                 found += problems
                 bar.update(len(problems))
     finally:
@@ -152,11 +152,11 @@ def _look_into_all(records: Sequence[Record]) -> list[tuple[str, str] | None]:
     return found
 
 
-def _look_into(records: Sequence[Record]) -> list[tuple[str, str] | None]:
-    return [_problem_of(record) for record in records]
+def _check_batch(records: Sequence[Record]) -> list[tuple[str, str] | None]:
+    return [_find_problem(record) for record in records]
 
 
-def _problem_of(record: Record) -> tuple[str, str] | None:
+def _find_problem(record: Record) -> tuple[str, str] | None:
     try:
         size = picture_size(record.path)
     except ImageError as error:

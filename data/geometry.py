@@ -51,7 +51,7 @@ def resize(sample: Sample, *, height: int, width: int) -> Sample:
 def resize_to(sample: Sample, image: np.ndarray) -> Sample:
     """The sample with `image`, its own picture at another size, and the annotations scaled to it as in `resize`."""
     (old_height, old_width), (height, width) = sample.image.shape[:2], image.shape[:2]
-    rows, columns = _nearest(old_height, height), _nearest(old_width, width)
+    rows, columns = _nearest_indices(old_height, height), _nearest_indices(old_width, width)
     grows = height >= old_height and width >= old_width
     masks = tuple(_resize_mask(mask, rows, columns, grows) for mask in sample.gt_masks)
     boxes = sample.gt_boxes * np.float32([width / old_width, height / old_height] * 2)
@@ -73,10 +73,10 @@ def crop(sample: Sample, window: Window, *, min_visible: float = 0.0) -> Sample:
         gt_masks=masks,
         gt_boxes=np.clip(boxes, 0, limits),
     )
-    return select_present(select(part, visible(masks, sample.gt_masks, min_visible)))
+    return select_present(select(part, visible_indices(masks, sample.gt_masks, min_visible)))
 
 
-def visible(masks: Sequence[MaskWindow], originals: Sequence[MaskWindow], share: float) -> np.ndarray:
+def visible_indices(masks: Sequence[MaskWindow], originals: Sequence[MaskWindow], share: float) -> np.ndarray:
     """Indices of the masks that have at least this share of the pixels of their original."""
     if not share:
         return np.arange(len(masks))
@@ -112,7 +112,7 @@ def turn(sample: Sample) -> Sample:
     return replace(sample, image=image, gt_masks=tuple(masks), gt_boxes=boxes)
 
 
-def _nearest(length: int, new_length: int) -> np.ndarray:
+def _nearest_indices(length: int, new_length: int) -> np.ndarray:
     """The old index of every new one, int32 [new_length], non-decreasing.
 
     OpenCV itself resizes the indices, because how it rounds differs between versions.

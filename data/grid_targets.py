@@ -68,7 +68,7 @@ def grid_targets(
     """
     labels = np.full(sum(grid * grid for grid in head.num_grids), NO_CLASS, np.int64)
     used: dict[int, dict[int, int]] = {stride: {} for stride in head.mask_strides}  # instance -> row of the masks
-    blocks = assign_cells(extents_of(masks, boxes, config), size=size, head=head, config=config)
+    blocks = assign_cells(measure_extents(masks, boxes, config), size=size, head=head, config=config)
     own_rows = []  # of each block
     for block in blocks:
         labels[block.cells] = classes[block.instance]
@@ -80,10 +80,10 @@ def grid_targets(
         np.repeat(np.array(values, np.int64), counts) for values in (own_rows, [block.level for block in blocks])
     )
     small = {
-        stride: _small_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
+        stride: _shrink_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
         for stride, instances in used.items()
     }
-    kept = np.ones(len(cells), bool) if head.kind == "solov2" else _last_of_each(cells)
+    kept = np.ones(len(cells), bool) if head.kind == "solov2" else _mark_last_of_each(cells)
     if config.skip_empty_masks:
         strides = np.array(head.mask_strides)[levels]
         for stride, of_stride in small.items():
@@ -93,18 +93,18 @@ def grid_targets(
     return GridTargets(labels, small, cells[kept], rows[kept], tuple(level_pairs.tolist()))
 
 
-def _last_of_each(values: np.ndarray) -> np.ndarray:
+def _mark_last_of_each(values: np.ndarray) -> np.ndarray:
     """bool [n], true for the last of equal values."""
     last = np.zeros(len(values), bool)
     last[len(values) - 1 - np.unique(values[::-1], return_index=True)[1]] = True
     return last
 
 
-def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
+def _shrink_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
     """uint8 [n, H / stride, W / stride] in sixteenths."""
     whole = np.zeros((len(masks), size[0] // stride, size[1] // stride), np.uint8)
     for target, mask in zip(whole, masks):
-        small = small_mask(mask, stride, soft=soft)
+        small = shrink_mask(mask, stride, soft=soft)
         target[small.top : small.bottom, small.left : small.right] = small.pixels
     return whole
 
@@ -145,7 +145,7 @@ def box_scales(sides: np.ndarray) -> np.ndarray:
     return np.sqrt(sides.prod(axis=1))
 
 
-def extents_of(masks: Sequence[MaskWindow], boxes: np.ndarray, config: TargetConfig) -> Extents:
+def measure_extents(masks: Sequence[MaskWindow], boxes: np.ndarray, config: TargetConfig) -> Extents:
     """masks, boxes: as in `grid_targets`."""
     places = np.array([_centre_and_area(mask) for mask in masks]).reshape(-1, 3)
     return Extents(places[:, :2], box_sides(boxes, config), places[:, 2])
@@ -162,7 +162,7 @@ def _centre_and_area(mask: MaskWindow) -> tuple[float, float, float]:
     return mask.left + moments["m10"] / area, mask.top + moments["m01"] / area, area
 
 
-def small_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
+def shrink_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
     """A mask of at least one pixel at 1 / stride of its size, in sixteenths: 0 outside of the instance, 16 inside.
 
     soft: the share of pixels inside of each stride x stride, to the nearest sixteenth. Otherwise, as cv2's bilinear

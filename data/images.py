@@ -40,12 +40,12 @@ _SIGNATURE = 16  # bytes from the beginning that tell the format
 # or not, and of these the ones that all its versions turn as EXIF says.
 _ALWAYS_READ = ("JPEG", "MPO", "PNG", "BMP", "PPM")
 _SAME_SIZE = (*_ALWAYS_READ, "WEBP")
-_TURNED = ("JPEG", "MPO")
+_ALWAYS_ROTATED = ("JPEG", "MPO")
 _ORIENTATION = 0x0112  # tag of EXIF
 _MAX_BYTES = 2**31 - 1
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
-_ENDS = {b"\xff\xd8": _JPEG_END, b"\x89PNG": _PNG_END}  # by the first bytes of the file
+_END_MARKS = {b"\xff\xd8": _JPEG_END, b"\x89PNG": _PNG_END}  # by the first bytes of the file
 _TAIL = 256  # bytes at the end of a file, where its mark is, but for what programs append
 
 # What OpenCV would log becomes an ImageError here; the log would only break up a progress line.
@@ -132,7 +132,7 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     try:
         with path.open("rb") as stream:
             beginning = stream.read(_SIGNATURE)
-            reason = _why_refused_at_once(beginning) or _why_cut_off(stream, beginning)
+            reason = _why_refused_by_start(beginning) or _why_cut_off(stream, beginning)
             stream.seek(0)
             header = _read_header(stream)
     except OSError as error:
@@ -144,7 +144,7 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     (width, height), turned, kind = header
     if kind not in _ALWAYS_READ and not cv2.haveImageReader(str(path)):
         raise ImageError(path, _why_undecodable(path.read_bytes()))
-    if kind not in _SAME_SIZE or (turned and kind not in _TURNED):
+    if kind not in _SAME_SIZE or (turned and kind not in _ALWAYS_ROTATED):
         return None
     return (width, height) if turned else (height, width)
 
@@ -153,12 +153,12 @@ def _read_header(stream: BinaryIO) -> tuple[tuple[int, int], bool, str] | None:
     """Width and height as stored, whether EXIF swaps them, and Pillow's name for the format; None where it fails."""
     try:
         with Image.open(stream) as image:
-            return image.size, _is_turned(image.info.get("exif")), image.format
+            return image.size, _swaps_sides(image.info.get("exif")), image.format
     except Exception:  # whatever comes to Pillow's readers in a damaged file
         return None
 
 
-def _is_turned(exif: bytes | None) -> bool:
+def _swaps_sides(exif: bytes | None) -> bool:
     """Whether an EXIF orientation swaps the sides."""
     if not exif:
         return False
@@ -180,7 +180,7 @@ def _expand(source: str | Path) -> list[Path]:
     """List the files of one source of `find_images`; OSError where the system refuses."""
     path = Path(source)
     if path.is_dir():
-        pictures = _pictures(file for file in path.iterdir() if not file.name.startswith("."))
+        pictures = _sort_pictures(file for file in path.iterdir() if not file.name.startswith("."))
         if not pictures:
             raise InputError(
                 f"{source}: no pictures in this folder (looked for {' '.join(_EXTENSIONS)}); "
@@ -205,10 +205,10 @@ def _match(pattern: Path) -> list[Path]:
     files = [match for match in matches if not match.is_dir()]
     if not files:
         raise InputError(f"{pattern}: no file matches this pattern{_suggest(pattern)}; '**' stands for any subfolders")
-    return _pictures(files) or sorted(files, key=_natural_order)
+    return _sort_pictures(files) or sorted(files, key=_natural_order)
 
 
-def _pictures(paths: Iterable[Path]) -> list[Path]:
+def _sort_pictures(paths: Iterable[Path]) -> list[Path]:
     # A dangling link stays in, so that reading it tells the user about it.
     pictures = (path for path in paths if path.suffix.lower() in _EXTENSIONS and not path.is_dir())
     return sorted(pictures, key=_natural_order)
@@ -243,7 +243,7 @@ def _why_unreadable(path: Path, error: OSError) -> str:
 
 def _why_refused(data: bytes) -> str | None:
     """Return why `data` must not be decoded, None if it may be."""
-    if reason := _why_refused_at_once(data):
+    if reason := _why_refused_by_start(data):
         return reason
     if data.startswith(b"\xff\xd8") and not _has_jpeg_end(data):
         return "truncated JPEG, its end is missing; copy or download it again"
@@ -254,7 +254,7 @@ def _why_refused(data: bytes) -> str | None:
 
 def _why_cut_off(stream: BinaryIO, beginning: bytes) -> str | None:
     """The same of a file of which only the last bytes are read, unless they do not show its end."""
-    end = next((mark for start, mark in _ENDS.items() if beginning.startswith(start)), None)
+    end = next((mark for start, mark in _END_MARKS.items() if beginning.startswith(start)), None)
     if end is None:
         return None
     stream.seek(max(stream.seek(0, os.SEEK_END) - _TAIL, 0))
@@ -264,7 +264,7 @@ def _why_cut_off(stream: BinaryIO, beginning: bytes) -> str | None:
     return _why_refused(stream.read())
 
 
-def _why_refused_at_once(data: bytes) -> str | None:
+def _why_refused_by_start(data: bytes) -> str | None:
     """The same as far as the first bytes tell."""
     if not data:
         return "empty file"

@@ -26,15 +26,15 @@ POINT_COUNTS = {
     "linestrip": range(2, sys.maxsize),
     "mask": (1, 2),
 }
-FARTHEST = 1e6  # pixels of coordinates and of widths; no picture that can be read is as large
-ROUNDNESS = 0.1  # pixels that the polygon of a circle may lie inside of it
+MAX_COORDINATE = 1e6  # pixels of coordinates and of widths; no picture that can be read is as large
+CIRCLE_TOLERANCE = 0.1  # pixels that the polygon of a circle may lie inside of it
 
 
 class UnusableShapeError(ValueError):
     """The reason why a shape gives no mask."""
 
 
-class LabelmeInstances(NamedTuple):
+class ConvertedShapes(NamedTuple):
     """What the shapes of a picture are.
 
     instances: in the order of their first shapes.
@@ -47,7 +47,7 @@ class LabelmeInstances(NamedTuple):
     points: int
 
 
-def labelme_instances(shapes: Sequence[object], *, height: int, width: int, line_width: float) -> LabelmeInstances:
+def convert_shapes(shapes: Sequence[object], *, height: int, width: int, line_width: float) -> ConvertedShapes:
     """Read the `shapes` of a labelme file for a picture of this size, in pixels like the width of its lines.
 
     Shapes of one label with the same group_id are one instance. What lies outside of the picture is cut off.
@@ -57,23 +57,23 @@ def labelme_instances(shapes: Sequence[object], *, height: int, width: int, line
     left_out, points = [], 0
     for number, shape in enumerate(shapes, start=1):
         try:
-            kind, label = _kind_and_label(shape)
+            kind, label = _read_kind_and_label(shape)
             if label in IGNORED_LABELS:
                 continue
             if kind in POINT_KINDS:
                 points += 1
                 continue
-            part = _part(shape, kind, label, height=height, width=width, line_width=line_width)
+            part = _convert_shape(shape, kind, label, height=height, width=width, line_width=line_width)
         except UnusableShapeError as reason:
             left_out.append(f"shape {number}: {reason}")
             continue
         group = shape.get("group_id")
         groups.setdefault(number if group is None else (label, str(group)), []).append(part)
     instances = tuple(CocoInstance.union(parts) for parts in groups.values())
-    return LabelmeInstances(instances, tuple(left_out), points)
+    return ConvertedShapes(instances, tuple(left_out), points)
 
 
-def _kind_and_label(shape: object) -> tuple[str, str]:
+def _read_kind_and_label(shape: object) -> tuple[str, str]:
     if not isinstance(shape, dict):
         raise UnusableShapeError("is not a labelme shape")
     label = shape.get("label")
@@ -82,17 +82,17 @@ def _kind_and_label(shape: object) -> tuple[str, str]:
     return str(shape.get("shape_type") or "polygon"), label.strip()  # at first labelme had no kinds, only polygons
 
 
-def _part(shape: dict, kind: str, label: str, *, height: int, width: int, line_width: float) -> CocoInstance:
+def _convert_shape(shape: dict, kind: str, label: str, *, height: int, width: int, line_width: float) -> CocoInstance:
     """The part of a shape that lies in the picture. Raises UnusableShapeError where there is none."""
     if kind not in POINT_COUNTS:
         raise UnusableShapeError(f"'{label}' is of the unknown kind {kind}")
-    points = _points(shape, label)
+    points = _read_points(shape, label)
     if len(points) not in POINT_COUNTS[kind]:
         raise UnusableShapeError(f"{kind} '{label}' has {len(points)} points")
     if kind == "mask":
-        part = CocoInstance.from_mask(label, _pasted_mask(shape, label, points[0], height=height, width=width))
+        part = CocoInstance.from_mask(label, _paste_mask(shape, label, points[0], height=height, width=width))
     else:
-        rings = (clip_polygon(ring, height=height, width=width) for ring in _rings(kind, points, line_width))
+        rings = (clip_polygon(ring, height=height, width=width) for ring in _outline_polygons(kind, points, line_width))
         polygons = [ring.round(2).ravel().tolist() for ring in rings if len(ring) >= 3]
         if not polygons:
             raise UnusableShapeError(f"{kind} '{label}' has no area in the picture")
@@ -102,19 +102,19 @@ def _part(shape: dict, kind: str, label: str, *, height: int, width: int, line_w
     return part
 
 
-def _points(shape: dict, label: str) -> np.ndarray:
+def _read_points(shape: dict, label: str) -> np.ndarray:
     """float64 [n, 2], x and y in pixels."""
     try:
         points = np.array(shape.get("points"), np.float64)
     except (TypeError, ValueError, OverflowError):
         points = np.empty(0)
     # The comparison is false for NaN too, which Python's JSON knows.
-    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < FARTHEST).all():
+    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < MAX_COORDINATE).all():
         raise UnusableShapeError(f"'{label}' has no list of points x, y")
     return points
 
 
-def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, width: int) -> np.ndarray:
+def _paste_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, width: int) -> np.ndarray:
     """A mask shape, which is a picture of its box that is not 0 inside, in its place: bool [height, width].
 
     Its upper left corner is at the first point, rounded; the second point is not needed (labelme, shapes_to_label).
@@ -138,26 +138,26 @@ def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, wi
     return mask
 
 
-def _rings(kind: str, points: np.ndarray, line_width: float) -> list[np.ndarray]:
+def _outline_polygons(kind: str, points: np.ndarray, line_width: float) -> list[np.ndarray]:
     """The outlines, float64 [n, 2] each, whose union is the shape."""
     if kind == "rectangle":
         (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
         return [np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])]
     if kind == "circle":
         centre, rim = points
-        return [_surroundings(Point(centre), math.dist(centre, rim))]
+        return [_buffer_outline(Point(centre), math.dist(centre, rim))]
     if kind in ("line", "linestrip"):
         # One for each stretch: COCO's polygons cannot have the hole that a closed line goes around.
-        return [_surroundings(LineString(stretch), line_width / 2) for stretch in zip(points, points[1:])]
+        return [_buffer_outline(LineString(stretch), line_width / 2) for stretch in zip(points, points[1:])]
     return [points]
 
 
-def _surroundings(geometry: Point | LineString, radius: float) -> np.ndarray:
+def _buffer_outline(geometry: Point | LineString, radius: float) -> np.ndarray:
     """The outline, float64 [n, 2], of all within `radius` pixels of a point or of a straight line.
 
-    A chord over the angle a is up to radius * a^2 / 8 inside of its arc, which shall be at most ROUNDNESS.
+    A chord over the angle a is up to radius * a^2 / 8 inside of its arc, which shall be at most CIRCLE_TOLERANCE.
     """
-    chords = math.pi / 2 / math.sqrt(8 * ROUNDNESS / radius) if radius else 1  # of a quarter circle
+    chords = math.pi / 2 / math.sqrt(8 * CIRCLE_TOLERANCE / radius) if radius else 1  # of a quarter circle
     outline = geometry.buffer(radius, quad_segs=max(2, math.ceil(chords))).exterior
     return np.array(outline.coords).reshape(-1, 2)[:-1]
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from config.base import AugmentConfig
-from data.geometry import Window, crop, flip, resize, select, select_present, visible
+from data.geometry import Window, crop, flip, resize, select, select_present, visible_indices
 from data.samples import MaskWindow, Sample
 
 MIN_VISIBLE = 0.1  # share of its pixels below which a covered or cut instance is not worth learning
@@ -98,21 +98,21 @@ def _paste(sample: Sample, patch: Sample, *, top: int, left: int, covers: np.nda
     image[rows, columns] = cv2.copyTo(patch.image, covers, image[rows, columns])
     masks = tuple(mask._replace(top=mask.top + top, left=mask.left + left) for mask in patch.gt_masks)
     moved = replace(patch, gt_masks=masks, gt_boxes=patch.gt_boxes + np.float32([left, top] * 2))
-    return _join(_cover(sample, covers, top, left), moved, image)
+    return _join(_hide_covered(sample, covers, top, left), moved, image)
 
 
-def _cover(sample: Sample, covers: np.ndarray, top: int, left: int) -> Sample:
+def _hide_covered(sample: Sample, covers: np.ndarray, top: int, left: int) -> Sample:
     """Take the covered pixels from all masks; those that lose some get the box of what is left, or are dropped."""
-    masks = tuple(_uncovered(mask, covers, top, left) for mask in sample.gt_masks)
+    masks = tuple(_remove_covered(mask, covers, top, left) for mask in sample.gt_masks)
     boxes = sample.gt_boxes.copy()
     for box, mask, original in zip(boxes, masks, sample.gt_masks):
         if mask is not original:
             box[:] = mask.left, mask.top, mask.right, mask.bottom
-    kept = visible(masks, sample.gt_masks, MIN_VISIBLE)
+    kept = visible_indices(masks, sample.gt_masks, MIN_VISIBLE)
     return select_present(select(replace(sample, gt_masks=masks, gt_boxes=boxes), kept))
 
 
-def _uncovered(mask: MaskWindow, covers: np.ndarray, top: int, left: int) -> MaskWindow:
+def _remove_covered(mask: MaskWindow, covers: np.ndarray, top: int, left: int) -> MaskWindow:
     """The mask without the pixels that are covered; the mask itself if there are none."""
     y1, y2 = max(mask.top, top), min(mask.bottom, top + covers.shape[0])
     x1, x2 = max(mask.left, left), min(mask.right, left + covers.shape[1])

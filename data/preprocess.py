@@ -25,10 +25,10 @@ def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
 
 def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
     """uint8 [H, W, 3] to (value - mean) / std, float32; by a look-up table, which is cheaper than the arithmetic."""
-    return cv2.LUT(image, _normalized_bytes(config)[None])
+    return cv2.LUT(image, _normalization_table(config)[None])
 
 
-def _normalized_bytes(config: DataConfig) -> np.ndarray:
+def _normalization_table(config: DataConfig) -> np.ndarray:
     """float32 [256, 3], to the last bit as the program whose order of steps the config has.
 
     A few last bits move gradients of single offsets of deformable layers by 1 %.
@@ -52,12 +52,12 @@ def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int, fixed_size: Se
     return batch
 
 
-def normalized_batch(images: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
+def normalize_batch(images: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
     """`pad_to_batch` of uint8 [h, w, 3] pictures in RGB, `normalize`d and with the config's first colour first.
 
     Each value is written only once.
     """
-    tables = [np.ascontiguousarray(table) for table in _normalized_bytes(config).T]
+    tables = [np.ascontiguousarray(table) for table in _normalization_table(config).T]
     batch = _empty_batch(images, config.size_divisor)
     for padded, image in zip(batch, images):
         for plane, channel, table in zip(padded[::-1] if config.bgr else padded, cv2.split(image), tables):

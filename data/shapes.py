@@ -27,7 +27,7 @@ from data.images import write_image
 MIN_VISIBLE = 0.4
 MIN_SIDE = 64
 MIN_DIAMETER = 12.0
-FEWEST_SHAPES, MOST_SHAPES = 2, 8
+MIN_SHAPES, MAX_SHAPES = 2, 8
 PLACEMENT_TRIES = 20
 COLOUR_DISTANCE = 75.0
 
@@ -104,21 +104,23 @@ TEXTURES: dict[str, Callable[[np.random.Generator, np.ndarray, np.ndarray], np.n
 }
 
 
-def _texture(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, *, colours: tuple) -> np.ndarray:
+def _draw_texture(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, *, colours: tuple) -> np.ndarray:
     """A random texture of two colours, float32 [3] each, at the given coordinates: float32 [3, h, w]."""
     first, second = (colour[:, None, None] for colour in colours)
     texture = list(TEXTURES.values())[rng.integers(len(TEXTURES))]
     return first + (second - first) * texture(rng, x, y)
 
 
-def _colour(rng: np.random.Generator, *, away_from: list[np.ndarray]) -> np.ndarray:
+def _draw_colour(rng: np.random.Generator, *, away_from: list[np.ndarray]) -> np.ndarray:
     """A random colour, float32 [3], at least COLOUR_DISTANCE from the given ones where one of 32 tries finds it."""
     tries = rng.integers(0, 256, (32, 3)).astype(np.float32)
     nearest = np.min([np.sqrt(((tries - colour) ** 2).sum(axis=1)) for colour in away_from], axis=0)
     return tries[np.argmax(np.minimum(nearest, COLOUR_DISTANCE))]
 
 
-def _grid(*, height: int, width: int, centre: tuple[float, float], angle: float) -> tuple[np.ndarray, np.ndarray]:
+def _pixel_coordinates(
+    *, height: int, width: int, centre: tuple[float, float], angle: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates (x, y) in pixels of all pixel centres, float32 [h, w] each, from `centre` and turned by `angle`."""
     x = (np.arange(width) + 0.5 - centre[0]).astype(np.float32)[None, :]
     y = (np.arange(height) + 0.5 - centre[1]).astype(np.float32)[:, None]
@@ -149,9 +151,11 @@ def _draw_strokes(rng: np.random.Generator, image: np.ndarray) -> None:
 def _draw_background(rng: np.random.Generator, *, height: int, width: int) -> np.ndarray:
     """A cluttered ground without instances, float32 [3, H, W] in 0..255."""
     side = min(height, width)
-    x, y = _grid(height=height, width=width, centre=(width / 2, height / 2), angle=rng.uniform(0, 2 * math.pi))
+    x, y = _pixel_coordinates(
+        height=height, width=width, centre=(width / 2, height / 2), angle=rng.uniform(0, 2 * math.pi)
+    )
     first = rng.integers(20, 236, 3).astype(np.float32)
-    image = _texture(rng, x, y, colours=(first, first + rng.integers(-60, 61, 3).astype(np.float32)))
+    image = _draw_texture(rng, x, y, colours=(first, first + rng.integers(-60, 61, 3).astype(np.float32)))
     clouds = _smooth_noise(rng, height=height, width=width, cell=side / rng.uniform(2, 6), channels=3)
     image += (clouds - 0.5) * rng.uniform(20, 160)
     blobs = _smooth_noise(rng, height=height, width=width, cell=side / rng.uniform(4, 12)) > rng.uniform(0.6, 0.8)
@@ -184,7 +188,7 @@ def _rasterise(
     """Put a shape into a picture (H, W): around `centre` (x, y), narrowed along its own y by `aspect`, then turned."""
     reach = math.ceil(radius) + 2
     left, top, size = math.floor(centre[0]) - reach, math.floor(centre[1]) - reach, 2 * reach + 1
-    x, y = _grid(height=size, width=size, centre=(centre[0] - left, centre[1] - top), angle=angle)
+    x, y = _pixel_coordinates(height=size, width=size, centre=(centre[0] - left, centre[1] - top), angle=angle)
     depth = SHAPES[name](x / radius, y / (radius * aspect)) * radius
     rows = slice(max(top, 0), min(top + size, picture[0]))
     columns = slice(max(left, 0), min(left + size, picture[1]))
@@ -206,16 +210,16 @@ def _paint(rng: np.random.Generator, image: np.ndarray, patch: _Patch) -> None:
     """Fill the shape with a texture, light it from one side and blend its edge, in a float32 [3, H, W] picture."""
     ground = image[(..., *patch.window)]
     under = ground[:, patch.mask].mean(axis=1)
-    first = _colour(rng, away_from=[under])
-    second = _colour(rng, away_from=[under, first])
+    first = _draw_colour(rng, away_from=[under])
+    second = _draw_colour(rng, away_from=[under, first])
     light = 1 + rng.uniform(0, 0.4) * patch.x / np.abs(patch.x).max()
     rim = 1 - rng.uniform(0, 0.5) * np.clip(1 - patch.depth / 3, 0, 1)
-    fill = _texture(rng, patch.x, patch.y, colours=(first, second)) * (light * rim)
+    fill = _draw_texture(rng, patch.x, patch.y, colours=(first, second)) * (light * rim)
     opacity = np.clip(patch.depth / rng.uniform(1, 3) + 0.5, 0, 1)
     ground += (np.clip(fill, 0, 255) - ground) * opacity
 
 
-def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def _add_blur_and_noise(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Slight blur and sensor noise over a float32 [3, H, W] picture; returns uint8 [H, W, 3]."""
     strength = rng.uniform(0, 0.25)
     padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
@@ -229,7 +233,7 @@ def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 def draw_scene(
     *, rng: np.random.Generator, height: int, width: int, diameters: tuple[float, float] = (20 / 256, 1 / 2)
 ) -> Scene:
-    """Draw one picture of FEWEST_SHAPES to MOST_SHAPES shapes; advances `rng`.
+    """Draw one picture of MIN_SHAPES to MAX_SHAPES shapes; advances `rng`.
 
     Diameters are log-uniform between two shares of the shorter side, and at least MIN_DIAMETER. Of each shape at least
     MIN_VISIBLE of the area is in the picture and not covered by a later one; a shape for which PLACEMENT_TRIES places
@@ -246,7 +250,7 @@ def draw_scene(
     spread = rng.uniform(0.4, 1)
     left, top = rng.uniform(0, 1 - spread, 2)
     smallest, largest = max(MIN_DIAMETER, side * diameters[0]), side * diameters[1]
-    for chosen in rng.integers(0, len(CLASS_NAMES), rng.integers(FEWEST_SHAPES, MOST_SHAPES + 1)).tolist():
+    for chosen in rng.integers(0, len(CLASS_NAMES), rng.integers(MIN_SHAPES, MAX_SHAPES + 1)).tolist():
         for _ in range(PLACEMENT_TRIES):
             patch = _rasterise(
                 CLASS_NAMES[chosen],
@@ -263,7 +267,7 @@ def draw_scene(
                 owners[patch.window][patch.mask] = len(classes)
                 break
     masks = owners == np.arange(1, len(classes) + 1)[:, None, None]  # [n, H, W]
-    return Scene(image=_photograph(rng, image), masks=masks, classes=np.array(classes, np.int64))
+    return Scene(image=_add_blur_and_noise(rng, image), masks=masks, classes=np.array(classes, np.int64))
 
 
 def write_coco(*, scenes: Iterable[Scene], output: Path, suffix: str = ".jpg") -> None:

@@ -15,7 +15,7 @@ from data.coco import decode_mask
 from data.coco_pictures import Record, read_record_image
 from data.geometry import select_present
 from data.grid_targets import GridTargets, grid_targets
-from data.preprocess import normalized_batch
+from data.preprocess import normalize_batch
 from data.samples import Sample
 
 # What randomness is for, so that no two uses share their numbers.
@@ -66,13 +66,13 @@ class TrainingSet:
 
     def batch(self, epoch: int, places: Sequence[int]) -> Batch:
         samples = [self.sample(epoch, place, self.index(epoch, place)) for place in places]
-        images = normalized_batch([sample.image for sample in samples], self.config.data)
-        targets = tuple(targets_of(sample, self.config, size=images.shape[2:]) for sample in samples)
+        images = normalize_batch([sample.image for sample in samples], self.config.data)
+        targets = tuple(make_targets(sample, self.config, size=images.shape[2:]) for sample in samples)
         return Batch(images, targets, tuple(sample.name for sample in samples))
 
     def index(self, epoch: int, place: int) -> int:
         """Which record comes at this place of this epoch."""
-        return int(_order(self.seed, epoch, len(self.records))[place])
+        return int(_epoch_order(self.seed, epoch, len(self.records))[place])
 
     def sample(self, epoch: int, place: int, index: int) -> Sample:
         """Record `index`, augmented as it is at this place of this epoch."""
@@ -84,7 +84,7 @@ class TrainingSet:
         return augment(load_sample(self.records[index]), second, augment=steps, data=self.config.data, rng=rng)
 
 
-def targets_of(sample: Sample, config: Config, *, size: tuple[int, int]) -> GridTargets | BoxTargets:
+def make_targets(sample: Sample, config: Config, *, size: tuple[int, int]) -> GridTargets | BoxTargets:
     """What a picture teaches a network of this kind; size: height and width of the padded batch."""
     annotations = sample.gt_masks, sample.gt_boxes, sample.gt_classes
     if config.head.finds_boxes:
@@ -93,7 +93,7 @@ def targets_of(sample: Sample, config: Config, *, size: tuple[int, int]) -> Grid
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
@@ -102,10 +102,10 @@ def load_sample(record: Record) -> Sample:
 
     Raises InputError with the picture's name where it cannot be read or has another size than the annotations say.
     """
-    return annotated(record, read_record_image(record))
+    return make_sample(record, read_record_image(record))
 
 
-def annotated(record: Record, image: np.ndarray) -> Sample:
+def make_sample(record: Record, image: np.ndarray) -> Sample:
     """A picture of a record's size, uint8 [H, W, 3], with the record's instances but for those without a pixel."""
     found = record.annotations
     masks = tuple(decode_mask(annotation, record.height, record.width) for annotation in found)

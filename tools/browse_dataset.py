@@ -32,7 +32,7 @@ from config.base import PROJECT, AugmentConfig, Config, level_ranges
 from data.class_lists import ClassList
 from data.files import check_writable
 from data.geometry import resize
-from data.grid_targets import CellBlock, assign_cells, box_scales, extents_of
+from data.grid_targets import CellBlock, assign_cells, box_scales, measure_extents
 from data.images import write_image
 from data.preprocess import padded_size
 from data.samples import Sample
@@ -45,12 +45,12 @@ from tools.predict.drawing import pick_colors
 from tools.predict.instances import Instances
 
 LONG_SIDE = 900  # pixels; smaller pictures are enlarged by a whole number, to this length at least
-SMALLER = 2  # times that a panel is smaller than the picture
+PANEL_REDUCTION = 2  # times that a panel is smaller than the picture
 PANEL_COLUMNS = 2
 FADE = 0.8  # share of white in the picture behind a panel
 PADDING, LINE = (150, 150, 150), (176, 182, 192)
-ENTRY = 260  # points, width of an entry of the legend
-UNAUGMENTED = AugmentConfig(flip=0.0)
+ENTRY_WIDTH = 260  # points, width of an entry of the legend
+NO_AUGMENTATION = AugmentConfig(flip=0.0)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         args.overrides.append(f"train_cfg.seed={args.seed}")
     config = load_config(args.config, args.overrides)
     if args.raw:
-        config = config.replace(augment=UNAUGMENTED)
+        config = config.replace(augment=NO_AUGMENTATION)
     folder = args.output or PROJECT / "runs" / config.name / "pictures"
     check_writable(folder / "0000.png")
     data = read_splits(config, [args.split])[args.split]
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
 def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: str) -> np.ndarray:
     """The picture with its instances, a panel for each grid, and a legend below the picture: uint8 [H, W, 3] RGB."""
     size = padded_size(*sample.image.shape[:2], divisor=config.data.size_divisor)
-    picture, colors, background, contours = _enlarged(sample, classes, size)
+    picture, colors, background, contours = _enlarge(sample, classes, size)
     panels, entries = [], [classes.names[label] for label in sample.gt_classes]
     if not config.head.finds_boxes:
         panels, notes = _grid_panels(sample, config, size, background, contours, colors)
@@ -111,7 +111,7 @@ def _grid_panels(
 
     size: of the padded picture; the other arguments are those of `draw_grid`.
     """
-    extents = extents_of(sample.gt_masks, sample.gt_boxes, config.target)
+    extents = measure_extents(sample.gt_masks, sample.gt_boxes, config.target)
     blocks = assign_cells(extents, size=size, head=config.head, config=config.target)
     grids = config.head.num_grids
     panels = [draw_grid(background, contours, colors, grids, level, blocks) for level in range(len(grids))]
@@ -127,7 +127,7 @@ def _grid_panels(
     return list(zip(headings, panels)), notes
 
 
-def _enlarged(
+def _enlarge(
     sample: Sample, classes: ClassList, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Sequence[np.ndarray]]]:
     """The drawn picture, the colours of its instances uint8 [n, 3], and for the panels, in their size, the faded and
@@ -140,7 +140,7 @@ def _enlarged(
     )
     padded = np.full((*size, 3), PADDING, np.uint8)
     padded[:height, :width] = sample.image
-    panel_size = (size[1] * factor // SMALLER, size[0] * factor // SMALLER)
+    panel_size = (size[1] * factor // PANEL_REDUCTION, size[0] * factor // PANEL_REDUCTION)
     grey = cv2.cvtColor(cv2.resize(padded, panel_size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     faded = np.rint(grey[..., None].repeat(3, axis=2) * (1 - FADE) + 255 * FADE).astype(np.uint8)
     outlines = []
@@ -148,7 +148,7 @@ def _enlarged(
         found, _ = cv2.findContours(
             mask.pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.left, mask.top)
         )
-        outlines.append([points // SMALLER for points in found])
+        outlines.append([points // PANEL_REDUCTION for points in found])
     return instances.draw(large.image), pick_colors(instances.boxes), faded, outlines
 
 
@@ -197,7 +197,7 @@ def _compose(
     line = text_height(LABEL_SIZE) + 4
     picture_height, picture_width = (side / SCALE for side in picture.shape[:2])
     panel_height, panel_width = (side / SCALE for side in panels[0][1].shape[:2]) if panels else (0, 0)
-    columns = max(1, int(picture_width // ENTRY))
+    columns = max(1, int(picture_width // ENTRY_WIDTH))
     rows = -(-len(entries) // columns)
     panel_rows = -(-len(panels) // PANEL_COLUMNS)
     top = MARGIN + 2 * line
@@ -208,9 +208,9 @@ def _compose(
     _paste(canvas, MARGIN, top + line, picture)
     for index, (text, color) in enumerate(entries):
         row, column = index % rows, index // rows
-        x, y = MARGIN + column * ENTRY, top + line + picture_height + MARGIN + row * line
+        x, y = MARGIN + column * ENTRY_WIDTH, top + line + picture_height + MARGIN + row * line
         canvas.rectangle(x, y + 2, x + line - 6, y + line - 4, tuple(color.tolist()))
-        canvas.text(x + line, y, shorten(text, ENTRY - line - MARGIN))
+        canvas.text(x + line, y, shorten(text, ENTRY_WIDTH - line - MARGIN))
     for index, (heading, panel) in enumerate(panels):
         row, column = divmod(index, PANEL_COLUMNS)
         x, y = right + column * (panel_width + MARGIN), top + row * (line + panel_height + MARGIN)

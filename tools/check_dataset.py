@@ -42,15 +42,15 @@ from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
 from tools.dataset.splits import NOTHING_TO_LEARN, read_splits
 from tools.dataset.statistics import (
-    Landing,
-    Measured,
+    AssignmentCounts,
+    Measurement,
     Suggestion,
-    all_scales,
-    count_landing,
+    collect_scales,
+    count_assignments,
     input_sizes,
     measure,
     suggest,
-    total,
+    sum_counts,
 )
 
 COMMON_SIZES = 5  # picture sizes that are listed
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
             # Beside the training set, the other one is only evaluated on: at one size, and nothing to suggest.
             for_training = split == splits[0]
             sizes = input_sizes(config) if for_training else [config.data.short_side]
-            records = evenly_spread(data[split].records, args.limit)
+            records = spread_evenly(data[split].records, args.limit)
             pictures = measure_all(records, config, sizes, pool)
             print(f"\n{split}: instances in the grids, {len(records)} of {len(data[split].records)} pictures")
             write_levels(config, dict(zip(sizes, zip(*pictures))), split, folder, may_suggest=for_training)
@@ -113,7 +113,7 @@ def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData
             f"  {found.pictures} pictures, {found.empty} of them without an instance, {found.instances} instances; "
             f"{found.crowds} crowds, which are not trained on"
         )
-        print(*picture_sizes(found.records), sep="\n")
+        print(*describe_sizes(found.records), sep="\n")
         problems = [*found.problems.lines(), *([] if found.instances else [NOTHING_TO_LEARN])]
         print(*(f"  {line}" for line in problems or ["nothing is wrong with its entries"]), sep="\n")
     lists = [config.classes_path] if config.lists_its_classes else []
@@ -122,7 +122,7 @@ def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData
     return data
 
 
-def picture_sizes(records: Sequence[Record]) -> Iterator[str]:
+def describe_sizes(records: Sequence[Record]) -> Iterator[str]:
     """The extremes of the sizes and the most common ones."""
     for what in ("width", "height"):
         sides = [getattr(record, what) for record in records]
@@ -154,7 +154,7 @@ def _count_classes(found: CocoData) -> np.ndarray:
     return np.bincount(np.array(indices, np.int64), minlength=len(found.classes))
 
 
-def evenly_spread(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
+def spread_evenly(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
     """At most `limit` of the records, at equal distances."""
     if limit is None or limit >= len(records):
         return records
@@ -163,7 +163,7 @@ def evenly_spread(records: Sequence[Record], limit: int | None) -> Sequence[Reco
 
 def measure_all(
     records: Sequence[Record], config: Config, short_sides: Sequence[int], pool: Executor | None
-) -> list[list[Measured]]:
+) -> list[list[Measurement]]:
     """For each record what is found at each of the short sides."""
     work = partial(measure, short_sides=short_sides, data=config.data, target=config.target)
     results = ordered_map(pool, work, records, ahead=64)
@@ -171,7 +171,7 @@ def measure_all(
 
 
 def write_levels(
-    config: Config, by_size: dict[int, Sequence[Measured]], split: str, folder: Path, *, may_suggest: bool
+    config: Config, by_size: dict[int, Sequence[Measurement]], split: str, folder: Path, *, may_suggest: bool
 ) -> None:
     """Print and draw, for each short side, how the instances of a split fall on the levels."""
     suggestion = None
@@ -179,21 +179,21 @@ def write_levels(
         pooled = [measured for pictures in by_size.values() for measured in pictures]
         suggestion = suggest(pooled, head=config.head, target=config.target)
     for short_side, pictures in by_size.items():
-        landing = total(count_landing(each, head=config.head, target=config.target) for each in pictures)
-        scales = all_scales(pictures)
+        landing = sum_counts(count_assignments(each, head=config.head, target=config.target) for each in pictures)
+        scales = collect_scales(pictures)
         print(f"\nat short side {short_side}, {scales.size} instances")
-        print(*level_table(config, landing), sep="\n")
-        print(*remarks(pictures, landing), sep="\n")
+        print(*format_levels(config, landing), sep="\n")
+        print(*describe_losses(pictures, landing), sep="\n")
         bands = {"target.scale_ranges": (_band_texts(config, landing, scales.size), config.target.scale_ranges)}
         if suggestion:
             bands["suggested"] = (_grid_names(config), suggestion.scale_ranges)
         title = f"{config.name}, {split}: instances at short side {short_side}"
         write_image(folder / f"scales_{split}_{short_side}.png", scale_plot(scales, bands, title=title))
     if suggestion:
-        print(*_describe(suggestion), sep="\n")
+        print(*_describe_suggestion(suggestion), sep="\n")
 
 
-def level_table(config: Config, landing: Landing) -> Iterator[str]:
+def format_levels(config: Config, landing: AssignmentCounts) -> Iterator[str]:
     """A line for each level under a heading."""
     yield f"  {'grid':<8}  {'scales':<14}{'instances':>10}{'cells':>10}{'same centre':>13}{'any shared':>12}"
     ranges = level_ranges(config.target.scale_ranges)
@@ -202,9 +202,9 @@ def level_table(config: Config, landing: Landing) -> Iterator[str]:
         yield f"  {name:<8}  {f'{low:g} to {high:g}':<14}{objects:>10}{cells:>10}{same_centre:>13}{any_shared:>12}"
 
 
-def remarks(pictures: Sequence[Measured], landing: Landing) -> Iterator[str]:
+def describe_losses(pictures: Sequence[Measurement], landing: AssignmentCounts) -> Iterator[str]:
     """Which instances are not learnt."""
-    yield f"  {landing.on_none} instances land on no level, {landing.crowded_out} are crowded out on all of theirs"
+    yield f"  {landing.on_no_level} instances land on no level, {landing.crowded_out} are crowded out on all of theirs"
     lost, vanished = (sum(getattr(picture, what) for picture in pictures) for what in ("lost", "vanished"))
     yield f"  {vanished} masks vanish at 1/4 size, {lost} more have no pixel at this size at all"
 
@@ -213,15 +213,15 @@ def _grid_names(config: Config) -> list[str]:
     return [f"{grid} x {grid}" for grid in config.head.num_grids]
 
 
-def _band_texts(config: Config, landing: Landing, instances: int) -> list[str]:
+def _band_texts(config: Config, landing: AssignmentCounts, instances: int) -> list[str]:
     shares = landing.objects / max(1, instances)
     return [f"{name}: {share:.0%}" for name, share in zip(_grid_names(config), shares)]
 
 
-def _describe(suggestion: Suggestion) -> Iterator[str]:
+def _describe_suggestion(suggestion: Suggestion) -> Iterator[str]:
     before, after = suggestion.before, suggestion.after
     yield "\nOther scale ranges give more instances a cell of their own; over the sizes above together they change"
-    yield f"  instances on no level             {before.on_none} -> {after.on_none}"
+    yield f"  instances on no level             {before.on_no_level} -> {after.on_no_level}"
     yield f"  instances crowded out             {before.crowded_out} -> {after.crowded_out}"
     counts = (f"{each.same_centre.sum()} of {each.objects.sum()}" for each in (before, after))
     yield f"  same centre, summed over levels   {' -> '.join(counts)}"

@@ -3,7 +3,7 @@
     python tools/draw_shapes.py                                  config 20's 11,000 + 200 pictures, in datasets/shapes
     python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json
 
-train.py and eval.py draw what is missing by themselves.
+train.py and eval.py draw missing splits themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tools.common.startup import run
 from config import load_config
 from config.errors import InputError
 from tools.common.cli import Parser
-from tools.dataset.generated import SPLITS, draw
+from tools.dataset.generated import SPLITS, draw_split
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     if not config.shapes.train_pictures:
         raise InputError(f"--config {args.config}: its data set is not drawn; take config 20")
     for split in SPLITS:
-        draw(config, split)
+        draw_split(config, split)
     return 0
 
 

@@ -32,16 +32,16 @@ from tools.common.startup import run
 
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
-from data.coco_checks import whole_number
+from data.coco_checks import as_integer
 from data.coco_rows import CocoPicture
 from data.files import atomic_write, check_writable
 from data.images import ImageError, read_image
-from data.labelme_shapes import FARTHEST, IGNORED_LABELS, LabelmeInstances, labelme_instances
+from data.labelme_shapes import IGNORED_LABELS, MAX_COORDINATE, ConvertedShapes, convert_shapes
 from tools.common.cli import Parser, fraction, natural_number, positive_number
 from tools.dataset.coco_writer import (
     UnusableFileError,
     convert_files,
-    name_on_stderr,
+    print_reasons,
     training_options,
     write_annotations,
 )
@@ -59,7 +59,7 @@ class LabelmeFile:
     picture: Path
     height: int
     width: int
-    found: LabelmeInstances
+    shapes: ConvertedShapes
     note: str
 
 
@@ -80,7 +80,7 @@ def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFi
         height=height,
         width=width,
         note=_compare_sizes(path, data, height, width),
-        found=labelme_instances(data["shapes"], height=height, width=width, line_width=line_width),
+        shapes=convert_shapes(data["shapes"], height=height, width=width, line_width=line_width),
     )
 
 
@@ -140,15 +140,15 @@ def _compare_sizes(path: Path, data: dict, height: int, width: int) -> str:
     stated = (data.get("imageHeight"), data.get("imageWidth"))
     if None in stated or stated == (height, width):
         return ""
-    if None in map(whole_number, stated):
-        return f"{path}: imageHeight and imageWidth are no whole numbers; {_TAKEN}"
+    if None in map(as_integer, stated):
+        return f"{path}: imageHeight and imageWidth are no whole numbers; {_ASSUMED}"
     sizes = f"made for {stated[1]}x{stated[0]} pixels, but the picture has {width}x{height}"
     if stated == (width, height):
         raise UnusableFileError(f"{path}: {sizes} when it is upright; save the picture upright and annotate it again")
-    return f"{path}: {sizes}; {_TAKEN}"
+    return f"{path}: {sizes}; {_ASSUMED}"
 
 
-_TAKEN = "the coordinates are taken for pixels of the picture"
+_ASSUMED = "the coordinates are taken for pixels of the picture"
 
 
 def find_labelme_files(folders: Sequence[Path]) -> list[Path]:
@@ -179,10 +179,10 @@ def read_folders(folders: Sequence[Path], *, images: Path, line_width: float) ->
 
     files, skipped = convert_files(read, sources)
     _check_pictures_differ(files)
-    left_out = [f"{file.source}: {reason}" for file in files for reason in file.found.left_out]
-    points = sum(file.found.points for file in files)
-    name_on_stderr("left out", left_out)
-    name_on_stderr("doubtful", [file.note for file in files if file.note])
+    left_out = [f"{file.source}: {reason}" for file in files for reason in file.shapes.left_out]
+    points = sum(file.shapes.points for file in files)
+    print_reasons("left out", left_out)
+    print_reasons("doubtful", [file.note for file in files if file.note])
     print(f"read {len(files)} files; skipped {skipped}; left out {len(left_out)} shapes and {points} points")
     return files
 
@@ -195,9 +195,9 @@ def _check_pictures_differ(files: Sequence[LabelmeFile]) -> None:
             raise InputError(f"{other} and {file.source}: both annotate {file.picture}; keep one of them")
 
 
-def classes_of(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
+def collect_classes(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
     """The classes in the file `labels`, or the labels in use, sorted. Raises InputError for a label not in `labels`."""
-    used = {instance.category: file.source for file in files for instance in file.found.instances}
+    used = {instance.category: file.source for file in files for instance in file.shapes.instances}
     if labels is None:
         if not used:
             raise InputError(f"none of {len(files)} files holds an instance; give --labels if that is meant so")
@@ -211,11 +211,11 @@ def classes_of(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
     return ClassList(names=tuple(name for name, _ in rows), ids=tuple(number for _, number in rows))
 
 
-def coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPicture]]:
+def to_coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPicture]]:
     """The folder that holds all pictures, in subfolders perhaps, and the pictures by their names in it."""
     folder = Path(os.path.commonpath([file.picture.parent for file in files]))
     return folder, [
-        CocoPicture(file.picture.relative_to(folder).as_posix(), file.height, file.width, file.found.instances)
+        CocoPicture(file.picture.relative_to(folder).as_posix(), file.height, file.width, file.shapes.instances)
         for file in files
     ]
 
@@ -232,11 +232,11 @@ def choose_validation(names: Iterable[str], *, share: float, seed: int) -> set[s
     return set(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
 
 
-def line_width(text: str) -> int:
+def parse_line_width(text: str) -> int:
     """Pixels, as an option."""
     number = positive_number(text)
-    if number > FARTHEST:
-        raise argparse.ArgumentTypeError(f"{text} is too wide, give {FARTHEST:.0f} or less")
+    if number > MAX_COORDINATE:
+        raise argparse.ArgumentTypeError(f"{text} is too wide, give {MAX_COORDINATE:.0f} or less")
     return number
 
 
@@ -252,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of labelme files")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write")
     parser.add_argument("--labels", type=Path, metavar="FILE", help="classes, one a line (default: all labels, sorted)")
-    parser.add_argument("--line-width", type=line_width, default=5, help="pixels of lines (default: 5)")
+    parser.add_argument("--line-width", type=parse_line_width, default=5, help="pixels of lines (default: 5)")
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="for pictures inside of files (default: <name of --output>_images)"
     )
@@ -267,8 +267,8 @@ def main(argv: list[str] | None = None) -> int:
     _check_outputs(outputs.values(), args.folders, args.labels)
     images = args.images or args.output.with_name(f"{args.output.stem}_images")
     files = read_folders(args.folders, images=images, line_width=args.line_width)
-    classes = classes_of(files, args.labels)
-    folder, pictures = coco_pictures(files)
+    classes = collect_classes(files, args.labels)
+    folder, pictures = to_coco_pictures(files)
     kept = set()
     if args.val_fraction:
         kept = choose_validation((picture.file_name for picture in pictures), share=args.val_fraction, seed=args.seed)

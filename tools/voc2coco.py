@@ -95,7 +95,7 @@ def read_indices(path: Path, *, height: int, width: int) -> np.ndarray:
     return indices
 
 
-def masked_instances(objects: np.ndarray, classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
+def split_instances(objects: np.ndarray, classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Class number and mask, bool [H, W], of each instance in the order of their numbers.
 
     objects, classes: uint8 [H, W], the numbers of instances and of classes, with BACKGROUND and VOID. An instance is of
@@ -122,7 +122,7 @@ def read_voc(folder: Path, name: str, classes: ClassList) -> CocoPicture:
     masks = [read_indices(path, height=height, width=width) for path in (objects, numbers)]
     names = dict(zip(classes.ids, classes.names))
     instances = []
-    for number, mask in masked_instances(*masks):
+    for number, mask in split_instances(*masks):
         if number == BACKGROUND:
             raise UnusableFileError(f"{numbers}: gives no class to one of the instances in {objects}; correct it")
         if number not in names:

@@ -16,7 +16,7 @@ from config.base import PROJECT, Config
 from config.errors import LONGEST, SHOWN, InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco import Annotation, check_same_classes, decode_mask, read_coco
-from data.coco_checks import compressed_runs
+from data.coco_checks import parse_runs
 from tests.support.coco_files import DISC, HEIGHT, PICTURE, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
 from tests.support.parity import COCO_TINY, needs_coco
 
@@ -228,14 +228,14 @@ def test_polygons_decode_like_pycocotools(polygons, height, width):
 def test_runs_decode_like_pycocotools(seed, height, width, share):
     mask = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
     compressed = coco_mask.encode(np.asfortranarray(mask))
-    assert compressed_runs(compressed["counts"].decode()).tolist() == runs_of(mask)
+    assert parse_runs(compressed["counts"].decode()).tolist() == runs_of(mask)
     window = decode_mask(Annotation(1, 0, (0, 0, 1, 1), compressed), height, width)
     assert np.array_equal(window.to_full(height, width), mask)
 
 
 @pytest.mark.parametrize("counts", ["", " ", "/0", "p0", "\x7f0", "P", "0P", "P" * 7 + "0", "ü", "\ud800"])
 def test_runs_that_pycocotools_would_not_write(counts):
-    assert compressed_runs(counts) is None
+    assert parse_runs(counts) is None
 
 
 def test_records_can_be_sent_to_another_process(tmp_path):

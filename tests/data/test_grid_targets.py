@@ -18,7 +18,7 @@ from data.grid_targets import (
     box_sides,
     centre_of_mass,
     grid_targets,
-    small_mask,
+    shrink_mask,
 )
 from data.samples import MaskWindow
 
@@ -169,7 +169,7 @@ STRIDES = st.sampled_from([4, 8, 16])
 def test_a_hard_mask_is_what_cv2_makes_of_the_bytes(mask, stride):
     height, width = 64 // stride, 128 // stride
     expected = cv2.resize(mask.to_full(64, 128), (width, height), interpolation=cv2.INTER_LINEAR) * INSIDE
-    np.testing.assert_array_equal(small_mask(mask, stride, soft=False).to_full(height, width), expected)
+    np.testing.assert_array_equal(shrink_mask(mask, stride, soft=False).to_full(height, width), expected)
 
 
 @given(mask=WINDOWS, stride=STRIDES)
@@ -177,7 +177,7 @@ def test_a_soft_mask_is_the_share_of_pixels_inside(mask, stride):
     height, width = 64 // stride, 128 // stride
     counts = mask.to_full(64, 128).astype(int).reshape(height, stride, width, stride).sum(axis=(1, 3))
     expected = np.floor(counts * INSIDE / stride**2 + 0.5)
-    np.testing.assert_array_equal(small_mask(mask, stride, soft=True).to_full(height, width), expected)
+    np.testing.assert_array_equal(shrink_mask(mask, stride, soft=True).to_full(height, width), expected)
 
 
 @given(mask=WINDOWS)
@@ -226,14 +226,14 @@ def test_targets_are_those_of_the_definition(masks, border, fraction, soft, skip
                 columns = nearby(x, width * fraction / 2, 128 / grid, grid)
                 cells = [first + line * grid + column for line in lines for column in columns]
                 labels[cells] = number
-                if not skip or small_mask(mask, FINEST_STRIDE, soft=soft).pixels.any():
+                if not skip or shrink_mask(mask, FINEST_STRIDE, soft=soft).pixels.any():
                     pairs += [(cell, number) for cell in cells]
         first += grid * grid
     np.testing.assert_array_equal(targets.labels, labels)
     assert targets.cells.tolist() == [cell for cell, _ in pairs]
     assert (targets.rows >= 0).all() and (targets.rows < len(targets.masks[FINEST_STRIDE])).all()
     for row, (_, number) in zip(targets.rows, pairs):
-        expected = small_mask(masks[number], FINEST_STRIDE, soft=soft).to_full(16, 32)
+        expected = shrink_mask(masks[number], FINEST_STRIDE, soft=soft).to_full(16, 32)
         np.testing.assert_array_equal(targets.masks[FINEST_STRIDE][row], expected)
 
 

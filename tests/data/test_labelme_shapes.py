@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from data.coco_rows import CocoInstance
-from data.labelme_shapes import FARTHEST, clip_polygon, labelme_instances
+from data.labelme_shapes import MAX_COORDINATE, clip_polygon, convert_shapes
 from tests.support.png_chunks import grey_png
 
 HEIGHT, WIDTH = 60, 80
@@ -32,7 +32,7 @@ def in_base64(content: bytes) -> str:
 
 
 def read(*shapes: object, line_width: float = 5):
-    return labelme_instances(shapes, height=HEIGHT, width=WIDTH, line_width=line_width)
+    return convert_shapes(shapes, height=HEIGHT, width=WIDTH, line_width=line_width)
 
 
 def mask_of(instance: CocoInstance) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_line_has_the_width_that_was_asked_for():
     line = shape([[20, 30], [60, 30]], "line")
     np.testing.assert_array_equal(only_mask(line, line_width=6)[:, 20:60], box(20, 27, 60, 33)[:, 20:60])
     np.testing.assert_array_equal(only_mask(line, line_width=12)[:, 20:60], box(20, 24, 60, 36)[:, 20:60])
-    assert only_mask(line, line_width=FARTHEST).all()
+    assert only_mask(line, line_width=MAX_COORDINATE).all()
 
 
 @settings(max_examples=40)

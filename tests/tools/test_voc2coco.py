@@ -20,7 +20,7 @@ from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
 from tests.support.png_chunks import grey_png
-from tools.voc2coco import main, masked_instances
+from tools.voc2coco import main, split_instances
 
 HEIGHT, WIDTH = 30, 40
 
@@ -124,7 +124,7 @@ def test_labels_replace_the_names_of_voc(voc):
 )
 def test_class_is_that_of_most_pixels(objects, classes):
     objects, classes = (np.array(values, np.uint8).reshape(4, 6) for values in (objects, classes))
-    found = masked_instances(objects, classes)
+    found = split_instances(objects, classes)
     assert len(found) == len(set(objects.ravel().tolist()) - {0, 255})
     assert not sum(mask.astype(int) for _, mask in found)[(objects == 0) | (objects == 255)].any() if found else True
     for number, mask in found:

@@ -48,13 +48,13 @@ def convert_files(convert: Callable[[Item], Result], items: Sequence[Item]) -> t
         outcomes = ordered_map(pool, attempt, items, ahead=2 * THREADS)
         outcomes = list(tqdm(outcomes, total=len(items), unit="file", disable=None))
     results = [outcome for outcome in outcomes if not isinstance(outcome, InputError)]
-    name_on_stderr("skipped", (outcome for outcome in outcomes if isinstance(outcome, InputError)))
+    print_reasons("skipped", (outcome for outcome in outcomes if isinstance(outcome, InputError)))
     if not results:
         raise InputError(f"none of {len(items)} files could be converted; see the reasons above")
     return results, len(items) - len(results)
 
 
-def name_on_stderr(what: str, reasons: Iterable[object]) -> None:
+def print_reasons(what: str, reasons: Iterable[object]) -> None:
     """One line for each."""
     for reason in reasons:
         print(f"{what} {without_line_breaks(reason)}", file=sys.stderr)

@@ -25,20 +25,20 @@ def draw_if_missing(config: Config, split: str, *, world: World = ALONE) -> None
     owner = next(kind for kind in type(config).__mro__ if "shapes" in vars(kind))
     is_own = path == getattr(owner, f"{split}_path")
     if world.is_first and config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
-        draw(config, split)
+        draw_split(config, split)
     world.gather(None)
 
 
-def draw(config: Config, split: str) -> None:
+def draw_split(config: Config, split: str) -> None:
     folder = (PROJECT / getattr(config, f"{split}_path")).parent
     count = getattr(config.shapes, f"{split}_pictures")
     with worker_processes(cpu_count() or 1) as pool:
-        scenes = ordered_map(pool, partial(_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
+        scenes = ordered_map(pool, partial(_draw_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
         bar = tqdm(scenes, total=count, unit="picture", desc=f"drawing {folder}", disable=None)
         write_coco(scenes=bar, output=folder)
     print(f"drew {count} pictures into {folder}")
 
 
-def _scene(shapes: ShapesConfig, split: int, index: int) -> Scene:
+def _draw_scene(shapes: ShapesConfig, split: int, index: int) -> Scene:
     rng = np.random.default_rng([split, index])
     return draw_scene(rng=rng, height=shapes.height, width=shapes.width, diameters=shapes.diameters)

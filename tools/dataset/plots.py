@@ -10,15 +10,15 @@ import numpy as np
 from config.base import level_ranges
 from tools.common.plots import BLUE, GRID, LINE_COLORS, MARGIN, PALE_INK, WHITE, Canvas, bars, text_height, text_width
 
-MOST_CLASSES = 100  # in the bar chart, which would be too tall to look at with more
+MAX_CLASSES = 100  # in the bar chart, which would be too tall to look at with more
 BINS_PER_OCTAVE = 4
 WIDTH, HISTOGRAM, BAND = 640, 230, 22  # points: the whole picture, the height of the histogram, of a level's band
 BAND_TINT = 0.35  # share of the level's colour in its band
 
 
 def class_plot(names: Sequence[str], counts: np.ndarray, *, title: str) -> np.ndarray:
-    """Instances of each class, counts [C], the MOST_CLASSES most frequent ones: uint8 [H, W, 3]."""
-    shown = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
+    """Instances of each class, counts [C], the MAX_CLASSES most frequent ones: uint8 [H, W, 3]."""
+    shown = np.argsort(-counts, kind="stable")[:MAX_CLASSES]
     if len(shown) < len(names):
         title += f", {len(shown)} of {len(names)} classes"
     return bars([names[index] for index in shown], counts[shown].tolist(), title=title, x_label="instances")
