@@ -48,7 +48,7 @@ def test_a_file_of_test_pictures_has_no_annotations(tmp_path):
     content = valid()
     del content["annotations"]
     assert len(read(tmp_path, content, keep_empty=True).records) == 3
-    with pytest.raises(InputError, match="no picture with a usable annotation; give one with annotations"):
+    with pytest.raises(InputError, match="no picture with a usable annotation; give a file with annotations"):
         read(tmp_path, content)
 
 
@@ -64,7 +64,7 @@ def test_a_line_counts_a_kind_and_names_the_first_few(tmp_path):
     assert str(read(tmp_path, content).problems).splitlines() == [
         "9 annotations of an unknown image, left out: "
         f"{tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4, 5, 6, 7 and 1 more",
-        f"1 annotation without a whole number as id, left out: {tmp_path / 'train.json'} annotation at index 14",
+        f"1 annotation without an integer id, left out: {tmp_path / 'train.json'} annotation at index 14",
     ]  # fmt: skip
 
 
@@ -104,9 +104,9 @@ def test_long_names_lose_their_middle(tmp_path):
         (json.dumps(valid())[:500], "not JSON or cut off"),
         ("[" * 100_000, "not JSON"),
         ("<xml/>", "not JSON"),
-        ([], "not an annotation file in COCO form"),
-        ([{"image_id": 1, "score": 0.5}], "not an annotation file in COCO form"),
-        (3, "not an annotation file in COCO form"),
+        ([], "not a COCO annotation file"),
+        ([{"image_id": 1, "score": 0.5}], "not a COCO annotation file"),
+        (3, "not a COCO annotation file"),
         ({}, "has no list of images"),
         ({"version": "5.3", "shapes": [], "imagePath": "1.jpg"}, "has no list of images"),
         ({"images": []}, "has no list of categories"),
@@ -114,12 +114,12 @@ def test_long_names_lose_their_middle(tmp_path):
         ({**valid(), "categories": None}, "has no list of categories"),
         ({**valid(), "annotations": None}, "has no list of annotations"),
         ({**valid(), "categories": []}, "no usable category"),
-        ({**valid(), "categories": [{"id": 1}]}, "no usable category; mend it: 1 category without a name, left out"),
+        ({**valid(), "categories": [{"id": 1}]}, "no usable category; correct it: 1 category without a name, left out"),
         ({**valid(), "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "1 is both 'a' and 'b'"),
         ({**valid(), "images": []}, "no usable picture"),
-        ({**valid(), "images": [{"id": 1}]}, "no usable picture; mend it: 1 image without a file_name"),
+        ({**valid(), "images": [{"id": 1}]}, "no usable picture; correct it: 1 image without a file_name"),
         ({**valid(), "annotations": []}, "no picture with a usable annotation"),
-        ({**valid(), "annotations": [{"id": 4, "image_id": 5}]}, "mend it: 1 annotation of an unknown category"),
+        ({**valid(), "annotations": [{"id": 4, "image_id": 5}]}, "correct it: 1 annotation of an unknown category"),
     ],
 )
 def test_a_useless_file_is_one_line_with_its_name(tmp_path, content, says):
