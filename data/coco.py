@@ -65,8 +65,7 @@ def read_coco(
     classes: the class of each category id (default: the file's own categories, sorted by id).
     classes_from: the origin of `classes`, for messages.
     keep_empty: also keep pictures without instances. A file without annotations has only such pictures.
-    check_files: leave out pictures that are missing, unreadable, or of another size than the file states; only the
-    beginning of each picture file is read.
+    check_files: leave out pictures that are missing, unreadable or of another size, judged by their first bytes.
     Raises InputError if the file is not a COCO file, has categories missing in `classes`, or has nothing usable.
     """
     content, problems = _read_json(Path(annotations)), Problems(Path(annotations))

@@ -1,4 +1,4 @@
-"""From records to the batches that a network learns from; the same ones for the same seed, whoever prepares them."""
+"""Build training batches from records; the same seed gives the same batches, whatever thread or process builds them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data.grid_targets import GridTargets, grid_targets
 from data.preprocess import normalize_batch
 from data.samples import Sample
 
-# What randomness is for, so that no two uses share their numbers.
+# Part of the seed, so that different uses draw different random numbers.
 _ORDER, _AUGMENTATION = 0, 1
 
 
@@ -32,10 +32,10 @@ class Batch:
 
 
 class TrainingSet:
-    """Records in a random order for each epoch, augmented.
+    """Augmented samples of records, in a random order for each epoch.
 
-    Everything random is drawn from (seed, epoch, place in the epoch), never from a generator that lives on, so that it
-    depends neither on the number of threads nor on what was done before.
+    Random numbers are seeded by (seed, epoch, place in the epoch), so that they depend neither on the number of threads
+    nor on earlier samples.
     """
 
     def __init__(self, records: Sequence[Record], config: Config, *, seed: int) -> None:
@@ -47,17 +47,17 @@ class TrainingSet:
         return len(self.records)
 
     def steps_per_epoch(self, world_size: int) -> int:
-        """What does not fill a step at the end of an epoch is left out."""
+        """Return the number of full steps in an epoch; the incomplete last step is left out."""
         return len(self.records) // self.total_batch(world_size)
 
     def total_batch(self, world_size: int) -> int:
-        """Pictures in a step of all processes together."""
+        """Return the number of pictures in a step of all processes together."""
         return self.config.train_cfg.batch_size * self.config.train_cfg.accumulate * world_size
 
     def places(self, step: int, part: int, *, rank: int, world_size: int) -> tuple[int, list[int]]:
-        """The epoch of a step, and the places in it that process `rank` works on in its part `part` of `accumulate`.
+        """Return the epoch of a step and the places in it for process `rank` and part `part` of `accumulate`.
 
-        The places are those of one process with a batch as large as all of theirs together.
+        All processes and parts of a step together have the places that a single process with the total batch has.
         """
         epoch, position = divmod(step, self.steps_per_epoch(world_size))
         size = self.config.train_cfg.batch_size
@@ -65,17 +65,18 @@ class TrainingSet:
         return epoch, list(range(first, first + size))
 
     def batch(self, epoch: int, places: Sequence[int]) -> Batch:
+        """Return the batch of the samples at these places of an epoch."""
         samples = [self.sample(epoch, place, self.index(epoch, place)) for place in places]
         images = normalize_batch([sample.image for sample in samples], self.config.data)
         targets = tuple(make_targets(sample, self.config, size=images.shape[2:]) for sample in samples)
         return Batch(images, targets, tuple(sample.name for sample in samples))
 
     def index(self, epoch: int, place: int) -> int:
-        """Which record comes at this place of this epoch."""
+        """Return the index of the record at this place of this epoch."""
         return int(_epoch_order(self.seed, epoch, len(self.records))[place])
 
     def sample(self, epoch: int, place: int, index: int) -> Sample:
-        """Record `index`, augmented as it is at this place of this epoch."""
+        """Return record `index` with the augmentation of this place of this epoch."""
         rng = np.random.default_rng([self.seed, _AUGMENTATION, epoch, place])
         steps = self.config.augment.in_epoch(epoch)
         second = None
@@ -85,7 +86,7 @@ class TrainingSet:
 
 
 def make_targets(sample: Sample, config: Config, *, size: tuple[int, int]) -> GridTargets | BoxTargets:
-    """What a picture teaches a network of this kind; size: height and width of the padded batch."""
+    """Return the training targets of a sample for this kind of network; size: height and width of the padded batch."""
     annotations = sample.gt_masks, sample.gt_boxes, sample.gt_classes
     if config.head.finds_boxes:
         return box_targets(*annotations, picture=sample.image.shape[:2], size=size, config=config.target)
@@ -100,15 +101,15 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
 def load_sample(record: Record) -> Sample:
     """Read a picture and decode its masks; instances without a pixel are left out.
 
-    Raises InputError with the picture's name where it cannot be read or has another size than the annotations say.
+    Raises InputError with the picture's name if it cannot be read or has another size than the annotations state.
     """
     return make_sample(record, read_record_image(record))
 
 
 def make_sample(record: Record, image: np.ndarray) -> Sample:
-    """A picture of a record's size, uint8 [H, W, 3], with the record's instances but for those without a pixel."""
-    found = record.annotations
-    masks = tuple(decode_mask(annotation, record.height, record.width) for annotation in found)
-    boxes = np.array([annotation.box for annotation in found], np.float32).reshape(-1, 4)
-    classes = np.array([annotation.class_index for annotation in found], np.int64)
+    """Combine a picture of the record's size, uint8 [H, W, 3], with the record's instances that cover a pixel."""
+    annotations = record.annotations
+    masks = tuple(decode_mask(annotation, record.height, record.width) for annotation in annotations)
+    boxes = np.array([annotation.box for annotation in annotations], np.float32).reshape(-1, 4)
+    classes = np.array([annotation.class_index for annotation in annotations], np.int64)
     return select_present(Sample(image, masks, boxes, classes, name=str(record.path)))

@@ -155,7 +155,7 @@ def test_only_the_ring_has_a_hole():
 
 
 def test_too_small_a_picture_is_refused():
-    with pytest.raises(ValueError, match="at least 64 pixels a side, not 63x200"):
+    with pytest.raises(ValueError, match="at least 64 pixels per side, not 63x200"):
         scene_of(0, height=63, width=200)
 
 
