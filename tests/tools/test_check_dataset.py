@@ -200,8 +200,8 @@ def test_report(squares, tmp_path, capsys):
     assert "val: 1 of 2 classes have no instance" in report
     middle = next(line for line in report.splitlines() if line.startswith("  4 x 4"))
     assert [int(number) for number in middle.split()[-4:]] == [3, 4, 2, 3]
-    assert "1 instances land on no level, 3 are crowded out on all of theirs" in report
-    assert "2 masks vanish at 1/4 size" in report
+    assert "1 instances are on no level, 3 are crowded out on all their levels" in report
+    assert "2 masks are empty at 1/4 size" in report
     pictures = {"classes_train.png", "classes_val.png", "scales_train_64.png", "scales_val_64.png"}
     assert {path.name for path in tmp_path.iterdir()} == pictures
 
@@ -214,7 +214,7 @@ def test_suggestion_is_an_option_that_works(tmp_path, capsys):
     (line,) = re.findall(r"-o (target\.scale_ranges=\S+)", capsys.readouterr().out)
     assert check(*options(*GRIDS, *paths, line), "--split=train", "--output", tmp_path / "after") == 0
     report = capsys.readouterr().out
-    assert "0 instances land on no level, 0 are crowded out" in report and "-o target" not in report
+    assert "0 instances are on no level, 0 are crowded out" in report and "-o target" not in report
 
 
 def test_problems_are_named(squares, tmp_path, capsys):
@@ -228,7 +228,7 @@ def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
     paths = write_squares(tmp_path, "train", [(), ()], NAMES)
     assert check(*options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
     report = capsys.readouterr().out
-    assert "  no picture has a usable annotation; annotate some\n" in report
+    assert "  no picture has a usable annotation; annotate some pictures\n" in report
     assert "nothing is wrong" not in report
 
 
