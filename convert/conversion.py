@@ -24,7 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class NameTable:
-    """How to translate the parameter names of another program to ours.
+    """Rules that translate the parameter names of another program to ours.
 
     renames: (regular expression, replacement) pairs, applied in order to each of its names.
     ignored: expressions for its names that have no counterpart here.

@@ -29,7 +29,7 @@ class UnusableError(Exception):
 
 
 class ProblemCount(NamedTuple):
-    """How many entries have one kind of problem, and the labels of the first few."""
+    """The number of entries with one kind of problem, and the labels of the first few."""
 
     count: int
     examples: tuple[str, ...]

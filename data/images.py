@@ -79,15 +79,15 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     Raises InputError for a source that does not exist, cannot be listed or contains no pictures.
     """
     resolve_folder = functools.cache(Path.resolve)
-    found: dict[tuple[Path, str], Path] = {}
+    files: dict[tuple[Path, str], Path] = {}
     for source in sources:
         try:
             paths = _expand(source)
         except OSError as error:
             raise InputError(f"{source}: {error.strerror}; check the name and its permissions") from error
         for path in paths:
-            found.setdefault((resolve_folder(path.parent), path.name), path)
-    return list(found.values())
+            files.setdefault((resolve_folder(path.parent), path.name), path)
+    return list(files.values())
 
 
 def read_image(path: str | Path) -> np.ndarray:

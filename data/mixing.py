@@ -50,8 +50,7 @@ def mixup(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.rand
     """
     share = rng.beta(config.mix_beta, config.mix_beta)
     height, width = np.maximum(sample.image.shape[:2], second.image.shape[:2]).tolist()
-    images = (_pad(each.image, height, width) for each in (sample, second))
-    first, other = images
+    first, other = _pad(sample.image, height, width), _pad(second.image, height, width)
     return _join(sample, second, cv2.addWeighted(first, share, other, 1 - share, 0))
 
 

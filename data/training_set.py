@@ -24,7 +24,7 @@ _ORDER, _AUGMENTATION = 0, 1
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """images: float32 [N, 3, H, W], normalised and padded; targets, names: N."""
+    """A training batch. images: float32 [N, 3, H, W], normalised and padded; targets, names: one per picture."""
 
     images: np.ndarray
     targets: tuple[GridTargets | BoxTargets, ...]

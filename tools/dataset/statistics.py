@@ -32,7 +32,7 @@ class Measurement(NamedTuple):
 
 
 class AssignmentCounts(NamedTuple):
-    """How instances are assigned to levels and cells. Arrays are int64 [levels].
+    """Counts of how instances are assigned to levels and cells. Arrays are int64 [levels].
 
     An instance is assigned to each level whose scale range contains it, and counts on each of them.
     """
