@@ -1,4 +1,4 @@
-"""Raw bytes of foreign files as numpy arrays."""
+"""View the bytes of other programs' files as numpy arrays."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ BFLOAT16 = "bfloat16"
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """The bytes of a file that is not empty, without reading them; arrays that view them keep the mapping alive."""
+    """Map a file that is not empty into memory without reading it. Arrays that view it keep the mapping alive."""
     with path.open("rb") as stream:
         return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def stored_bytes(kind: str, shape: Sequence[int]) -> int:
-    """How many bytes an array of this type and shape takes in its file."""
+    """Return the number of bytes of an array of this type and shape in its file."""
     return math.prod(shape) * _stored_dtype(kind).itemsize
 
 
-def array_at(
+def view_array(
     buffer: bytes | mmap.mmap, kind: str, shape: Sequence[int], *, offset: int = 0, byte_order: str = "<"
 ) -> np.ndarray:
-    """View an array in a buffer; only what is misaligned, bfloat16 or of foreign byte order is copied.
+    """View an array in a buffer. Only misaligned, bfloat16 and byte-swapped data is copied.
 
     kind: name of a numpy dtype, or "bfloat16", which becomes float32.
     offset: of the first element, in bytes.
     byte_order: of the file, "<" or ">".
-    Returns an array of this shape in the byte order of this machine, perhaps not writable.
-    Raises ValueError where the buffer is too short for the shape, before memory is set aside.
+    Returns an array of this shape in the machine's byte order; it may be read-only.
+    Raises ValueError if the buffer is too short for the shape, before any memory is allocated.
     """
     stored = _stored_dtype(kind).newbyteorder(byte_order)
     end = offset + stored_bytes(kind, shape)

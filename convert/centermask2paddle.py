@@ -1,9 +1,9 @@
-"""Convert a checkpoint of CenterMask2 (detectron2, .pth) to config 30, 31, 32 or 33 of ours.
+"""Convert a checkpoint of CenterMask2 (detectron2, .pth) to config 30, 31, 32 or 33.
 
     python convert/centermask2paddle.py centermask2-V-39-eSE-FPN-ms-3x.pth
     python convert/centermask2paddle.py centermask2-V-99-eSE-FPN-ms-3x.pth --verify images/test/shapes_01.jpg
 
-Torch is not needed and nothing in the file is executed.
+Torch is not needed, and no code in the file is executed.
 """
 
 from __future__ import annotations

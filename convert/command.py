@@ -1,4 +1,4 @@
-"""The command line that the scripts of this folder share."""
+"""The command line shared by the scripts of this folder."""
 
 from __future__ import annotations
 
@@ -20,16 +20,19 @@ from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.cli import Parser
 from tools.predict.load import load_predictor
 
-Fit = tuple[dict, NameTable]  # our weights, and the table that gave them
+Fit = tuple[dict, NameTable]  # the converted weights, and the table that renamed them
 
 
 def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str) -> int:
-    """Convert a checkpoint of a whole network to the config whose shapes it has."""
+    """Convert a checkpoint of a complete network to the config that has its parameter shapes.
+
+    script: path of the calling script, as in the `convert` field of the configs' published checkpoints.
+    """
     parser = Parser(docstring)
     _add_file_options(parser)
     parser.add_argument("--config", metavar="N", help="number or name of the config (default: the only one that fits)")
-    parser.add_argument("--classes", metavar="FILE", help="class names, one a line (default: the config's, COCO's 80)")
-    parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print what it finds")
+    parser.add_argument("--classes", metavar="FILE", help="class names, one per line (default: COCO's 80)")
+    parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print the instances")
     args = parser.parse_args()
     picture = read_image(args.verify) if args.verify else None
     foreign = read_checkpoint(args.checkpoint)
@@ -40,32 +43,33 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     classes = read_class_list(args.classes or candidates[0].classes_file)
     _check_class_count(args, foreign, tables, classes)
     configs = {str(config.number): config.replace(num_classes=len(classes)) for config in candidates}
-    wanted = {number: network_shapes(config) for number, config in configs.items()}
-    number, (weights, table) = _only_fit(args.checkpoint, foreign, tables, wanted, what="config")
+    expected = {number: network_shapes(config) for number, config in configs.items()}
+    number, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, expected, what="config")
     config = configs[number]
     output = Path(args.output or config.model_path("test_cfg"))
     check_writable(output, read=[args.checkpoint, *filter(None, [args.classes, args.verify])])
-    source = _source(args.checkpoint, table)
+    source = _describe_source(args.checkpoint, table)
     save_checkpoint(output, Checkpoint(weights, classes, config.name, table.overrides, source))
     print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
     if picture is not None:
-        print(f"{args.verify}: {_findings(config, output, picture)}")
+        print(f"{args.verify}: {_describe_instances(config, output, picture)}")
     return 0
 
 
 def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Sequence[BackboneConfig]) -> int:
-    """Convert an ImageNet classifier to the one of some backbones whose shapes it has; its classifier is left out."""
+    """Convert an ImageNet network without its classifier to the one of `backbones` that has its parameter shapes."""
     parser = Parser(docstring)
     _add_file_options(parser)
     args = parser.parse_args()
-    wanted = {f"{backbone.name}_imagenet": backbone_shapes(backbone) for backbone in backbones}
-    name, (weights, table) = _only_fit(
-        args.checkpoint, read_checkpoint(args.checkpoint), tables, wanted, what="backbone"
-    )
+    foreign = read_checkpoint(args.checkpoint)
+    expected = {f"{backbone.name}_imagenet": backbone_shapes(backbone) for backbone in backbones}
+    name, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, expected, what="backbone")
     output = Path(args.output or PROJECT / "weights" / f"{name}.pdparams")
     check_writable(output, read=[args.checkpoint])
     no_classes = ClassList(names=(), ids=())
-    save_checkpoint(output, Checkpoint(weights, no_classes, config_name="", source=_source(args.checkpoint, table)))
+    save_checkpoint(
+        output, Checkpoint(weights, no_classes, config_name="", source=_describe_source(args.checkpoint, table))
+    )
     print(f"wrote {output}: backbone {name}, from {table.program}")
     return 0
 
@@ -75,13 +79,13 @@ def _add_file_options(parser: Parser) -> None:
     parser.add_argument("--output", metavar="FILE", help="where to write (default: a name in weights/)")
 
 
-def _only_fit(
-    path: str, foreign: Arrays, tables: Sequence[NameTable], wanted: Mapping[str, Shapes], *, what: str
+def _find_only_fit(
+    path: str, foreign: Arrays, tables: Sequence[NameTable], expected: Mapping[str, Shapes], *, what: str
 ) -> tuple[str, Fit]:
-    """The one network that a file fills, by its name in `wanted`. Raises InputError for none and for several."""
+    """Return the name in `expected` of the only network that the file fits. Raises InputError for none or several."""
     fits: dict[str, Fit] = {}
     problems: dict[str, str] = {}
-    for name, shapes in wanted.items():
+    for name, shapes in expected.items():
         try:
             fits[name] = fill(shapes, foreign, tables)
         except InputError as error:
@@ -90,36 +94,38 @@ def _only_fit(
         return next(iter(fits.items()))
     if fits:
         raise InputError(f"{path} fits {what}s {' and '.join(fits)}; choose one with --config")
-    nearest = min(problems, key=lambda name: len(problems[name]))
+    closest = min(problems, key=lambda name: len(problems[name]))
     raise InputError(
-        f"{path} does not fit {what} {nearest}: {problems[nearest]}; nothing was written. Take the checkpoint of "
-        f"{what} {nearest}, or the script and {what} that this one belongs to"
+        f"{path} does not fit {what} {closest}: {problems[closest]}; nothing was written. Give a checkpoint of "
+        f"{what} {closest}, or use the script and {what} of this checkpoint"
     )
 
 
 def _check_class_count(args, foreign: Arrays, tables: Sequence[NameTable], classes: ClassList) -> None:
+    """Raise InputError if the checkpoint has another number of classes than the list."""
     for table in tables:
         bias = table.rename(foreign).get("head.cate_pred.bias")
         if bias is not None and bias[1].ndim == 1 and len(bias[1]) != len(classes):
             listed = args.classes or "COCO's list"
             raise InputError(
                 f"{args.checkpoint} has {len(bias[1])} classes and {listed} has {len(classes)}; "
-                "give a text with the names of its classes, one a line, with --classes FILE"
+                "give its class names, one per line, with --classes FILE"
             )
 
 
-def _source(path: str, table: NameTable) -> dict[str, str]:
+def _describe_source(path: str, table: NameTable) -> dict[str, str]:
     return {"file": Path(path).name, "sha256": sha256_of(path), "program": table.program}
 
 
-def _findings(config: Config, weights: Path, picture: np.ndarray) -> str:
+def _describe_instances(config: Config, weights: Path, picture: np.ndarray) -> str:
     predictor = load_predictor(config, weights, engine="dynamic")
-    found = predictor(picture)
-    lines = [f"{len(found)} instances of score {predictor.score:g} or more"]
-    for class_id, score, box in zip(found.classes, found.scores, found.boxes.tolist()):
-        lines.append(f"  {found.class_names[class_id]} {score:.3f} at {tuple(box)}")
+    instances = predictor(picture)
+    lines = [f"{len(instances)} instances with a score of at least {predictor.score:g}"]
+    for class_id, score, box in zip(instances.classes, instances.scores, instances.boxes.tolist()):
+        lines.append(f"  {instances.class_names[class_id]} {score:.3f} at {tuple(box)}")
     return "\n".join(lines)
 
 
 def plain_resnets(*depths: int, variant: str) -> list[BackboneConfig]:
+    """Return the configs of ResNets of these depths without deformable convolutions."""
     return [replace(BackboneConfig(), depth=depth, variant=variant) for depth in depths]

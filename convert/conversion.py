@@ -1,6 +1,6 @@
-"""The one way from another program's checkpoint to ours: rename, check, write.
+"""Convert another program's weights to ours: rename them and check that they fit.
 
-A source is a `NameTable`, which is data (`names.py`); its script adds the text of its command line and nothing else.
+A source is described by a `NameTable` (see names.py); its script only adds the help text of its command line.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class NameTable:
-    """How a program calls what we call otherwise.
+    """Rules that translate the parameter names of another program to ours.
 
-    renames: regular expressions and replacements that, applied in order, turn each of its names into ours.
-    ignored: expressions for its names that have no use here.
-    transposed: expressions for ours that stand there with rows and columns exchanged.
-    overrides: settings in which the program differs from the numbered config, kept in the checkpoint.
+    renames: (regular expression, replacement) pairs, applied in order to each of its names.
+    ignored: expressions for its names that have no counterpart here.
+    transposed: expressions for our names of matrices that the program stores transposed.
+    overrides: settings in which the program differs from the numbered config, stored in the checkpoint.
     """
 
     program: str
@@ -39,9 +39,9 @@ class NameTable:
     overrides: tuple[str, ...] = ()
 
     def rename(self, foreign: Arrays) -> dict[str, tuple[str, np.ndarray]]:
-        """Our name -> (the program's name, array) for everything that is not ignored.
+        """Return our name -> (the program's name, array) for all entries that are not ignored.
 
-        Raises InputError where two entries mean the same parameter.
+        Raises InputError if two entries have the same name of ours.
         """
         renamed: dict[str, tuple[str, np.ndarray]] = {}
         for name, array in foreign.items():
@@ -51,7 +51,7 @@ class NameTable:
             for pattern, replacement in self.renames:
                 ours = re.sub(pattern, replacement, ours)
             if ours in renamed:
-                raise InputError(f"{name} and {renamed[ours][0]} mean the same parameter; keep one of them in the file")
+                raise InputError(f"{name} and {renamed[ours][0]} are the same parameter; keep one of them in the file")
             renamed[ours] = (name, array.T if self.is_transposed(ours) else array)
         return renamed
 
@@ -59,39 +59,39 @@ class NameTable:
         return any(re.search(pattern, ours) for pattern in self.transposed)
 
 
-def fill(wanted: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tuple[dict[str, np.ndarray], NameTable]:
-    """Our weights from a file's, by the one of a program's tables that knows most of the names.
+def fill(expected: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tuple[dict[str, np.ndarray], NameTable]:
+    """Convert the weights of a file by the table that matches most names; returns the weights and this table.
 
-    Every entry of the file is used exactly once or known to be of no use, every parameter of ours is filled, every
-    shape is equal. Raises InputError that lists what is not.
+    expected: names and shapes of our parameters. Every one is filled with an equal shape, and every entry of the file
+    is used exactly once or ignored by the table. Otherwise raises InputError that lists the differences.
     """
-    renamed_by = [(table.rename(foreign), table) for table in tables]
-    renamed, table = max(renamed_by, key=lambda pair: len(pair[0].keys() & wanted.keys()))
+    candidates = [(table.rename(foreign), table) for table in tables]
+    renamed, table = max(candidates, key=lambda pair: len(pair[0].keys() & expected.keys()))
     problems = compare_shapes(
-        wanted,
-        # What has no place here is reported under the name that it has in the file.
-        {(ours if ours in wanted else theirs): array.shape for ours, (theirs, array) in renamed.items()},
+        expected,
+        # An entry that has no place here is reported by its name in the file.
+        {(ours if ours in expected else theirs): array.shape for ours, (theirs, array) in renamed.items()},
     )
     if problems:
         raise InputError(problems)
-    for name in wanted:
+    for name in expected:
         theirs, array = renamed[name]
         if array.dtype.kind != "f":
-            raise InputError(f"{theirs} holds {array.dtype} and not floating-point numbers; save it as float32")
-    return {name: renamed[name][1].astype(np.float32, copy=False) for name in wanted}, table
+            raise InputError(f"{theirs} has dtype {array.dtype}, not floating-point; save it as float32")
+    return {name: renamed[name][1].astype(np.float32, copy=False) for name in expected}, table
 
 
 def network_shapes(config: Config) -> Shapes:
-    """Names and shapes of a config's parameters and statistics, without the cost of drawing initial weights."""
+    """Return names and shapes of a network's parameters and statistics, without drawing initial weights."""
     with paddle.LazyGuard():
-        return _shapes_of(build_network(config))
+        return _state_shapes(build_network(config))
 
 
 def backbone_shapes(config: BackboneConfig) -> Shapes:
-    """The same for a backbone alone, named as within a network."""
+    """Return names and shapes of a backbone's parameters and statistics, with the names they have in a network."""
     with paddle.LazyGuard():
-        return {f"backbone.{name}": shape for name, shape in _shapes_of(build_backbone(config)).items()}
+        return {f"backbone.{name}": shape for name, shape in _state_shapes(build_backbone(config)).items()}
 
 
-def _shapes_of(network: paddle.nn.Layer) -> Shapes:
+def _state_shapes(network: paddle.nn.Layer) -> Shapes:
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Tables of names: what other programs call the parameters of our networks."""
+"""Name tables: the parameter names of other programs, translated to ours."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ TORCHVISION = NameTable(
     program="torchvision", renames=((r"^", "backbone."), *_TORCH_BACKBONE), ignored=(_TORCH_COUNTER, r"^fc\.")
 )
 
-# The slashes of detectron2's VoVNet are part of the names; OSA4_2 is the second block of the third stage.
+# In detectron2's VoVNet, slashes are part of the names; OSA4_2 is the second block of the third stage.
 _VOVNET = (
     *((rf"^backbone\.stem\.stem_{index + 1}/", f"backbone.stem.{index}.") for index in range(3)),
     *(
@@ -83,7 +83,7 @@ CENTERMASK2 = NameTable(
         (r"^proposal_generator\.fcos_head\.", "head."),
         (r"^head\.cls_tower\.", "head.cate_convs."),
         (r"^head\.bbox_tower\.", "head.box_convs."),
-        # In a row stand the convolution, the norm and the ReLU of each layer.
+        # Each layer of a tower is three numbered modules: convolution, norm and ReLU.
         *((rf"^(head\.\w+_convs)\.{3 * layer}\.", rf"\1.layer{layer}.conv.") for layer in range(4)),
         *((rf"^(head\.\w+_convs)\.{3 * layer + 1}\.", rf"\1.layer{layer}.norm.") for layer in range(4)),
         (r"\.layer(\d)\.", r".\1."),
@@ -108,7 +108,7 @@ VOVNET = NameTable(
     ignored=(_TORCH_COUNTER, r"^(classifier|fc|linear)\."),
 )
 
-# Paddle's programs: res4c is the third block of the third stage; in ResNet-101 it is called res4b2.
+# In Paddle's programs res4c is the third block of the third stage; in ResNet-101 its name is res4b2.
 _PADDLE_BLOCKS = (
     *((rf"^res{stage}b(\d+)[._]", rf"backbone.stages.{stage - 2}.\1.") for stage in range(2, 6)),
     *(
@@ -127,7 +127,7 @@ _PPDET_2_BACKBONE = (
     (r"^conv1\.conv1\.", "backbone.stem.0."),
     *((rf"^conv1\.conv1_{index + 1}\.", f"backbone.stem.{index}.") for index in range(3)),
     (r"^res\d\.", ""),
-    (r"\.short\.conv\.(conv|norm)\.", r".short.\1."),  # behind a pooling layer, in variant d
+    (r"\.short\.conv\.(conv|norm)\.", r".short.\1."),  # follows a pooling layer in variant d
     *_PADDLE_BLOCKS,
     (r"^(backbone\..*)\.conv_offset\.", r"\1.conv.offset."),
 )

@@ -1,10 +1,10 @@
-"""Convert a checkpoint of OpenFirework's pytorch_solov2 (.pth; ResNet-18 and 34) to config 3 or 4 of ours.
+"""Convert a checkpoint of OpenFirework's pytorch_solov2 (.pth; ResNet-18 and 34) to config 3 or 4.
 
     python convert/openfirework2paddle.py solov2_448_r18.pth
     python demo.py --config=3
 
-That program scales a picture's long side to at most 480 pixels; the configs, like the original SOLO, to 768. To see
-what it would have seen, add -o data.long_side=480 to demo.py.
+That program limits a picture's long side to 480 pixels; the configs, like the original SOLO, to 768. For the input size
+of that program, add -o data.long_side=480 to demo.py.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Convert a checkpoint of PaddleDetection (.pdparams) to a SOLOv2 config of ours.
+"""Convert a SOLOv2 checkpoint of PaddleDetection (.pdparams).
 
     python convert/ppdet2paddle.py solov2_r50_fpn_3x_coco.pdparams --config=0
     python convert/ppdet2paddle.py solov2_light_r50_vd_fpn_dcn_512_3x.pdparams
 
-Reads those of 2.x (dynamic graph: configs 0, 6, 10 and 11) and of 0.5 (static graph: configs 0 and 2). The program
-prepares its pictures a little differently from the original SOLO; the checkpoint remembers that, and what runs it
-follows.
+Reads checkpoints of 2.x (dynamic graph: configs 0, 6, 10 and 11) and of 0.5 (static graph: configs 0 and 2).
+PaddleDetection prepares pictures slightly differently from the original SOLO. The converted checkpoint stores these
+settings, and every program that runs it applies them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One door to the weight files of other programs: torch, PaddlePaddle, safetensors."""
+"""Read the weight files of other programs: torch, PaddlePaddle and safetensors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PICKLE_HEADS = tuple(bytes([pickle.PROTO[0], protocol]) for protocol in _PICKLE
 _HEAD_BYTES = 512
 _TAR_MARK = slice(257, 262)
 
-# What the parsers of the formats raise on bytes that contradict each other.
+# Exceptions that the parsers of the formats raise for malformed files.
 _MALFORMED = (
     ValueError,
     OverflowError,
@@ -42,15 +42,15 @@ _MALFORMED = (
 
 
 def read_checkpoint(path: str | PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the weights in another program's file without running anything from it.
+    """Read the weights of another program's file without executing anything in it.
 
-    path: recognised by content, whatever its name: a `.pth` of torch (either format), a `.pdparams` of PaddlePaddle or
-        another pickled dict of numpy arrays, a `.safetensors`, or a folder (also as tar or tar.gz) with one file per
-        variable of PaddlePaddle 1.x.
-    Returns the flat mapping of names to arrays in the order of the file (a folder: by name). Wrappers (`state_dict`,
-    `model`) and a `module.` before every name are taken off, bfloat16 is widened to float32, other types stay. Arrays
-    need not be writable and may view the file, which must not be changed in place meanwhile.
-    Raises InputError where the file is missing, unreadable, damaged, of no known format, or asks to run code.
+    path: a `.pth` of torch (either format), a `.pdparams` of PaddlePaddle or another pickled dict of numpy arrays, a
+        `.safetensors`, or a folder (also as tar or tar.gz) with one file per variable of PaddlePaddle 1.x. The format
+        is recognised by the content, whatever the name.
+    Returns a flat mapping of names to arrays in the order of the file (of a folder: sorted by name). Wrappers
+    (`state_dict`, `model`) and a `module.` before every name are removed, bfloat16 is widened to float32, other types
+    stay. Arrays may be read-only views of the file, which must not be modified meanwhile.
+    Raises InputError if the file is missing, unreadable, damaged, of unknown format, or tries to run code.
     """
     path = Path(path)
     try:
@@ -59,16 +59,16 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except PermissionError as error:
-        raise _forbidden(path, error) from error
+        raise _permission_error(path, error) from error
     except _MALFORMED as error:
         raise damaged_error(path, one_line(error) or type(error).__name__) from error
 
 
 def sha256_of(path: str | PathLike[str]) -> str:
-    """The SHA-256 of a file in hexadecimal, as `sha256sum` prints it.
+    """Return the SHA-256 of a file in hexadecimal, as `sha256sum` prints it.
 
-    Of a folder: that of the lines `<sha256>  <relative name>` of its files, sorted by name.
-    Raises InputError where it is missing or may not be read.
+    For a folder it is the SHA-256 of the lines `<sha256>  <relative name>` of its files, sorted by name.
+    Raises InputError if the path is missing or may not be read.
     """
     path = Path(path)
     digest = hashlib.sha256()
@@ -82,11 +82,11 @@ def sha256_of(path: str | PathLike[str]) -> str:
                 while block := stream.read(1 << 20):
                     digest.update(block)
     except PermissionError as error:
-        raise _forbidden(path, error) from error
+        raise _permission_error(path, error) from error
     return digest.hexdigest()
 
 
-def _forbidden(path: Path, error: PermissionError) -> InputError:
+def _permission_error(path: Path, error: PermissionError) -> InputError:
     return InputError(f"{error.filename or path}: may not be read; ask for permission to read it")
 
 
@@ -102,7 +102,7 @@ def _check_exists(path: Path) -> None:
 
 
 def _reader_for(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
-    """The function that reads what the first bytes announce."""
+    """Return the reader of the format that the first bytes indicate."""
     if path.is_dir():
         return read_variable_folder
     with path.open("rb") as stream:
@@ -119,17 +119,17 @@ def _reader_for(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
         return read_torch_legacy
     if head.startswith(_PICKLE_HEADS):
         return read_pdparams
-    raise _unknown(path, head)
+    raise _unknown_format_error(path, head)
 
 
-def _unknown(path: Path, head: bytes) -> InputError:
-    """The error for a file of no known format; a failed download is most often a page of text."""
+def _unknown_format_error(path: Path, head: bytes) -> InputError:
+    """Return the error for a file of unknown format; after a failed download the file is often a text page."""
     text = head.decode("utf-8", errors="replace").rstrip("\ufffd")
     if all(character.isprintable() or character.isspace() for character in text) and "\ufffd" not in text:
         return InputError(
-            f"{path}: is text that begins with {one_line(text)[:40]!r}, not weights; the download went wrong, repeat it"
+            f"{path}: is text that begins with {one_line(text)[:40]!r}, not weights; the download failed, repeat it"
         )
     return InputError(
-        f"{path}: is of no known format; give a .pth of torch, a .pdparams of PaddlePaddle, a .safetensors, or a "
+        f"{path}: is of unknown format; give a .pth of torch, a .pdparams of PaddlePaddle, a .safetensors, or a "
         "folder or tar with one file per variable"
     )

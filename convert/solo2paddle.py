@@ -1,11 +1,10 @@
-"""Convert a checkpoint of the original SOLO repository (mmdet 1.x, .pth) to a config of ours.
+"""Convert a checkpoint of the original SOLO repository (mmdet 1.x, .pth).
 
     python convert/solo2paddle.py SOLOv2_R50_3x.pth --config=0
     python convert/solo2paddle.py DECOUPLED_SOLO_R50_3x.pth --config=16
     python convert/solo2paddle.py SOLOv2_Light_448_R18_3x.pth --verify images/test/shapes_01.jpg
 
-Torch is not needed and nothing in the file is executed. Configs 0, 1, 3 to 9 and 12 to 19 have published
-checkpoints.
+Torch is not needed, and no code in the file is executed. Configs 0, 1, 3 to 9 and 12 to 19 have published checkpoints.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Convert PaddleClas' ResNet50_vd_ssld, trained on ImageNet, to a backbone of ours.
+"""Convert PaddleClas' ResNet50_vd_ssld, trained on ImageNet, to a backbone.
 
     python convert/ssld2paddle.py ResNet50_vd_ssld_pretrained.tar
     python convert/ssld2paddle.py ResNet50_vd_ssld_pretrained.pdparams
 
-Reads the folder of variables of PaddleClas 1.x, the tar of it, and the .pdparams of later versions. The result,
+Reads the folder of variables of PaddleClas 1.x, also as tar, and the .pdparams of later versions. The result,
 weights/resnet50_vd_imagenet.pdparams, is a backbone to start training from.
 """
 

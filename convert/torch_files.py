@@ -1,7 +1,7 @@
-"""Checkpoints of torch, read without torch: the zip format (torch 1.6 and later) and the one before it.
+"""Read checkpoints of torch without torch: the zip format (torch 1.6 and later) and the legacy format.
 
-Both hold a pickle in which each tensor names a storage (a flat run of numbers kept outside of the pickle), an offset,
-a size and strides. Behaviour follows `torch.load`: tensors may share a storage and need not be contiguous.
+Both contain a pickle in which each tensor names a storage (a flat array outside of the pickle), an offset, a size and
+strides. As in `torch.load`, tensors may share a storage and need not be contiguous.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from config.errors import InputError
-from convert.array_bytes import BFLOAT16, array_at, map_file, stored_bytes
-from convert.containers import weights_of
+from convert.array_bytes import BFLOAT16, map_file, stored_bytes, view_array
+from convert.containers import extract_weights
 from tools.common.safe_pickle import is_shape, load_arrays, one_line, require
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -38,14 +38,14 @@ _STORAGE_KINDS = {
 
 
 def read_torch_zip(path: Path) -> dict[str, np.ndarray]:
-    """Read what `torch.save` writes since torch 1.6.
+    """Read the zip format that `torch.save` writes since torch 1.6.
 
-    Returns name -> array in the order of the file; bfloat16 as float32, other types as stored, not writable.
-    Raises InputError where the zip holds no checkpoint; zipfile's and struct's errors and ValueError where it is
-    damaged (`read_checkpoint` turns those into an InputError).
+    Returns name -> array in the order of the file, read-only; bfloat16 as float32, other types as stored.
+    Raises InputError if the zip is not a checkpoint; errors of zipfile and struct and ValueError if it is damaged
+    (`read_checkpoint` turns those into an InputError).
     """
     with zipfile.ZipFile(path) as archive:
-        prefix = _checked_prefix(archive, path)
+        prefix = _find_prefix(archive, path)
         names = set(archive.namelist())
         is_big_endian = f"{prefix}byteorder" in names and archive.read(f"{prefix}byteorder") == b"big"
 
@@ -56,19 +56,19 @@ def read_torch_zip(path: Path) -> dict[str, np.ndarray]:
             raw = archive.read(name)
             if len(raw) != storage.nbytes:
                 raise ValueError(f"storage {one_line(storage.key)} has {len(raw)} bytes, not {storage.nbytes}")
-            return array_at(raw, storage.kind, (storage.numel,), byte_order=">" if is_big_endian else "<")
+            return view_array(raw, storage.kind, (storage.numel,), byte_order=">" if is_big_endian else "<")
 
         pickled = io.BytesIO(archive.read(f"{prefix}data.pkl"))
         tree = load_arrays(
             pickled, path, allowed=_TORCH_NAMES, persistent_load=_StorageTable(read_storage).persistent_load
         )
-        return weights_of(tree, path, as_array=_as_array)
+        return extract_weights(tree, path, as_array=_as_array)
 
 
 def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
-    """Read what `torch.save` wrote before torch 1.6, and writes with `_use_new_zipfile_serialization=False`.
+    """Read the format of `torch.save` before torch 1.6 or with `_use_new_zipfile_serialization=False`.
 
-    Returns and raises as `read_torch_zip`; contiguous arrays view the file.
+    Returns and raises as `read_torch_zip`; contiguous arrays are views of the file.
     """
     data = map_file(path)
     magic, version, system = (load_arrays(data, path) for _ in range(3))
@@ -77,7 +77,7 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
     positions: dict[str, int] = {}
 
     def read_storage(storage: _Storage) -> np.ndarray:
-        return array_at(data, storage.kind, (storage.numel,), offset=positions[storage.key])
+        return view_array(data, storage.kind, (storage.numel,), offset=positions[storage.key])
 
     table = _StorageTable(read_storage)
     tree = load_arrays(data, path, allowed=_TORCH_NAMES, persistent_load=table.persistent_load)
@@ -93,21 +93,21 @@ def read_torch_legacy(path: Path) -> dict[str, np.ndarray]:
         positions[key] = position + 8
         position += 8 + storage.nbytes
         if position > len(data):
-            raise ValueError(f"it ends inside of storage {one_line(key)}")
-    return weights_of(tree, path, as_array=_as_array)
+            raise ValueError(f"it ends within storage {one_line(key)}")
+    return extract_weights(tree, path, as_array=_as_array)
 
 
-def _checked_prefix(archive: zipfile.ZipFile, path: Path) -> str:
-    """The folder inside of the zip that holds `data.pkl`, once no entry can grow beyond the size of the file."""
+def _find_prefix(archive: zipfile.ZipFile, path: Path) -> str:
+    """Return the folder of `data.pkl` in the zip. Checks that no entry is compressed or larger than the file."""
     prefixes = {name[: -len("data.pkl")] for name in archive.namelist() if PurePosixPath(name).name == "data.pkl"}
     if len(prefixes) != 1:
         raise InputError(
-            f"{path}: is a zip file, but no checkpoint of torch (it has no data.pkl); if it was packed "
+            f"{path}: is a zip file but not a torch checkpoint (no data.pkl in it); if it was packed "
             "for the download, unpack it and give the file inside"
         )
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise InputError(f"{path}: is a compressed zip file, which torch never writes; get it from its publisher again")
+        raise InputError(f"{path}: is a compressed zip file, which torch never writes; download it again")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
         raise ValueError("its entries are larger than the file")
     return prefixes.pop()
@@ -115,7 +115,7 @@ def _checked_prefix(archive: zipfile.ZipFile, path: Path) -> str:
 
 @dataclass(eq=False)
 class _Storage:
-    """A flat run of numbers that tensors share; read when the first of them is looked at."""
+    """A flat array that tensors share. It is read when the first tensor needs it."""
 
     kind: str
     key: str
@@ -132,15 +132,15 @@ class _Storage:
 
 
 class _StorageTable:
-    """The storages that a pickle has named so far."""
+    """The storages named in a pickle so far."""
 
     def __init__(self, read: Callable[[_Storage], np.ndarray]) -> None:
         self.storages: dict[str, _Storage] = {}
         self._read = read
 
     def persistent_load(self, pid: object) -> _Storage:
-        """The storage for `("storage", type, key, location, numel)` and, before torch 1.6, the view metadata."""
-        require(isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage", "an id that is no storage")
+        """Return the storage of `("storage", type, key, location, numel)`; torch before 1.6 appends view metadata."""
+        require(isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage", "an id that is not a storage")
         kind, key, numel = pid[1], pid[2], pid[4]
         require(isinstance(kind, str) and kind in _STORAGE_KINDS.values(), "a storage of an unknown type")
         require(isinstance(key, str) and type(numel) is int and numel >= 0, "a storage without key and size")
@@ -152,7 +152,7 @@ class _StorageTable:
 
 @dataclass(eq=False)
 class _Tensor:
-    """Where a tensor lies in its storage, in elements. Not read yet: storages may come behind the pickle."""
+    """The position of a tensor in its storage, in elements. It is read later, as storages may follow the pickle."""
 
     storage: _Storage
     offset: int
@@ -175,15 +175,15 @@ def _as_array(value: object) -> np.ndarray | None:
 
 
 def _rebuild_tensor(storage: object, offset: object, size: object, stride: object, *_unused: object) -> _Tensor:
-    """Stands in for `torch._utils._rebuild_tensor_v2`, whose further arguments are about gradients."""
+    """Replace `torch._utils._rebuild_tensor_v2`, whose other arguments concern gradients."""
     require(isinstance(storage, _Storage), "a tensor without a storage")
     require(is_shape(size) and is_shape(stride) and len(size) == len(stride), "a tensor without a shape")
-    require(is_shape((offset,)), "a tensor without a place in its storage")
+    require(is_shape((offset,)), "a tensor without an offset in its storage")
     return _Tensor(storage, offset, size, stride)
 
 
 def _rebuild_parameter(data: object, *_unused: object) -> _Tensor:
-    """Stands in for `torch._utils._rebuild_parameter` and, before torch 0.4, for `Parameter` itself."""
+    """Replace `torch._utils._rebuild_parameter` and, for torch before 0.4, `Parameter` itself."""
     require(isinstance(data, _Tensor), "a parameter without a tensor")
     return data
 

@@ -1,4 +1,4 @@
-"""Convert an ImageNet ResNet of torchvision (.pth; 18, 34, 50 or 101, with or without fc) to a backbone of ours.
+"""Convert an ImageNet ResNet of torchvision (.pth; 18, 34, 50 or 101, with or without fc) to a backbone.
 
     python convert/torchvision2paddle.py resnet50-0676ba61.pth
 

@@ -1,4 +1,4 @@
-"""Convert an ImageNet VoVNetV2 with eSE (detectron2, .pth; 39, 57 or 99) to a backbone of ours.
+"""Convert an ImageNet VoVNetV2 with eSE (detectron2, .pth; 39, 57 or 99) to a backbone.
 
     python convert/vovnet2paddle.py vovnet39_ese_detectron2.pth
 
@@ -20,7 +20,7 @@ from convert.command import convert_backbone
 from convert.names import VOVNET
 from model.backbone.vovnet import STAGE_BLOCKS
 
-CONFIG = 30  # of whose backbones the widths are
+CONFIG = 30  # its backbone gives the widths
 
 
 def main() -> int:

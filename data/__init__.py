@@ -1,1 +1,1 @@
-"""From disk to batches."""
+"""Read annotations and pictures, augment them and build batches with training targets."""

@@ -10,7 +10,7 @@ from config.errors import InputError
 
 @dataclass(frozen=True)
 class ClassList:
-    """Class i of the network, counted from 0, is called `names[i]` and is category `ids[i]` of the data set."""
+    """Names and category ids: class i of the network (0-based) is `names[i]` and category `ids[i]` of the data set."""
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
@@ -20,28 +20,28 @@ class ClassList:
 
 
 def read_class_list(path: str | Path) -> ClassList:
-    """Read a text file with one class a line: its name, or its category id, a tab and its name.
+    """Read a text file with one class per line: a name, or a category id, a tab and a name.
 
-    Without ids the classes are categories 1, 2, 3 ... Raises InputError where the file is missing or says a name or
-    an id twice.
+    Without ids the classes are categories 1, 2, 3 ... Raises InputError if the file is missing or malformed, or if it
+    has a name or an id twice.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # with or without a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot read the class list ({reason}); give a UTF-8 text") from None
+        raise InputError(f"{path}: cannot read the class list ({reason}); give a UTF-8 text file") from None
     rows = [line.rpartition("\t") for line in lines if line.strip()]
     if len({bool(tab) for _, tab, _ in rows}) > 1 or not all(name.strip() for _, _, name in rows):
-        raise InputError(f"{path}: some lines lack an id or a name; write both on all, or names only")
+        raise InputError(f"{path}: some lines lack an id or a name; write both on every line, or names only")
     try:
         ids = tuple(int(number) if tab else index for index, (number, tab, _) in enumerate(rows, start=1))
     except ValueError as error:
-        raise InputError(f"{path}: {error}; a line is a name, or a whole number, a tab and a name") from None
+        raise InputError(f"{path}: {error}; a line is a name, or an integer id, a tab and a name") from None
     names = tuple(name.strip() for _, _, name in rows)
     for what, values in (("name", names), ("id", ids)):
-        twice = sorted({str(value) for value in values if values.count(value) > 1})
-        if twice:
-            raise InputError(f"{path}: the {what} {', '.join(twice)} stands there twice; keep it once")
+        repeated = sorted({str(value) for value in values if values.count(value) > 1})
+        if repeated:
+            raise InputError(f"{path}: has the {what} {', '.join(repeated)} more than once; keep it once")
     if not names:
-        raise InputError(f"{path}: holds no class; write one class name a line")
+        raise InputError(f"{path}: has no classes; write one class name per line")
     return ClassList(names=names, ids=ids)

@@ -1,4 +1,4 @@
-"""COCO annotation files: read, checked entry by entry, and turned into records to train on or to evaluate.
+"""Read COCO annotation files: check every entry and build the records for training and evaluation.
 
 train = read_coco("annotations/train.json", "train")
 print(train.problems)
@@ -21,15 +21,15 @@ from data.class_lists import ClassList
 from data.coco_checks import (
     Problems,
     UnusableError,
-    are_same,
+    as_integer,
+    boxes_match,
+    check_area,
+    check_bbox,
+    check_segmentation,
+    clip_box,
+    decode_runs,
     pack_polygons,
-    sound_runs,
     to_rle,
-    usable_area,
-    usable_bbox,
-    usable_segmentation,
-    whole_number,
-    within_picture,
 )
 from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
 from data.samples import MaskWindow
@@ -37,17 +37,17 @@ from data.samples import MaskWindow
 
 @dataclass(frozen=True)
 class CocoData:
-    """What is usable in one annotation file."""
+    """The usable content of one annotation file."""
 
     records: tuple[Record, ...]  # in the order of the file
     classes: ClassList
-    categories: ClassList  # those of the file itself, of which `classes` may have more
+    categories: ClassList  # the categories of the file itself; `classes` may have more
     problems: Problems
-    pictures: int  # usable ones, with and without instances
-    instances: int  # usable ones
-    crowds: int  # usable ones, which are not trained on
-    empty: int  # of the pictures those without an instance
-    left_out: int  # annotations that are not usable, or of a picture that is not
+    pictures: int  # usable pictures, with and without instances
+    instances: int  # usable instances
+    crowds: int  # usable crowds; they are not trained on
+    empty: int  # usable pictures without an instance
+    left_out: int  # annotations that are not usable or whose picture is not usable
 
 
 def read_coco(
@@ -59,17 +59,14 @@ def read_coco(
     keep_empty: bool = False,
     check_files: bool = True,
 ) -> CocoData:
-    """Read a COCO instance annotation file; what is wrong with single entries is counted and they are left out.
+    """Read a COCO instance annotation file. Faulty entries are left out and counted in `problems`.
 
-    images: the folder that the file names of the pictures start from. An absolute name is taken as it is, a backslash
-    as a slash.
-    classes: which class each category id is, by default the file's own categories in the order of their ids.
-    classes_from: what to call the origin of `classes` in a message.
-    keep_empty: records of pictures without instances too. A file without annotations is one of such pictures.
-    check_files: leave out pictures that are not there, cannot be read or have another size than the file says, as far
-    as their first bytes tell.
-
-    Raises InputError where the file is not of this form, has categories that `classes` has not, or nothing remains.
+    images: the folder of the pictures; file names are relative to it or absolute, with slashes or backslashes.
+    classes: the class of each category id (default: the file's own categories, sorted by id).
+    classes_from: the origin of `classes`, for messages.
+    keep_empty: also keep pictures without instances. A file without annotations has only such pictures.
+    check_files: leave out pictures that are missing, unreadable or of another size, judged by their first bytes.
+    Raises InputError if the file is not a COCO file, has categories missing in `classes`, or has nothing usable.
     """
     content, problems = _read_json(Path(annotations)), Problems(Path(annotations))
     own = _read_classes(content["categories"], problems)
@@ -80,12 +77,11 @@ def read_coco(
     pictures = read_pictures(content["images"], Path(images), problems)
     if check_files:
         drop_unusable_files(pictures, Path(images), problems)
-    own_ids = set(own.ids)
-    class_of = {category: index for index, category in enumerate(classes.ids) if category in own_ids}
-    usable = _with_annotations(pictures, content["annotations"], class_of, problems)
+    class_of = {category: index for index, category in enumerate(classes.ids) if category in own.ids}
+    usable = _add_annotations(pictures, content["annotations"], class_of, problems)
     records = tuple([record for record in usable if record.annotations or keep_empty])
     if not records:
-        raise _useless(problems, "no picture with a usable annotation" if usable else "no usable picture")
+        raise _no_data_error(problems, "no picture with a usable annotation" if usable else "no usable picture")
     instances = sum(len(record.annotations) for record in usable)
     crowds = sum(len(record.crowds) for record in usable)
     return CocoData(
@@ -104,23 +100,23 @@ def read_coco(
 def read_complete(
     annotations: str | Path, images: str | Path, classes: ClassList, classes_from: object = "the checkpoint"
 ) -> CocoData:
-    """Read what is evaluated on; relative paths start from the project's folder.
+    """Read an annotation file for evaluation; relative paths start from the project's folder.
 
-    Raises InputError where a picture is not usable: AP would be another number.
+    Raises InputError if any picture is not usable, because AP would not be comparable.
     """
-    found = read_coco(
+    data = read_coco(
         PROJECT / annotations, PROJECT / images, classes=classes, classes_from=str(classes_from), keep_empty=True
     )
-    if left_out := found.problems.count("image"):
+    if left_out := data.problems.count("image"):
         raise InputError(
-            f"{annotations}: {left_out} of its {left_out + len(found.records)} pictures cannot be evaluated "
-            f"({'; '.join(found.problems.lines())}); complete {images}, or take them out of the file"
+            f"{annotations}: {left_out} of its {left_out + len(data.records)} pictures cannot be evaluated "
+            f"({'; '.join(data.problems.lines())}); add the missing pictures to {images} or remove them from the file"
         )
-    return found
+    return data
 
 
 def check_same_classes(first: ClassList, second: ClassList, *, first_name: str, second_name: str) -> None:
-    """Raise InputError where `second` has category ids that `first` has not, or that have other names there."""
+    """Raise InputError if a category id of `second` is missing in `first` or has another name there."""
     names = dict(zip(first.ids, first.names))
     remedy = "use annotation files with the same categories"
     unknown = [f"{number} {name!r}" for number, name in zip(second.ids, second.names) if number not in names]
@@ -139,112 +135,115 @@ def check_same_classes(first: ClassList, second: ClassList, *, first_name: str, 
 
 
 def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
-    """The pixels of an annotation in its picture, as pycocotools decodes them.
+    """Decode an annotation's mask, with the same pixels as pycocotools; height, width: of its picture.
 
-    Very small or thin polygons may cover no pixel: the window is 0 x 0 then.
+    Very small or thin polygons may cover no pixel; their window is 0 x 0.
     """
     rle = to_rle(annotation.segmentation, height, width)
     x, y, w, h = (int(value) for value in coco_mask.toBbox(rle))
-    # Only the columns of the box are drawn: the runs go down column by column, background first.
-    ends = sound_runs(rle["counts"]).cumsum()
+    # Decode only the columns of the box. The runs go down column by column, background first.
+    ends = decode_runs(rle["counts"]).cumsum()
     ends = np.minimum(np.maximum(ends - x * height, 0), w * height)
     lengths = np.concatenate((ends[:1], ends[1:] - ends[:-1]))
     inside = np.zeros(ends.size, np.uint8)
     inside[1::2] = 1
     pixels = np.repeat(inside, lengths).reshape(w, height).T[y : y + h]
-    if not lengths[1::2].all():  # the box has the place of a run without a pixel in it
+    if not lengths[1::2].all():  # toBbox includes the position of an empty run, so the box may be too large
         return MaskWindow.from_full(pixels, top=y, left=x)
     return MaskWindow(y, x, np.ascontiguousarray(pixels))
 
 
 def _read_json(path: Path) -> dict:
-    """The three lists of an annotation file; what else it says is dropped. Polygons are arrays already."""
+    """Return an annotation file's images, categories and annotations, with polygons already packed into arrays."""
     try:
         with path.open(encoding="utf-8-sig") as stream:
             content = json.load(stream, object_hook=pack_polygons)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); set train_path or val_path to an annotation file in COCO form"
+            f"{path}: cannot be read ({error.strerror}); set train_path or val_path to a COCO annotation file"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON or cut off ({error}); make or copy it again") from error
+        raise InputError(f"{path}: not JSON or cut off ({error}); export or copy it again") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: not an annotation file in COCO form, which is an object with images and categories")
+        raise InputError(f"{path}: not a COCO annotation file (an object with images and categories); give one")
     lists = {"images": content.get("images"), "categories": content.get("categories")}
     lists["annotations"] = content.get("annotations", [])  # the files of COCO's test pictures have none
     for name, value in lists.items():
         if not isinstance(value, list):
-            raise InputError(f"{path}: has no list of {name}; give an annotation file in COCO form")
+            raise InputError(f"{path}: has no list of {name}; give a COCO annotation file")
     return lists
 
 
 def _read_classes(entries: list, problems: Problems) -> ClassList:
+    """Return the usable categories sorted by id. Raises InputError if an id has two names or no category is usable."""
     names: dict[int, str] = {}
     for position, entry in enumerate(entries):
-        number, name = (whole_number(entry.get("id")), entry.get("name")) if type(entry) is dict else (None, None)
+        number, name = (as_integer(entry.get("id")), entry.get("name")) if type(entry) is dict else (None, None)
         if number is None:
-            problems.add("category", "without a whole number as id, left out", _called(number, position))
+            problems.add("category", "without an integer id, left out", _entry_label(number, position))
         elif not isinstance(name, str) or not name.strip():
-            problems.add("category", "without a name, left out", _called(number, position))
+            problems.add("category", "without a name, left out", _entry_label(number, position))
         elif names.get(number, name) != name:
             raise InputError(
-                f"{problems.file}: the category id {number} is both {names[number]!r} and {name!r}; give each its own"
+                f"{problems.file}: the category id {number} is both {names[number]!r} and {name!r}; "
+                "give each its own id"
             )
         elif number in names:
             problems.add("category", "with the id and name of an earlier one, left out", str(number))
         else:
             names[number] = name
     if not names:
-        raise _useless(problems, "no usable category")
+        raise _no_data_error(problems, "no usable category")
     classes = ClassList(names=tuple(names[number] for number in sorted(names)), ids=tuple(sorted(names)))
-    first = {name: number for number, name in reversed(list(zip(classes.ids, classes.names)))}
+    seen = set()
     for number, name in zip(classes.ids, classes.names):
-        if first[name] != number:
+        if name in seen:
             problems.add("category", "with the name of an earlier one, kept", f"{number} {name!r}")
+        seen.add(name)
     return classes
 
 
-def _with_annotations(
+def _add_annotations(
     pictures: dict[int, Record | None], entries: list, class_of: dict[int, int], problems: Problems
 ) -> list[Record]:
-    """The usable pictures with their usable annotations."""
-    found: dict[int, list[Annotation]] = {number: [] for number, record in pictures.items() if record}
-    crowds: dict[int, list[tuple[int, Annotation]]] = {number: [] for number in found}
+    """Return the usable pictures with their usable annotations."""
+    instances: dict[int, list[Annotation]] = {number: [] for number, record in pictures.items() if record}
+    crowds: dict[int, list[tuple[int, Annotation]]] = {number: [] for number in instances}
     ids: set[int] = set()
     bar = tqdm(entries, desc=problems.file.name, unit="annotation", unit_scale=True, delay=1, leave=False, disable=None)
     for position, entry in enumerate(bar):
-        number = whole_number(entry.get("id")) if type(entry) is dict else None
+        number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:
-            record = _picture_of(entry, number, pictures)
+            record = _find_record(entry, number, pictures)
             if record is None:
                 continue
             is_crowd = _is_crowd(entry)
             annotation, remarks = _read_annotation(number, entry, record, class_of)
-            instances, regions = found[record.image_id], crowds[record.image_id]
+            own_instances, own_crowds = instances[record.image_id], crowds[record.image_id]
             if number in ids:
-                _check_not_repeated(annotation, [*instances, *(crowd for _, crowd in regions)])
+                _check_not_repeated(annotation, [*own_instances, *(crowd for _, crowd in own_crowds)])
                 remarks.append("with the id of another one, kept")
         except UnusableError as reason:
-            problems.add("annotation", str(reason), _called(number, position))
+            problems.add("annotation", str(reason), _entry_label(number, position))
             continue
         ids.add(number)
         if is_crowd:
-            regions.append((len(instances), annotation))
+            own_crowds.append((len(own_instances), annotation))
         else:
-            instances.append(annotation)
+            own_instances.append(annotation)
         for remark in remarks:
             problems.add("annotation", remark, str(number))
     return [
-        replace(pictures[image_id], annotations=tuple(found[image_id]), crowds=tuple(crowds[image_id]))
-        for image_id in found
+        replace(pictures[image_id], annotations=tuple(instances[image_id]), crowds=tuple(crowds[image_id]))
+        for image_id in instances
     ]
 
 
-def _picture_of(entry: object, number: int | None, pictures: dict[int, Record | None]) -> Record | None:
-    """The picture of an annotation; None where that is left out, and the annotation with it."""
+def _find_record(entry: object, number: int | None, pictures: dict[int, Record | None]) -> Record | None:
+    """Return the picture of an annotation; None if the picture is left out. number: the annotation's id."""
     if number is None:
-        raise UnusableError("without a whole number as id, left out")
-    image_id = whole_number(entry.get("image_id"))
+        raise UnusableError("without an integer id, left out")
+    image_id = as_integer(entry.get("image_id"))
     if image_id not in pictures:
         raise UnusableError("of an unknown image, left out")
     return pictures[image_id]
@@ -260,42 +259,44 @@ def _is_crowd(entry: dict) -> bool:
 def _read_annotation(
     number: int, entry: dict, record: Record, class_of: dict[int, int]
 ) -> tuple[Annotation, list[str]]:
-    """An annotation, and what is wrong with it although it is kept."""
-    class_index = class_of.get(whole_number(entry.get("category_id")))
+    """Return a usable annotation and remarks on faults that do not prevent its use."""
+    class_index = class_of.get(as_integer(entry.get("category_id")))
     if class_index is None:
         raise UnusableError("of an unknown category, left out")
     size = {"height": record.height, "width": record.width}
-    segmentation, extent = usable_segmentation(entry.get("segmentation"), **size)
-    bbox, area, remarks = usable_bbox(entry.get("bbox")), usable_area(entry.get("area")), []
+    segmentation, extent = check_segmentation(entry.get("segmentation"), **size)
+    bbox, area, remarks = check_bbox(entry.get("bbox")), check_area(entry.get("area")), []
     if isinstance(segmentation, tuple) and len(segmentation) < len(entry["segmentation"]):
-        remarks.append("kept without those of its polygons that are damaged")
+        remarks.append("kept without its damaged polygons")
     if area is None and entry.get("area") is not None:
-        remarks.append("with an area that is no number of pixels, kept with that of its mask")
-    box = within_picture(extent, **size)
+        remarks.append("with an area that is not a number of pixels, kept with the area of its mask")
+    box = clip_box(extent, **size)
     if box is None:
         raise UnusableError("whose polygons cover no pixel, left out")
     if bbox is not None:
         x, y, w, h = bbox
-        own = within_picture((x, y, x + w, y + h), **size)
+        own = clip_box((x, y, x + w, y + h), **size)
         if own is None:
             raise UnusableError("with a bbox without area in the picture, left out")
-        if are_same(own, box):
+        if boxes_match(own, box):
             box = own
         else:
-            remarks.append("with a bbox that is not that of its mask, trained on with the mask's")
+            remarks.append("with a bbox that does not match its mask, trained on with the mask's")
     return Annotation(number, class_index, box, segmentation, bbox, area), remarks
 
 
 def _check_not_repeated(annotation: Annotation, others: list[Annotation]) -> None:
-    """An id may be used again in another picture or for another box; the same instance twice is one too many."""
+    """Raise UnusableError if one of `others` has the same id, class and box; an id alone may be repeated."""
     if any(other[:3] == annotation[:3] for other in others):
         raise UnusableError("with the id, category and bbox of an earlier one, left out")
 
 
-def _useless(problems: Problems, what: str) -> InputError:
+def _no_data_error(problems: Problems, what: str) -> InputError:
     lines = "; ".join(problems.lines())
-    return InputError(f"{problems.file}: {what}; " + (f"mend it: {lines}" if lines else "give one with annotations"))
+    remedy = f"correct it: {lines}" if lines else "give a file with annotations"
+    return InputError(f"{problems.file}: {what}; {remedy}")
 
 
-def _called(number: int | None, position: int) -> str:
+def _entry_label(number: int | None, position: int) -> str:
+    """Return an entry's id for a message, or its position if it has none."""
     return f"at index {position}" if number is None else str(number)

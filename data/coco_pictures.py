@@ -1,4 +1,4 @@
-"""The pictures that a COCO annotation file lists: which of them are there, can be read and have the size it says."""
+"""Read the image list of a COCO annotation file and check that the picture files exist and have the stated size."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError, listed
-from data.coco_checks import MAX_PIXELS, Box, Problems, Segmentation, UnusableError, whole_number
+from data.coco_checks import MAX_PIXELS, Box, Problems, Segmentation, UnusableError, as_integer
 from data.images import ImageError, picture_size, read_image
 
-_THREADS = 8  # that wait for a disk or a network
-_SHARE = 128  # pictures that a thread takes at a time
+_THREADS = 8  # they mostly wait for the disk or the network
+_BATCH = 128  # pictures per task of a thread
 
 
 class Annotation(NamedTuple):
-    """One instance or crowd. A tuple, because there are a million of them."""
+    """One instance or crowd. A tuple, because a data set may have a million of them."""
 
     id: int  # in the file
     class_index: int  # 0-based, into CocoData.classes
     box: Box  # x1, y1, x2, y2 in pixels, within the picture; x2 and y2 exclusive
     segmentation: Segmentation
-    bbox: Box | None = None  # x, y, width, height as the file says them, which may not be those of the mask
-    area: float | None = None  # in pixels, as the file says
+    bbox: Box | None = None  # x, y, width, height as stated in the file, which may differ from the mask's
+    area: float | None = None  # in pixels, as stated in the file
 
 
 @dataclass(frozen=True)
 class Record:
-    """One picture and what is usable of its annotations.
+    """One picture and its usable annotations.
 
-    crowds: regions with more of a class than was told apart, each behind the number of instances before it in the file.
+    crowds: regions with several instances that were not separated (iscrowd = 1), as (number of instances before it in
+    the file, crowd).
     """
 
     image_id: int
@@ -45,11 +46,11 @@ class Record:
     path: Path
     height: int
     width: int
-    annotations: tuple[Annotation, ...] = ()  # instances; crowds are none
+    annotations: tuple[Annotation, ...] = ()  # instances, without crowds
     crowds: tuple[tuple[int, Annotation], ...] = ()
 
     def in_file_order(self) -> list[tuple[Annotation, bool]]:
-        """Instances and crowds in the order of the file, each with whether it is a crowd."""
+        """Return instances and crowds in the order of the file, as (annotation, is crowd)."""
         merged = [(annotation, False) for annotation in self.annotations]
         for place, crowd in reversed(self.crowds):
             merged.insert(place, (crowd, True))
@@ -57,9 +58,9 @@ class Record:
 
 
 def read_record_image(record: Record) -> np.ndarray:
-    """The picture of a record: uint8 [H, W, 3] RGB.
+    """Read the picture of a record: uint8 [H, W, 3] RGB.
 
-    Raises InputError with its name where it cannot be read or has another size than the annotations say.
+    Raises InputError with the file name if it cannot be read or has another size than the annotations state.
     """
     image = read_image(record.path)
     if image.shape[:2] != (record.height, record.width):
@@ -71,13 +72,13 @@ def read_record_image(record: Record) -> np.ndarray:
 
 
 def read_pictures(entries: list, folder: Path, problems: Problems) -> dict[int, Record | None]:
-    """The usable entries of the list of images by id, without annotations; None for those with an id and not usable."""
+    """Return a record without annotations for each image id; None if the entry is not usable."""
     pictures: dict[int, Record | None] = {}
     for position, entry in enumerate(entries):
-        number = whole_number(entry.get("id")) if type(entry) is dict else None
+        number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:
             if number is None:
-                raise UnusableError("without a whole number as id, left out")
+                raise UnusableError("without an integer id, left out")
             if pictures.setdefault(number) is not None:
                 raise UnusableError("with the id of an earlier one, left out")
             pictures[number] = _read_picture(number, entry, folder)
@@ -87,7 +88,7 @@ def read_pictures(entries: list, folder: Path, problems: Problems) -> dict[int, 
 
 
 def _read_picture(number: int, entry: dict, folder: Path) -> Record:
-    name, height, width = entry.get("file_name"), whole_number(entry.get("height")), whole_number(entry.get("width"))
+    name, height, width = entry.get("file_name"), as_integer(entry.get("height")), as_integer(entry.get("width"))
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise UnusableError("without a file_name, left out")
     if not height or not width or min(height, width) < 0 or height * width > MAX_PIXELS:
@@ -97,14 +98,14 @@ def _read_picture(number: int, entry: dict, folder: Path) -> Record:
 
 
 def drop_unusable_files(pictures: dict[int, Record | None], folder: Path, problems: Problems) -> None:
-    """Put None for pictures that are not there, cannot be read or have another size than the file says.
+    """Replace pictures that are missing, unreadable or of another size than stated by None.
 
-    Only the beginning of each is read: one that is cut off is found by reading it whole. Raises InputError where none
-    is there.
+    Only the beginning of each file is read, and all of it if its end looks cut off. Raises InputError if all pictures
+    are missing.
     """
     _drop_missing(pictures, folder, problems)
     records = [record for record in pictures.values() if record]
-    for record, problem in zip(records, _look_into_all(records)):
+    for record, problem in zip(records, _check_all(records)):
         if problem:
             what, details = problem
             pictures[record.image_id] = None
@@ -127,36 +128,36 @@ def _drop_missing(pictures: dict[int, Record | None], folder: Path, problems: Pr
 
 
 def _file_names(folder: Path) -> set[str]:
-    """The names in a folder; one listing is much faster than a question for each of 100,000 files."""
+    """Return the names in a folder. One listing is much faster than 100,000 calls of `exists`."""
     try:
         with os.scandir(folder) as entries:
             return {os.path.normcase(entry.name) for entry in entries}
-    except (OSError, ValueError):  # ValueError: a name from the annotation file that no file can have
+    except (OSError, ValueError):  # ValueError: the annotation file has a name that the system does not allow
         return set()
 
 
-def _look_into_all(records: Sequence[Record]) -> list[tuple[str, str] | None]:
-    """What is wrong with the file of each record, in a few words and with details."""
-    shares = [records[first : first + _SHARE] for first in range(0, len(records), _SHARE)]
-    found = []
+def _check_all(records: Sequence[Record]) -> list[tuple[str, str] | None]:
+    """Return the problem of each record's file as (description, details), or None, in the order of the records."""
+    batches = [records[first : first + _BATCH] for first in range(0, len(records), _BATCH)]
+    results = []
     bar = tqdm(total=len(records), desc="opening pictures", unit="picture", delay=1, leave=False, disable=None)
     pool = ThreadPoolExecutor(_THREADS)
     try:
         with bar, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, about sizes that OpenCV reads and tags that nobody needs
-            for problems in pool.map(_look_into, shares):
-                found += problems
+            warnings.simplefilter("ignore")  # Pillow warns about large sizes and about tags that are not used here
+            for problems in pool.map(_check_batch, batches):
+                results += problems
                 bar.update(len(problems))
     finally:
         pool.shutdown(cancel_futures=True)
-    return found
+    return results
 
 
-def _look_into(records: Sequence[Record]) -> list[tuple[str, str] | None]:
-    return [_problem_of(record) for record in records]
+def _check_batch(records: Sequence[Record]) -> list[tuple[str, str] | None]:
+    return [_find_problem(record) for record in records]
 
 
-def _problem_of(record: Record) -> tuple[str, str] | None:
+def _find_problem(record: Record) -> tuple[str, str] | None:
     try:
         size = picture_size(record.path)
     except ImageError as error:

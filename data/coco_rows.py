@@ -1,4 +1,4 @@
-"""Data sets in COCO form: pictures and their instances to the rows of an annotation file."""
+"""Build the content of a COCO annotation file from pictures and their instances."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from data.coco_checks import to_rle
 
 @dataclass(frozen=True)
 class CocoInstance:
-    """One instance as it will stand in the file.
+    """One instance of an annotation file.
 
     category: its class name.
-    rle: the mask, compressed as `pycocotools.mask.encode` does it; area and box are taken from it.
-    polygons: x1, y1, x2, y2 ... in pixels, united by COCO; None where the mask is more than polygons can say.
+    rle: the mask as compressed RLE of `pycocotools.mask.encode`; area and box are computed from it.
+    polygons: each x1, y1, x2, y2 ... in pixels; COCO takes their union. None if the mask is stored as RLE.
     """
 
     category: str
@@ -28,17 +28,17 @@ class CocoInstance:
 
     @classmethod
     def from_mask(cls, category: str, mask: np.ndarray) -> CocoInstance:
-        """mask: [H, W], true or 1 inside."""
+        """Create an instance stored as RLE; mask: [H, W], true or 1 inside."""
         return cls(category, coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
     @classmethod
     def from_polygons(cls, category: str, polygons: Sequence[list[float]], *, height: int, width: int) -> CocoInstance:
-        """polygons: at least one, each of three corners or more, in a picture of this size."""
+        """Create an instance from at least one polygon of at least three points, in a picture of this size."""
         return cls(category, to_rle(tuple(polygons), height, width), tuple(polygons))
 
     @classmethod
     def union(cls, parts: Sequence[CocoInstance]) -> CocoInstance:
-        """Parts of one class in one picture, at least one; polygons if all of them are."""
+        """Unite at least one part of the same class and picture; stored as polygons if all parts have polygons."""
         polygons = None
         if all(part.polygons is not None for part in parts):
             polygons = tuple(chain.from_iterable(part.polygons for part in parts))
@@ -46,7 +46,7 @@ class CocoInstance:
 
     @property
     def area(self) -> int:
-        """Pixels inside."""
+        """Number of pixels inside."""
         return int(coco_mask.area(self.rle))
 
     @property
@@ -58,7 +58,10 @@ class CocoInstance:
 
 @dataclass(frozen=True)
 class CocoPicture:
-    """file_name: relative to the folder of the pictures, with forward slashes; height, width: in pixels."""
+    """A picture of an annotation file.
+
+    file_name: relative to the folder of the pictures, with forward slashes. height, width: in pixels.
+    """
 
     file_name: str
     height: int
@@ -67,10 +70,10 @@ class CocoPicture:
 
 
 def coco_dict(pictures: Iterable[CocoPicture], classes: ClassList) -> dict:
-    """What `json.dump` turns into an annotation file: images, annotations and categories.
+    """Return images, annotations and categories of an annotation file, ready for `json.dump`.
 
-    Pictures and annotations are numbered from 1 in their order; every class is a category, with instances or without.
-    Raises KeyError for an instance of another class.
+    Pictures and annotations are numbered from 1 in their order. Every class becomes a category, also without instances.
+    Raises KeyError for an instance of a class that is not in `classes`.
     """
     category_ids = dict(zip(classes.names, classes.ids))
     images, annotations = [], []

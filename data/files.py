@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Write files atomically: a file appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
 
 @contextmanager
 def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to, which takes its name when the block ends without an error.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` when the block ends without an error.
 
-    The folder is made where it is missing; the temporary name keeps the suffix, from which encoders tell the format.
+    The folder is created if missing. The temporary name keeps the suffix, from which encoders choose the format.
     A device or a pipe is written to directly.
-    durable: the content is on the disk before the name changes, so that even a power cut leaves the old or the new.
-    Raises InputError where the place cannot be written to.
+    durable: write the content to the disk before renaming, so that a power cut leaves the old or the new file.
+    Raises InputError if the file cannot be written.
     """
     path = Path(path)
     temporary = path
@@ -35,7 +35,7 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                 os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
     finally:
         if temporary != path:
             with suppress(OSError):
@@ -43,20 +43,20 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, content: object) -> None:
-    """Write plain values as JSON, as `atomic_write` does."""
+    """Write plain values as a JSON file, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None:
-    """Find out before hours of work whether `atomic_write` can write there.
+    """Check, before hours of work, that `atomic_write` can write `path`.
 
-    read: files that the program reads, none of which it may replace; they need not exist. Raises InputError where it
-    cannot write, and where it would replace one of these.
+    read: input files of the program, which `path` must not replace; they need not exist.
+    Raises InputError if the file cannot be written or is one of the input files.
     """
     path = Path(path)
     if path.is_file() and any(_is_same(path, other) for other in read):
-        raise InputError(f"{path}: is read too, and would be replaced by what is written; give another name")
+        raise InputError(f"{path}: is read too and would be overwritten; give the output another name")
     try:
         probe = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None
             probe.touch()
             probe.unlink()
     except OSError as error:
-        raise unwritable(path, error) from error
+        raise write_error(path, error) from error
 
 
 def _is_same(path: Path, other: str | Path) -> bool:
@@ -78,14 +78,15 @@ def _temporary(path: Path) -> Path:
         raise InputError(f"{path}: is a folder; give the name of a file")
     if path.exists() and not path.is_file():
         return path
-    # A short name, because the file's own may already be as long as the file system allows.
+    # A hash instead of the name, which may already be as long as the file system allows.
     return path.with_name(f".{os.getpid()}-{zlib.crc32(path.name.encode()):08x}{path.suffix}")
 
 
-def temporaries(folder: Path, suffix: str) -> list[Path]:
-    """Files that `atomic_write` was writing into a folder, or that a killed process left there."""
+def find_temporaries(folder: Path, suffix: str) -> list[Path]:
+    """List the temporary files of `atomic_write` in a folder, including those that killed processes left there."""
     return [path for path in folder.glob(f".*-*{suffix}") if _TEMPORARY.fullmatch(path.stem)]
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written ({error.strerror or error}); give another place or make room")
+def write_error(path: Path, error: OSError) -> InputError:
+    """Return the InputError for a file that cannot be written."""
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); free disk space or give another path")

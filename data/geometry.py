@@ -1,4 +1,4 @@
-"""Samples scaled, cut and mirrored: picture, masks and boxes in step. Nothing here is drawn at random."""
+"""Resize, crop, flip and turn samples: picture, masks and boxes together. Nothing here is random."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Window(NamedTuple):
 
 
 def select(sample: Sample, kept: Sequence[int] | np.ndarray) -> Sample:
-    """The sample with the instances of these indices only, in their order."""
+    """Return the sample with only the instances at the indices `kept`, in that order."""
     kept = np.asarray(kept, np.int64)
     return replace(
         sample,
@@ -33,51 +33,51 @@ def select(sample: Sample, kept: Sequence[int] | np.ndarray) -> Sample:
 
 
 def select_present(sample: Sample) -> Sample:
-    """The sample without the instances whose mask or box has nothing left."""
+    """Return the sample without instances whose mask or box is empty."""
     sides = sample.gt_boxes[:, 2:] - sample.gt_boxes[:, :2]
     has_mask = np.array([mask.pixels.size > 0 for mask in sample.gt_masks], bool)
     return select(sample, np.flatnonzero(has_mask & (sides > 0).all(axis=1)))
 
 
 def resize(sample: Sample, *, height: int, width: int) -> Sample:
-    """Scale to this size: the picture linearly, masks to the nearest pixel.
+    """Scale a sample to this size: the picture linearly, masks by nearest neighbour.
 
-    The masks are those of `cv2.resize(full_mask, (width, height), interpolation=cv2.INTER_NEAREST)`, bit for bit, with
-    only the pixels of the windows touched. Instances too small to keep a pixel are dropped.
+    The masks equal `cv2.resize(full_mask, (width, height), interpolation=cv2.INTER_NEAREST)` bit for bit, although only
+    the pixels of their windows are computed. Instances that keep no pixel are dropped.
     """
     return resize_to(sample, cv2.resize(sample.image, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
 def resize_to(sample: Sample, image: np.ndarray) -> Sample:
-    """The sample with `image`, its own picture at another size, and the annotations scaled to it as in `resize`."""
+    """Replace the picture by `image`, the same picture at another size, and scale the annotations as `resize` does."""
     (old_height, old_width), (height, width) = sample.image.shape[:2], image.shape[:2]
-    rows, columns = _nearest(old_height, height), _nearest(old_width, width)
+    rows, columns = _nearest_indices(old_height, height), _nearest_indices(old_width, width)
     grows = height >= old_height and width >= old_width
     masks = tuple(_resize_mask(mask, rows, columns, grows) for mask in sample.gt_masks)
     boxes = sample.gt_boxes * np.float32([width / old_width, height / old_height] * 2)
-    boxes = np.minimum(boxes, np.float32([width, height] * 2))  # rounding may end a hair's breadth outside
+    boxes = np.minimum(boxes, np.float32([width, height] * 2))  # rounding may exceed the picture slightly
     return select_present(replace(sample, image=image, gt_masks=masks, gt_boxes=boxes))
 
 
 def crop(sample: Sample, window: Window, *, min_visible: float = 0.0) -> Sample:
-    """Cut out a part of the picture, which the window may not exceed.
+    """Cut out a window, which must lie within the picture.
 
-    Boxes are clipped. Instances with less than the share `min_visible` of their pixels inside, or none, are dropped.
+    Boxes are clipped. Instances with no pixel inside, or less than the share `min_visible` of them, are dropped.
     """
     masks = tuple(_crop_mask(mask, window) for mask in sample.gt_masks)
     limits = np.float32([window.right - window.left, window.bottom - window.top] * 2)
     boxes = sample.gt_boxes - np.float32([window.left, window.top] * 2)
-    part = replace(
+    cropped = replace(
         sample,
         image=np.ascontiguousarray(sample.image[window.top : window.bottom, window.left : window.right]),
         gt_masks=masks,
         gt_boxes=np.clip(boxes, 0, limits),
     )
-    return select_present(select(part, visible(masks, sample.gt_masks, min_visible)))
+    return select_present(select(cropped, visible_indices(masks, sample.gt_masks, min_visible)))
 
 
-def visible(masks: Sequence[MaskWindow], originals: Sequence[MaskWindow], share: float) -> np.ndarray:
-    """Indices of the masks that have at least this share of the pixels of their original."""
+def visible_indices(masks: Sequence[MaskWindow], originals: Sequence[MaskWindow], share: float) -> np.ndarray:
+    """Return the indices of masks that have at least this share of the pixels of their originals: int64 [m]."""
     if not share:
         return np.arange(len(masks))
     pairs = enumerate(zip(masks, originals))
@@ -85,7 +85,7 @@ def visible(masks: Sequence[MaskWindow], originals: Sequence[MaskWindow], share:
 
 
 def flip(sample: Sample) -> Sample:
-    """Exchange left and right."""
+    """Flip a sample horizontally."""
     width = sample.image.shape[1]
     boxes = sample.gt_boxes[:, [2, 1, 0, 3]]
     boxes[:, 0::2] = width - boxes[:, 0::2]
@@ -94,7 +94,7 @@ def flip(sample: Sample) -> Sample:
 
 
 def flip_vertical(sample: Sample) -> Sample:
-    """Exchange top and bottom."""
+    """Flip a sample vertically."""
     height = sample.image.shape[0]
     boxes = sample.gt_boxes[:, [0, 3, 2, 1]]
     boxes[:, 1::2] = height - boxes[:, 1::2]
@@ -103,7 +103,7 @@ def flip_vertical(sample: Sample) -> Sample:
 
 
 def turn(sample: Sample) -> Sample:
-    """A quarter turn counterclockwise, as `np.rot90`: the right side comes to the top."""
+    """Turn a sample by 90 degrees counterclockwise, as `np.rot90`: the right side comes to the top."""
     width = sample.image.shape[1]
     boxes = sample.gt_boxes[:, [1, 2, 3, 0]]
     boxes[:, 1::2] = width - boxes[:, 1::2]
@@ -112,10 +112,10 @@ def turn(sample: Sample) -> Sample:
     return replace(sample, image=image, gt_masks=tuple(masks), gt_boxes=boxes)
 
 
-def _nearest(length: int, new_length: int) -> np.ndarray:
-    """The old index of every new one, int32 [new_length], non-decreasing.
+def _nearest_indices(length: int, new_length: int) -> np.ndarray:
+    """Return the source index of every target index, int32 [new_length], non-decreasing.
 
-    OpenCV itself resizes the indices, because how it rounds differs between versions.
+    OpenCV resizes the indices themselves, because its rounding differs between versions.
     """
     indices = np.arange(length, dtype=np.int32)[None]
     return cv2.resize(indices, (new_length, 1), interpolation=cv2.INTER_NEAREST)[0]
@@ -126,7 +126,7 @@ def _resize_mask(mask: MaskWindow, rows: np.ndarray, columns: np.ndarray, grows:
     left, right = map(int, np.searchsorted(columns, (mask.left, mask.right)))
     narrow = mask.pixels.take(columns[left:right] - mask.left, axis=1)
     pixels = narrow.take(rows[top:bottom] - mask.top, axis=0)
-    # Every pixel is still there in a picture that grows, so that the window is as tight as it was.
+    # An enlarged mask keeps all of its pixels, so its window stays tight.
     return MaskWindow(top, left, pixels) if grows else MaskWindow.from_full(pixels, top, left)
 
 
@@ -136,7 +136,7 @@ def _crop_mask(mask: MaskWindow, window: Window) -> MaskWindow:
         return MaskWindow(mask.top - window.top, mask.left - window.left, mask.pixels)
     top, bottom = max(mask.top, window.top), min(mask.bottom, window.bottom)
     left, right = max(mask.left, window.left), min(mask.right, window.right)
-    # A slice that would begin after its end must not be read as one that counts from the end.
+    # Without overlap `bottom` < `top`; clamped, because a negative slice end would count from the end of the array.
     rows = slice(top - mask.top, max(bottom, top) - mask.top)
     columns = slice(left - mask.left, max(right, left) - mask.left)
     return MaskWindow.from_full(mask.pixels[rows, columns], top - window.top, left - window.left)

@@ -1,4 +1,4 @@
-"""Which cell of which level learns which instance (Wang et al. 2019, section 3.3.1; Wang et al. 2020)."""
+"""Assign instances to the grid cells of each level (Wang et al. 2019, section 3.3.1; Wang et al. 2020)."""
 
 from __future__ import annotations
 
@@ -12,41 +12,39 @@ import numpy as np
 from config.base import HeadConfig, TargetConfig, level_ranges
 from data.samples import MaskWindow
 
-QUARTER = 4  # pixels of the input to one of the finest mask targets
-INSIDE = 16  # value of a mask target's pixel that lies inside the instance
-NOTHING = -1
+FINEST_STRIDE = 4  # of the mask targets, in pixels of the network's input
+INSIDE = 16  # value of a mask target's pixel inside the instance
+NO_CLASS = -1  # label of a cell that learns no instance
 
 
 class Extents(NamedTuple):
-    """What decides which cells learn n instances."""
+    """The measures of n instances that determine their cells."""
 
     centres: np.ndarray  # float64 [n, 2], `centre_of_mass` of each mask
     sides: np.ndarray  # float64 [n, 2], `box_sides` of each box
-    areas: np.ndarray  # float64 [n], pixels of each mask
+    areas: np.ndarray  # float64 [n], number of pixels of each mask
 
 
 class CellBlock(NamedTuple):
-    """The cells of one level that learn one instance. Cells are counted through all levels, row by row."""
+    """The cells of one level that learn one instance. Cells are numbered level by level, row by row."""
 
     level: int
     instance: int
-    centre: int  # the cell that the centre of mass lies in
-    cells: np.ndarray  # int64 [1 to 9], `centre` among them
+    centre: int  # the cell that contains the centre of mass
+    cells: np.ndarray  # int64 [1 to 9], including `centre`
 
 
 class GridTargets(NamedTuple):
-    """What one picture teaches. Cells are counted through all levels, row by row, as in the raw predictions.
+    """Training targets of one picture. Cells are numbered level by level, row by row, as in the raw predictions.
 
-    An instance has one mask of each size, however many cells predict it; a cell may have to predict several.
+    An instance has one mask per stride, however many cells predict it. In SOLOv2 a cell may predict several instances.
     """
 
-    labels: np.ndarray  # int64 [cells], 0-based class of each cell, -1 where it has none
-    # By stride, of which levels may have different ones: uint8 [n, H / stride, W / stride], sixteenths, that is 0
-    # outside of the instance and 16 inside.
-    masks: dict[int, np.ndarray]
-    cells: np.ndarray  # int64 [p] cell of each (cell, instance) pair, level by level
-    rows: np.ndarray  # int64 [p] instance of each pair, a row of the masks of its level's stride
-    level_pairs: tuple[int, ...]  # how many of the p pairs are those of each level
+    labels: np.ndarray  # int64 [cells], 0-based class of each cell, NO_CLASS where it has none
+    masks: dict[int, np.ndarray]  # stride -> uint8 [n, H / stride, W / stride], 0 outside to INSIDE
+    cells: np.ndarray  # int64 [p], the cell of each (cell, instance) pair, level by level
+    rows: np.ndarray  # int64 [p], the instance of each pair, as row of the masks of its level's stride
+    level_pairs: tuple[int, ...]  # number of pairs of each level; the sum is p
 
 
 def grid_targets(
@@ -60,133 +58,136 @@ def grid_targets(
     mask_strides: Sequence[int],
     shares_cells: bool,
 ) -> GridTargets:
-    """The targets of one picture.
+    """Return the training targets of one picture.
 
     masks: n, each with at least one pixel. boxes: [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive.
     classes: int64 [n], 0-based. size: height and width of the padded batch, multiples of the largest mask stride.
 
-    mask_strides: pixels of the input per pixel of a target mask, of each level. shares_cells: whether a cell that
-    several instances share learns the masks of all, as in SOLOv2, or of the last one, as in SOLO. It learns the last
-    one's class.
+    mask_strides: pixels of the input per pixel of a target mask, for each level.
+    shares_cells: a cell shared by several instances learns the masks of all of them, as in SOLOv2, not the mask of the
+    last one, as in SOLO and Decoupled SOLO. As in the original programs, it has the class of the last one.
     """
-    labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
-    used: dict[int, dict[int, int]] = {
-        stride: {} for stride in mask_strides[: len(head.num_grids)]
-    }  # instance -> row of the masks
-    blocks = assigned_cells(extents_of(masks, boxes, config), size=size, head=head, config=config)
-    own_rows = []  # of each block
+    labels = np.full(sum(grid * grid for grid in head.num_grids), NO_CLASS, np.int64)
+    # For each stride, the row of each instance among the mask targets.
+    mask_rows: dict[int, dict[int, int]] = {stride: {} for stride in mask_strides[: len(head.num_grids)]}
+    blocks = assign_cells(measure_extents(masks, boxes, config), size=size, head=head, config=config)
+    block_rows, block_levels = [], []
     for block in blocks:
         labels[block.cells] = classes[block.instance]
-        rows_of = used[mask_strides[block.level]]
-        own_rows.append(rows_of.setdefault(block.instance, len(rows_of)))
+        rows_of_stride = mask_rows[mask_strides[block.level]]
+        block_rows.append(rows_of_stride.setdefault(block.instance, len(rows_of_stride)))
+        block_levels.append(block.level)
     counts = [len(block.cells) for block in blocks]
     cells = np.concatenate([block.cells for block in blocks]) if blocks else np.zeros(0, np.int64)
-    rows, levels = (
-        np.repeat(np.array(values, np.int64), counts) for values in (own_rows, [block.level for block in blocks])
-    )
-    small = {
-        stride: _small_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
-        for stride, instances in used.items()
+    rows = np.repeat(np.array(block_rows, np.int64), counts)
+    levels = np.repeat(np.array(block_levels, np.int64), counts)
+    mask_targets = {
+        stride: _shrink_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
+        for stride, instances in mask_rows.items()
     }
-    kept = np.ones(len(cells), bool) if shares_cells else _last_of_each(cells)
+    kept = np.ones(len(cells), bool) if shares_cells else _mark_last_of_each(cells)
     if config.skip_empty_masks:
-        strides = np.array(mask_strides)[levels]
-        for stride, of_stride in small.items():
-            here = strides == stride
-            kept[here] &= of_stride.any(axis=(1, 2))[rows[here]]
+        kept &= _has_pixels(mask_targets, rows, strides=np.array(mask_strides)[levels])
     level_pairs = np.bincount(levels[kept], minlength=len(head.num_grids))
-    return GridTargets(labels, small, cells[kept], rows[kept], tuple(level_pairs.tolist()))
+    return GridTargets(labels, mask_targets, cells[kept], rows[kept], tuple(level_pairs.tolist()))
 
 
-def _last_of_each(values: np.ndarray) -> np.ndarray:
-    """bool [n], true for the last of equal values."""
+def _has_pixels(mask_targets: dict[int, np.ndarray], rows: np.ndarray, *, strides: np.ndarray) -> np.ndarray:
+    """Return whether the mask target of each pair has a pixel: bool [p]; rows, strides: int64 [p] of each pair."""
+    result = np.empty(len(rows), bool)
+    for stride, targets in mask_targets.items():
+        of_stride = strides == stride
+        result[of_stride] = targets.any(axis=(1, 2))[rows[of_stride]]
+    return result
+
+
+def _mark_last_of_each(values: np.ndarray) -> np.ndarray:
+    """Return a mask, bool [n], that is true for the last of equal values."""
     last = np.zeros(len(values), bool)
     last[len(values) - 1 - np.unique(values[::-1], return_index=True)[1]] = True
     return last
 
 
-def _small_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
-    """uint8 [n, H / stride, W / stride] in sixteenths."""
-    whole = np.zeros((len(masks), size[0] // stride, size[1] // stride), np.uint8)
-    for target, mask in zip(whole, masks):
-        small = small_mask(mask, stride, soft=soft)
+def _shrink_masks(masks: Sequence[MaskWindow], stride: int, size: tuple[int, int], *, soft: bool) -> np.ndarray:
+    """Return mask targets of the size of the padded batch: uint8 [n, H / stride, W / stride], 0 to INSIDE."""
+    targets = np.zeros((len(masks), size[0] // stride, size[1] // stride), np.uint8)
+    for target, mask in zip(targets, masks):
+        small = shrink_mask(mask, stride, soft=soft)
         target[small.top : small.bottom, small.left : small.right] = small.pixels
-    return whole
+    return targets
 
 
-def assigned_cells(
-    extents: Extents, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig
-) -> list[CellBlock]:
-    """Which cells learn which of n instances: level by level, and there in the order of the instances.
+def assign_cells(extents: Extents, *, size: tuple[int, int], head: HeadConfig, config: TargetConfig) -> list[CellBlock]:
+    """Assign n instances to cells: level by level, and within a level in the order of the instances.
 
-    size: as in `grid_targets`.
+    An instance is assigned to each level whose scale range contains its scale, there to the cells that its central part
+    touches, at most 3 x 3 around its centre of mass. size: height and width of the padded batch.
     """
     centres, sides, areas = extents
     scales, halves = box_scales(sides), sides * config.centre_fraction / 2
-    large = areas >= config.min_area
-    # The centre, and both ends of the central part, as shares of the picture: [3, n, 2].
-    places = np.stack([centres, centres - halves, centres + halves]) / (size[1], size[0])
+    is_large = areas >= config.min_area
+    # The centre and both ends of the central part, as fractions of the padded size: [3, n, 2].
+    points = np.stack([centres, centres - halves, centres + halves]) / (size[1], size[0])
     blocks = []
     first_cell = 0
     for level, (grid, (low, high)) in enumerate(zip(head.num_grids, level_ranges(config.scale_ranges))):
-        middles, firsts, lasts = np.floor_divide(places, 1 / grid).astype(int)
-        # All that the central part touches, at most one cell to each side of the centre's own.
+        middles, firsts, lasts = np.floor_divide(points, 1 / grid).astype(int)
         firsts = np.maximum(firsts, np.maximum(middles - 1, 0))
         stops = np.minimum(lasts, np.minimum(middles + 1, grid - 1)) + 1
-        for index in np.flatnonzero(large & (scales >= low) & (scales <= high)).tolist():
-            (left, top), (right, bottom), (column, line) = (ends[index].tolist() for ends in (firsts, stops, middles))
+        for index in np.flatnonzero(is_large & (scales >= low) & (scales <= high)).tolist():
+            (left, top), (right, bottom), (column, row) = (ends[index].tolist() for ends in (firsts, stops, middles))
             cells = (first_cell + np.arange(top, bottom)[:, None] * grid + np.arange(left, right)).ravel()
-            blocks.append(CellBlock(level, index, first_cell + line * grid + column, cells))
+            blocks.append(CellBlock(level, index, first_cell + row * grid + column, cells))
         first_cell += grid * grid
     return blocks
 
 
 def box_sides(boxes: np.ndarray, config: TargetConfig) -> np.ndarray:
-    """float64 [n, 2], width and height in pixels of boxes [n, 4], as the levels are chosen by them."""
+    """Return width and height in pixels of boxes [n, 4], less the configured border: float64 [n, 2]."""
     boxes = np.asarray(boxes, np.float64)
     return np.maximum(boxes[:, 2:] - boxes[:, :2] - config.box_border, 0)
 
 
 def box_scales(sides: np.ndarray) -> np.ndarray:
-    """float64 [n], what is compared with `scale_ranges`, in pixels."""
+    """Return the scale that is compared with `scale_ranges`, the square root of the box's area: float64 [n], pixels."""
     return np.sqrt(sides.prod(axis=1))
 
 
-def extents_of(masks: Sequence[MaskWindow], boxes: np.ndarray, config: TargetConfig) -> Extents:
-    """masks, boxes: as in `grid_targets`."""
-    places = np.array([_centre_and_area(mask) for mask in masks]).reshape(-1, 3)
-    return Extents(places[:, :2], box_sides(boxes, config), places[:, 2])
+def measure_extents(masks: Sequence[MaskWindow], boxes: np.ndarray, config: TargetConfig) -> Extents:
+    """Measure instances for `assign_cells`; masks, boxes: as in `grid_targets`."""
+    centres_and_areas = np.array([_centre_and_area(mask) for mask in masks]).reshape(-1, 3)
+    return Extents(centres_and_areas[:, :2], box_sides(boxes, config), centres_and_areas[:, 2])
 
 
 def centre_of_mass(mask: MaskWindow) -> tuple[float, float]:
-    """x, y in pixels of the picture; the centre of the first pixel is 0."""
+    """Return x, y in pixels of the picture; the centre of the first pixel is 0."""
     return _centre_and_area(mask)[:2]
 
 
 def _centre_and_area(mask: MaskWindow) -> tuple[float, float, float]:
-    moments = cv2.moments(mask.pixels, binaryImage=True)  # sums of whole numbers, which are exact
+    moments = cv2.moments(mask.pixels, binaryImage=True)  # sums of integers, hence exact
     area = moments["m00"]
     return mask.left + moments["m10"] / area, mask.top + moments["m01"] / area, area
 
 
-def small_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
-    """A mask of at least one pixel at 1 / stride of its size, in sixteenths: 0 outside of the instance, 16 inside.
+def shrink_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
+    """Scale a mask of at least one pixel to 1 / stride of its size; values 0 outside of the instance to INSIDE (16).
 
-    soft: the share of pixels inside of each stride x stride, to the nearest sixteenth. Otherwise, as cv2's bilinear
-    resize of bytes does, all or nothing by the four in the middle, of which two are enough.
+    soft: the share of inside pixels in each block of stride x stride, to the nearest sixteenth. Otherwise 16 if at
+    least two of the four pixels in the middle of the block are inside, else 0, as by cv2's bilinear resize of bytes.
     """
     top, left = mask.top // stride, mask.left // stride
     bottom, right = -(-mask.bottom // stride), -(-mask.right // stride)
     aligned = np.zeros(((bottom - top) * stride, (right - left) * stride), np.uint8)
     y, x = mask.top - top * stride, mask.left - left * stride
     aligned[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]] = mask.pixels
-    counted = range(stride) if soft else (stride // 2 - 1, stride // 2)
-    columns = reduce(np.add, [aligned[:, offset::stride] for offset in counted])
-    if stride > QUARTER and soft:
-        columns = columns.astype(np.uint16)  # up to the square of the stride are counted, and times 16
-    counts = reduce(np.add, [columns[offset::stride] for offset in counted])
+    offsets = range(stride) if soft else (stride // 2 - 1, stride // 2)  # rows and columns of a block to count
+    columns = reduce(np.add, [aligned[:, offset::stride] for offset in offsets])
+    if stride > FINEST_STRIDE and soft:
+        columns = columns.astype(np.uint16)  # the result reaches stride**2 * INSIDE
+    counts = reduce(np.add, [columns[offset::stride] for offset in offsets])
     if not soft:
         return MaskWindow(top, left, (counts >= 2) * np.uint8(INSIDE))
-    if stride > QUARTER:
+    if stride > FINEST_STRIDE:
         counts = ((counts * INSIDE + stride**2 // 2) // stride**2).astype(np.uint8)
     return MaskWindow(top, left, counts)

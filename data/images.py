@@ -1,4 +1,4 @@
-"""Which pictures the user means, and their pixels."""
+"""Find, read and write pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from PIL import Image
 from config.errors import InputError
 from data.files import atomic_write
 
-# The formats OpenCV can decode where its build includes them: name, extensions, first bytes of the file.
+# The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
     ("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif"), rb"\xff\xd8\xff"),
     ("PNG", (".png",), rb"\x89PNG\r\n\x1a\n"),
@@ -33,28 +33,28 @@ _FORMATS = (
 _EXTENSIONS = tuple(extension for _, extensions, _ in _FORMATS for extension in extensions)
 
 _HEIC = re.compile(rb"....ftyp(?:hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL)
-# OpenCV returns a wrong picture for these: clipped at 1.0 (Radiance) or black (PFM, whose 1.0 becomes 1 of 255).
+# OpenCV returns a wrong picture for these: clipped at 1.0 (Radiance) or almost black (PFM, where 1.0 becomes 1 of 255).
 _HIGH_DYNAMIC_RANGE = re.compile(rb"#\?(?:RADIANCE|RGBE)|P[Ff]\r?\n|\x76\x2f\x31\x01")
-_SIGNATURE = 16  # bytes from the beginning that tell the format
-# Formats, as Pillow calls them: those that every OpenCV reads, those that it gives the size of their header, turned
-# or not, and of these the ones that all its versions turn as EXIF says.
+_SIGNATURE = 16  # number of first bytes that identify the format
+# By Pillow's names: formats that every OpenCV reads; that it reads with the size in the header, up to the rotation by
+# EXIF; and that all its versions rotate by EXIF.
 _ALWAYS_READ = ("JPEG", "MPO", "PNG", "BMP", "PPM")
 _SAME_SIZE = (*_ALWAYS_READ, "WEBP")
-_TURNED = ("JPEG", "MPO")
-_ORIENTATION = 0x0112  # tag of EXIF
+_ALWAYS_ROTATED = ("JPEG", "MPO")
+_ORIENTATION = 0x0112  # EXIF tag
 _MAX_BYTES = 2**31 - 1
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
-_ENDS = {b"\xff\xd8": _JPEG_END, b"\x89PNG": _PNG_END}  # by the first bytes of the file
-_TAIL = 256  # bytes at the end of a file, where its mark is, but for what programs append
+_END_MARKS = {b"\xff\xd8": _JPEG_END, b"\x89PNG": _PNG_END}  # by the first bytes of the file
+_TAIL = 256  # last bytes of a file, which contain its end mark unless a program appended data
 
-# What OpenCV would log becomes an ImageError here; the log would only break up a progress line.
-# setLogLevel is cv2.setLogLevel in OpenCV 4 and cv2.utils.logging.setLogLevel in OpenCV 5; 0 is "silent" in both.
+# OpenCV's log is silenced (level 0), because errors become an ImageError and log lines would disturb progress bars.
+# The function is cv2.setLogLevel in OpenCV 4 and cv2.utils.logging.setLogLevel in OpenCV 5.
 getattr(cv2.utils, "logging", cv2).setLogLevel(0)
 
 
 class ImageError(InputError):
-    """A picture that cannot be read, or not wholly. `str()` is "path: reason" on one line."""
+    """A picture cannot be read or is incomplete. `str()` is "path: reason" on one line."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(path, reason)
@@ -66,42 +66,42 @@ class ImageError(InputError):
 
 
 def find_images(sources: Sequence[str | Path]) -> list[Path]:
-    """List the picture files that `sources` name.
+    """List the picture files of `sources`.
 
     A source is one of
     - a file: taken as it is, whatever its extension;
     - a folder: its files with a picture's extension, without subfolders and hidden files, img2 before img10;
-    - a pattern with `*`, `?` or `[...]` (`**` for any depth): the files it matches, in the same order. Files without a
-      picture's extension are left out, unless all are without. A file or folder that has the very name of the
-      pattern comes first.
+    - a pattern with `*`, `?` or `[...]` (`**` for any depth): the matching files, in the same order. Files without a
+      picture's extension are left out unless no match has one. A file or folder with exactly this name takes
+      precedence over the pattern.
 
-    Returns paths in the order of the sources, a file that several sources name only at its first place.
-    Raises InputError for a source that does not exist, cannot be listed or holds no pictures.
+    Returns paths in the order of the sources, each file once, at its first position.
+    Raises InputError for a source that does not exist, cannot be listed or contains no pictures.
     """
     resolve_folder = functools.cache(Path.resolve)
-    found: dict[tuple[Path, str], Path] = {}
+    files: dict[tuple[Path, str], Path] = {}
     for source in sources:
         try:
             paths = _expand(source)
         except OSError as error:
             raise InputError(f"{source}: {error.strerror}; check the name and its permissions") from error
         for path in paths:
-            found.setdefault((resolve_folder(path.parent), path.name), path)
-    return list(found.values())
+            files.setdefault((resolve_folder(path.parent), path.name), path)
+    return list(files.values())
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as 8-bit RGB: uint8 [H, W, 3], contiguous, writable.
 
-    The pixels are those of `cv2.imread(path, cv2.IMREAD_COLOR)` with the channels reversed, bit for bit, because the
-    checkpoints we run were trained on pictures decoded so. Hence: a picture with an EXIF orientation comes out upright
-    (WebP with OpenCV 5.0 but not 4.10, AVIF with neither); grey becomes three equal channels; alpha is dropped, which
-    shows the colours hidden under transparent pixels; 16-bit samples are divided by 256 or 257; of several frames or
-    pages the first is read. Safe to call from several threads at once.
+    The pixels equal `cv2.imread(path, cv2.IMREAD_COLOR)` with the channels reversed, bit for bit, because the published
+    checkpoints were trained on pictures decoded this way. Therefore: a picture with an EXIF orientation comes out
+    upright (WebP with OpenCV 5.0 but not 4.10, AVIF with neither); grey becomes three equal channels; alpha is dropped,
+    which shows the colours hidden under transparent pixels; 16-bit samples are divided by 256 or 257; only the first of
+    several frames or pages is read. Thread-safe.
 
-    Raises ImageError when the file cannot be read, is not a picture, is cut off (OpenCV 4 would return a cut-off JPEG
-    filled up with grey), has more than 2^30 pixels or has floating-point or 32-bit samples, for which nothing says what
-    is white. A JPEG that is damaged in the middle of its data cannot be told from a whole one.
+    Raises ImageError if the file cannot be read, is not a picture, is cut off (OpenCV 4 would fill up the rest of a
+    JPEG with grey), has more than 2^30 pixels or has floating-point or 32-bit samples, whose value for white is
+    unknown. A JPEG that is damaged in the middle is not detected.
     """
     path = Path(path)
     try:
@@ -122,17 +122,16 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def picture_size(path: str | Path) -> tuple[int, int] | None:
-    """Height and width in pixels of what `read_image` will return, from the first bytes of the file where they tell.
+    """Return height and width of the picture that `read_image` will return, from the file's header if possible.
 
-    None for a format whose pictures only OpenCV itself can tell the size of. Raises ImageError where the first bytes
-    show that it cannot be read, or its end that it is cut off. Pillow may warn about what it meets. Safe to call from
-    several threads at once.
+    Returns None for formats where only decoding by OpenCV tells the size. Raises ImageError if the first bytes show
+    that the picture cannot be read, or its end that it is cut off. Pillow may issue warnings. Thread-safe.
     """
     path = Path(path)
     try:
         with path.open("rb") as stream:
             beginning = stream.read(_SIGNATURE)
-            reason = _why_refused_at_once(beginning) or _why_cut_off(stream, beginning)
+            reason = _why_refused_by_start(beginning) or _why_cut_off(stream, beginning)
             stream.seek(0)
             header = _read_header(stream)
     except OSError as error:
@@ -141,25 +140,25 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
         raise ImageError(path, reason)
     if header is None:
         return read_image(path).shape[:2]
-    (width, height), turned, kind = header
+    (width, height), is_swapped, kind = header
     if kind not in _ALWAYS_READ and not cv2.haveImageReader(str(path)):
         raise ImageError(path, _why_undecodable(path.read_bytes()))
-    if kind not in _SAME_SIZE or (turned and kind not in _TURNED):
+    if kind not in _SAME_SIZE or (is_swapped and kind not in _ALWAYS_ROTATED):
         return None
-    return (width, height) if turned else (height, width)
+    return (width, height) if is_swapped else (height, width)
 
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, int], bool, str] | None:
-    """Width and height as stored, whether EXIF swaps them, and Pillow's name for the format; None where it fails."""
+    """Return the stored (width, height), whether EXIF swaps them, and Pillow's name of the format; None on failure."""
     try:
         with Image.open(stream) as image:
-            return image.size, _is_turned(image.info.get("exif")), image.format
-    except Exception:  # whatever comes to Pillow's readers in a damaged file
+            return image.size, _swaps_sides(image.info.get("exif")), image.format
+    except Exception:  # Pillow's readers raise all kinds of exceptions for damaged files
         return None
 
 
-def _is_turned(exif: bytes | None) -> bool:
-    """Whether an EXIF orientation swaps the sides."""
+def _swaps_sides(exif: bytes | None) -> bool:
+    """Return whether an EXIF orientation swaps width and height."""
     if not exif:
         return False
     tags = Image.Exif()
@@ -168,23 +167,23 @@ def _is_turned(exif: bytes | None) -> bool:
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Write a uint8 [H, W, 3] RGB picture in the format of the name's suffix. Raises InputError where it cannot."""
+    """Write a uint8 [H, W, 3] RGB picture in the format of the suffix. Raises InputError if it cannot be written."""
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
-        raise InputError(f"{path}: a picture of {image.shape[1]}x{image.shape[0]} does not fit this format; use .png")
+        raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.tobytes())
 
 
 def _expand(source: str | Path) -> list[Path]:
-    """List the files of one source of `find_images`; OSError where the system refuses."""
+    """List the files of one source of `find_images`. Raises OSError if the folder cannot be listed."""
     path = Path(source)
     if path.is_dir():
-        pictures = _pictures(file for file in path.iterdir() if not file.name.startswith("."))
+        pictures = _sort_pictures(file for file in path.iterdir() if not file.name.startswith("."))
         if not pictures:
             raise InputError(
                 f"{source}: no pictures in this folder (looked for {' '.join(_EXTENSIONS)}); "
-                f"for those in its subfolders give the quoted pattern '{path / '**' / '*'}'"
+                f"to include its subfolders give the quoted pattern '{path / '**' / '*'}'"
             )
         return pictures
     if path.exists():
@@ -198,24 +197,24 @@ def _expand(source: str | Path) -> list[Path]:
 
 
 def _match(pattern: Path) -> list[Path]:
-    """List the files of a pattern, whose leading folders may have `[` and the like in their own names."""
+    """List the files of a pattern. Leading folders that exist are taken literally, even with `[` in their names."""
     folder = next(parent for parent in pattern.parents if parent.exists())
     escaped = Path(glob.escape(str(folder))) / pattern.relative_to(folder)
     matches = map(Path, glob.glob(str(escaped), recursive=True))  # noqa: PTH207 (Path.glob also finds hidden files)
     files = [match for match in matches if not match.is_dir()]
     if not files:
-        raise InputError(f"{pattern}: no file matches this pattern{_suggest(pattern)}; '**' stands for any subfolders")
-    return _pictures(files) or sorted(files, key=_natural_order)
+        raise InputError(f"{pattern}: no file matches this pattern{_suggest(pattern)}; '**' matches all subfolders")
+    return _sort_pictures(files) or sorted(files, key=_natural_order)
 
 
-def _pictures(paths: Iterable[Path]) -> list[Path]:
-    # A dangling link stays in, so that reading it tells the user about it.
+def _sort_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Return the paths with a picture's extension in natural order. Dangling links stay; reading them reports them."""
     pictures = (path for path in paths if path.suffix.lower() in _EXTENSIONS and not path.is_dir())
     return sorted(pictures, key=_natural_order)
 
 
 def _natural_order(path: Path) -> tuple[list[list[str | int]], Path]:
-    """Sort key that compares folder by folder, numbers by value and letters without case."""
+    """Return a sort key that compares folder by folder, numbers by value and letters without case."""
     parts = [re.split(r"(\d+)", part.casefold()) for part in path.parts]
     return [[int(piece) if piece.isdecimal() else piece for piece in part] for part in parts], path
 
@@ -234,7 +233,7 @@ def _suggest(path: Path) -> str:
 def _why_unreadable(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if path.is_dir():  # asked here because Windows reports a folder as PermissionError
+    if path.is_dir():  # checked before PermissionError, which Windows raises for a folder
         return "a folder, not a picture"
     if isinstance(error, PermissionError):
         return "permission denied; make the file readable"
@@ -242,8 +241,8 @@ def _why_unreadable(path: Path, error: OSError) -> str:
 
 
 def _why_refused(data: bytes) -> str | None:
-    """Return why `data` must not be decoded, None if it may be."""
-    if reason := _why_refused_at_once(data):
+    """Return why the content of a file must not be decoded; None if it may be."""
+    if reason := _why_refused_by_start(data):
         return reason
     if data.startswith(b"\xff\xd8") and not _has_jpeg_end(data):
         return "truncated JPEG, its end is missing; copy or download it again"
@@ -253,8 +252,8 @@ def _why_refused(data: bytes) -> str | None:
 
 
 def _why_cut_off(stream: BinaryIO, beginning: bytes) -> str | None:
-    """The same of a file of which only the last bytes are read, unless they do not show its end."""
-    end = next((mark for start, mark in _ENDS.items() if beginning.startswith(start)), None)
+    """Return why a file is refused, reading only its last bytes if they contain its end mark."""
+    end = next((mark for start, mark in _END_MARKS.items() if beginning.startswith(start)), None)
     if end is None:
         return None
     stream.seek(max(stream.seek(0, os.SEEK_END) - _TAIL, 0))
@@ -264,20 +263,20 @@ def _why_cut_off(stream: BinaryIO, beginning: bytes) -> str | None:
     return _why_refused(stream.read())
 
 
-def _why_refused_at_once(data: bytes) -> str | None:
-    """The same as far as the first bytes tell."""
+def _why_refused_by_start(data: bytes) -> str | None:
+    """Return why a file is refused by its first bytes; None if they are acceptable."""
     if not data:
         return "empty file"
     if _HIGH_DYNAMIC_RANGE.match(data):
-        return "floating-point picture, in which no value is white; convert it to JPEG or PNG"
+        return "floating-point picture, whose value for white is unknown; convert it to JPEG or PNG"
     return None
 
 
 def _has_jpeg_end(data: bytes) -> bool:
     """Return whether an end-of-image marker follows the first scan header of a JPEG (ITU-T T.81, B.1.1).
 
-    The segments before the scan are stepped over because an EXIF thumbnail among them is a JPEG with an end of its
-    own. In the scan, 0xFF in the data is followed by 0, so the marker cannot come up by chance. Anything may follow it.
+    The segments before the scan are skipped because an EXIF thumbnail in them is a JPEG with its own end marker. In the
+    scan, a data byte 0xFF is followed by 0, so the marker cannot occur in the data. Anything may follow the marker.
     """
     position = 2
     while 0 <= (position := data.find(b"\xff", position)) < len(data) - 3:
@@ -301,14 +300,14 @@ def _why_failed(error: cv2.error) -> str:
 
 
 def _why_undecodable(data: bytes) -> str:
-    """Return why OpenCV, which does not tell, gave no picture for `data`."""
+    """Return why OpenCV could not decode `data`; OpenCV itself gives no reason."""
     if _HEIC.match(data):
         return "HEIC, which OpenCV cannot decode; convert it to JPEG or PNG"
     known = next((row for row in _FORMATS if re.match(row[2], data, re.DOTALL)), None)
     if known is None:
-        return "not a picture, or of an unknown format; use JPEG or PNG"
+        return "not a picture or of an unknown format; use JPEG or PNG"
     name, extensions, _ = known
-    # OpenCV can be asked for encoders by name but not for decoders; its builds have both or neither.
+    # OpenCV can be asked for encoders by extension but not for decoders; its builds have both or neither.
     if not cv2.haveImageWriter(extensions[0]):
         return (
             f"OpenCV {cv2.__version__} is built without {name}; "
@@ -316,5 +315,5 @@ def _why_undecodable(data: bytes) -> str:
         )
     unchanged = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if unchanged is not None and unchanged.dtype.itemsize > 2:
-        return f"{name} with {unchanged.dtype} samples, in which no value is white; convert it to 8 or 16 bits"
-    return f"damaged {name}, or of a kind that OpenCV {cv2.__version__} cannot decode; convert it to PNG or JPEG"
+        return f"{name} with {unchanged.dtype} samples, whose value for white is unknown; convert it to 8 or 16 bits"
+    return f"damaged {name}, or a variant that OpenCV {cv2.__version__} cannot decode; convert it to PNG or JPEG"

@@ -1,4 +1,4 @@
-"""From labelme's shapes to instances: polygons, rectangles, circles and lines become polygons, masks become RLE."""
+"""Convert labelme's shapes to instances: polygons, rectangles, circles and lines to polygons, masks to RLE."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from shapely import LineString, Point
 
 from data.coco_rows import CocoInstance
 
-IGNORED_LABELS = ("__ignore__", "_background_")  # labelme's own names for what is no object
+IGNORED_LABELS = ("__ignore__", "_background_")  # labelme's labels for areas that are not objects
 POINT_KINDS = ("point", "points")
-# How many points a shape of each kind has; a rectangle's are two opposite corners, or all four as of X-AnyLabeling.
+# Allowed number of points of each kind; a rectangle has two opposite corners, or all four in X-AnyLabeling.
 POINT_COUNTS = {
     "polygon": range(3, sys.maxsize),
     "rectangle": (2, 4),
@@ -26,20 +26,20 @@ POINT_COUNTS = {
     "linestrip": range(2, sys.maxsize),
     "mask": (1, 2),
 }
-FARTHEST = 1e6  # pixels of coordinates and of widths; no picture that can be read is as large
-ROUNDNESS = 0.1  # pixels that the polygon of a circle may lie inside of it
+MAX_COORDINATE = 1e6  # limit of coordinates and line widths in pixels; larger than any readable picture
+CIRCLE_TOLERANCE = 0.1  # pixels, maximum distance between a circle and its polygon
 
 
 class UnusableShapeError(ValueError):
-    """The reason why a shape gives no mask."""
+    """A shape gives no mask; the message is the reason."""
 
 
-class LabelmeInstances(NamedTuple):
-    """What the shapes of a picture are.
+class ConvertedShapes(NamedTuple):
+    """The shapes of a picture as instances.
 
     instances: in the order of their first shapes.
-    left_out: "shape 3: why" of those that give no mask, counted from 1.
-    points: number of shapes that are points, which have no extent.
+    left_out: "shape 3: reason" for each shape that gives no mask, counted from 1.
+    points: number of point shapes, which have no area.
     """
 
     instances: tuple[CocoInstance, ...]
@@ -47,53 +47,55 @@ class LabelmeInstances(NamedTuple):
     points: int
 
 
-def labelme_instances(shapes: Sequence[object], *, height: int, width: int, line_width: float) -> LabelmeInstances:
-    """Read the `shapes` of a labelme file for a picture of this size, in pixels like the width of its lines.
+def convert_shapes(shapes: Sequence[object], *, height: int, width: int, line_width: float) -> ConvertedShapes:
+    """Convert the `shapes` of a labelme file for a picture of this size; line_width in pixels.
 
-    Shapes of one label with the same group_id are one instance. What lies outside of the picture is cut off.
-    Shapes with a label of IGNORED_LABELS do not count at all.
+    Shapes with the same label and group_id are one instance. Parts outside of the picture are cut off.
+    Shapes with a label of IGNORED_LABELS are not counted at all.
     """
     groups: dict[object, list[CocoInstance]] = {}
     left_out, points = [], 0
     for number, shape in enumerate(shapes, start=1):
         try:
-            kind, label = _kind_and_label(shape)
+            kind, label = _read_kind_and_label(shape)
             if label in IGNORED_LABELS:
                 continue
             if kind in POINT_KINDS:
                 points += 1
                 continue
-            part = _part(shape, kind, label, height=height, width=width, line_width=line_width)
+            part = _convert_shape(shape, kind, label, height=height, width=width, line_width=line_width)
         except UnusableShapeError as reason:
             left_out.append(f"shape {number}: {reason}")
             continue
         group = shape.get("group_id")
         groups.setdefault(number if group is None else (label, str(group)), []).append(part)
     instances = tuple(CocoInstance.union(parts) for parts in groups.values())
-    return LabelmeInstances(instances, tuple(left_out), points)
+    return ConvertedShapes(instances, tuple(left_out), points)
 
 
-def _kind_and_label(shape: object) -> tuple[str, str]:
+def _read_kind_and_label(shape: object) -> tuple[str, str]:
     if not isinstance(shape, dict):
         raise UnusableShapeError("is not a labelme shape")
     label = shape.get("label")
     if not isinstance(label, str) or not label.strip():
         raise UnusableShapeError("has no label")
-    return str(shape.get("shape_type") or "polygon"), label.strip()  # at first labelme had no kinds, only polygons
+    return str(shape.get("shape_type") or "polygon"), label.strip()  # early labelme files have only polygons
 
 
-def _part(shape: dict, kind: str, label: str, *, height: int, width: int, line_width: float) -> CocoInstance:
-    """The part of a shape that lies in the picture. Raises UnusableShapeError where there is none."""
+def _convert_shape(shape: dict, kind: str, label: str, *, height: int, width: int, line_width: float) -> CocoInstance:
+    """Convert the part of a shape that lies in the picture. Raises UnusableShapeError if there is none."""
     if kind not in POINT_COUNTS:
-        raise UnusableShapeError(f"'{label}' is of the unknown kind {kind}")
-    points = _points(shape, label)
+        raise UnusableShapeError(f"'{label}' is of unknown kind {kind}")
+    points = _read_points(shape, label)
     if len(points) not in POINT_COUNTS[kind]:
         raise UnusableShapeError(f"{kind} '{label}' has {len(points)} points")
     if kind == "mask":
-        part = CocoInstance.from_mask(label, _pasted_mask(shape, label, points[0], height=height, width=width))
+        part = CocoInstance.from_mask(label, _paste_mask(shape, label, points[0], height=height, width=width))
     else:
-        rings = (clip_polygon(ring, height=height, width=width) for ring in _rings(kind, points, line_width))
-        polygons = [ring.round(2).ravel().tolist() for ring in rings if len(ring) >= 3]
+        outlines = [
+            clip_polygon(outline, height=height, width=width) for outline in _outline_polygons(kind, points, line_width)
+        ]
+        polygons = [outline.round(2).ravel().tolist() for outline in outlines if len(outline) >= 3]
         if not polygons:
             raise UnusableShapeError(f"{kind} '{label}' has no area in the picture")
         part = CocoInstance.from_polygons(label, polygons, height=height, width=width)
@@ -102,22 +104,22 @@ def _part(shape: dict, kind: str, label: str, *, height: int, width: int, line_w
     return part
 
 
-def _points(shape: dict, label: str) -> np.ndarray:
-    """float64 [n, 2], x and y in pixels."""
+def _read_points(shape: dict, label: str) -> np.ndarray:
+    """Return the points of a shape, float64 [n, 2], x and y in pixels."""
     try:
         points = np.array(shape.get("points"), np.float64)
     except (TypeError, ValueError, OverflowError):
         points = np.empty(0)
-    # The comparison is false for NaN too, which Python's JSON knows.
-    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < FARTHEST).all():
+    # The comparison is false for NaN too, which Python's JSON reader accepts.
+    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < MAX_COORDINATE).all():
         raise UnusableShapeError(f"'{label}' has no list of points x, y")
     return points
 
 
-def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """A mask shape, which is a picture of its box that is not 0 inside, in its place: bool [height, width].
+def _paste_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """Paste a mask shape, a picture of its box that is not 0 inside, into an empty mask: bool [height, width].
 
-    Its upper left corner is at the first point, rounded; the second point is not needed (labelme, shapes_to_label).
+    Its upper left corner is the first point, rounded; the second point is not used (labelme, shapes_to_label).
     """
     try:
         content = np.frombuffer(base64.b64decode(shape.get("mask")), np.uint8)
@@ -128,7 +130,7 @@ def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, wi
     except cv2.error as error:
         raise UnusableShapeError(f"mask '{label}' cannot be decoded; it may be too large") from error
     if crop is None or crop.ndim != 2:
-        raise UnusableShapeError(f"mask '{label}' is not a picture of one channel")
+        raise UnusableShapeError(f"mask '{label}' is not a picture with one channel")
     left, top = np.rint(corner).astype(int)
     y, x = np.nonzero(crop)
     y, x = y + top, x + left
@@ -138,35 +140,35 @@ def _pasted_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, wi
     return mask
 
 
-def _rings(kind: str, points: np.ndarray, line_width: float) -> list[np.ndarray]:
-    """The outlines, float64 [n, 2] each, whose union is the shape."""
+def _outline_polygons(kind: str, points: np.ndarray, line_width: float) -> list[np.ndarray]:
+    """Return the polygons, float64 [n, 2] each, whose union is the shape."""
     if kind == "rectangle":
         (x1, y1), (x2, y2) = points.min(axis=0), points.max(axis=0)
         return [np.array([(x1, y1), (x2, y1), (x2, y2), (x1, y2)])]
     if kind == "circle":
         centre, rim = points
-        return [_surroundings(Point(centre), math.dist(centre, rim))]
+        return [_buffer_outline(Point(centre), math.dist(centre, rim))]
     if kind in ("line", "linestrip"):
-        # One for each stretch: COCO's polygons cannot have the hole that a closed line goes around.
-        return [_surroundings(LineString(stretch), line_width / 2) for stretch in zip(points, points[1:])]
+        # One polygon per segment, because a closed line has a hole and COCO's polygons cannot have one.
+        return [_buffer_outline(LineString(segment), line_width / 2) for segment in zip(points, points[1:])]
     return [points]
 
 
-def _surroundings(geometry: Point | LineString, radius: float) -> np.ndarray:
-    """The outline, float64 [n, 2], of all within `radius` pixels of a point or of a straight line.
+def _buffer_outline(geometry: Point | LineString, radius: float) -> np.ndarray:
+    """Return the outline, float64 [n, 2], of the area within `radius` pixels of a point or a line segment.
 
-    A chord over the angle a is up to radius * a^2 / 8 inside of its arc, which shall be at most ROUNDNESS.
+    A chord over the angle a is up to radius * a^2 / 8 inside of its arc; that is kept below CIRCLE_TOLERANCE.
     """
-    chords = math.pi / 2 / math.sqrt(8 * ROUNDNESS / radius) if radius else 1  # of a quarter circle
+    chords = math.pi / 2 / math.sqrt(8 * CIRCLE_TOLERANCE / radius) if radius else 1  # per quarter circle
     outline = geometry.buffer(radius, quad_segs=max(2, math.ceil(chords))).exterior
     return np.array(outline.coords).reshape(-1, 2)[:-1]
 
 
 def clip_polygon(points: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """The part of a polygon inside of a picture: float64 [n, 2] to [m, 2], x and y in pixels, m = 0 if there is none.
+    """Clip a polygon to a picture: float64 [n, 2] to [m, 2], x and y in pixels, m = 0 if nothing remains.
 
-    Sutherland and Hodgman (1974): what is cut off is folded onto the border. So an outline that crosses itself, which
-    shapely refuses to intersect, is filled within the picture as before.
+    The algorithm of Sutherland and Hodgman (1974), which folds the cut parts onto the border. Unlike shapely's
+    intersection, it accepts polygons that cross themselves and keeps how they are filled within the picture.
     """
     for axis, side, inward in ((0, 0, 1), (0, width, -1), (1, 0, 1), (1, height, -1)):
         depths = (points[:, axis] - side) * inward

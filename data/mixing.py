@@ -1,4 +1,4 @@
-"""Two samples made into one, which is labelled with the instances of both."""
+"""Mix two samples into one with the instances of both: copy-paste, MixUp and CutMix."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 
 from config.base import AugmentConfig
-from data.geometry import Window, crop, flip, resize, select, select_present, visible
+from data.geometry import Window, crop, flip, resize, select, select_present, visible_indices
 from data.samples import MaskWindow, Sample
 
-MIN_VISIBLE = 0.1  # share of its pixels below which a covered or cut instance is not worth learning
+MIN_VISIBLE = 0.1  # a covered or cut instance with a smaller share of its pixels left is dropped
 PASTE_SCALES = (0.1, 2.0)  # large-scale jitter of Ghiasi et al. 2021
 
 
 def copy_paste(sample: Sample, second: Sample, *, rng: np.random.Generator) -> Sample:
-    """Paste some instances of the second sample onto the first (Ghiasi et al. 2021).
+    """Paste at least one random instance of the second sample onto the first (Ghiasi et al. 2021).
 
-    The second picture is flipped or not, scaled by a factor drawn from PASTE_SCALES (1: it just fits into the first)
-    and laid at a random place; at least one of its instances is cut out and pasted. Unlike in the paper the first
-    picture keeps its size here; it is cropped and scaled later, together with what was pasted.
+    The second picture is flipped with probability 0.5, scaled by a factor drawn from PASTE_SCALES (1: it just fits into
+    the first) and placed randomly. Unlike in the paper the first picture keeps its size; the result is cropped and
+    scaled later.
     """
     if not len(second):
         return sample
@@ -43,23 +43,22 @@ def copy_paste(sample: Sample, second: Sample, *, rng: np.random.Generator) -> S
 
 
 def mixup(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.random.Generator) -> Sample:
-    """Blend two pictures, the first with a share from Beta(mix_beta, mix_beta), and keep all instances of both.
+    """Blend two pictures, the first with a weight from Beta(mix_beta, mix_beta), and keep all instances of both.
 
-    Zhang et al. 2018, for detection as in Zhang et al. 2019: both pictures lie at the top left and keep their shape, on
-    black where one does not reach.
+    MixUp (Zhang et al. 2018) for detection (Zhang et al. 2019): both pictures keep their size, are aligned at the top
+    left and padded with black.
     """
     share = rng.beta(config.mix_beta, config.mix_beta)
     height, width = np.maximum(sample.image.shape[:2], second.image.shape[:2]).tolist()
-    images = (_pad(each.image, height, width) for each in (sample, second))
-    first, other = images
+    first, other = _pad(sample.image, height, width), _pad(second.image, height, width)
     return _join(sample, second, cv2.addWeighted(first, share, other, 1 - share, 0))
 
 
 def cutmix(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.random.Generator) -> Sample:
-    """Replace a rectangle by that of the second picture, scaled to cover the first (Yun et al. 2019).
+    """Replace a rectangle by the same one of the second picture, scaled to cover the first (Yun et al. 2019).
 
-    The first picture's share of the area is drawn from Beta(mix_beta, mix_beta); it is larger where the rectangle,
-    whose centre is drawn, sticks out of the picture. Instances are cut at its sides.
+    The first picture's share of the area is drawn from Beta(mix_beta, mix_beta), and the centre of the rectangle
+    uniformly; the part outside of the picture is cut off. Instances are cut at its sides.
     """
     height, width = sample.image.shape[:2]
     side = math.sqrt(1 - rng.beta(config.mix_beta, config.mix_beta))
@@ -79,41 +78,41 @@ def cutmix(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.ran
 
 
 def _draw_offset(length: int, second_length: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Lay the shorter of two lengths at random inside the longer: where they meet in each, and how long."""
+    """Place the shorter of two lengths randomly inside the longer; returns the overlap's start in each, and length."""
     offset = int(rng.integers(abs(length - second_length), endpoint=True))
     shared = min(length, second_length)
     return (offset, 0, shared) if second_length <= length else (0, offset, shared)
 
 
 def _draw_interval(length: int, share: float, rng: np.random.Generator) -> tuple[int, int]:
-    """An interval with a random centre and this share of a length, less what lies outside of 0..length."""
+    """Draw an interval with a random centre and this share of a length, clipped to 0..length."""
     centre, half = rng.uniform(0, length), length * share / 2
     return max(round(centre - half), 0), min(round(centre + half), length)
 
 
 def _paste(sample: Sample, patch: Sample, *, top: int, left: int, covers: np.ndarray) -> Sample:
-    """Lay a patch that lies within the picture over it at (top, left), where `covers`, uint8 [h, w], is 1."""
+    """Paste a patch at (top, left), within the picture, where `covers`, uint8 [h, w], is 1."""
     rows, columns = slice(top, top + covers.shape[0]), slice(left, left + covers.shape[1])
     image = sample.image.copy()
     image[rows, columns] = cv2.copyTo(patch.image, covers, image[rows, columns])
     masks = tuple(mask._replace(top=mask.top + top, left=mask.left + left) for mask in patch.gt_masks)
     moved = replace(patch, gt_masks=masks, gt_boxes=patch.gt_boxes + np.float32([left, top] * 2))
-    return _join(_cover(sample, covers, top, left), moved, image)
+    return _join(_hide_covered(sample, covers, top, left), moved, image)
 
 
-def _cover(sample: Sample, covers: np.ndarray, top: int, left: int) -> Sample:
-    """Take the covered pixels from all masks; those that lose some get the box of what is left, or are dropped."""
-    masks = tuple(_uncovered(mask, covers, top, left) for mask in sample.gt_masks)
+def _hide_covered(sample: Sample, covers: np.ndarray, top: int, left: int) -> Sample:
+    """Remove the covered pixels from all masks. Instances that lose some get the box of the rest, or are dropped."""
+    masks = tuple(_remove_covered(mask, covers, top, left) for mask in sample.gt_masks)
     boxes = sample.gt_boxes.copy()
     for box, mask, original in zip(boxes, masks, sample.gt_masks):
         if mask is not original:
             box[:] = mask.left, mask.top, mask.right, mask.bottom
-    kept = visible(masks, sample.gt_masks, MIN_VISIBLE)
+    kept = visible_indices(masks, sample.gt_masks, MIN_VISIBLE)
     return select_present(select(replace(sample, gt_masks=masks, gt_boxes=boxes), kept))
 
 
-def _uncovered(mask: MaskWindow, covers: np.ndarray, top: int, left: int) -> MaskWindow:
-    """The mask without the pixels that are covered; the mask itself if there are none."""
+def _remove_covered(mask: MaskWindow, covers: np.ndarray, top: int, left: int) -> MaskWindow:
+    """Return the mask without its covered pixels, or the mask itself if none is covered."""
     y1, y2 = max(mask.top, top), min(mask.bottom, top + covers.shape[0])
     x1, x2 = max(mask.left, left), min(mask.right, left + covers.shape[1])
     if y1 >= y2 or x1 >= x2:

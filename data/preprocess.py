@@ -1,4 +1,4 @@
-"""A picture to the network's input."""
+"""Resize, normalise and pad pictures for the network."""
 
 from __future__ import annotations
 
@@ -12,39 +12,40 @@ from config.base import DataConfig
 
 
 def preprocess(image: np.ndarray, config: DataConfig) -> np.ndarray:
-    """uint8 [H, W, 3] RGB to float32 [h, w, 3], resized and normalised, not yet padded.
+    """Resize and normalise a picture, uint8 [H, W, 3] RGB, without padding: float32 [h, w, 3].
 
-    Sizes and sampling are those of mmcv (the original SOLO), PaddleDetection or detectron2, as the config's fields say.
+    Size and sampling follow mmcv (the original SOLO), PaddleDetection or detectron2, depending on the config.
     """
     if config.normalize_first:
-        made = resize_image(normalize(image, config), config, within=config.fixed_size)
+        prepared = resize_image(normalize(image, config), config, within=config.fixed_size)
     else:
-        made = normalize(resize_image(image, config, within=config.fixed_size), config)
-    return made[..., ::-1] if config.bgr else made
+        prepared = normalize(resize_image(image, config, within=config.fixed_size), config)
+    return prepared[..., ::-1] if config.bgr else prepared
 
 
 def normalize(image: np.ndarray, config: DataConfig) -> np.ndarray:
-    """uint8 [H, W, 3] to (value - mean) / std, float32; by a look-up table, which is cheaper than the arithmetic."""
-    return cv2.LUT(image, _normalized_bytes(config)[None])
+    """Return (value - mean) / std of uint8 [H, W, 3] as float32; a look-up table is faster than the arithmetic."""
+    return cv2.LUT(image, _normalization_table(config)[None])
 
 
-def _normalized_bytes(config: DataConfig) -> np.ndarray:
-    """float32 [256, 3], to the last bit as the program whose order of steps the config has.
+def _normalization_table(config: DataConfig) -> np.ndarray:
+    """Return the normalised value of each byte and channel, float32 [256, 3].
 
-    A few last bits move gradients of single offsets of deformable layers by 1 %.
+    The values equal those of the original program to the last bit: a difference there changes gradients of single
+    offsets of deformable layers by 1 %.
     """
     values = np.arange(256, dtype=np.float32)[:, None]
-    if config.normalize_first:  # PaddleDetection: bytes to shares, and means and deviations in float64
-        shares = values * np.float32(1 / 255)
-        centred = (shares - np.array(config.mean) / 255).astype(np.float32)
+    if config.normalize_first:  # PaddleDetection scales to 0..1 first and keeps mean and std in float64
+        scaled = values * np.float32(1 / 255)
+        centred = (scaled - np.array(config.mean) / 255).astype(np.float32)
         return (centred / (np.array(config.std) / 255)).astype(np.float32)
     return (values - np.float32(config.mean)) / np.float32(config.std)
 
 
 def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int, fixed_size: Sequence[int] = ()) -> np.ndarray:
-    """float32 [h, w, 3] pictures to [N, 3, H, W], zeros at the bottom and right.
+    """Combine float32 [h, w, 3] pictures to a batch [N, 3, H, W], zero-padded at the bottom and right.
 
-    H and W divide evenly, or are `fixed_size`, which no picture exceeds.
+    H and W are `fixed_size`, which no picture may exceed, or else the next multiples of `size_divisor`.
     """
     batch = _empty_batch(images, size_divisor, fixed_size)
     for padded, image in zip(batch, images):
@@ -52,12 +53,12 @@ def pad_to_batch(images: Sequence[np.ndarray], size_divisor: int, fixed_size: Se
     return batch
 
 
-def normalized_batch(images: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
-    """`pad_to_batch` of uint8 [h, w, 3] pictures in RGB, `normalize`d and with the config's first colour first.
+def normalize_batch(images: Sequence[np.ndarray], config: DataConfig) -> np.ndarray:
+    """Normalise uint8 [h, w, 3] RGB pictures into a zero-padded batch, float32 [N, 3, H, W], in the config's order.
 
-    Each value is written only once.
+    The result equals `pad_to_batch` of normalised pictures, but each value is written only once.
     """
-    tables = [np.ascontiguousarray(table) for table in _normalized_bytes(config).T]
+    tables = [np.ascontiguousarray(table) for table in _normalization_table(config).T]
     batch = _empty_batch(images, config.size_divisor)
     for padded, image in zip(batch, images):
         for plane, channel, table in zip(padded[::-1] if config.bgr else padded, cv2.split(image), tables):
@@ -72,12 +73,12 @@ def _empty_batch(images: Sequence[np.ndarray], size_divisor: int, fixed_size: Se
 
 
 def padded_size(height: int, width: int, *, divisor: int) -> tuple[int, int]:
-    """(height, width) of a batch whose largest sides are these: the next multiples of `divisor`."""
+    """Return (height, width) of a batch with these largest sides: the next multiples of `divisor`."""
     return -(-height // divisor) * divisor, -(-width // divisor) * divisor
 
 
 def resized_size(height: int, width: int, *, short_side: int, long_side: int) -> tuple[int, int]:
-    """(height, width) of a picture scaled until it reaches one of the limits, rounded as mmcv does; at least 1."""
+    """Return (height, width) of a picture scaled until one side reaches its limit, rounded as in mmcv; at least 1."""
     return _rounded_size(height, width, _resize_factor(height, width, short_side, long_side))
 
 
@@ -86,10 +87,10 @@ def _rounded_size(height: int, width: int, factor: float) -> tuple[int, int]:
 
 
 def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = ()) -> np.ndarray:
-    """Scale a picture, [H, W, 3], to the size of the network's input, not yet padded: [h, w, 3] of the same type.
+    """Scale a picture [H, W, 3] to the size of the network's input, without padding: [h, w, 3] of the same dtype.
 
-    It is uint8, or float32 where the config does not resize by Pillow.
-    within: a height and a width, one of which it then has; else the config's sides are its limits.
+    image: uint8, or float32 unless `resize_by` is "pillow".
+    within: (height, width) that the picture is fitted into. If empty, the config's sides are the limits.
     """
     height, width = image.shape[:2]
     if within:
@@ -97,7 +98,7 @@ def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = 
     else:
         factor = _resize_factor(height, width, config.short_side, config.long_side)
     if config.resize_by == "factor" and min(height, width) * factor >= 1:
-        # The sizes differ at most by rounding; what differs is where a target pixel looks for its value.
+        # With a factor, cv2 rounds the size in the same way but samples at slightly different positions.
         return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
     size = _rounded_size(height, width, factor)[::-1]
     if config.resize_by == "pillow":

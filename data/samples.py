@@ -1,4 +1,4 @@
-"""A picture with its annotations on the way from disk to the network."""
+"""A training sample: a picture with its masks, boxes and classes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 
 class MaskWindow(NamedTuple):
-    """One instance's mask, kept as the part inside a window; outside of it the mask is 0.
+    """One instance's mask, stored as the pixels inside a window; outside of it the mask is 0.
 
-    A full mask for each of a hundred instances of one picture would take as much memory as a batch.
+    Full masks of the hundred instances of a picture would take as much memory as a batch.
     """
 
-    top: int  # row of the picture where the window begins
-    left: int  # column where it begins
+    top: int  # first row of the window in the picture
+    left: int  # first column
     pixels: np.ndarray  # uint8 [h, w], 1 inside the instance; contiguous
 
     @classmethod
     def from_full(cls, mask: np.ndarray, top: int = 0, left: int = 0) -> MaskWindow:
-        """Cut a mask, uint8 [h, w] of 0 and 1 that begins at (top, left), down to its tight window; 0 x 0 if empty."""
+        """Cut a mask, uint8 [h, w] of 0 and 1 placed at (top, left), to its tight window; 0 x 0 if empty."""
         if not mask.size:
             return cls(top, left, np.zeros((0, 0), np.uint8))
         # Not cv2.boundingRect: OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
@@ -42,11 +42,11 @@ class MaskWindow(NamedTuple):
 
     @property
     def area(self) -> int:
-        """Pixels inside the instance."""
+        """Number of pixels inside the instance."""
         return int(np.count_nonzero(self.pixels))
 
-    def full(self, height: int, width: int) -> np.ndarray:
-        """The whole mask, uint8 [height, width]."""
+    def to_full(self, height: int, width: int) -> np.ndarray:
+        """Return the full mask, uint8 [height, width]."""
         mask = np.zeros((height, width), np.uint8)
         mask[self.top : self.bottom, self.left : self.right] = self.pixels
         return mask
@@ -59,8 +59,8 @@ class Sample:
     image: uint8 [H, W, 3] RGB.
     gt_masks: n masks with at least one pixel each, within the picture.
     gt_boxes: float32 [n, 4], x1, y1, x2, y2 in pixels, as annotated and then transformed; x2 and y2 exclusive.
-    gt_classes: int64 [n], 0-based class of each.
-    name: what to call the picture in a message.
+    gt_classes: int64 [n], 0-based class of each instance.
+    name: the picture's name for messages.
     """
 
     image: np.ndarray

@@ -1,4 +1,4 @@
-"""From records to the batches that a network learns from; the same ones for the same seed, whoever prepares them."""
+"""Build training batches from records; the same seed gives the same batches, whatever thread or process builds them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from data.coco import decode_mask
 from data.coco_pictures import Record, read_record_image
 from data.geometry import select_present
 from data.grid_targets import GridTargets
-from data.preprocess import normalized_batch
+from data.preprocess import normalize_batch
 from data.samples import Sample
 
-# What randomness is for, so that no two uses share their numbers.
+# Part of the seed, so that different uses draw different random numbers.
 _ORDER, _AUGMENTATION = 0, 1
 
 
@@ -29,7 +29,7 @@ MakeTargets = Callable[[Sample, "tuple[int, int]", Config], Union[GridTargets, B
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """images: float32 [N, 3, H, W], normalised and padded; targets, names: N."""
+    """A training batch. images: float32 [N, 3, H, W], normalised and padded; targets, names: one per picture."""
 
     images: np.ndarray
     targets: tuple[GridTargets | BoxTargets, ...]
@@ -37,10 +37,10 @@ class Batch:
 
 
 class TrainingSet:
-    """Records in a random order for each epoch, augmented.
+    """Augmented samples of records, in a random order for each epoch.
 
-    Everything random is drawn from (seed, epoch, place in the epoch), never from a generator that lives on, so that it
-    depends neither on the number of threads nor on what was done before.
+    Random numbers are seeded by (seed, epoch, place in the epoch), so that they depend neither on the number of threads
+    nor on earlier samples.
     """
 
     def __init__(self, records: Sequence[Record], config: Config, *, seed: int, make_targets: MakeTargets) -> None:
@@ -53,17 +53,17 @@ class TrainingSet:
         return len(self.records)
 
     def steps_per_epoch(self, world_size: int) -> int:
-        """What does not fill a step at the end of an epoch is left out."""
+        """Return the number of full steps in an epoch; the incomplete last step is left out."""
         return len(self.records) // self.total_batch(world_size)
 
     def total_batch(self, world_size: int) -> int:
-        """Pictures in a step of all processes together."""
+        """Return the number of pictures in a step of all processes together."""
         return self.config.train_cfg.batch_size * self.config.train_cfg.accumulate * world_size
 
     def places(self, step: int, part: int, *, rank: int, world_size: int) -> tuple[int, list[int]]:
-        """The epoch of a step, and the places in it that process `rank` works on in its part `part` of `accumulate`.
+        """Return the epoch of a step and the places in it for process `rank` and part `part` of `accumulate`.
 
-        The places are those of one process with a batch as large as all of theirs together.
+        All processes and parts of a step together have the places that a single process with the total batch has.
         """
         epoch, position = divmod(step, self.steps_per_epoch(world_size))
         size = self.config.train_cfg.batch_size
@@ -71,17 +71,18 @@ class TrainingSet:
         return epoch, list(range(first, first + size))
 
     def batch(self, epoch: int, places: Sequence[int]) -> Batch:
+        """Return the batch of the samples at these places of an epoch."""
         samples = [self.sample(epoch, place, self.index(epoch, place)) for place in places]
-        images = normalized_batch([sample.image for sample in samples], self.config.data)
+        images = normalize_batch([sample.image for sample in samples], self.config.data)
         targets = tuple(self.make_targets(sample, images.shape[2:], self.config) for sample in samples)
         return Batch(images, targets, tuple(sample.name for sample in samples))
 
     def index(self, epoch: int, place: int) -> int:
-        """Which record comes at this place of this epoch."""
-        return int(_order(self.seed, epoch, len(self.records))[place])
+        """Return the index of the record at this place of this epoch."""
+        return int(_epoch_order(self.seed, epoch, len(self.records))[place])
 
     def sample(self, epoch: int, place: int, index: int) -> Sample:
-        """Record `index`, augmented as it is at this place of this epoch."""
+        """Return record `index` with the augmentation of this place of this epoch."""
         rng = np.random.default_rng([self.seed, _AUGMENTATION, epoch, place])
         steps = self.config.augment.in_epoch(epoch)
         second = None
@@ -91,22 +92,22 @@ class TrainingSet:
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
 def load_sample(record: Record) -> Sample:
     """Read a picture and decode its masks; instances without a pixel are left out.
 
-    Raises InputError with the picture's name where it cannot be read or has another size than the annotations say.
+    Raises InputError with the picture's name if it cannot be read or has another size than the annotations state.
     """
-    return annotated(record, read_record_image(record))
+    return make_sample(record, read_record_image(record))
 
 
-def annotated(record: Record, image: np.ndarray) -> Sample:
-    """A picture of a record's size, uint8 [H, W, 3], with the record's instances but for those without a pixel."""
-    found = record.annotations
-    masks = tuple(decode_mask(annotation, record.height, record.width) for annotation in found)
-    boxes = np.array([annotation.box for annotation in found], np.float32).reshape(-1, 4)
-    classes = np.array([annotation.class_index for annotation in found], np.int64)
+def make_sample(record: Record, image: np.ndarray) -> Sample:
+    """Combine a picture of the record's size, uint8 [H, W, 3], with the record's instances that cover a pixel."""
+    annotations = record.annotations
+    masks = tuple(decode_mask(annotation, record.height, record.width) for annotation in annotations)
+    boxes = np.array([annotation.box for annotation in annotations], np.float32).reshape(-1, 4)
+    classes = np.array([annotation.class_index for annotation in annotations], np.int64)
     return select_present(Sample(image, masks, boxes, classes, name=str(record.path)))

@@ -1,13 +1,13 @@
-"""Draw what a network learns: pictures as training changes them, their instances, and the grid cells these are given.
+"""Draw training samples: the augmented pictures, their instances and the grid cells that learn them.
 
     python tools/browse_dataset.py --config=20
     python tools/browse_dataset.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ... --count=50
-    python tools/browse_dataset.py --config=1 --raw          scaled to the network's input, not changed otherwise
+    python tools/browse_dataset.py --config=1 --raw          only scaled to the network's input
 
-Each drawing has the picture at the left and beside it a panel for each level. In a panel, the cells that learn an
-instance have its colour, the one with its centre of mass a dark frame. A cell that is given to several instances has a
-stripe of each; it learns the class of the one to the right and the masks of all. The grey rim is what a batch of this
-picture alone is padded with; a batch with larger pictures is padded further, which shifts the cells.
+Each drawing shows the picture at the left and a panel for each level at the right. In a panel, the cells that learn an
+instance have its colour; the cell of its centre of mass has a dark frame. A cell with several instances has a stripe
+for each; it learns the class of the rightmost and the masks of all. The grey rim is the padding of a batch with only
+this picture; in a batch with larger pictures, more padding shifts the cells.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from config.base import PROJECT, AugmentConfig, Config, level_ranges
 from data.class_lists import ClassList
 from data.files import check_writable
 from data.geometry import resize
-from data.grid_targets import CellBlock, assigned_cells, box_scales, extents_of
+from data.grid_targets import CellBlock, assign_cells, box_scales, measure_extents
 from data.images import write_image
 from data.preprocess import padded_size
 from data.samples import Sample
@@ -45,23 +45,27 @@ from tools.dataset.splits import read_splits, records_to_learn
 from tools.predict.drawing import pick_colors
 from tools.predict.instances import Instances
 
-LONG_SIDE = 900  # pixels; smaller pictures are enlarged by a whole number, to this length at least
-SMALLER = 2  # times that a panel is smaller than the picture
+LONG_SIDE = 900  # pixels; smaller pictures are enlarged by an integer factor to at least this length
+PANEL_REDUCTION = 2  # size of the picture / size of a panel
 PANEL_COLUMNS = 2
-FADE = 0.8  # share of white in the picture behind a panel
+FADE = 0.8  # share of white in the background picture of a panel
 PADDING, LINE = (150, 150, 150), (176, 182, 192)
-ENTRY = 260  # points, width of an entry of the legend
-UNAUGMENTED = AugmentConfig(flip=0.0)
+ENTRY_WIDTH = 260  # of the legend, in points
+NO_AUGMENTATION = AugmentConfig(flip=0.0)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
     add_config_options(parser)
-    parser.add_argument("--split", choices=SPLITS, default="train", help="val: as if it were trained on")
-    parser.add_argument("--count", type=positive_number, default=16, metavar="N", help="pictures (default: 16)")
-    parser.add_argument("--epoch", type=natural_number, default=0, metavar="E", help="of training (default: 0)")
+    parser.add_argument(
+        "--split", choices=SPLITS, default="train", help="val: augment the validation pictures as in training"
+    )
+    parser.add_argument(
+        "--count", type=positive_number, default=16, metavar="N", help="number of pictures (default: 16)"
+    )
+    parser.add_argument("--epoch", type=natural_number, default=0, metavar="E", help="epoch of training (default: 0)")
     parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
-    parser.add_argument("--raw", action="store_true", help="without augmentation")
+    parser.add_argument("--raw", action="store_true", help="draw without augmentation")
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="folder of the PNG files (default: runs/<config name>/pictures)"
     )
@@ -70,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         args.overrides.append(f"train_cfg.seed={args.seed}")
     config = load_config(args.config, args.overrides)
     if args.raw:
-        config = config.replace(augment=UNAUGMENTED)
+        config = config.replace(augment=NO_AUGMENTATION)
     folder = args.output or PROJECT / "runs" / config.name / "pictures"
     check_writable(folder / "0000.png")
     data = read_splits(config, [args.split])[args.split]
@@ -87,15 +91,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: str) -> np.ndarray:
-    """The picture with its instances, a panel for each grid, and a legend below the picture: uint8 [H, W, 3] RGB."""
+    """Draw the picture with its instances, a panel for each grid, and a legend: uint8 [H, W, 3] RGB."""
     size = padded_size(*sample.image.shape[:2], divisor=config.data.size_divisor)
-    picture, colors, background, contours = _enlarged(sample, classes, size)
+    picture, colors, background, contours = _enlarge(sample, classes, size)
     panels, entries = [], [classes.names[label] for label in sample.gt_classes]
     if kind_of(config).has_grids:
         panels, notes = _grid_panels(sample, config, size, background, contours, colors)
         entries = [f"{entry}, {note}" for entry, note in zip(entries, notes)]
     height, width = sample.image.shape[:2]
-    name = " + ".join(Path(part).name for part in sample.name.split(" + "))  # of two pictures, where they were mixed
+    name = " + ".join(Path(part).name for part in sample.name.split(" + "))  # mixed pictures have two names
     title = f"{name}, {title}: {width} x {height} pixels, instances: {len(sample)}"
     return _compose(title, picture, panels, list(zip(entries, colors)))
 
@@ -108,12 +112,12 @@ def _grid_panels(
     contours: Sequence[Sequence[np.ndarray]],
     colors: np.ndarray,
 ) -> tuple[list[tuple[str, np.ndarray]], list[str]]:
-    """A panel for each level with its heading, and for each instance where it falls.
+    """Draw a panel for each level; returns (heading, panel) of each, and for each instance a note on its levels.
 
-    size: of the padded picture; the other arguments are those of `draw_grid`.
+    size: height and width of the padded picture. background, contours, colors: as in `draw_grid`.
     """
-    extents = extents_of(sample.gt_masks, sample.gt_boxes, config.target)
-    blocks = assigned_cells(extents, size=size, head=config.head, config=config.target)
+    extents = measure_extents(sample.gt_masks, sample.gt_boxes, config.target)
+    blocks = assign_cells(extents, size=size, head=config.head, config=config.target)
     grids = config.head.num_grids
     panels = [draw_grid(background, contours, colors, grids, level, blocks) for level in range(len(grids))]
     headings = [
@@ -128,11 +132,14 @@ def _grid_panels(
     return list(zip(headings, panels)), notes
 
 
-def _enlarged(
+def _enlarge(
     sample: Sample, classes: ClassList, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Sequence[np.ndarray]]]:
-    """The drawn picture, the colours of its instances uint8 [n, 3], and for the panels, in their size, the faded and
-    padded picture and the outlines of each instance."""
+    """Enlarge a sample for drawing; size: height and width of the padded picture.
+
+    Returns the picture with its instances drawn, their colours, uint8 [n, 3], and in the size of the panels the faded
+    and padded picture and the contours of each instance.
+    """
     height, width = sample.image.shape[:2]
     factor = -(-LONG_SIDE // max(size))
     large = resize(sample, height=height * factor, width=width * factor)
@@ -141,16 +148,15 @@ def _enlarged(
     )
     padded = np.full((*size, 3), PADDING, np.uint8)
     padded[:height, :width] = sample.image
-    panel_size = (size[1] * factor // SMALLER, size[0] * factor // SMALLER)
+    panel_size = (size[1] * factor // PANEL_REDUCTION, size[0] * factor // PANEL_REDUCTION)
     grey = cv2.cvtColor(cv2.resize(padded, panel_size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     faded = np.rint(grey[..., None].repeat(3, axis=2) * (1 - FADE) + 255 * FADE).astype(np.uint8)
-    outlines = []
+    contours = []
     for mask in large.gt_masks:
-        found, _ = cv2.findContours(
-            mask.pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(mask.left, mask.top)
-        )
-        outlines.append([points // SMALLER for points in found])
-    return instances.draw(large.image), pick_colors(instances.boxes), faded, outlines
+        offset = (mask.left, mask.top)
+        outlines, _ = cv2.findContours(mask.pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=offset)
+        contours.append([points // PANEL_REDUCTION for points in outlines])
+    return instances.draw(large.image), pick_colors(instances.boxes), faded, contours
 
 
 def draw_grid(
@@ -161,26 +167,26 @@ def draw_grid(
     level: int,
     blocks: Sequence[CellBlock],
 ) -> np.ndarray:
-    """The grid of one level on a background, uint8 [h, w, 3], with its instances' outlines. Returns a new picture.
+    """Draw the grid of one level with its instances on a copy of the background, uint8 [h, w, 3].
 
-    contours: for each instance cv2's, in pixels of the background. colors: uint8 [n, 3]. blocks: of all levels.
+    contours: cv2 contours of each instance, in pixels of the background. colors: uint8 [n, 3]. blocks: of all levels.
     """
     panel = background.copy()
     height, width = panel.shape[:2]
     grid, first_cell = grids[level], sum(grid * grid for grid in grids[:level])
     xs, ys = (np.rint(np.arange(grid + 1) * length / grid).astype(int) for length in (width, height))
     panel[ys[1:-1]] = panel[:, xs[1:-1]] = LINE
-    of_level = [block for block in blocks if block.level == level]
-    given = defaultdict(list)
-    for block in of_level:
+    level_blocks = [block for block in blocks if block.level == level]
+    instances_of_cell = defaultdict(list)
+    for block in level_blocks:
         for cell in (block.cells - first_cell).tolist():
-            given[cell].append(block.instance)
-    for cell, owners in given.items():
+            instances_of_cell[cell].append(block.instance)
+    for cell, instances in instances_of_cell.items():
         row, column = divmod(cell, grid)
-        stripes = np.rint(np.linspace(xs[column] + 1, xs[column + 1], len(owners) + 1)).astype(int)
-        for owner, x1, x2 in zip(owners, stripes, stripes[1:]):
-            panel[ys[row] + 1 : ys[row + 1], x1:x2] = colors[owner]
-    for block in of_level:
+        stripes = np.rint(np.linspace(xs[column] + 1, xs[column + 1], len(instances) + 1)).astype(int)
+        for instance, x1, x2 in zip(instances, stripes, stripes[1:]):
+            panel[ys[row] + 1 : ys[row + 1], x1:x2] = colors[instance]
+    for block in level_blocks:
         row, column = divmod(block.centre - first_cell, grid)
         corners = (int(xs[column]), int(ys[row])), (int(xs[column + 1]), int(ys[row + 1]))
         cv2.drawContours(panel, contours[block.instance], -1, colors[block.instance].tolist(), 1, cv2.LINE_AA)
@@ -194,11 +200,14 @@ def _compose(
     panels: Sequence[tuple[str, np.ndarray]],
     entries: Sequence[tuple[str, np.ndarray]],
 ) -> np.ndarray:
-    """Picture and legend at the left, panels, if any, under their headings at the right. All on a Canvas' raster."""
+    """Place picture and legend at the left and the panels, if any, with their headings at the right.
+
+    panels: (heading, picture). entries: (text, colour) of the legend.
+    """
     line = text_height(LABEL_SIZE) + 4
     picture_height, picture_width = (side / SCALE for side in picture.shape[:2])
     panel_height, panel_width = (side / SCALE for side in panels[0][1].shape[:2]) if panels else (0, 0)
-    columns = max(1, int(picture_width // ENTRY))
+    columns = max(1, int(picture_width // ENTRY_WIDTH))
     rows = -(-len(entries) // columns)
     panel_rows = -(-len(panels) // PANEL_COLUMNS)
     top = MARGIN + 2 * line
@@ -209,9 +218,9 @@ def _compose(
     _paste(canvas, MARGIN, top + line, picture)
     for index, (text, color) in enumerate(entries):
         row, column = index % rows, index // rows
-        x, y = MARGIN + column * ENTRY, top + line + picture_height + MARGIN + row * line
+        x, y = MARGIN + column * ENTRY_WIDTH, top + line + picture_height + MARGIN + row * line
         canvas.rectangle(x, y + 2, x + line - 6, y + line - 4, tuple(color.tolist()))
-        canvas.text(x + line, y, shorten(text, ENTRY - line - MARGIN))
+        canvas.text(x + line, y, shorten(text, ENTRY_WIDTH - line - MARGIN))
     for index, (heading, panel) in enumerate(panels):
         row, column = divmod(index, PANEL_COLUMNS)
         x, y = right + column * (panel_width + MARGIN), top + row * (line + panel_height + MARGIN)

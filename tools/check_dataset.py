@@ -1,14 +1,14 @@
-"""Look a data set over before a network is trained on it: what is wrong with it, what is in it, and what can be learnt.
+"""Check a data set before training: its problems, its content, and which instances the network's grids can learn.
 
     python tools/check_dataset.py --config=20
     python tools/check_dataset.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ... --split train
 
-Prints what is wrong with single entries, classes, sizes, and where the instances fall in the network's grids at its
-input size, and at the smallest and the largest size that training scales to. Draws the same as PNG files.
+Prints the problems of single entries, the classes, the picture sizes, and how the instances are assigned to the
+network's grids at its input size and at the smallest and largest size of training. Writes plots as PNG files.
 
-An instance falls on each level whose range in target.scale_ranges its scale is in, and is given up to 3 x 3 cells
-there. Where two instances have their centre of mass in the same cell of a level, that cell can learn one class only. An
-instance that has no centre cell to itself on any of its levels is crowded out.
+An instance is assigned to each level whose range in target.scale_ranges contains its scale, and there to up to 3 x 3
+cells. If two instances have their centre of mass in the same cell of a level, that cell can learn only one class. An
+instance is crowded out if it has no centre cell of its own on any of its levels.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
 from tools.dataset.splits import NOTHING_TO_LEARN, read_splits
 from tools.dataset.statistics import (
-    Landing,
-    Measured,
+    AssignmentCounts,
+    Measurement,
     Suggestion,
-    all_scales,
-    count_landing,
+    collect_scales,
+    count_assignments,
     input_sizes,
     measure,
     suggest,
-    total,
+    sum_counts,
 )
 
-COMMON_SIZES = 5  # picture sizes that are listed
+COMMON_SIZES = 5  # number of picture sizes that are listed
 COLUMNS = """
-cells: those that are given at least one instance, summed over the pictures
-same centre: instances whose centre of mass lies in the same cell as another's on the level
-any shared: instances with any of their cells given to another on the level too
+cells: cells with at least one instance, summed over the pictures
+same centre: instances whose centre of mass is in the same cell as another's on the level
+any shared: instances that share at least one cell with another on the level
 """
 
 
@@ -73,14 +73,14 @@ def main(argv: list[str] | None = None) -> int:
         "--limit",
         type=positive_number,
         metavar="N",
-        help="decode masks of N pictures, evenly spread (default: all)",
+        help="decode the masks of only N pictures, evenly spread (default: all)",
     )
     parser.add_argument(
         "--processes",
         type=natural_number,
         metavar="K",
         default=cpu_count(),
-        help="that decode masks (0: this one only)",
+        help="processes that decode masks; 0: none besides this one (default: one per CPU)",
     )
     args = parser.parse_args(argv)
     config = load_config(args.config, args.overrides)
@@ -90,14 +90,14 @@ def main(argv: list[str] | None = None) -> int:
     data = describe_splits(config, splits)
     write_class_tables(config, data, folder)
     if not kind_of(config).has_grids:
-        print(f"\n{config.name} has no grids that instances fall into", f"The drawings are in {folder}", sep="\n")
+        print(f"\n{config.name} has no grids to assign instances to", f"The drawings are in {folder}", sep="\n")
         return 0
     with worker_processes(args.processes) as pool:
         for split in splits:
-            # Beside the training set, the other one is only evaluated on: at one size, and nothing to suggest.
+            # A validation set checked together with the training set is measured at one size, without suggestions.
             for_training = split == splits[0]
             sizes = input_sizes(config) if for_training else [config.data.short_side]
-            records = evenly_spread(data[split].records, args.limit)
+            records = spread_evenly(data[split].records, args.limit)
             pictures = measure_all(records, config, sizes, pool)
             print(f"\n{split}: instances in the grids, {len(records)} of {len(data[split].records)} pictures")
             write_levels(config, dict(zip(sizes, zip(*pictures))), split, folder, may_suggest=for_training)
@@ -106,16 +106,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData]:
-    """Read the annotation files and print what is in them and wrong with them."""
+    """Read the annotation files and print their content and problems."""
     data = read_splits(config, splits)
-    for split, found in data.items():
+    for split, coco in data.items():
         print(f"{split}: {getattr(config, f'{split}_path')}")
         print(
-            f"  {found.pictures} pictures, {found.empty} of them without an instance, {found.instances} instances; "
-            f"{found.crowds} crowds, which are not trained on"
+            f"  {coco.pictures} pictures, {coco.empty} of them without an instance, {coco.instances} instances; "
+            f"{coco.crowds} crowds, which are not trained on"
         )
-        print(*picture_sizes(found.records), sep="\n")
-        problems = [*found.problems.lines(), *([] if found.instances else [NOTHING_TO_LEARN])]
+        print(*describe_sizes(coco.records), sep="\n")
+        problems = [*coco.problems.lines(), *([] if coco.instances else [NOTHING_TO_LEARN])]
         print(*(f"  {line}" for line in problems or ["nothing is wrong with its entries"]), sep="\n")
     lists = [config.classes_path] if config.lists_its_classes else []
     lists += [getattr(config, f"{split}_path") for split in splits]
@@ -123,8 +123,8 @@ def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData
     return data
 
 
-def picture_sizes(records: Sequence[Record]) -> Iterator[str]:
-    """The extremes of the sizes and the most common ones."""
+def describe_sizes(records: Sequence[Record]) -> Iterator[str]:
+    """Yield lines with the range of the picture sizes and the most common ones."""
     for what in ("width", "height"):
         sides = [getattr(record, what) for record in records]
         yield f"  {what:<6} {min(sides)} to {max(sides)} pixels, median {np.median(sides):g}"
@@ -134,9 +134,9 @@ def picture_sizes(records: Sequence[Record]) -> Iterator[str]:
 
 
 def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) -> None:
-    """Print the instances of each class, the most frequent first, and draw them for each split."""
+    """Print the number of instances of each class, most frequent first, and write a plot for each split."""
     classes = next(iter(data.values())).classes
-    counts = {split: _count_classes(found) for split, found in data.items()}
+    counts = {split: _count_classes(coco) for split, coco in data.items()}
     width = max(map(len, classes.names))
     print(f"\n{'class':<{width}}  {'id':>6}" + "".join(f"{split:>10}" for split in data))
     for index in sorted(range(len(classes)), key=lambda index: [-count[index] for count in counts.values()]):
@@ -150,13 +150,13 @@ def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) 
         write_image(folder / f"classes_{split}.png", class_plot(classes.names, count, title=title))
 
 
-def _count_classes(found: CocoData) -> np.ndarray:
-    indices = [annotation.class_index for record in found.records for annotation in record.annotations]
-    return np.bincount(np.array(indices, np.int64), minlength=len(found.classes))
+def _count_classes(data: CocoData) -> np.ndarray:
+    indices = [annotation.class_index for record in data.records for annotation in record.annotations]
+    return np.bincount(np.array(indices, np.int64), minlength=len(data.classes))
 
 
-def evenly_spread(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
-    """At most `limit` of the records, at equal distances."""
+def spread_evenly(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
+    """Return at most `limit` of the records, evenly spread; all if `limit` is None."""
     if limit is None or limit >= len(records):
         return records
     return [records[index] for index in np.arange(limit) * len(records) // limit]
@@ -164,65 +164,66 @@ def evenly_spread(records: Sequence[Record], limit: int | None) -> Sequence[Reco
 
 def measure_all(
     records: Sequence[Record], config: Config, short_sides: Sequence[int], pool: Executor | None
-) -> list[list[Measured]]:
-    """For each record what is found at each of the short sides."""
+) -> list[list[Measurement]]:
+    """Measure each record at each short side; the inner lists are in the order of `short_sides`."""
     work = partial(measure, short_sides=short_sides, data=config.data, target=config.target)
     results = ordered_map(pool, work, records, ahead=64)
     return list(tqdm(results, total=len(records), unit="picture", desc="decoding masks", disable=None))
 
 
 def write_levels(
-    config: Config, by_size: dict[int, Sequence[Measured]], split: str, folder: Path, *, may_suggest: bool
+    config: Config, by_size: dict[int, Sequence[Measurement]], split: str, folder: Path, *, may_suggest: bool
 ) -> None:
-    """Print and draw, for each short side, how the instances of a split fall on the levels."""
+    """Print and plot, for each short side, how the instances of a split are assigned to the levels."""
     suggestion = None
     if may_suggest:
         pooled = [measured for pictures in by_size.values() for measured in pictures]
         suggestion = suggest(pooled, head=config.head, target=config.target)
     for short_side, pictures in by_size.items():
-        landing = total(count_landing(each, head=config.head, target=config.target) for each in pictures)
-        scales = all_scales(pictures)
+        counts = sum_counts(count_assignments(each, head=config.head, target=config.target) for each in pictures)
+        scales = collect_scales(pictures)
         print(f"\nat short side {short_side}, {scales.size} instances")
-        print(*level_table(config, landing), sep="\n")
-        print(*remarks(pictures, landing), sep="\n")
-        bands = {"target.scale_ranges": (_band_texts(config, landing, scales.size), config.target.scale_ranges)}
+        print(*format_levels(config, counts), sep="\n")
+        print(*describe_losses(pictures, counts), sep="\n")
+        bands = {"target.scale_ranges": (_band_texts(config, counts, scales.size), config.target.scale_ranges)}
         if suggestion:
             bands["suggested"] = (_grid_names(config), suggestion.scale_ranges)
         title = f"{config.name}, {split}: instances at short side {short_side}"
         write_image(folder / f"scales_{split}_{short_side}.png", scale_plot(scales, bands, title=title))
     if suggestion:
-        print(*_describe(suggestion), sep="\n")
+        print(*_describe_suggestion(suggestion), sep="\n")
 
 
-def level_table(config: Config, landing: Landing) -> Iterator[str]:
-    """A line for each level under a heading."""
+def format_levels(config: Config, counts: AssignmentCounts) -> Iterator[str]:
+    """Yield a heading and a line for each level."""
     yield f"  {'grid':<8}  {'scales':<14}{'instances':>10}{'cells':>10}{'same centre':>13}{'any shared':>12}"
-    ranges = level_ranges(config.target.scale_ranges)
-    for name, (low, high), *counts in zip(_grid_names(config), ranges, *landing[:4]):
-        objects, cells, same_centre, any_shared = counts
-        yield f"  {name:<8}  {f'{low:g} to {high:g}':<14}{objects:>10}{cells:>10}{same_centre:>13}{any_shared:>12}"
+    for level, (low, high) in enumerate(level_ranges(config.target.scale_ranges)):
+        yield (
+            f"  {_grid_names(config)[level]:<8}  {f'{low:g} to {high:g}':<14}{counts.objects[level]:>10}"
+            f"{counts.cells[level]:>10}{counts.same_centre[level]:>13}{counts.any_shared[level]:>12}"
+        )
 
 
-def remarks(pictures: Sequence[Measured], landing: Landing) -> Iterator[str]:
-    """Which instances are not learnt."""
-    yield f"  {landing.on_none} instances land on no level, {landing.crowded_out} are crowded out on all of theirs"
-    lost, vanished = (sum(getattr(picture, what) for picture in pictures) for what in ("lost", "vanished"))
-    yield f"  {vanished} masks vanish at 1/4 size, {lost} more have no pixel at this size at all"
+def describe_losses(pictures: Sequence[Measurement], counts: AssignmentCounts) -> Iterator[str]:
+    """Yield lines with the numbers of instances that are not learnt."""
+    yield f"  {counts.on_no_level} instances are on no level, {counts.crowded_out} are crowded out on all their levels"
+    lost, vanished = sum(picture.lost for picture in pictures), sum(picture.vanished for picture in pictures)
+    yield f"  {vanished} masks are empty at 1/4 size, {lost} other instances have no pixel at this size"
 
 
 def _grid_names(config: Config) -> list[str]:
     return [f"{grid} x {grid}" for grid in config.head.num_grids]
 
 
-def _band_texts(config: Config, landing: Landing, instances: int) -> list[str]:
-    shares = landing.objects / max(1, instances)
+def _band_texts(config: Config, counts: AssignmentCounts, instances: int) -> list[str]:
+    shares = counts.objects / max(1, instances)
     return [f"{name}: {share:.0%}" for name, share in zip(_grid_names(config), shares)]
 
 
-def _describe(suggestion: Suggestion) -> Iterator[str]:
+def _describe_suggestion(suggestion: Suggestion) -> Iterator[str]:
     before, after = suggestion.before, suggestion.after
-    yield "\nOther scale ranges give more instances a cell of their own; over the sizes above together they change"
-    yield f"  instances on no level             {before.on_none} -> {after.on_none}"
+    yield "\nOther scale ranges give more instances a cell of their own. Changes, summed over the sizes above:"
+    yield f"  instances on no level             {before.on_no_level} -> {after.on_no_level}"
     yield f"  instances crowded out             {before.crowded_out} -> {after.crowded_out}"
     counts = (f"{each.same_centre.sum()} of {each.objects.sum()}" for each in (before, after))
     yield f"  same centre, summed over levels   {' -> '.join(counts)}"

@@ -1,9 +1,9 @@
-"""Draw the data set of shapes: pictures with exact masks in COCO form, the same everywhere for the same numbers.
+"""Draw the data set of shapes: pictures with exact masks in COCO format, identical on every machine.
 
     python tools/draw_shapes.py                                  config 20's 11,000 + 200 pictures, in datasets/shapes
     python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json
 
-train.py and eval.py draw what is missing by themselves.
+train.py and eval.py draw missing splits themselves.
 """
 
 from __future__ import annotations
@@ -19,19 +19,26 @@ from tools.common.startup import run
 from config import load_config
 from config.errors import InputError
 from tools.common.cli import Parser
-from tools.dataset.generated import SPLITS, draw
+from tools.dataset.generated import SPLITS, draw_split
 
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("--config", default=20, metavar="N", help="config that says how many and where (default: 20)")
-    parser.add_argument("-o", dest="overrides", action="append", default=[], metavar="SECTION.FIELD=VALUE")
+    parser.add_argument("--config", default=20, metavar="N", help="config with number, size and path (default: 20)")
+    parser.add_argument(
+        "-o",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="change a setting of the config; may be repeated",
+    )
     args = parser.parse_args()
     config = load_config(args.config, args.overrides)
     if not config.shapes.train_pictures:
-        raise InputError(f"--config {args.config}: its data set is not drawn; take config 20")
+        raise InputError(f"--config {args.config}: its data set is not a generated one; use config 20")
     for split in SPLITS:
-        draw(config, split)
+        draw_split(config, split)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Draw the pictures of images/test: shapes on cluttered ground, in different sizes, for a first run of the demo.
+"""Draw the pictures of images/test: shapes on cluttered backgrounds, in different sizes, for a first run of demo.py.
 
 python tools/draw_test_images.py
 python tools/draw_test_images.py --output images/more --seed 12
@@ -21,7 +21,7 @@ from data.images import write_image
 from data.shapes import Scene, draw_scene
 from tools.common.cli import Parser, natural_number
 
-# (height, width) and file type of each picture: landscape, portrait and square; two without JPEG loss.
+# Height, width and file type of each picture: landscape, portrait and square; two without compression loss.
 PICTURES = (
     (256, 256, ".jpg"),
     (240, 320, ".jpg"),
@@ -36,12 +36,12 @@ PICTURES = (
     (192, 240, ".png"),
     (600, 450, ".jpg"),
 )
-# As shares of the shorter side. Config 20 learns square pictures; these must not be smaller to it than what it learnt.
+# Shares of the shorter side. The shapes must not appear smaller to config 20 than in its square training pictures.
 DIAMETERS = (1 / 6, 1 / 2)
 
 
 def scene_of(number: int, *, seed: int) -> Scene:
-    """What is to be seen in picture `number`, counted from 0; it depends on nothing else."""
+    """Draw picture `number`, counted from 0; it depends only on the number and the seed."""
     height, width, _ = PICTURES[number]
     rng = np.random.default_rng([seed, number + 1])
     return draw_scene(rng=rng, height=height, width=width, diameters=DIAMETERS)
@@ -61,9 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, default=PROJECT / "images" / "test", help="folder to write to (default: images/test)"
     )
-    parser.add_argument(
-        "--seed", type=natural_number, default=0, help="another number gives other pictures of the same sizes"
-    )
+    parser.add_argument("--seed", type=natural_number, default=0, help="seed of the random shapes (default: 0)")
     args = parser.parse_args(argv)
     paths = draw_test_images(output=args.output, seed=args.seed)
     print(f"wrote {len(paths)} pictures to {args.output}")

@@ -1,14 +1,14 @@
-"""Turn what was annotated with labelme into COCO form.
+"""Convert labelme annotations to a COCO annotation file.
 
     python tools/labelme2coco.py photos --output datasets/mine.json
     python tools/labelme2coco.py monday tuesday --output datasets/mine.json --val-fraction 0.1
     python tools/labelme2coco.py photos --output datasets/mine.json --labels classes.txt
 
-Reads the .json files of the folders, without subfolders. Shapes of one label with the same group id are one instance.
-Polygons, rectangles, circles and lines become polygons, masks become RLE. Points and the labels __ignore__ and
-_background_ are left out, as are flags. Pictures that exist only inside of the .json files are written to --images.
-With --val-fraction the file of --output is for training and <its name>_val.json beside it is for validation.
-At the end stand the options that make train.py use the result.
+Reads the .json files of the folders, without subfolders. Shapes with the same label and group id are one instance.
+Polygons, rectangles, circles and lines become polygons, masks become RLE. Points, flags and the labels __ignore__ and
+_background_ are left out. Pictures that exist only inside of the .json files are written to --images.
+With --val-fraction, --output is for training, and NAME_val.json in the same folder is for validation.
+Finally the options of train.py for the result are printed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from tools.common.startup import run
 
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
-from data.coco_checks import whole_number
+from data.coco_checks import as_integer
 from data.coco_rows import CocoPicture
 from data.files import atomic_write, check_writable
 from data.images import ImageError, read_image
-from data.labelme_shapes import FARTHEST, IGNORED_LABELS, LabelmeInstances, labelme_instances
+from data.labelme_shapes import IGNORED_LABELS, MAX_COORDINATE, ConvertedShapes, convert_shapes
 from tools.common.cli import Parser, fraction, natural_number, positive_number
 from tools.dataset.coco_writer import (
     UnusableFileError,
     convert_files,
-    name_on_stderr,
+    print_reasons,
     training_options,
     write_annotations,
 )
@@ -49,26 +49,26 @@ from tools.dataset.coco_writer import (
 
 @dataclass(frozen=True)
 class LabelmeFile:
-    """What a labelme file says about its picture.
+    """The content of a labelme file.
 
-    source: the file. picture: the absolute path of the picture; height, width: its pixels.
-    note: what is odd though usable, or "".
+    source: the file. picture: the absolute path of its picture; height, width: in pixels.
+    note: a warning about usable but doubtful content, or "".
     """
 
     source: Path
     picture: Path
     height: int
     width: int
-    found: LabelmeInstances
+    shapes: ConvertedShapes
     note: str
 
 
 def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFile:
     """Read a labelme file and the size of its picture.
 
-    Coordinates are in pixels of the picture as labelme and `read_image` see it, turned upright by its EXIF orientation.
-    line_width: pixels. extracted: where to write the picture if the file alone holds it; the suffix is put right.
-    Raises UnusableFileError or ImageError where the file or its picture cannot be used, InputError where `extracted` is
+    Coordinates are in pixels of the upright picture, after its EXIF orientation, as in labelme and `read_image`.
+    line_width: in pixels. extracted: where to write a picture that exists only in the file; the suffix is corrected.
+    Raises UnusableFileError or ImageError if the file or its picture cannot be used, InputError if `extracted` is
     another picture.
     """
     data = _load(path)
@@ -80,7 +80,7 @@ def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFi
         height=height,
         width=width,
         note=_compare_sizes(path, data, height, width),
-        found=labelme_instances(data["shapes"], height=height, width=width, line_width=line_width),
+        shapes=convert_shapes(data["shapes"], height=height, width=width, line_width=line_width),
     )
 
 
@@ -90,12 +90,12 @@ def _load(path: Path) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         raise UnusableFileError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):
-        raise UnusableFileError(f"{path}: not a labelme file, it has no list of shapes")
+        raise UnusableFileError(f"{path}: not a labelme file (no list of shapes)")
     return data
 
 
 def _read_picture(path: Path, data: dict, extracted: Path) -> tuple[Path, np.ndarray]:
-    """The path and the pixels, uint8 [H, W, 3], of the picture that a file names, or else holds."""
+    """Return path and pixels, uint8 [H, W, 3], of the picture that a file names, or else contains."""
     name = data.get("imagePath")
     # labelme on Windows writes backslashes.
     named = PureWindowsPath(name) if isinstance(name, str) else PureWindowsPath()
@@ -105,12 +105,12 @@ def _read_picture(path: Path, data: dict, extracted: Path) -> tuple[Path, np.nda
     if data.get("imageData"):
         return _extract(path, data["imageData"], extracted)
     if not named.name:
-        raise UnusableFileError(f"{path}: names no picture (imagePath) and holds none (imageData); annotate it again")
-    raise UnusableFileError(f"{path}: its picture {picture} does not exist and is not in the file; put it there")
+        raise UnusableFileError(f"{path}: has neither imagePath nor imageData of a picture; annotate it again")
+    raise UnusableFileError(f"{path}: its picture {picture} does not exist and is not in the file; add the picture")
 
 
 def _is_file(path: Path) -> bool:
-    """False too for names that the system cannot look for, such as too long ones and those in forbidden folders."""
+    """Return whether a file exists; false also for a path the system refuses: too long or in a forbidden folder."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -118,12 +118,12 @@ def _is_file(path: Path) -> bool:
 
 
 def _extract(path: Path, encoded: object, target: Path) -> tuple[Path, np.ndarray]:
-    """Write the picture inside of a labelme file, byte for byte; returns its path and pixels, uint8 [H, W, 3]."""
+    """Write the picture of a labelme file's imageData byte for byte. Returns its path and pixels, uint8 [H, W, 3]."""
     try:
         content = base64.b64decode(encoded)
     except (TypeError, ValueError) as error:
         raise UnusableFileError(f"{path}: imageData is not a picture in base64 ({error})") from error
-    # Pictures of other formats are PNG or JPEG inside of the file, whatever the name in it says.
+    # labelme stores pictures of other formats as PNG or JPEG, whatever the suffix of imagePath.
     target = target.with_suffix(".png" if content.startswith(b"\x89PNG") else ".jpg")
     if target.is_file() and target.read_bytes() != content:
         raise InputError(f"{target}: is another picture than the one in {path}; give another folder with --images")
@@ -136,40 +136,40 @@ def _extract(path: Path, encoded: object, target: Path) -> tuple[Path, np.ndarra
 
 
 def _compare_sizes(path: Path, data: dict, height: int, width: int) -> str:
-    """A note where the file says another size than the picture has. Raises UnusableFileError for width as height."""
+    """Return a note if the stated size is not the picture's, else "". Raises UnusableFileError for swapped sides."""
     stated = (data.get("imageHeight"), data.get("imageWidth"))
     if None in stated or stated == (height, width):
         return ""
-    if None in map(whole_number, stated):
-        return f"{path}: imageHeight and imageWidth are no whole numbers; {_TAKEN}"
+    if None in map(as_integer, stated):
+        return f"{path}: imageHeight and imageWidth are not integers; {_ASSUMED}"
     sizes = f"made for {stated[1]}x{stated[0]} pixels, but the picture has {width}x{height}"
     if stated == (width, height):
         raise UnusableFileError(f"{path}: {sizes} when it is upright; save the picture upright and annotate it again")
-    return f"{path}: {sizes}; {_TAKEN}"
+    return f"{path}: {sizes}; {_ASSUMED}"
 
 
-_TAKEN = "the coordinates are taken for pixels of the picture"
+_ASSUMED = "the coordinates are used as pixels of the picture"
 
 
 def find_labelme_files(folders: Sequence[Path]) -> list[Path]:
-    """The .json files of each folder by name, without subfolders. Raises InputError for a folder without any."""
-    found = []
+    """List the .json files of each folder by name, without subfolders. Raises InputError for a folder without any."""
+    sources = []
     for folder in dict.fromkeys(Path(os.path.abspath(folder)) for folder in folders):  # noqa: PTH100
         try:
             files = sorted(file for file in folder.iterdir() if file.suffix.lower() == ".json")
         except OSError as error:
             raise InputError(f"{folder}: {error.strerror}; give a folder of labelme files") from error
         if not files:
-            raise InputError(f"{folder}: no .json files in this folder; give those of its subfolders that hold some")
-        found += files
-    return found
+            raise InputError(f"{folder}: no .json files in this folder; give the subfolders that contain some")
+        sources += files
+    return sources
 
 
 def read_folders(folders: Sequence[Path], *, images: Path, line_width: float) -> list[LabelmeFile]:
-    """Read the labelme files of folders and tell on stderr what of them is left out, and why.
+    """Read the labelme files of folders; what is left out is named on stderr, with the reason.
 
-    images: folder for pictures that only the files hold; they are called like the files, in folders likewise.
-    Raises InputError where no file can be used or two annotate the same picture.
+    images: folder for pictures that exist only inside of the files; they get the files' names and subfolders.
+    Raises InputError if no file can be used or two files annotate the same picture.
     """
     sources = find_labelme_files(folders)
     parent = os.path.commonpath([source.parent for source in sources])
@@ -179,10 +179,10 @@ def read_folders(folders: Sequence[Path], *, images: Path, line_width: float) ->
 
     files, skipped = convert_files(read, sources)
     _check_pictures_differ(files)
-    left_out = [f"{file.source}: {reason}" for file in files for reason in file.found.left_out]
-    points = sum(file.found.points for file in files)
-    name_on_stderr("left out", left_out)
-    name_on_stderr("doubtful", [file.note for file in files if file.note])
+    left_out = [f"{file.source}: {reason}" for file in files for reason in file.shapes.left_out]
+    points = sum(file.shapes.points for file in files)
+    print_reasons("left out", left_out)
+    print_reasons("doubtful", [file.note for file in files if file.note])
     print(f"read {len(files)} files; skipped {skipped}; left out {len(left_out)} shapes and {points} points")
     return files
 
@@ -195,48 +195,48 @@ def _check_pictures_differ(files: Sequence[LabelmeFile]) -> None:
             raise InputError(f"{other} and {file.source}: both annotate {file.picture}; keep one of them")
 
 
-def classes_of(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
-    """The classes in the file `labels`, or the labels in use, sorted. Raises InputError for a label not in `labels`."""
-    used = {instance.category: file.source for file in files for instance in file.found.instances}
+def collect_classes(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
+    """Return the classes of the file `labels`, or else all labels, sorted. Raises InputError for an unlisted label."""
+    used = {instance.category: file.source for file in files for instance in file.shapes.instances}
     if labels is None:
         if not used:
-            raise InputError(f"none of {len(files)} files holds an instance; give --labels if that is meant so")
+            raise InputError(f"none of {len(files)} files has an instance; give --labels if that is intended")
         return ClassList(names=tuple(sorted(used)), ids=tuple(range(1, len(used) + 1)))
     listed = read_class_list(labels)
     for label, source in used.items():
         if label not in listed.names:
             raise InputError(f"{source}: the label '{label}' is not in {labels}; add it there or correct it here")
-    # labelme's own lists begin with these. The other ids stay, as the list may also be the config's classes_path.
+    # labelme's own lists start with IGNORED_LABELS. The other ids stay: the list may also be the config's classes_path.
     rows = [(name, number) for name, number in zip(listed.names, listed.ids) if name not in IGNORED_LABELS]
     return ClassList(names=tuple(name for name, _ in rows), ids=tuple(number for _, number in rows))
 
 
-def coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPicture]]:
-    """The folder that holds all pictures, in subfolders perhaps, and the pictures by their names in it."""
+def to_coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPicture]]:
+    """Return the common folder of all pictures, and the pictures with file names relative to it."""
     folder = Path(os.path.commonpath([file.picture.parent for file in files]))
     return folder, [
-        CocoPicture(file.picture.relative_to(folder).as_posix(), file.height, file.width, file.found.instances)
+        CocoPicture(file.picture.relative_to(folder).as_posix(), file.height, file.width, file.shapes.instances)
         for file in files
     ]
 
 
 def choose_validation(names: Iterable[str], *, share: float, seed: int) -> set[str]:
-    """The pictures for validation: `share` of them, at least one, not all.
+    """Choose `share` of the pictures for validation, at least one and not all.
 
-    They are the first by a hash of seed and name, so that most stay where they are when pictures are added.
-    Raises InputError where there is only one picture.
+    They are the first by a hash of seed and name, so that most of them stay the same when pictures are added.
+    Raises InputError if there is only one picture.
     """
     ranked = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed} {name}")).digest())
     if len(ranked) < 2:
-        raise InputError("--val-fraction: there is only one picture, which cannot be shared out; leave the option out")
+        raise InputError("--val-fraction: there is only one picture, which cannot be split; omit the option")
     return set(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
 
 
-def line_width(text: str) -> int:
-    """Pixels, as an option."""
+def parse_line_width(text: str) -> int:
+    """Parse the option --line-width, in pixels."""
     number = positive_number(text)
-    if number > FARTHEST:
-        raise argparse.ArgumentTypeError(f"{text} is too wide, give {FARTHEST:.0f} or less")
+    if number > MAX_COORDINATE:
+        raise argparse.ArgumentTypeError(f"{text} is too wide; must be <= {MAX_COORDINATE:.0f}")
     return number
 
 
@@ -251,13 +251,17 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of labelme files")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="classes, one a line (default: all labels, sorted)")
-    parser.add_argument("--line-width", type=line_width, default=5, help="pixels of lines (default: 5)")
     parser.add_argument(
-        "--images", type=Path, metavar="DIR", help="for pictures inside of files (default: <name of --output>_images)"
+        "--labels", type=Path, metavar="FILE", help="classes, one per line (default: all labels, sorted)"
     )
-    parser.add_argument("--val-fraction", type=fraction, default=0, help="share of the pictures kept for validation")
-    parser.add_argument("--seed", type=natural_number, default=0, help="another number keeps other pictures")
+    parser.add_argument("--line-width", type=parse_line_width, default=5, help="width of lines in pixels (default: 5)")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder for extracted pictures (default: <name of --output>_images)"
+    )
+    parser.add_argument(
+        "--val-fraction", type=fraction, default=0, help="share of pictures for validation (default: 0)"
+    )
+    parser.add_argument("--seed", type=natural_number, default=0, help="seed of the choice for validation (default: 0)")
     args = parser.parse_args(argv)
     if args.val_fraction == 1:
         parser.error("--val-fraction: 1 leaves no picture to train on")
@@ -267,13 +271,15 @@ def main(argv: list[str] | None = None) -> int:
     _check_outputs(outputs.values(), args.folders, args.labels)
     images = args.images or args.output.with_name(f"{args.output.stem}_images")
     files = read_folders(args.folders, images=images, line_width=args.line_width)
-    classes = classes_of(files, args.labels)
-    folder, pictures = coco_pictures(files)
-    kept = set()
+    classes = collect_classes(files, args.labels)
+    folder, pictures = to_coco_pictures(files)
+    val_names = set()
     if args.val_fraction:
-        kept = choose_validation((picture.file_name for picture in pictures), share=args.val_fraction, seed=args.seed)
+        names = [picture.file_name for picture in pictures]
+        val_names = choose_validation(names, share=args.val_fraction, seed=args.seed)
     for role, output in outputs.items():
-        write_annotations(output, [row for row in pictures if (row.file_name in kept) == (role == "val")], classes)
+        chosen = [picture for picture in pictures if (picture.file_name in val_names) == (role == "val")]
+        write_annotations(output, chosen, classes)
     print("train on it with", *(training_options(role, output, folder) for role, output in outputs.items()))
     return 0
 

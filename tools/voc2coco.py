@@ -1,12 +1,12 @@
-"""Turn the instance masks of a PASCAL VOC data set into COCO form.
+"""Convert the instance masks of a PASCAL VOC data set to a COCO annotation file.
 
     python tools/voc2coco.py VOCdevkit/VOC2012 --output datasets/voc_train.json
     python tools/voc2coco.py VOCdevkit/VOC2012 --output datasets/voc_val.json --split val
     python tools/voc2coco.py mine --output datasets/mine.json --labels classes.txt
 
-Reads the pictures that ImageSets/Segmentation/<split>.txt lists from JPEGImages, their instances from
-SegmentationObject and the classes of these from SegmentationClass. A category's id is the class's number in the masks.
-At the end stand the options that make train.py use the result.
+Reads the pictures listed in ImageSets/Segmentation/<split>.txt from JPEGImages, their instances from
+SegmentationObject and the classes of the instances from SegmentationClass. The category ids are the class numbers of
+the masks. Finally the options of train.py for the result are printed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from data.images import read_image
 from tools.common.cli import Parser
 from tools.dataset.coco_writer import UnusableFileError, convert_files, training_options, write_annotations
 
-BACKGROUND, VOID = 0, 255  # void: the border around instances, which is neither inside nor outside
+BACKGROUND, VOID = 0, 255  # void: the border of instances, which is neither inside nor outside
 VOC_NAMES = (
     "aeroplane",
     "bicycle",
@@ -58,18 +58,18 @@ VOC_CLASSES = ClassList(names=VOC_NAMES, ids=tuple(range(1, len(VOC_NAMES) + 1))
 
 
 def read_split(folder: Path, split: str) -> list[str]:
-    """Names of the pictures, without suffix, of `folder`/ImageSets/Segmentation/`split`.txt, each once.
+    """Read the picture names, without suffix, of `folder`/ImageSets/Segmentation/`split`.txt, each once.
 
-    Raises InputError where there is no such list or nothing in it.
+    Raises InputError if the list is missing or empty.
     """
     path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
     try:
         text = path.read_text(encoding="utf-8-sig")
         if "\0" in text:
-            raise ValueError("it holds NUL, so it is no text in UTF-8")
+            raise ValueError("it contains NUL and is not a UTF-8 text")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot be read ({reason}); give the folder above ImageSets and --split") from error
+        raise InputError(f"{path}: cannot be read ({reason}); check the folder of ImageSets and --split") from error
     names = list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
     if not names:
         raise InputError(f"{path}: lists no pictures; choose another --split")
@@ -77,29 +77,29 @@ def read_split(folder: Path, split: str) -> list[str]:
 
 
 def read_indices(path: Path, *, height: int, width: int) -> np.ndarray:
-    """The palette indices (or grey values) of a mask, uint8 [height, width], whatever colours its palette has.
+    """Read the palette indices (or grey values) of a mask, uint8 [height, width], whatever colours its palette has.
 
-    Raises UnusableFileError where it is no picture of indices of this size.
+    Raises UnusableFileError if it is not a picture of indices of this size.
     """
     try:
         with Image.open(path) as picture:
             mode, indices = picture.mode, np.asarray(picture)
-    except Exception as error:  # of a damaged file Pillow raises ValueError, SyntaxError, IndexError and others
+    except Exception as error:  # for a damaged file Pillow raises ValueError, SyntaxError, IndexError and others
         reason = getattr(error, "strerror", None) or error
         raise UnusableFileError(f"{path}: cannot be read ({reason}); get the original file") from error
     if mode not in ("P", "L"):
         raise UnusableFileError(f"{path}: its pixels are colours ({mode}), not palette indices; get the original file")
     if indices.shape != (height, width):
-        found = f"{indices.shape[1]}x{indices.shape[0]}"
-        raise UnusableFileError(f"{path}: has {found} pixels, its picture {width}x{height}; get the original files")
+        size = f"{indices.shape[1]}x{indices.shape[0]}"
+        raise UnusableFileError(f"{path}: has {size} pixels, its picture {width}x{height}; get the original files")
     return indices
 
 
-def masked_instances(objects: np.ndarray, classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Class number and mask, bool [H, W], of each instance in the order of their numbers.
+def split_instances(objects: np.ndarray, classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Return class number and mask, bool [H, W], of each instance in the order of the instance numbers.
 
-    objects, classes: uint8 [H, W], the numbers of instances and of classes, with BACKGROUND and VOID. An instance is of
-    the class that most of its pixels have; its number is 0 where none of its pixels has one.
+    objects, classes: uint8 [H, W], instance and class number of each pixel, with BACKGROUND and VOID. An instance has
+    the class of most of its pixels, BACKGROUND if none of its pixels has a class.
     """
     instances = []
     for number in np.setdiff1d(objects, (BACKGROUND, VOID)):
@@ -113,7 +113,7 @@ def masked_instances(objects: np.ndarray, classes: np.ndarray) -> list[tuple[int
 def read_voc(folder: Path, name: str, classes: ClassList) -> CocoPicture:
     """Read a picture and its two masks.
 
-    Raises UnusableFileError or ImageError where one of them cannot be used, InputError for a class not in `classes`.
+    Raises UnusableFileError or ImageError if one of them cannot be used, InputError for a class not in `classes`.
     """
     picture = folder / "JPEGImages" / f"{name}.jpg"
     height, width = read_image(picture).shape[:2]
@@ -122,22 +122,22 @@ def read_voc(folder: Path, name: str, classes: ClassList) -> CocoPicture:
     masks = [read_indices(path, height=height, width=width) for path in (objects, numbers)]
     names = dict(zip(classes.ids, classes.names))
     instances = []
-    for number, mask in masked_instances(*masks):
+    for number, mask in split_instances(*masks):
         if number == BACKGROUND:
-            raise UnusableFileError(f"{numbers}: gives no class to one of the instances in {objects}; correct it")
+            raise UnusableFileError(f"{numbers}: has no class for one of the instances in {objects}; correct it")
         if number not in names:
-            raise InputError(f"{numbers}: the class {number} is not among {len(names)} classes; give all by --labels")
+            raise InputError(f"{numbers}: class {number} is not one of {len(names)} classes; list all with --labels")
         instances.append(CocoInstance.from_mask(names[number], mask))
     return CocoPicture(picture.name, height, width, tuple(instances))
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
-    parser.add_argument("folder", type=Path, metavar="VOCDIR", help="folder that holds JPEGImages and ImageSets")
+    parser.add_argument("folder", type=Path, metavar="VOCDIR", help="folder that contains JPEGImages and ImageSets")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write")
     parser.add_argument("--split", default="train", help="train, val, trainval or another list (default: train)")
     parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="classes 1, 2 ... of the masks, one a line (default: the 20 of VOC)"
+        "--labels", type=Path, metavar="FILE", help="classes 1, 2 ... of the masks, one per line (default: VOC's 20)"
     )
     args = parser.parse_args(argv)
     classes = read_class_list(args.labels) if args.labels else VOC_CLASSES
@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     pictures, skipped = convert_files(lambda name: read_voc(args.folder, name, classes), names)
     print(f"read {len(pictures)} pictures; skipped {skipped}")
     if not any(picture.instances for picture in pictures):
-        raise InputError(f"{args.folder}: none of {len(pictures)} pictures holds an instance; choose another --split")
+        raise InputError(f"{args.folder}: none of {len(pictures)} pictures has an instance; choose another --split")
     write_annotations(args.output, pictures, classes)
     role = "val" if args.split == "val" else "train"
     print("use it with", training_options(role, args.output, args.folder / "JPEGImages"))

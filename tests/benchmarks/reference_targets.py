@@ -23,7 +23,7 @@ from config import load_config
 from config.base import Config
 from data import geometry, training_set
 from data.coco import Annotation, read_coco, to_rle
-from data.grid_targets import INSIDE, NOTHING, QUARTER, Extents, GridTargets, assigned_cells, box_sides
+from data.grid_targets import FINEST_STRIDE, INSIDE, NO_CLASS, Extents, GridTargets, assign_cells, box_sides
 from data.preprocess import pad_to_batch
 from data.samples import MaskWindow, Sample
 from data.training_set import TrainingSet
@@ -78,27 +78,27 @@ def whole_masks() -> Iterator[None]:
 
 def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> CellTargets:
     head, target = config.head, config.target
-    labels = np.full(sum(grid * grid for grid in head.num_grids), NOTHING, np.int64)
+    labels = np.full(sum(grid * grid for grid in head.num_grids), NO_CLASS, np.int64)
     centres = np.array([np.mean(np.nonzero(mask.pixels), axis=1)[::-1] for mask in sample.gt_masks]).reshape(-1, 2)
     cells, masks = [], []
     areas = np.array([mask.pixels.sum() for mask in sample.gt_masks])
     extents = Extents(centres, box_sides(sample.gt_boxes, target), areas)
-    for block in assigned_cells(extents, size=size, head=head, config=target):
-        whole = sample.gt_masks[block.instance].full(*size)
-        quarter = cv2.resize(whole, None, fx=1 / QUARTER, fy=1 / QUARTER, interpolation=cv2.INTER_LINEAR)
+    for block in assign_cells(extents, size=size, head=head, config=target):
+        whole = sample.gt_masks[block.instance].to_full(*size)
+        quarter = cv2.resize(whole, None, fx=1 / FINEST_STRIDE, fy=1 / FINEST_STRIDE, interpolation=cv2.INTER_LINEAR)
         labels[block.cells] = sample.gt_classes[block.instance]
         if target.skip_empty_masks and not quarter.any():
             continue
         cells.extend(block.cells.tolist())
         masks.extend(quarter.copy() for _ in block.cells)
-    stacked = np.stack(masks) if masks else np.zeros((0, *(side // QUARTER for side in size)), np.uint8)
+    stacked = np.stack(masks) if masks else np.zeros((0, *(side // FINEST_STRIDE for side in size)), np.uint8)
     return CellTargets(labels, np.array(cells, np.int64), stacked)
 
 
 def assert_same(ours: GridTargets, theirs: CellTargets) -> None:
     np.testing.assert_array_equal(ours.labels, theirs.labels)
     np.testing.assert_array_equal(ours.cells, theirs.cells)
-    np.testing.assert_array_equal(ours.masks[QUARTER][ours.rows] // INSIDE, theirs.masks)
+    np.testing.assert_array_equal(ours.masks[FINEST_STRIDE][ours.rows] // INSIDE, theirs.masks)
 
 
 def main() -> int:

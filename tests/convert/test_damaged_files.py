@@ -64,15 +64,15 @@ def test_the_refused_file_would_have_run(tmp_path):
     ("content", "problem"),
     [
         (b"", "is empty; .*download or copy it again"),
-        (b"<!DOCTYPE html>\n<html>not found", "is text that begins with '<!DOCTYPE html>.*download went wrong"),
+        (b"<!DOCTYPE html>\n<html>not found", "is text that begins with '<!DOCTYPE html>.*download failed"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "is text that begins with 'version https://git-lfs"),
-        (b"\xff\xfe\x00\x01" * 9, "is of no known format; give a .pth"),
-        (struct.pack("<Q", 999) + b'{"w":', "it ends inside of its header; .*download or copy it again"),
+        (b"\xff\xfe\x00\x01" * 9, "is of unknown format; give a .pth"),
+        (struct.pack("<Q", 999) + b'{"w":', "it ends within its header; .*download or copy it again"),
         (b"PK\x03\x04 a zip that ends", "zip file; the file is damaged"),
         (b"\x1f\x8b\x08 no gzip", "damaged"),
-        (pickle.dumps([1, 2]), "holds one list where weights by name are expected"),
-        (pickle.dumps({}), "holds an empty dict where weights"),
-        (pickle.dumps({"model": {}}), "holds an empty dict where weights"),
+        (pickle.dumps([1, 2]), "holds one list instead of weights by name"),
+        (pickle.dumps({}), "holds an empty dict instead of weights"),
+        (pickle.dumps({"model": {}}), "holds an empty dict instead of weights"),
         (pickle.dumps({"a": "text"}), "'a' among its weights is one str, not a tensor"),
         (pickle.dumps({3: np.ones(1)}), "3 among its weights is one ndarray, not a tensor"),
         (pickle.dumps({"a": np.array([None])}), "refused, the file holds an array of dtype 'O8'"),
@@ -98,7 +98,7 @@ def test_zips_that_are_no_checkpoint(tmp_path):
     good, bad = tmp_path / "good.pth", tmp_path / "bad.pth"
     write_torch_zip(good, WEIGHTS)
     for changes, problem in [
-        ({"drop": "archive/data.pkl"}, "is a zip file, but no checkpoint of torch"),
+        ({"drop": "archive/data.pkl"}, "is a zip file but not a torch checkpoint"),
         ({"drop": "archive/data/0"}, "storage 0 is missing"),
         ({"replace": {"archive/data/0": b"1234"}}, "storage 0 has 4 bytes, not 96"),
         ({"compression": zipfile.ZIP_DEFLATED}, "is a compressed zip file"),
@@ -162,11 +162,11 @@ def test_tars_that_are_no_folder_of_variables(tmp_path):
     header = tarfile.TarInfo("vars/header")
     header.type, header.size = tarfile.XHDTYPE, 1 << 50
     for members, problem in [
-        ((link,), "holds more than one folder of plain files"),
-        ((tarfile.TarInfo("a/x"), tarfile.TarInfo("b/x")), "holds more than one folder of plain files"),
+        ((link,), "has more than one folder of plain files"),
+        ((tarfile.TarInfo("a/x"), tarfile.TarInfo("b/x")), "has more than one folder of plain files"),
         ((huge,), "its members are larger than the file; the file is damaged"),
         ((header,), "a header claims to be larger than the memory; the file is damaged"),
-        ((tarfile.TarInfo("vars/.hidden"),), "holds no variables"),
+        ((tarfile.TarInfo("vars/.hidden"),), "has no variables"),
     ]:
         write(*members)
         with pytest.raises(InputError, match=f"vars.tar: {problem}"):
@@ -195,13 +195,13 @@ def test_safetensors_headers_that_lie(entry, tmp_path):
 
 
 def test_folders_that_hold_no_variables(tmp_path):
-    with pytest.raises(InputError, match="holds no variables; give a weight file, or a folder"):
+    with pytest.raises(InputError, match="has no variables; give a weight file, or a folder"):
         read_checkpoint(tmp_path)
     (tmp_path / "net.pth").write_bytes(b"text of some length, but no variable")
-    with pytest.raises(InputError, match=r"net.pth in it is no whole variable .* checkpoint give its own path"):
+    with pytest.raises(InputError, match=r"net.pth in it is not a complete variable .* checkpoint, give its own path"):
         read_checkpoint(tmp_path)
     (tmp_path / "inner").mkdir()
-    with pytest.raises(InputError, match="inner: is no variable file"):
+    with pytest.raises(InputError, match="inner: is not a variable file"):
         read_checkpoint(tmp_path)
 
 

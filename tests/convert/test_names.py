@@ -230,7 +230,7 @@ def test_old_and_new_spelling_of_an_offset_together(leaf):
     foreign = foreign_checkpoint(SOURCE_OF[SOLO], 8)
     new, old = f"backbone.layer3.22.conv2.conv_offset.{leaf}", f"backbone.layer3.22.conv2_offset.{leaf}"
     foreign[old] = foreign[new]
-    with pytest.raises(InputError, match="mean the same parameter") as caught:
+    with pytest.raises(InputError, match="are the same parameter") as caught:
         fill(SHAPES[8], foreign, (SOLO,))
     assert new in str(caught.value)
     assert old in str(caught.value)

@@ -128,7 +128,7 @@ def test_own_classes_and_verify(project, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     wrote, *verified = done.stdout.splitlines()
     assert wrote == (f"wrote {output}: config 3 solov2_light_448_r18_fpn_8gpu_3x, 3 classes, from the original SOLO")
-    assert verified[0] == f"{tmp_path / 'grey.png'}: 1 instances of score 0.3 or more"
+    assert verified[0] == f"{tmp_path / 'grey.png'}: 1 instances with a score of at least 0.3"
     assert verified[1].startswith("  ring 0.881 at (0")
     assert len(verified) == 2
     checkpoint = load_checkpoint(output)

@@ -16,7 +16,7 @@ from config.base import PROJECT, Config
 from config.errors import LONGEST, SHOWN, InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco import Annotation, check_same_classes, decode_mask, read_coco
-from data.coco_checks import compressed_runs
+from data.coco_checks import parse_runs
 from tests.support.coco_files import DISC, HEIGHT, PICTURE, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
 from tests.support.parity import COCO_TINY, needs_coco
 
@@ -35,7 +35,7 @@ def test_a_file_without_problems(tmp_path):
         (103, 1, (21, 11, 40, 30)),
     ]
     for annotation in first.annotations[1:]:
-        assert np.array_equal(decode_mask(annotation, HEIGHT, WIDTH).full(HEIGHT, WIDTH), DISC)
+        assert np.array_equal(decode_mask(annotation, HEIGHT, WIDTH).to_full(HEIGHT, WIDTH), DISC)
     assert [polygon.tolist() for polygon in second.annotations[0].segmentation] == [SQUARE, TRIANGLE]
 
 
@@ -48,7 +48,7 @@ def test_a_file_of_test_pictures_has_no_annotations(tmp_path):
     content = valid()
     del content["annotations"]
     assert len(read(tmp_path, content, keep_empty=True).records) == 3
-    with pytest.raises(InputError, match="no picture with a usable annotation; give one with annotations"):
+    with pytest.raises(InputError, match="no picture with a usable annotation; give a file with annotations"):
         read(tmp_path, content)
 
 
@@ -64,7 +64,7 @@ def test_a_line_counts_a_kind_and_names_the_first_few(tmp_path):
     assert str(read(tmp_path, content).problems).splitlines() == [
         "9 annotations of an unknown image, left out: "
         f"{tmp_path / 'train.json'} annotation 0, 1, 2, 3, 4, 5, 6, 7 and 1 more",
-        f"1 annotation without a whole number as id, left out: {tmp_path / 'train.json'} annotation at index 14",
+        f"1 annotation without an integer id, left out: {tmp_path / 'train.json'} annotation at index 14",
     ]  # fmt: skip
 
 
@@ -104,9 +104,9 @@ def test_long_names_lose_their_middle(tmp_path):
         (json.dumps(valid())[:500], "not JSON or cut off"),
         ("[" * 100_000, "not JSON"),
         ("<xml/>", "not JSON"),
-        ([], "not an annotation file in COCO form"),
-        ([{"image_id": 1, "score": 0.5}], "not an annotation file in COCO form"),
-        (3, "not an annotation file in COCO form"),
+        ([], "not a COCO annotation file"),
+        ([{"image_id": 1, "score": 0.5}], "not a COCO annotation file"),
+        (3, "not a COCO annotation file"),
         ({}, "has no list of images"),
         ({"version": "5.3", "shapes": [], "imagePath": "1.jpg"}, "has no list of images"),
         ({"images": []}, "has no list of categories"),
@@ -114,12 +114,12 @@ def test_long_names_lose_their_middle(tmp_path):
         ({**valid(), "categories": None}, "has no list of categories"),
         ({**valid(), "annotations": None}, "has no list of annotations"),
         ({**valid(), "categories": []}, "no usable category"),
-        ({**valid(), "categories": [{"id": 1}]}, "no usable category; mend it: 1 category without a name, left out"),
+        ({**valid(), "categories": [{"id": 1}]}, "no usable category; correct it: 1 category without a name, left out"),
         ({**valid(), "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "1 is both 'a' and 'b'"),
         ({**valid(), "images": []}, "no usable picture"),
-        ({**valid(), "images": [{"id": 1}]}, "no usable picture; mend it: 1 image without a file_name"),
+        ({**valid(), "images": [{"id": 1}]}, "no usable picture; correct it: 1 image without a file_name"),
         ({**valid(), "annotations": []}, "no picture with a usable annotation"),
-        ({**valid(), "annotations": [{"id": 4, "image_id": 5}]}, "mend it: 1 annotation of an unknown category"),
+        ({**valid(), "annotations": [{"id": 4, "image_id": 5}]}, "correct it: 1 annotation of an unknown category"),
     ],
 )
 def test_a_useless_file_is_one_line_with_its_name(tmp_path, content, says):
@@ -183,7 +183,7 @@ def test_coco(part, instances, crowds):
             x, y, w, h = row["bbox"]
             assert one.box == pytest.approx((x, y, x + w, y + h), abs=0.01)
             expected = by_pycocotools(row["segmentation"], record.height, record.width)
-            assert np.array_equal(decode_mask(one, record.height, record.width).full(*expected.shape), expected)
+            assert np.array_equal(decode_mask(one, record.height, record.width).to_full(*expected.shape), expected)
     assert not raw
 
 
@@ -197,7 +197,7 @@ def test_crowds_of_coco_decode_like_pycocotools():
         compressed = coco_mask.frPyObjects(segmentation, *segmentation["size"])
         annotation = Annotation(1, 0, (0, 0, 1, 1), compressed)
         window = decode_mask(annotation, *segmentation["size"])
-        assert np.array_equal(window.full(*segmentation["size"]), coco_mask.decode(compressed))
+        assert np.array_equal(window.to_full(*segmentation["size"]), coco_mask.decode(compressed))
 
 
 def by_pycocotools(segmentation: object, height: int, width: int) -> np.ndarray:
@@ -215,7 +215,7 @@ POLYGON = st.lists(COORDINATE, min_size=6, max_size=40).map(lambda values: value
 def test_polygons_decode_like_pycocotools(polygons, height, width):
     annotation = Annotation(1, 0, (0, 0, 1, 1), tuple(np.array(polygon, np.float64) for polygon in polygons))
     window = decode_mask(annotation, height, width)
-    assert np.array_equal(window.full(height, width), by_pycocotools(polygons, height, width))
+    assert np.array_equal(window.to_full(height, width), by_pycocotools(polygons, height, width))
     assert (window.pixels.dtype, window.pixels.flags.c_contiguous) == (np.uint8, True)
     if window.area:
         assert window.pixels[0].any() and window.pixels[-1].any()
@@ -228,14 +228,14 @@ def test_polygons_decode_like_pycocotools(polygons, height, width):
 def test_runs_decode_like_pycocotools(seed, height, width, share):
     mask = (np.random.default_rng(seed).random((height, width)) < share).astype(np.uint8)
     compressed = coco_mask.encode(np.asfortranarray(mask))
-    assert compressed_runs(compressed["counts"].decode()).tolist() == runs_of(mask)
+    assert parse_runs(compressed["counts"].decode()).tolist() == runs_of(mask)
     window = decode_mask(Annotation(1, 0, (0, 0, 1, 1), compressed), height, width)
-    assert np.array_equal(window.full(height, width), mask)
+    assert np.array_equal(window.to_full(height, width), mask)
 
 
 @pytest.mark.parametrize("counts", ["", " ", "/0", "p0", "\x7f0", "P", "0P", "P" * 7 + "0", "ü", "\ud800"])
 def test_runs_that_pycocotools_would_not_write(counts):
-    assert compressed_runs(counts) is None
+    assert parse_runs(counts) is None
 
 
 def test_records_can_be_sent_to_another_process(tmp_path):

@@ -21,25 +21,25 @@ PIXELS = HEIGHT * WIDTH
 
 # What a problem says, the annotation that is damaged (0 has a polygon, 2 an RLE), the key, and values it cannot have.
 ANNOTATION_DAMAGES = [
-    ("without a whole number as id", 0, "id", [MISSING, None, "100", True, 1.5, [], math.nan]),
+    ("without an integer id", 0, "id", [MISSING, None, "100", True, 1.5, [], math.nan]),
     ("of an unknown image", 0, "image_id", [MISSING, None, 77, "5", [5], {}]),
     ("of an unknown category", 0, "category_id", [MISSING, None, 2, "7", {}]),
     ("with an iscrowd that is neither 0 nor 1", 0, "iscrowd", [2, -1, "1", [1]]),
     ("without a segmentation", 0, "segmentation", [MISSING, None, [], "polygon", 3, True]),
     (
-        "with a polygon that is no list of numbers",
+        "with a polygon that is not a list of numbers",
         0,
         "segmentation",
         [SQUARE, ["123456"], [["1"] * 8], [[None] * 8], [[[1, 2], [3, 4], [5, 6]]], [SQUARE, 5], [[10**400] * 6]],
     ),
     (
-        "whose polygons have fewer than 3 points or half a point",
+        "whose polygons have fewer than 3 points or an odd number of coordinates",
         0,
         "segmentation",
         [[[]], [{}], [[10, 10, 20, 20]], [SQUARE[:7]], [[1], [2]]],
     ),
     (
-        "with coordinates far outside",
+        "with coordinates that are NaN or far outside",
         0,
         "segmentation",
         [[[*SQUARE[:-1], far]] for far in (math.nan, math.inf, -math.inf, 1e9, 1e308, -WIDTH - 1, 2 * WIDTH + 1)],
@@ -51,7 +51,7 @@ ANNOTATION_DAMAGES = [
         [[[10, 10] * 4], [[10, 11, 20, 21, 30, 31]], [[5.1, 5.1, 5.2, 5.1, 5.2, 5.2]], [[10, 10] * 4, [1, 1] * 3]],
     ),
     (
-        "with an RLE whose size is not that of the picture",
+        "with an RLE whose size is not the picture's",
         2,
         "segmentation",
         [rle(COMPRESSED, (WIDTH, HEIGHT)), rle(COMPRESSED, ()), {"counts": COMPRESSED}, {"size": "40", "counts": ""}],
@@ -129,19 +129,19 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
 @pytest.mark.parametrize(
     ("says", "damage", "pictures", "instances"),
     [
-        ("1 annotation without a whole number as id", appended("annotations", ["no object"]), 3, 4),
+        ("1 annotation without an integer id", appended("annotations", ["no object"]), 3, 4),
         ("1 annotation with the id, category and bbox of an earlier one, left out", again(), 3, 4),
         ("1 annotation with the id of another one, kept", again(image_id=2), 3, 5),
         ("1 annotation with the id of another one, kept", again(bbox=[10, 10, 9, 9]), 3, 5),
         (
-            "1 annotation with a bbox that is not that of its mask, trained on with the mask's",
+            "1 annotation with a bbox that does not match its mask, trained on with the mask's",
             again(id=1, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
             3,
             5,
         ),
-        ("1 annotation with a bbox that is not that of its mask", again(id=1, bbox=[40, 30, 10, 10]), 3, 5),
+        ("1 annotation with a bbox that does not match its mask", again(id=1, bbox=[40, 30, 10, 10]), 3, 5),
         *(
-            ("1 annotation with an area that is no number of pixels", again(id=1, area=area), 3, 5)
+            ("1 annotation with an area that is not a number of pixels", again(id=1, area=area), 3, 5)
             for area in ("9", [9], math.nan, math.inf, -1, True, 10**400)
         ),
         ("1 annotation whose polygons cover no pixel", again(id=1, segmentation=[[70, 9, 80, 9, 80, 19]]), 3, 4),
@@ -149,10 +149,10 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
         ("1 annotation with an RLE whose runs", appended("annotations", crowd(segmentation=rle("N"))), 3, 4),
         ("1 annotation of an unknown category", appended("annotations", crowd(category_id=2)), 3, 4),
         ("1 annotation with the id, category and bbox of an earlier one", appended("annotations", crowd(id=104)), 3, 4),
-        ("1 annotation kept without those of its polygons", again(id=1, segmentation=[[1, 2, 3, 4], SQUARE]), 3, 5),
+        ("1 annotation kept without its damaged polygons", again(id=1, segmentation=[[1, 2, 3, 4], SQUARE]), 3, 5),
         ("1 image with the id of an earlier one", appended("images", valid()["images"][0]), 3, 4),
-        ("1 image without a whole number as id", appended("images", None), 3, 4),
-        ("1 image without a whole number as id", picture(2, id="9"), 2, 4),
+        ("1 image without an integer id", appended("images", None), 3, 4),
+        ("1 image without an integer id", picture(2, id="9"), 2, 4),
         ("1 image without a file_name", picture(2, file_name=None), 2, 4),
         ("1 image without a file_name", picture(2, file_name=""), 2, 4),
         ("1 image without a file_name", picture(2, file_name="a\0b.jpg"), 2, 4),
@@ -164,8 +164,8 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
         ("1 image not found in", picture(2, file_name="\ud800/9.jpg"), 2, 4),
         ("1 image not found in", picture(2, file_name="C:\\pictures\\9.jpg"), 2, 4),
         ("1 category without a name", appended("categories", {"id": 4}), 3, 4),
-        ("1 category without a whole number as id", appended("categories", {"id": "4", "name": "cap"}), 3, 4),
-        ("1 category without a whole number as id", appended("categories", "cap"), 3, 4),
+        ("1 category without an integer id", appended("categories", {"id": "4", "name": "cap"}), 3, 4),
+        ("1 category without an integer id", appended("categories", "cap"), 3, 4),
         ("1 category with the id and name of an earlier one", appended("categories", {"id": 1, "name": "cat"}), 3, 4),
         ("1 category with the name of an earlier one, kept", appended("categories", {"id": 0, "name": "ring"}), 3, 4),
     ],
@@ -215,7 +215,7 @@ def test_runs_may_be_written_with_a_point(tmp_path):
     content = damaged(3, segmentation=rle([float(run) for run in runs_of(DISC)]))
     coco = read(tmp_path, content)
     assert (coco.instances, coco.problems.lines()) == (4, [])
-    assert np.array_equal(decode_mask(coco.records[0].annotations[2], HEIGHT, WIDTH).full(HEIGHT, WIDTH), DISC)
+    assert np.array_equal(decode_mask(coco.records[0].annotations[2], HEIGHT, WIDTH).to_full(HEIGHT, WIDTH), DISC)
 
 
 def test_crowds_are_kept_apart_with_their_place(tmp_path):
@@ -300,4 +300,4 @@ def test_any_damage_gives_usable_records_or_an_input_error(tmp_path: Path, data)
             x1, y1, x2, y2 = one.box
             assert 0 <= one.class_index < len(coco.classes)
             assert 0 <= x1 < x2 <= record.width and 0 <= y1 < y2 <= record.height
-            assert decode_mask(one, record.height, record.width).full(record.height, record.width).any()
+            assert decode_mask(one, record.height, record.width).to_full(record.height, record.width).any()

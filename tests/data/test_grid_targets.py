@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from config import load_config
 from config.base import HeadConfig, TargetConfig
 from data.grid_targets import (
+    FINEST_STRIDE,
     INSIDE,
-    QUARTER,
     Extents,
-    assigned_cells,
+    assign_cells,
     box_scales,
     box_sides,
     centre_of_mass,
     grid_targets,
-    small_mask,
+    shrink_mask,
 )
 from data.samples import MaskWindow, Sample
 from tools.common.kinds import KINDS
@@ -50,7 +50,7 @@ def targets_of(masks, classes=None, *, size=SIZE, num_grids=(4,), **options):
         size=size,
         head=head(*num_grids),
         config=TargetConfig(**options),
-        mask_strides=[QUARTER] * len(num_grids),
+        mask_strides=[FINEST_STRIDE] * len(num_grids),
         shares_cells=True,
     )
 
@@ -60,9 +60,9 @@ def test_a_small_instance_belongs_to_the_cell_of_its_centre():
     targets = targets_of([window(4, 20, 8, 8)], [3])
     np.testing.assert_array_equal(targets.labels.reshape(4, 4), [[-1, 3, -1, -1]] + [[-1] * 4] * 3)
     assert (targets.cells.tolist(), targets.rows.tolist()) == ([1], [0])
-    assert targets.masks[QUARTER].shape == (1, 16, 16)
-    assert targets.masks[QUARTER][0, 1:3, 5:7].tolist() == [[INSIDE] * 2] * 2
-    assert targets.masks[QUARTER].sum() == 4 * INSIDE
+    assert targets.masks[FINEST_STRIDE].shape == (1, 16, 16)
+    assert targets.masks[FINEST_STRIDE][0, 1:3, 5:7].tolist() == [[INSIDE] * 2] * 2
+    assert targets.masks[FINEST_STRIDE].sum() == 4 * INSIDE
 
 
 def test_the_central_fifth_of_the_box_reaches_into_other_cells():
@@ -73,7 +73,7 @@ def test_the_central_fifth_of_the_box_reaches_into_other_cells():
 
 
 def test_no_cell_further_than_one_from_the_centre_is_reached():
-    (block,) = assigned_cells(
+    (block,) = assign_cells(
         Extents(np.array([[28.0, 4.0]]), np.array([[63.0, 63.0]]), np.array([4000.0])),
         size=SIZE,
         head=head(8),
@@ -89,7 +89,7 @@ def test_the_later_instance_gives_a_shared_cell_its_class_and_both_masks_are_lea
     targets = targets_of(masks, order)
     assert set(targets.labels[[5, 6, 9, 10]].tolist()) == {label}
     assert sorted(zip(targets.cells.tolist(), targets.rows.tolist())) == [(c, r) for c in (5, 6, 9, 10) for r in (0, 1)]
-    assert targets.masks[QUARTER][0].sum() > targets.masks[QUARTER][1].sum() > 0
+    assert targets.masks[FINEST_STRIDE][0].sum() > targets.masks[FINEST_STRIDE][1].sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_mask_that_vanishes_gives_a_class_and_is_learnt_or_not(skip):
     """As PaddleDetection, whose label is set before it looks at the mask."""
     targets = targets_of([window(0, 0, 1, 1), window(32, 32, 8, 8)], [6, 7], skip_empty_masks=skip)
     assert (targets.labels[0], targets.labels[10]) == (6, 7)
-    assert not targets.masks[QUARTER][0].any()
+    assert not targets.masks[FINEST_STRIDE][0].any()
     assert targets.cells.tolist() == ([10] if skip else [0, 10])
     assert targets.rows.tolist() == ([1] if skip else [0, 1])
 
@@ -125,7 +125,7 @@ def test_one_pixel_in_every_corner():
     targets = targets_of([window(*corner, 1, 1) for corner in corners], num_grids=(4, 3), soft_masks=True)
     assert targets.cells.tolist() == [0, 3, 12, 15, 16, 18, 22, 24]
     assert targets.rows.tolist() == [0, 1, 2, 3] * 2
-    for mask, (top, left) in zip(targets.masks[QUARTER], corners):
+    for mask, (top, left) in zip(targets.masks[FINEST_STRIDE], corners):
         assert mask.sum() == mask[top // 4, left // 4] == 1
 
 
@@ -133,7 +133,7 @@ def test_five_hundred_instances():
     rng = np.random.default_rng(1)
     masks = [window(*rng.integers(0, 60, 2).tolist(), *rng.integers(1, 5, 2).tolist()) for _ in range(500)]
     targets = targets_of(masks, rng.integers(0, 80, 500), num_grids=(8, 4))
-    assert targets.masks[QUARTER].shape == (500, 16, 16)
+    assert targets.masks[FINEST_STRIDE].shape == (500, 16, 16)
     assert set(targets.rows.tolist()) == set(range(500))
 
 
@@ -142,7 +142,7 @@ def test_five_hundred_instances():
 )
 def test_nothing_to_learn(masks, options):
     targets = targets_of(masks, **options)
-    arrays = (targets.labels, targets.masks[QUARTER], targets.cells, targets.rows)
+    arrays = (targets.labels, targets.masks[FINEST_STRIDE], targets.cells, targets.rows)
     assert [value.dtype for value in arrays] == [np.int64, np.uint8, np.int64, np.int64]
     assert [value.shape for value in arrays] == [(16,), (0, 16, 16), (0,), (0,)]
     assert (targets.labels == -1).all()
@@ -150,7 +150,7 @@ def test_nothing_to_learn(masks, options):
 
 def test_an_instance_has_one_mask_however_many_cells_learn_it():
     targets = targets_of([window(0, 0, 64, 64)] * 3, num_grids=(8, 4, 2), centre_fraction=1.0)
-    assert targets.masks[QUARTER].shape == (3, 16, 16)
+    assert targets.masks[FINEST_STRIDE].shape == (3, 16, 16)
     assert np.bincount(targets.rows).tolist() == [9 + 9 + 4] * 3
 
 
@@ -177,21 +177,21 @@ STRIDES = st.sampled_from([4, 8, 16])
 @given(mask=WINDOWS, stride=STRIDES)
 def test_a_hard_mask_is_what_cv2_makes_of_the_bytes(mask, stride):
     height, width = 64 // stride, 128 // stride
-    expected = cv2.resize(mask.full(64, 128), (width, height), interpolation=cv2.INTER_LINEAR) * INSIDE
-    np.testing.assert_array_equal(small_mask(mask, stride, soft=False).full(height, width), expected)
+    expected = cv2.resize(mask.to_full(64, 128), (width, height), interpolation=cv2.INTER_LINEAR) * INSIDE
+    np.testing.assert_array_equal(shrink_mask(mask, stride, soft=False).to_full(height, width), expected)
 
 
 @given(mask=WINDOWS, stride=STRIDES)
 def test_a_soft_mask_is_the_share_of_pixels_inside(mask, stride):
     height, width = 64 // stride, 128 // stride
-    counts = mask.full(64, 128).astype(int).reshape(height, stride, width, stride).sum(axis=(1, 3))
+    counts = mask.to_full(64, 128).astype(int).reshape(height, stride, width, stride).sum(axis=(1, 3))
     expected = np.floor(counts * INSIDE / stride**2 + 0.5)
-    np.testing.assert_array_equal(small_mask(mask, stride, soft=True).full(height, width), expected)
+    np.testing.assert_array_equal(shrink_mask(mask, stride, soft=True).to_full(height, width), expected)
 
 
 @given(mask=WINDOWS)
 def test_the_centre_of_mass_is_the_mean_position_of_the_pixels(mask):
-    y, x = np.argwhere(mask.full(64, 128)).mean(axis=0)
+    y, x = np.argwhere(mask.to_full(64, 128)).mean(axis=0)
     assert centre_of_mass(mask) == pytest.approx((x, y), rel=1e-12)
 
 
@@ -235,15 +235,15 @@ def test_targets_are_those_of_the_definition(masks, border, fraction, soft, skip
                 columns = nearby(x, width * fraction / 2, 128 / grid, grid)
                 cells = [first + line * grid + column for line in lines for column in columns]
                 labels[cells] = number
-                if not skip or small_mask(mask, QUARTER, soft=soft).pixels.any():
+                if not skip or shrink_mask(mask, FINEST_STRIDE, soft=soft).pixels.any():
                     pairs += [(cell, number) for cell in cells]
         first += grid * grid
     np.testing.assert_array_equal(targets.labels, labels)
     assert targets.cells.tolist() == [cell for cell, _ in pairs]
-    assert (targets.rows >= 0).all() and (targets.rows < len(targets.masks[QUARTER])).all()
+    assert (targets.rows >= 0).all() and (targets.rows < len(targets.masks[FINEST_STRIDE])).all()
     for row, (_, number) in zip(targets.rows, pairs):
-        expected = small_mask(masks[number], QUARTER, soft=soft).full(16, 32)
-        np.testing.assert_array_equal(targets.masks[QUARTER][row], expected)
+        expected = shrink_mask(masks[number], FINEST_STRIDE, soft=soft).to_full(16, 32)
+        np.testing.assert_array_equal(targets.masks[FINEST_STRIDE][row], expected)
 
 
 SOLO = HeadConfig(kind="solo", num_grids=(8, 4, 2), strides=(8, 8, 16))

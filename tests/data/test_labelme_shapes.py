@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from data.coco_rows import CocoInstance
-from data.labelme_shapes import FARTHEST, clip_polygon, labelme_instances
+from data.labelme_shapes import MAX_COORDINATE, clip_polygon, convert_shapes
 from tests.support.png_chunks import grey_png
 
 HEIGHT, WIDTH = 60, 80
@@ -32,7 +32,7 @@ def in_base64(content: bytes) -> str:
 
 
 def read(*shapes: object, line_width: float = 5):
-    return labelme_instances(shapes, height=HEIGHT, width=WIDTH, line_width=line_width)
+    return convert_shapes(shapes, height=HEIGHT, width=WIDTH, line_width=line_width)
 
 
 def mask_of(instance: CocoInstance) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_line_has_the_width_that_was_asked_for():
     line = shape([[20, 30], [60, 30]], "line")
     np.testing.assert_array_equal(only_mask(line, line_width=6)[:, 20:60], box(20, 27, 60, 33)[:, 20:60])
     np.testing.assert_array_equal(only_mask(line, line_width=12)[:, 20:60], box(20, 24, 60, 36)[:, 20:60])
-    assert only_mask(line, line_width=FARTHEST).all()
+    assert only_mask(line, line_width=MAX_COORDINATE).all()
 
 
 @settings(max_examples=40)
@@ -210,7 +210,7 @@ def test_points_are_counted_and_ignored_labels_are_not():
         (shape([[0, 0], [5, 5], [9, 9]], "rectangle"), "rectangle 'cat' has 3 points"),
         (shape([[0, 0]], "circle"), "circle 'cat' has 1 points"),
         (shape([[5, 5], [5, 5]], "circle"), "has no area in the picture"),
-        (shape([[0, 0], [5, 5]], "cube"), "'cat' is of the unknown kind cube"),
+        (shape([[0, 0], [5, 5]], "cube"), "'cat' is of unknown kind cube"),
         (shape([]), "has no list of points"),
         (shape(None), "has no list of points"),
         (shape([[0, 0], [5]]), "has no list of points"),
@@ -223,9 +223,12 @@ def test_points_are_counted_and_ignored_labels_are_not():
         (shape([[90, 5], [99, 5], [99, 50]]), "has no area in the picture"),
         (shape([[0, 0], [5, 5]], "mask"), "mask 'cat' is not in base64"),
         (shape([[0, 0], [5, 5]], "mask", mask="é"), "mask 'cat' is not in base64"),
-        (shape([[0, 0], [5, 5]], "mask", mask=""), "mask 'cat' is not a picture of one channel"),
-        (shape([[0, 0], [5, 5]], "mask", mask="AAAA"), "mask 'cat' is not a picture of one channel"),
-        (shape([[0, 0]], "mask", mask=png(np.ones((5, 5, 3), np.uint8))), "mask 'cat' is not a picture of one channel"),
+        (shape([[0, 0], [5, 5]], "mask", mask=""), "mask 'cat' is not a picture with one channel"),
+        (shape([[0, 0], [5, 5]], "mask", mask="AAAA"), "mask 'cat' is not a picture with one channel"),
+        (
+            shape([[0, 0]], "mask", mask=png(np.ones((5, 5, 3), np.uint8))),
+            "mask 'cat' is not a picture with one channel",
+        ),
         (shape([[0, 0], [5, 5]], "mask", mask=png(np.zeros((5, 5), np.uint8))), "covers no pixel"),
         (shape([[0, 0], [5, 5]], "mask", mask=in_base64(grey_png(100_000, 100_000))), "mask 'cat' cannot be decoded"),
     ],

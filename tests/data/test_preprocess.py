@@ -13,7 +13,7 @@ from PIL import Image
 
 from config import load_config
 from config.base import DataConfig
-from data.preprocess import normalize, normalized_batch, pad_to_batch, preprocess, resize_image
+from data.preprocess import normalize, normalize_batch, pad_to_batch, preprocess, resize_image
 from tests.support.parity import PARITY, needs_parity, recipe
 
 SMALL = DataConfig(short_side=40, long_side=66)
@@ -182,7 +182,7 @@ def test_blue_comes_first_where_the_config_says_so():
     image = noise(30, 50)
     rgb, bgr = SMALL, replace(SMALL, bgr=True)
     assert np.array_equal(preprocess(image, bgr), preprocess(image, rgb)[..., ::-1])
-    batch = normalized_batch([image, image[:20]], bgr)
-    assert np.array_equal(batch, normalized_batch([image, image[:20]], rgb)[:, ::-1])
+    batch = normalize_batch([image, image[:20]], bgr)
+    assert np.array_equal(batch, normalize_batch([image, image[:20]], rgb)[:, ::-1])
     normalized = [normalize(each, rgb)[..., ::-1] for each in (image, image[:20])]
     assert np.array_equal(batch, pad_to_batch(normalized, 32))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from config import load_config
 from data.coco import read_coco
-from data.grid_targets import QUARTER
+from data.grid_targets import FINEST_STRIDE
 from data.shapes import CLASS_NAMES, Scene, write_coco
 from data.training_set import TrainingSet
 from tests.benchmarks.reference_targets import assert_same, straightforward_batch
@@ -63,5 +63,5 @@ def test_a_picture_with_a_hundred_instances_takes_little_memory(tmp_path):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(batch.targets[0].masks[QUARTER]) > 80
+    assert len(batch.targets[0].masks[FINEST_STRIDE]) > 80
     assert peak < 60 * 2**20

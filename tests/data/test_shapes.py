@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from config.errors import InputError
 from data import shapes
-from data.shapes import CLASS_NAMES, FEWEST_SHAPES, MIN_SIDE, MIN_VISIBLE, MOST_SHAPES, draw_scene, write_coco
+from data.shapes import CLASS_NAMES, MAX_SHAPES, MIN_SHAPES, MIN_SIDE, MIN_VISIBLE, draw_scene, write_coco
 from tools import draw_test_images
 
 TEST_IMAGES = Path(__file__).resolve().parents[2] / "images" / "test"
@@ -45,7 +45,7 @@ def test_scene_is_sound_at_every_seed_and_size(seed, height, width):
     assert scene.masks.shape == (count, height, width)
     assert scene.masks.dtype == bool
     assert scene.classes.dtype == np.int64
-    assert FEWEST_SHAPES <= count <= MOST_SHAPES
+    assert MIN_SHAPES <= count <= MAX_SHAPES
     assert set(scene.classes.tolist()) <= set(range(len(CLASS_NAMES)))
     assert scene.masks.sum(axis=0).max() == 1, "masks overlap"
     # The smallest shape is a narrow star of 12 pixels: about 30 pixels in all.
@@ -155,7 +155,7 @@ def test_only_the_ring_has_a_hole():
 
 
 def test_too_small_a_picture_is_refused():
-    with pytest.raises(ValueError, match="at least 64 pixels a side, not 63x200"):
+    with pytest.raises(ValueError, match="at least 64 pixels per side, not 63x200"):
         scene_of(0, height=63, width=200)
 
 

@@ -154,7 +154,7 @@ def test_cut_masks_are_those_of_roi_align(seed):
     pixels[0, 0] = 1
     corner = rng.uniform(-20, 60, 2)
     box = np.float32([*corner, *(corner + rng.uniform(0.5, 70, 2))])
-    full = MaskWindow(top, left, pixels).full(*SIZE)
+    full = MaskWindow(top, left, pixels).to_full(*SIZE)
     align = paddle.vision.ops.roi_align(
         paddle.to_tensor(full[None, None].astype(np.float32)),
         paddle.to_tensor(box[None]),

@@ -36,7 +36,7 @@ SAMPLES = st.builds(painted_sample, seed=SEEDS, height=SIDES, width=SIDES, count
 def full_masks(sample: Sample) -> np.ndarray:
     """uint8 [n, H, W]."""
     height, width = sample.image.shape[:2]
-    return np.array([mask.full(height, width) for mask in sample.gt_masks], np.uint8).reshape(-1, height, width)
+    return np.array([mask.to_full(height, width) for mask in sample.gt_masks], np.uint8).reshape(-1, height, width)
 
 
 def assert_consistent(sample: Sample) -> None:

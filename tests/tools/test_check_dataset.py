@@ -16,23 +16,23 @@ from config import load_config
 from config.base import PROJECT, HeadConfig, TargetConfig
 from config.errors import InputError
 from data.coco import read_coco
-from data.grid_targets import Extents, box_scales, extents_of
+from data.grid_targets import Extents, box_scales, measure_extents
 from data.images import read_image
 from tests.support.samples import SAMPLES
 from tests.support.squares import GRIDS, options, write_squares
-from tools.check_dataset import evenly_spread, main
+from tools.check_dataset import main, spread_evenly
 from tools.common.kinds import kind_of
 from tools.common.plots import LINE_COLORS
 from tools.dataset.plots import class_plot, scale_plot
 from tools.dataset.statistics import (
     OVERLAP,
-    Measured,
-    count_landing,
-    fitted_scale_ranges,
+    Measurement,
+    count_assignments,
+    fit_scale_ranges,
     input_sizes,
     measure,
     suggest,
-    total,
+    sum_counts,
 )
 
 NAMES = ("cat", "dog")
@@ -58,7 +58,7 @@ def squares(tmp_path_factory) -> list[str]:
     return [*GRIDS, *train, *write_squares(folder, "val", [SCENE[:1]], NAMES)]
 
 
-def measured(overrides: list[str], short_side: int) -> tuple[Measured, HeadConfig, TargetConfig]:
+def measured(overrides: list[str], short_side: int) -> tuple[Measurement, HeadConfig, TargetConfig]:
     """The scene at one size."""
     config = load_config(20, overrides)
     data = read_coco(config.train_path, config.train_pre_path)
@@ -68,12 +68,12 @@ def measured(overrides: list[str], short_side: int) -> tuple[Measured, HeadConfi
 
 def test_instances_fall_where_the_paper_puts_them(squares):
     found, head, target = measured(squares, 64)
-    landing = count_landing(found, head=head, target=target)
+    landing = count_assignments(found, head=head, target=target)
     assert landing.objects.tolist() == [5, 3, 2]
     assert landing.cells.tolist() == [4, 4, 2]
     assert landing.same_centre.tolist() == [2, 2, 0]
     assert landing.any_shared.tolist() == [2, 3, 2]
-    assert landing.on_none == 1
+    assert landing.on_no_level == 1
     assert landing.crowded_out == 3  # the two in cell 0, 0, and the one of 12; that of 9 has the fine grid
     assert (found.lost, found.vanished) == (0, 2)
 
@@ -83,9 +83,9 @@ def test_half_the_size_moves_instances_to_finer_levels(squares):
     assert found.size == (32, 32)
     assert measured(squares, 40)[0].size == (64, 64)  # padded
     assert (found.lost, len(found.extents.sides)) == (1, 8)
-    landing = count_landing(found, head=head, target=target)
+    landing = count_assignments(found, head=head, target=target)
     assert landing.objects.tolist() == [6, 3, 1]  # 3, 3, 2, 4.5, 6 and 8.5; 12, 8.5 and 20; 20
-    assert landing.on_none == 0
+    assert landing.on_no_level == 0
 
 
 def test_vanished_is_what_the_targets_have_nothing_of(squares):
@@ -99,13 +99,13 @@ def test_same_cells_as_in_training(sample):
     head, target = replace(HeadConfig(), num_grids=(9, 4)), replace(TargetConfig(), scale_ranges=(2, 15, 9, 30))
     config = load_config(0).replace(head=head, target=target)
     targets = kind_of(config).targets(sample, (64, 96), config)
-    found = Measured((64, 96), extents_of(sample.gt_masks, sample.gt_boxes, target), 0, 0)
-    landing = count_landing(found, head=head, target=target)
+    found = Measurement((64, 96), measure_extents(sample.gt_masks, sample.gt_boxes, target), 0, 0)
+    landing = count_assignments(found, head=head, target=target)
     assert landing.cells.tolist() == [(targets.labels[part] >= 0).sum() for part in (slice(81), slice(81, 97))]
-    assert landing.on_none == len(sample) - len(np.unique(targets.rows))
+    assert landing.on_no_level == len(sample) - len(np.unique(targets.rows))
     assert (landing.same_centre <= landing.any_shared).all() and (landing.any_shared <= landing.objects).all()
-    assert total([landing, landing]).cells.tolist() == (2 * landing.cells).tolist()
-    assert total([landing, landing]).unlearnt == 2 * landing.unlearnt
+    assert sum_counts([landing, landing]).cells.tolist() == (2 * landing.cells).tolist()
+    assert sum_counts([landing, landing]).not_learnt == 2 * landing.not_learnt
 
 
 @given(
@@ -113,7 +113,7 @@ def test_same_cells_as_in_training(sample):
     grids=st.lists(st.integers(1, 40), min_size=1, max_size=5),
 )
 def test_fitted_ranges_leave_no_instance_out(scales, grids):
-    ranges = fitted_scale_ranges(scales, num_grids=grids, present=(1.0, 2048.0))
+    ranges = fit_scale_ranges(scales, num_grids=grids, present=(1.0, 2048.0))
     lows, highs = np.array(ranges[::2]), np.array(ranges[1::2])
     assert len(lows) == len(grids) and (lows <= highs).all()
     assert ((scales[:, None] >= lows) & (scales[:, None] <= highs)).any(axis=1).all()
@@ -123,19 +123,19 @@ def test_fitted_ranges_leave_no_instance_out(scales, grids):
 def test_fitted_ranges_share_instances_as_cells():
     """Grids of 16 and 4 cells: four fifths of the instances belong to the fine one."""
     scales = np.arange(1.0, 101.0)
-    ranges = fitted_scale_ranges(scales, num_grids=(4, 2), present=(1.0, 50.0))
+    ranges = fit_scale_ranges(scales, num_grids=(4, 2), present=(1.0, 50.0))
     border = np.quantile(scales, 0.8)
     assert ranges == (1.0, round(border * OVERLAP**0.5), round(border / OVERLAP**0.5), 100.0)
 
 
-def crowd(count: int, side: float) -> Measured:
+def crowd(count: int, side: float) -> Measurement:
     """Squares side by side in a row of cells of the fine grid, two in each cell of the middle one."""
     return squares_at([(8 * index + 4, 4) for index in range(count)], side)
 
 
-def squares_at(centres: list[tuple[float, float]], side: float) -> Measured:
+def squares_at(centres: list[tuple[float, float]], side: float) -> Measurement:
     sides = np.full((len(centres), 2), float(side))
-    return Measured((64, 64), Extents(np.array(centres, np.float64), sides, sides.prod(axis=1)), 0, 0)
+    return Measurement((64, 64), Extents(np.array(centres, np.float64), sides, sides.prod(axis=1)), 0, 0)
 
 
 def test_better_ranges_are_suggested(squares):
@@ -143,9 +143,9 @@ def test_better_ranges_are_suggested(squares):
     config = load_config(20, squares)
     suggestion = suggest([crowd(8, 12)], head=config.head, target=config.target)
     assert suggestion.before.crowded_out == 8
-    assert suggestion.after.unlearnt == 0
+    assert suggestion.after.not_learnt == 0
     better = replace(config.target, scale_ranges=suggestion.scale_ranges)
-    assert count_landing(crowd(8, 12), head=config.head, target=better).crowded_out == 0
+    assert count_assignments(crowd(8, 12), head=config.head, target=better).crowded_out == 0
 
 
 def test_landing_on_no_level_is_worse_than_sharing(squares):
@@ -153,8 +153,8 @@ def test_landing_on_no_level_is_worse_than_sharing(squares):
     config = load_config(20, [*squares, "target.scale_ranges=1,5,5,5,5,11"])
     few = squares_at([(60, 60), (4, 60)], 4)
     suggestion = suggest([crowd(8, 12), few], head=config.head, target=config.target)
-    assert suggestion.before.on_none == 8 and suggestion.before.same_centre.sum() == 0
-    assert suggestion.after.on_none == 0 and suggestion.after.same_centre.sum() > 0
+    assert suggestion.before.on_no_level == 8 and suggestion.before.same_centre.sum() == 0
+    assert suggestion.after.on_no_level == 0 and suggestion.after.same_centre.sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_scales_are_square_roots_of_areas():
 
 
 def test_limit_spreads_over_the_records():
-    assert list(evenly_spread(range(10), 4)) == [0, 2, 5, 7]
-    assert list(evenly_spread(range(3), 4)) == list(evenly_spread(range(3), None)) == [0, 1, 2]
+    assert list(spread_evenly(range(10), 4)) == [0, 2, 5, 7]
+    assert list(spread_evenly(range(3), 4)) == list(spread_evenly(range(3), None)) == [0, 1, 2]
 
 
 def check(*arguments: object) -> int:
@@ -202,8 +202,8 @@ def test_report(squares, tmp_path, capsys):
     assert "val: 1 of 2 classes have no instance" in report
     middle = next(line for line in report.splitlines() if line.startswith("  4 x 4"))
     assert [int(number) for number in middle.split()[-4:]] == [3, 4, 2, 3]
-    assert "1 instances land on no level, 3 are crowded out on all of theirs" in report
-    assert "2 masks vanish at 1/4 size" in report
+    assert "1 instances are on no level, 3 are crowded out on all their levels" in report
+    assert "2 masks are empty at 1/4 size" in report
     pictures = {"classes_train.png", "classes_val.png", "scales_train_64.png", "scales_val_64.png"}
     assert {path.name for path in tmp_path.iterdir()} == pictures
 
@@ -216,7 +216,7 @@ def test_suggestion_is_an_option_that_works(tmp_path, capsys):
     (line,) = re.findall(r"-o (target\.scale_ranges=\S+)", capsys.readouterr().out)
     assert check(*options(*GRIDS, *paths, line), "--split=train", "--output", tmp_path / "after") == 0
     report = capsys.readouterr().out
-    assert "0 instances land on no level, 0 are crowded out" in report and "-o target" not in report
+    assert "0 instances are on no level, 0 are crowded out" in report and "-o target" not in report
 
 
 def test_problems_are_named(squares, tmp_path, capsys):
@@ -230,7 +230,7 @@ def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
     paths = write_squares(tmp_path, "train", [(), ()], NAMES)
     assert check(*options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
     report = capsys.readouterr().out
-    assert "  no picture has a usable annotation; annotate some\n" in report
+    assert "  no picture has a usable annotation; annotate some pictures\n" in report
     assert "nothing is wrong" not in report
 
 

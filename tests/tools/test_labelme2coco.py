@@ -158,8 +158,8 @@ def damage(folder: Path) -> dict[str, str]:
         "coco.json": "not a labelme file",
         "list.json": "not a labelme file",
         "alone.json": "alone.png does not exist and is not in the file",
-        "nameless.json": "names no picture (imagePath) and holds none (imageData)",
-        "numbered.json": "names no picture (imagePath) and holds none (imageData)",
+        "nameless.json": "has neither imagePath nor imageData of a picture",
+        "numbered.json": "has neither imagePath nor imageData of a picture",
         "long.json": "does not exist and is not in the file",
         "deep.json": "cannot be read as JSON",
         "spoilt.json": "imageData is not a picture in base64",
@@ -212,7 +212,7 @@ def test_size_is_that_of_the_picture(tmp_path, capsys, stated):
 def test_size_that_is_no_number_is_called_so(tmp_path, capsys, stated):
     add(tmp_path / "in", "a", imageHeight=stated[0], imageWidth=stated[1])
     assert names_of(convert(tmp_path, "in")) == ["a.png"]
-    assert "a.json: imageHeight and imageWidth are no whole numbers; the coordinates" in capsys.readouterr().err
+    assert "a.json: imageHeight and imageWidth are not integers; the coordinates" in capsys.readouterr().err
 
 
 def test_picture_in_a_forbidden_folder_counts_as_missing(tmp_path, capsys, monkeypatch):
@@ -348,7 +348,7 @@ def test_one_picture_cannot_be_shared_out(tmp_path):
         (("--val-fraction", "1"), "leaves no picture to train on"),
         (("--val-fraction", "10%"), "--val-fraction"),
         (("--line-width", "0"), "--line-width"),
-        (("--line-width", "1000000000000000000"), "too wide, give 1000000 or less"),
+        (("--line-width", "1000000000000000000"), "too wide; must be <= 1000000"),
     ],
 )
 def test_wrong_option_is_one_line_and_status_2(tmp_path, capsys, options, message):

@@ -20,7 +20,7 @@ from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
 from tests.support.png_chunks import grey_png
-from tools.voc2coco import main, masked_instances
+from tools.voc2coco import main, split_instances
 
 HEIGHT, WIDTH = 30, 40
 
@@ -114,7 +114,7 @@ def test_labels_replace_the_names_of_voc(voc):
     assert coco.cats[15]["name"] == "kind 15"
     assert [row["category_id"] for row in coco.dataset["annotations"]] == [8, 15, 15]
     (voc / "labels.txt").write_text("8\tcat\n")
-    with pytest.raises(InputError, match=r"SegmentationClass/2007_01\.png: the class 15 is not among 1 classes"):
+    with pytest.raises(InputError, match=r"SegmentationClass/2007_01\.png: class 15 is not one of 1 classes"):
         convert(voc, "--labels", str(voc / "labels.txt"))
 
 
@@ -124,7 +124,7 @@ def test_labels_replace_the_names_of_voc(voc):
 )
 def test_class_is_that_of_most_pixels(objects, classes):
     objects, classes = (np.array(values, np.uint8).reshape(4, 6) for values in (objects, classes))
-    found = masked_instances(objects, classes)
+    found = split_instances(objects, classes)
     assert len(found) == len(set(objects.ravel().tolist()) - {0, 255})
     assert not sum(mask.astype(int) for _, mask in found)[(objects == 0) | (objects == 255)].any() if found else True
     for number, mask in found:
@@ -163,7 +163,7 @@ def damage(voc: Path) -> dict[str, str]:
         "SegmentationObject/colours.png": "its pixels are colours (RGB), not palette indices",
         "SegmentationClass/small.png": "has 40x29 pixels, its picture 40x30",
         "SegmentationClass/text.png": "cannot be read",
-        "SegmentationClass/classless.png": "gives no class to one of the instances",
+        "SegmentationClass/classless.png": "has no class for one of the instances",
     }
 
 
@@ -194,7 +194,7 @@ def test_picture_without_instances_is_kept(voc):
 def test_data_set_without_any_instance_is_refused(voc):
     add(voc, "empty", np.zeros((HEIGHT, WIDTH), np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8))
     list_pictures(voc, "empty")
-    with pytest.raises(InputError, match="VOC: none of 1 pictures holds an instance; choose another --split"):
+    with pytest.raises(InputError, match="VOC: none of 1 pictures has an instance; choose another --split"):
         convert(voc)
     assert not (voc.parent / "out" / "voc.json").exists()
 
@@ -206,7 +206,7 @@ def test_list_that_is_missing_or_empty_is_named(voc):
     with pytest.raises(InputError, match=r"test\.txt: lists no pictures"):
         convert(voc, "--split", "test")
     list_pictures(voc, "a\0b", split="test")
-    with pytest.raises(InputError, match=r"test\.txt: cannot be read \(it holds NUL, so it is no text in UTF-8\)"):
+    with pytest.raises(InputError, match=r"test\.txt: cannot be read \(it contains NUL and is not a UTF-8 text\)"):
         convert(voc, "--split", "test")
 
 

@@ -1,1 +1,1 @@
-"""Data sets: read splits, generated pictures, statistics, COCO annotation files."""
+"""Data sets: splits of a config, generated pictures, statistics, plots, COCO annotation files."""

@@ -1,4 +1,4 @@
-"""What the converters of data sets share: many files in threads, and annotation files that pycocotools has checked."""
+"""Shared code of the data set converters: convert files in threads, write annotation files and check them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ THREADS = 4
 
 
 class UnusableFileError(InputError):
-    """One of many files cannot be converted, which is no reason to stop at the others."""
+    """A file cannot be converted. It is skipped; the conversion continues with the others."""
 
 
 def convert_files(convert: Callable[[Item], Result], items: Sequence[Item]) -> tuple[list[Result], int]:
-    """Call `convert` for each item, several at once, with a progress bar.
+    """Call `convert` for each item in threads, with a progress bar.
 
-    Returns the results in the order of the items, and how many items are not among them because `convert` raised
-    UnusableFileError or ImageError; those are named on stderr. Any other error ends the conversion.
-    Raises InputError where nothing could be converted.
+    Items for which `convert` raises UnusableFileError or ImageError are skipped and named on stderr. Any other error
+    ends the conversion.
+    Returns the results in the order of the items and the number of skipped items. Raises InputError if all are skipped.
     """
 
     def attempt(item: Item) -> Result | InputError:
@@ -48,20 +48,20 @@ def convert_files(convert: Callable[[Item], Result], items: Sequence[Item]) -> t
         outcomes = ordered_map(pool, attempt, items, ahead=2 * THREADS)
         outcomes = list(tqdm(outcomes, total=len(items), unit="file", disable=None))
     results = [outcome for outcome in outcomes if not isinstance(outcome, InputError)]
-    name_on_stderr("skipped", (outcome for outcome in outcomes if isinstance(outcome, InputError)))
+    print_reasons("skipped", (outcome for outcome in outcomes if isinstance(outcome, InputError)))
     if not results:
         raise InputError(f"none of {len(items)} files could be converted; see the reasons above")
     return results, len(items) - len(results)
 
 
-def name_on_stderr(what: str, reasons: Iterable[object]) -> None:
-    """One line for each."""
+def print_reasons(what: str, reasons: Iterable[object]) -> None:
+    """Print a line for each reason to stderr, starting with `what`."""
     for reason in reasons:
         print(f"{what} {join_lines(reason)}", file=sys.stderr)
 
 
 def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: ClassList) -> None:
-    """Write an annotation file, which takes its name only if pycocotools reads it as it was meant."""
+    """Write an annotation file. It gets its name only if pycocotools reads it correctly."""
     coco = coco_dict(pictures, classes)
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(coco), encoding="utf-8")
@@ -70,8 +70,8 @@ def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: Clas
 
 
 def check_annotations(path: Path) -> None:
-    """Raises RuntimeError where pycocotools does not decode every mask of an annotation file to its area."""
-    with redirect_stdout(io.StringIO()):  # pycocotools reports to stdout
+    """Raise RuntimeError if pycocotools decodes a mask of an annotation file to another area than stated."""
+    with redirect_stdout(io.StringIO()):  # pycocotools prints to stdout
         coco = COCO(str(path))
     for row in coco.loadAnns(coco.getAnnIds()):
         pixels = int(coco_mask.area(coco.annToRLE(row)))
@@ -80,6 +80,6 @@ def check_annotations(path: Path) -> None:
 
 
 def training_options(role: str, annotations: Path, pictures: Path) -> str:
-    """The options that make train.py use a data set. role: "train" or "val"; pictures: the folder."""
+    """Return the options of train.py for a data set. role: "train" or "val"; pictures: the folder."""
     paths = {f"{role}_path": annotations, f"{role}_pre_path": pictures}
     return " ".join(f"-o {shlex.quote(f'{field}={path.resolve().as_posix()}')}" for field, path in paths.items())

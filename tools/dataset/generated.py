@@ -1,4 +1,4 @@
-"""Data sets of generated shapes: drawn when they are missing."""
+"""Draw data sets of generated shapes when they are missing."""
 
 from __future__ import annotations
 
@@ -13,32 +13,34 @@ from data.shapes import Scene, draw_scene, write_coco
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_processes
 
-SPLITS = ("train", "val")  # the place of a split is the first number of its pictures' seeds
+SPLITS = ("train", "val")  # the index of a split is part of its pictures' seeds
 
 
-def provide(config: Config, split: str, *, world: World = SINGLE_PROCESS) -> None:
-    """Draw a split of a config whose data set is generated, unless it is there.
+def draw_if_missing(config: Config, split: str, *, world: World = SINGLE_PROCESS) -> None:
+    """Draw a split of a config with a generated data set, unless it exists.
 
-    Paths that a user gave stay alone, in a config derived from it too. Of several processes one draws, the others wait.
+    Nothing is drawn to a path that the user set, by option or in a derived config. With several processes, the first
+    draws and the others wait.
     """
     path = getattr(config, f"{split}_path")
     owner = next(kind for kind in type(config).__mro__ if "shapes" in vars(kind))
     is_own = path == getattr(owner, f"{split}_path")
     if world.is_first and config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
-        draw(config, split)
+        draw_split(config, split)
     world.gather(None)
 
 
-def draw(config: Config, split: str) -> None:
+def draw_split(config: Config, split: str) -> None:
+    """Draw the pictures of a split, in processes, and write them with their annotations."""
     folder = (PROJECT / getattr(config, f"{split}_path")).parent
     count = getattr(config.shapes, f"{split}_pictures")
     with worker_processes(cpu_count() or 1) as pool:
-        scenes = ordered_map(pool, partial(_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
+        scenes = ordered_map(pool, partial(_draw_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
         bar = tqdm(scenes, total=count, unit="picture", desc=f"drawing {folder}", disable=None)
         write_coco(scenes=bar, output=folder)
     print(f"drew {count} pictures into {folder}")
 
 
-def _scene(shapes: ShapesConfig, split: int, index: int) -> Scene:
+def _draw_scene(shapes: ShapesConfig, split: int, index: int) -> Scene:
     rng = np.random.default_rng([split, index])
     return draw_scene(rng=rng, height=shapes.height, width=shapes.width, diameters=shapes.diameters)

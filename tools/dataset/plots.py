@@ -1,4 +1,4 @@
-"""What is in a data set, as pictures: how many instances each class has, and how large they are beside the levels."""
+"""Plot the statistics of a data set: instances per class, and their scales with the ranges of the levels."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import numpy as np
 from config.base import level_ranges
 from tools.common.plots import BLUE, GRID, LINE_COLORS, MARGIN, PALE_INK, WHITE, Canvas, bars, text_height, text_width
 
-MOST_CLASSES = 100  # in the bar chart, which would be too tall to look at with more
+MAX_CLASSES = 100  # of the bar chart
 BINS_PER_OCTAVE = 4
-WIDTH, HISTOGRAM, BAND = 640, 230, 22  # points: the whole picture, the height of the histogram, of a level's band
+WIDTH, HISTOGRAM, BAND = 640, 230, 22  # in points: width of the picture, height of the histogram and of a level's band
 BAND_TINT = 0.35  # share of the level's colour in its band
 
 
 def class_plot(names: Sequence[str], counts: np.ndarray, *, title: str) -> np.ndarray:
-    """Instances of each class, counts [C], the MOST_CLASSES most frequent ones: uint8 [H, W, 3]."""
-    shown = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
+    """Draw a bar chart of the instances of each class, at most the MAX_CLASSES most frequent: uint8 [H, W, 3].
+
+    names: C class names. counts: int64 [C].
+    """
+    shown = np.argsort(-counts, kind="stable")[:MAX_CLASSES]
     if len(shown) < len(names):
         title += f", {len(shown)} of {len(names)} classes"
     return bars([names[index] for index in shown], counts[shown].tolist(), title=title, x_label="instances")
@@ -30,10 +33,10 @@ def scale_plot(
     *,
     title: str,
 ) -> np.ndarray:
-    """A histogram of scales over the ranges of the levels, on one logarithmic axis: uint8 [H, W, 3].
+    """Draw a histogram of scales above the ranges of the levels, on one logarithmic axis: uint8 [H, W, 3].
 
-    scales: float64 [n], in pixels; below 1 they count as 1.
-    levels: by heading (the present ranges, the suggested ones) what to write on each level's band, and scale_ranges.
+    scales: float64 [n], in pixels; values below 1 count as 1.
+    levels: heading -> (text on the band of each level, scale_ranges), for the present and the suggested ranges.
     """
     low, high = _octaves(scales)
     height = 2 * MARGIN + 60 + HISTOGRAM + sum(text_height(12) + 12 + BAND * len(texts) for texts, _ in levels.values())
@@ -59,7 +62,7 @@ def scale_plot(
 
 
 def _octaves(scales: np.ndarray) -> tuple[int, int]:
-    """Powers of two that all scales lie between."""
+    """Return the exponents of two powers of two that enclose all scales."""
     low, high = (float(end) for end in (scales.min(initial=math.inf), scales.max(initial=1)))
     low = math.floor(math.log2(max(1, min(low, high))))
     return low, max(low + 1, math.ceil(math.log2(max(1, high))))
@@ -68,20 +71,20 @@ def _octaves(scales: np.ndarray) -> tuple[int, int]:
 def _draw_histogram(
     canvas: Canvas, scales: np.ndarray, octaves: tuple[int, int], area: tuple[float, float, float, float]
 ) -> None:
-    """Shares of the scales in percent. area: left, top, right, bottom in points."""
+    """Draw the histogram of the scales in percent. area: left, top, right, bottom in points."""
     (low, high), (left, top, right, bottom) = octaves, area
     exponents = np.log2(np.clip(scales, 2**low, 2**high))
     counts, edges = np.histogram(exponents, (high - low) * BINS_PER_OCTAVE, (low, high))
     shares = 100 * counts / max(1, scales.size)
     step = next(step for step in (1, 2, 5, 10, 20) if step == 20 or shares.max() <= 5 * step)
-    most = step * max(1, math.ceil(shares.max() / step))
-    for percent in range(0, most + 1, step):
-        y = bottom - percent / most * (bottom - top)
+    highest = step * max(1, math.ceil(shares.max() / step))
+    for percent in range(0, highest + 1, step):
+        y = bottom - percent / highest * (bottom - top)
         canvas.rectangle(left, y - 0.5, right, y + 0.5, GRID)
         canvas.text(left - 6, y, f"{percent} %", align=(1, 0.5), color=PALE_INK)
     xs = left + (edges - low) / (high - low) * (right - left)
     for share, x1, x2 in zip(shares, xs, xs[1:]):
-        canvas.rectangle(x1 + 0.5, bottom - share / most * (bottom - top), x2 - 0.5, bottom, BLUE)
+        canvas.rectangle(x1 + 0.5, bottom - share / highest * (bottom - top), x2 - 0.5, bottom, BLUE)
     canvas.rectangle(left, bottom - 0.5, right, bottom + 0.5, PALE_INK)
     for exponent in range(low, high + 1):
         x = left + (exponent - low) / (high - low) * (right - left)
@@ -96,7 +99,11 @@ def _draw_band(canvas: Canvas, top: float, ends: tuple[float, float], text: str,
     canvas.rectangle(start, top + 2, end, top + BAND - 2, tuple(np.rint(tint).astype(int).tolist()))
     for x in ends:
         canvas.rectangle(x - 1, top + 2, x + 1, top + BAND - 2, color)
-    inside = end - start >= text_width(text) + 8
-    room_right = canvas.width - MARGIN - end >= text_width(text) + 8
-    x, align = ((start + end) / 2, 0.5) if inside else ((end + 6, 0) if room_right else (start - 6, 1))
+    needed = text_width(text) + 8
+    if end - start >= needed:
+        x, align = (start + end) / 2, 0.5
+    elif canvas.width - MARGIN - end >= needed:
+        x, align = end + 6, 0
+    else:
+        x, align = start - 6, 1
     canvas.text(x, top + BAND / 2, text, align=(align, 0.5))

@@ -1,4 +1,4 @@
-"""The data sets that a config names: read, checked, and drawn before where they are generated ones."""
+"""Read and check the training and validation data of a config; generated data sets are drawn first."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from config.errors import InputError
 from data.class_lists import read_class_list
 from data.coco import CocoData, Record, check_same_classes, read_coco
 from tools.common.distributed import SINGLE_PROCESS, World
-from tools.dataset.generated import provide
+from tools.dataset.generated import draw_if_missing
 
-NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some"
+NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some pictures"
 
 
 def read_splits(config: Config, splits: Sequence[str], *, world: World = SINGLE_PROCESS) -> dict[str, CocoData]:
-    """Read the annotation files of some of the splits "train" and "val", with pictures without instances.
+    """Read the annotation files of the splits, "train" or "val", including pictures without instances.
 
-    Raises InputError where one cannot be used, or where the classes of the files, or of the config's list if it has one
-    for its data, are not the same.
+    Raises InputError if a file cannot be used, or if the classes of the files, and of the config's class list if it has
+    one, differ.
     """
     data = {}
     for split in splits:
-        provide(config, split, world=world)
+        draw_if_missing(config, split, world=world)
         path, pictures = (getattr(config, f"{split}_{field}") for field in ("path", "pre_path"))
         data[split] = read_coco(PROJECT / path, PROJECT / pictures, keep_empty=True)
-    named = {getattr(config, f"{split}_path"): found.classes for split, found in data.items()}
+    class_lists = {getattr(config, f"{split}_path"): coco.classes for split, coco in data.items()}
     if config.lists_its_classes:
-        named = {config.classes_path: read_class_list(config.classes_file), **named}
-    (first_name, first), *others = named.items()
+        class_lists = {config.classes_path: read_class_list(config.classes_file), **class_lists}
+    (first_name, first), *others = class_lists.items()
     for name, classes in others:
         check_same_classes(first, classes, first_name=first_name, second_name=name)
         check_same_classes(classes, first, first_name=name, second_name=first_name)
     return data
 
 
-def records_to_learn(found: CocoData, config: Config) -> Sequence[Record]:
-    """The pictures to train on, at least one: those with instances, and as `train_cfg.keep_empty` says the others.
+def records_to_learn(data: CocoData, config: Config) -> Sequence[Record]:
+    """Return the pictures to train on: those with instances, and with `train_cfg.keep_empty` the others too.
 
-    Raises InputError where there is none.
+    Raises InputError if there are none.
     """
-    records = [record for record in found.records if record.annotations or config.train_cfg.keep_empty]
+    records = [record for record in data.records if record.annotations or config.train_cfg.keep_empty]
     if not records:
-        raise InputError(f"{found.problems.file}: {NOTHING_TO_LEARN}, or set train_cfg.keep_empty=true")
+        raise InputError(f"{data.problems.file}: {NOTHING_TO_LEARN}, or set train_cfg.keep_empty=true")
     return records

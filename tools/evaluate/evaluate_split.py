@@ -17,7 +17,7 @@ from data.coco import read_complete
 from data.coco_pictures import Record, read_record_image
 from data.files import atomic_write, write_json
 from tools.common.distributed import World
-from tools.dataset.generated import provide
+from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import (
     Evaluation,
     GroundTruth,
@@ -43,7 +43,7 @@ def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evalu
     Return None in all processes except the first. Raises InputError if the annotations have no usable instance.
     """
     config = predictor.config
-    provide(config, "val", world=world)
+    draw_if_missing(config, "val", world=world)
     data = read_complete(config.val_path, config.val_pre_path, predictor.classes)
     if not data.instances:
         raise InputError(f"{config.val_path}: has no usable instance; give a file with the annotations of the pictures")

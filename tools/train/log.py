@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError
-from data.files import atomic_write, unwritable
+from data.files import atomic_write, write_error
 from data.images import write_image
 from tools.common.memory import peak_memory
 from tools.common.plots import line_plot
@@ -122,7 +122,7 @@ class RunLog:
                 with path.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(line) + "\n")
             except OSError as error:
-                raise unwritable(path, error) from error
+                raise write_error(path, error) from error
         if self.visualdl:
             for name, value in line.items():
                 if name != "step":

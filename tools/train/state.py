@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import InputError
-from data.files import atomic_write, temporaries
+from data.files import atomic_write, find_temporaries
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.safe_pickle import damaged_error, load_arrays
 
@@ -61,7 +61,7 @@ def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, ke
 def remove_temporaries(folder: Path) -> None:
     """Remove the temporary files of a run that was killed while it wrote a checkpoint."""
     for suffix in (".pdstate", ".pdparams"):
-        for path in temporaries(folder, suffix):
+        for path in find_temporaries(folder, suffix):
             path.unlink(missing_ok=True)
 
 
