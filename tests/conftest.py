@@ -1,3 +1,5 @@
+"""Settings of all tests: signals, temporary folders and the graph cache do not leak out of a test run."""
+
 import os
 import shutil
 import signal

@@ -1,4 +1,4 @@
-"""Who may import whom, and the few rules of style that a linter does not know."""
+"""Imports follow the table of packages, and files follow the rules of style that no linter checks."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_imports_follow_the_table(name):
     assert forbidden_imports(TREES[name], package) == set()
 
 
-def test_no_circles():
+def test_no_import_cycles():
     """No file imports, directly or through others, a file that imports it."""
     modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in PRODUCT}
     arrows = {
@@ -165,8 +165,8 @@ def test_forbidden_imports_are_found(package, source, wrong):
     assert forbidden_imports(ast.parse(source), package) == wrong
 
 
-def slips(tree: ast.Module) -> Iterator[str]:
-    """What is wrong wherever it stands: star imports, torch, sleeping, and `type=bool`, for which "False" is true."""
+def forbidden_statements(tree: ast.Module) -> Iterator[str]:
+    """Yield what no file may contain: star imports, torch, time.sleep, and `type=bool`, which takes "False" as true."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
             yield f"line {node.lineno}: from {node.module} import *"
@@ -184,8 +184,8 @@ def slips(tree: ast.Module) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_no_slips(name):
-    assert list(slips(TREES[name])) == []
+def test_no_forbidden_statements(name):
+    assert list(forbidden_statements(TREES[name])) == []
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def test_no_slips(name):
         "parser.add_argument('--use_gpu', type=bool)",
     ],
 )
-def test_slips_are_found(source):
-    assert len(list(slips(ast.parse(source)))) == 1
+def test_forbidden_statements_are_found(source):
+    assert len(list(forbidden_statements(ast.parse(source)))) == 1
 
 
 @pytest.mark.parametrize("name", [name for name in PRODUCT if not Path(name).name.startswith("_")])

@@ -1,10 +1,8 @@
-"""From a published checkpoint's file to drawn pictures, through the two command lines a user types."""
+"""From the file of a published checkpoint to drawn pictures, by the two commands that a user types."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Callable
 
@@ -13,12 +11,12 @@ import pytest
 from pycocotools.coco import COCO
 
 from config import load_config, registry
-from config.base import PROJECT
 from convert.conversion import network_shapes
 from data.images import read_image
 from tests.support import foreign_names
 from tests.support.checkpoint_writers import write_pdparams, write_torch_legacy, write_torch_zip
 from tests.support.parity import COCO_TINY, Fixture, foreign_checkpoint, needs_coco, needs_parity, recipe
+from tests.support.programs import override_options, run_python
 
 pytestmark = [needs_parity, needs_coco]
 
@@ -46,9 +44,7 @@ SMALL = ("-o", "data.short_side=96", "-o", "data.long_side=160", "--engine=dynam
 
 
 def python(*arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=PROJECT, capture_output=True, text=True, timeout=600
-    )
+    done = run_python(*arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -110,7 +106,7 @@ def test_every_config_learns_and_is_evaluated(number, tmp_path):
     for split in ("train", "val"):
         own[f"{split}_path"] = COCO_TINY / "annotations" / f"instances_{split}2017.json"
         own[f"{split}_pre_path"] = COCO_TINY / f"{split}2017"
-    overrides = [part for field, value in own.items() for part in ("-o", f"{field}={value}")]
+    overrides = override_options(*(f"{field}={value}" for field, value in own.items()))
     python("train.py", f"--config={number}", *overrides, *SMALL[:-1], "--max-iters=1", "--output", tmp_path)
     weights = sorted(tmp_path.glob("step_*.pdparams"))[-1]
     evaluated = python("eval.py", f"--config={number}", *overrides, *SMALL, "--weights", weights, "--output", tmp_path)

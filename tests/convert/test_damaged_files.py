@@ -1,3 +1,5 @@
+"""Damaged and malicious weight files give an error of one line, and no code of theirs runs."""
+
 import json
 import os
 import pickle
@@ -133,7 +135,7 @@ def test_big_endian_zip(tmp_path):
         TorchTensor(Storage(np.ones(4), kind="FloatStorage"), (4,), (1,)),
     ],
 )
-def test_tensors_outside_of_their_storage(write, tensor, tmp_path):
+def test_tensors_larger_than_their_storage(write, tensor, tmp_path):
     write(tmp_path / "net.pth", {"w": tensor})
     if write is write_torch_legacy and tensor.storage.kind:
         pytest.skip("the old format stores the number of elements only, not their size")
@@ -187,7 +189,7 @@ def test_tars_that_are_no_folder_of_variables(tmp_path):
         [],
     ],
 )
-def test_safetensors_headers_that_lie(entry, tmp_path):
+def test_inconsistent_safetensors_headers(entry, tmp_path):
     header = json.dumps({"w": entry}).encode()
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     with pytest.raises(InputError, match=r"w.safetensors: .*\bw\b.*; the file is damaged|shape .* does not fit"):

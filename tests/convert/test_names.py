@@ -1,4 +1,4 @@
-"""Each name in another program's checkpoint means one parameter of ours, and every parameter of ours has a name there.
+"""Every name in another program's checkpoint is mapped to exactly one of our parameters, and none is missing.
 
 Against the complete lists that the programs recorded, where they are at hand, and against `tests/foreign_names.py` for
 every published checkpoint. `test_names_by_hand.py` has single names to look at.
@@ -99,10 +99,10 @@ def stand_ins(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 def foreign_checkpoint(source: Source, number: int) -> dict[str, np.ndarray]:
     shapes = SHAPES[number]
     names = source.names(shapes).items()
-    return stand_ins({theirs: there(source, ours, shapes[ours]) for ours, theirs in names})
+    return stand_ins({theirs: foreign_shape(source, ours, shapes[ours]) for ours, theirs in names})
 
 
-def there(source: Source, ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+def foreign_shape(source: Source, ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape that a parameter of ours has in the file."""
     return shape[::-1] if source.table.is_transposed(ours) else shape
 
@@ -219,7 +219,7 @@ def test_other_shape_is_named(case):
     foreign = foreign_checkpoint(source, number)
     wanted = SHAPES[number][ours]
     found = (wanted[0] + 1, *wanted[1:])
-    foreign[source.names(SHAPES[number])[ours]] = np.broadcast_to(np.float32(0), there(source, ours, found))
+    foreign[source.names(SHAPES[number])[ours]] = np.broadcast_to(np.float32(0), foreign_shape(source, ours, found))
     with pytest.raises(InputError) as caught:
         fill(SHAPES[number], foreign, source.tables)
     assert str(caught.value) == f"other shape: {ours} {found} instead of {wanted}"
@@ -250,7 +250,7 @@ def test_old_spelling_of_offsets_fills():
 TWO_PARAMETERS = {"neck.lateral_convs.0.weight": (2,), "neck.lateral_convs.0.bias": (2,)}
 
 
-def test_half_and_double_become_float32():
+def test_float16_and_float64_become_float32():
     theirs = {
         "neck.lateral_convs.0.conv.weight": np.float64([1, 2]),
         "neck.lateral_convs.0.conv.bias": np.float16([3, 4]),
@@ -260,7 +260,7 @@ def test_half_and_double_become_float32():
     assert [array.tolist() for array in weights.values()] == [[1.0, 2.0], [3.0, 4.0]]
 
 
-def test_whole_numbers_are_no_weights():
+def test_integers_are_refused_as_weights():
     theirs = {
         "neck.lateral_convs.0.conv.weight": np.uint16([0x3F80, 0x4000]),
         "neck.lateral_convs.0.conv.bias": np.float32([3, 4]),

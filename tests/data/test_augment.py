@@ -1,4 +1,4 @@
-"""The chain of augmentations: what is drawn how often, and what comes out."""
+"""The chain of augmentations: probabilities and limits of each step, and consistent samples."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_short_side_is_one_of_those_listed_and_the_long_side_is_limited():
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("name", "change"), [("flip", flip), ("flip_vertical", flip_vertical), ("turn", turn)])
-def test_mirrors_come_with_their_probability(name, change, probability):
+def test_flips_and_turns_have_their_probability(name, change, probability):
     sample = painted_sample(7, 30, 40)
     config = replace(PLAIN, **{name: probability})
     changed = 0
@@ -118,7 +118,7 @@ def test_colours_change_the_picture_only():
 
 
 @pytest.mark.parametrize("name", ["copy_paste", "mixup", "cutmix"])
-def test_one_way_of_mixing_alone(name):
+def test_each_kind_of_mixing(name):
     config = replace(PLAIN, **{name: 1.0})
     sample, second = painted_sample(1, 30, 40), painted_sample(2, 30, 40, first_class=MOST)
     assert all(needs_second(config, np.random.default_rng(seed)) for seed in range(50))
@@ -133,7 +133,7 @@ def test_one_way_of_mixing_alone(name):
     assert_equal(result, expected)
 
 
-def test_ways_of_mixing_come_with_their_probabilities():
+def test_kinds_of_mixing_have_their_probabilities():
     """Told apart by what they make of a white disc in a white picture, over a black picture."""
     config = replace(PLAIN, copy_paste=0.1, mixup=0.2, cutmix=0.4)
     disc = ((np.indices((30, 30)) - 14.5) ** 2).sum(axis=0) < 15**2
@@ -182,7 +182,7 @@ def test_random_crop_is_a_part_of_the_picture_with_instances(sample, seed):
         assert part is sample
 
 
-def test_random_crop_has_the_limits_of_its_size():
+def test_random_crop_keeps_its_limits_of_size():
     """Every part holds some instance of a picture that is full of small ones, so that none is refused."""
     places = [(y, x) for y in range(0, 200, 20) for x in range(0, 300, 20)]
     sample = Sample(
@@ -200,7 +200,7 @@ def test_random_crop_has_the_limits_of_its_size():
     assert 0.4 < len(scales) / len(parts) < 0.6  # no part overlaps with a tile by 0.1: it is the limit 0 or no crop
 
 
-def test_random_crop_meets_each_limit_as_often():
+def test_random_crop_uses_each_limit_equally_often():
     """With an instance as large as the picture, a part's share of the area is its intersection over union."""
     mask = MaskWindow(0, 0, np.ones((100, 100), np.uint8))
     sample = Sample(np.zeros((100, 100, 3), np.uint8), (mask,), np.float32([[0, 0, 100, 100]]), np.array([0]), "a.png")
@@ -245,7 +245,7 @@ def test_random_crop_tries_again_where_the_mask_is_outside():
     assert any(part is not sample for part in parts)
 
 
-def test_crop_comes_with_its_probability():
+def test_crop_has_its_probability():
     sample = painted_sample(4, 60, 80)
     small = [augmented(sample, replace(PLAIN, crop=p), seed) for p in (0.0, 1.0) for seed in range(60)]
     changed = [not np.array_equal(each.image, augmented(sample, PLAIN).image) for each in small]

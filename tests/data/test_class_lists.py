@@ -1,4 +1,4 @@
-"""Files of class names."""
+"""Files of class names: names, category ids and mistakes."""
 
 from __future__ import annotations
 

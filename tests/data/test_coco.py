@@ -1,4 +1,4 @@
-"""COCO annotation files: what is read, in which words problems are told, and the pixels of the masks."""
+"""COCO annotation files: records, masks, and the wording of problems."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_file_of_test_pictures_has_no_annotations(tmp_path):
         read(tmp_path, content)
 
 
-def test_a_line_counts_a_kind_and_names_the_first_few(tmp_path):
+def test_a_line_counts_a_kind_of_problem_and_names_the_first_ones(tmp_path):
     content = valid()
     content["annotations"] += [{"id": number, "image_id": 4} for number in range(SHOWN)]
     assert read(tmp_path, content).problems.lines() == [
@@ -88,7 +88,7 @@ def test_without_pictures_the_folder_and_the_field_are_named(tmp_path):
     assert read(tmp_path, valid(), pictures=(), check_files=False).pictures == 3
 
 
-def test_long_names_lose_their_middle(tmp_path):
+def test_long_names_are_shortened_in_the_middle(tmp_path):
     content = valid()
     for row in content["images"]:
         row["file_name"] = "first/" + "x" * 5000 + ".jpg"
@@ -148,7 +148,7 @@ def test_class_indices_come_from_the_training_file(tmp_path):
     assert [one.class_index for record in coco.records for one in record.annotations] == [0, 2, 2, 3]
 
 
-def test_a_category_that_the_class_list_has_not(tmp_path):
+def test_a_category_that_is_not_in_the_class_list(tmp_path):
     with pytest.raises(InputError) as error:
         read(tmp_path, valid(), classes=ClassList(names=("cat",), ids=(1,)), classes_from="train.json")
     assert str(error.value) == (
@@ -168,7 +168,7 @@ def test_a_category_that_has_another_name():
 
 @needs_coco
 @pytest.mark.parametrize(("part", "instances", "crowds"), [("train2017", 699, 6), ("val2017", 804, 11)])
-def test_coco(part, instances, crowds):
+def test_pictures_and_masks_of_coco(part, instances, crowds):
     path = COCO_TINY / "annotations" / f"instances_{part}.json"
     coco = read_coco(path, COCO_TINY / part, classes=read_class_list(PROJECT / Config.classes_path))
     assert (coco.pictures, coco.instances, coco.crowds, str(coco.problems)) == (80, instances, crowds, "")

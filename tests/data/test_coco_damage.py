@@ -1,4 +1,4 @@
-"""COCO annotation files with every damage that is met."""
+"""Damaged COCO annotation files: what is left out and counted, and what is still usable."""
 
 from __future__ import annotations
 
@@ -205,20 +205,20 @@ def test_pictures_are_looked_into(tmp_path, content, says):
     assert [record.image_id for record in coco.records] == [5, 2]
 
 
-def test_a_bbox_that_is_not_that_of_its_mask_is_kept_for_the_evaluation_alone(tmp_path):
+def test_a_bbox_that_does_not_fit_its_mask_is_kept(tmp_path):
     (record, _) = read(tmp_path, damaged(0, bbox=[10, 10, 20, 20.5])).records
     assert record.annotations[0].box == (10, 10, 20, 20.5)
     assert record.annotations[0].bbox == (10, 10, 20, 20.5)  # x, y, width, height
 
 
-def test_runs_may_be_written_with_a_point(tmp_path):
+def test_counts_of_an_rle_may_be_floats(tmp_path):
     content = damaged(3, segmentation=rle([float(run) for run in runs_of(DISC)]))
     coco = read(tmp_path, content)
     assert (coco.instances, coco.problems.lines()) == (4, [])
     assert np.array_equal(decode_mask(coco.records[0].annotations[2], HEIGHT, WIDTH).full(HEIGHT, WIDTH), DISC)
 
 
-def test_crowds_are_kept_apart_with_their_place(tmp_path):
+def test_crowds_are_kept_apart_in_the_order_of_the_file(tmp_path):
     content = valid()
     content["annotations"].insert(0, crowd(image_id=5))
     content["annotations"].append(crowd(id=2, image_id=5))
@@ -228,7 +228,7 @@ def test_crowds_are_kept_apart_with_their_place(tmp_path):
     assert (coco.instances, coco.crowds, coco.left_out) == (4, 3, 0)
 
 
-def test_annotations_of_a_picture_left_out_are_no_problem_of_their_own(tmp_path):
+def test_annotations_of_a_dropped_picture_are_not_counted_as_problems(tmp_path):
     content = valid()
     content["images"][0]["height"] = None
     coco = read(tmp_path, content)
@@ -254,7 +254,7 @@ def test_boxes_are_completed_and_clipped(tmp_path, values, box):
 
 
 @pytest.mark.parametrize("values", [{"iscrowd": MISSING}, {"iscrowd": False}, {"area": MISSING}, {"id": 100.0}])
-def test_what_is_not_needed_may_be_missing(tmp_path, values):
+def test_unneeded_fields_may_be_missing(tmp_path, values):
     coco = read(tmp_path, damaged(0, **values))
     assert (coco.instances, coco.problems.lines()) == (4, [])
 

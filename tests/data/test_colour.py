@@ -1,4 +1,4 @@
-"""Colours are changed within their limits, each with its probability."""
+"""Colour distortion: its limits and the probability of each step."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_ranges_of_zero_change_nothing():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_comes_with_its_probability(kind):
+def test_each_kind_has_its_probability(kind):
     image = scene(1, height=64, width=64)
     config = replace(NONE, distort=0.5, **{kind: KINDS[kind]})
     changed = sum(not np.array_equal(distorted(image, config, seed), image) for seed in range(200))
     assert 70 < changed < 130
 
 
-def test_kinds_come_independently_of_each_other():
+def test_kinds_are_independent():
     """Brightness moves grey, saturation the difference of the channels: all four combinations come up."""
     image = np.uint8([[[100, 100, 100], [200, 100, 100]]])
     config = replace(NONE, distort=0.5, distort_brightness=20.0, distort_saturation=0.5)
@@ -110,7 +110,7 @@ def test_saturation_and_hue_keep_the_brightest_channel(kind):
         assert np.array_equal(result.max(axis=2), image.max(axis=2))
 
 
-def test_hue_turns_by_up_to_its_limit_both_ways():
+def test_hue_shifts_up_to_its_limit_in_both_directions():
     red = np.full((1, 1, 3), (200, 0, 0), np.uint8)
     turns = []
     for seed in range(200):

@@ -1,3 +1,5 @@
+"""Pictures on disk: which files are found, what is read from each format, and how bad files are refused."""
+
 from __future__ import annotations
 
 import io
@@ -5,7 +7,6 @@ import os
 import pickle
 import struct
 import tempfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps
 
 from config.errors import InputError
 from data.images import ImageError, find_images, picture_size, read_image
+from tests.support.png_chunks import grey_png
 
 SCENE = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8), (96, 64))
 RGB = Image.fromarray(SCENE)
@@ -50,21 +52,11 @@ def with_orientation(orientation: int) -> Image.Exif:
     return exif
 
 
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def grey_png(width: int, height: int, rows: bytes, *, interlaced: bool = False) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
-
-
 def interlaced_grey_png(grey: np.ndarray) -> bytes:
     adam7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     passes = [grey[top::down, left::right] for top, left, down, right in adam7]
     rows = b"".join(b"\0" + row.tobytes() for one_pass in passes for row in one_pass)  # 0: no row filter
-    return grey_png(grey.shape[1], grey.shape[0], rows, interlaced=True)
+    return grey_png(grey.shape[1], grey.shape[0], rows=rows, interlaced=True)
 
 
 def with_jpeg_size(jpeg: bytes, width: int, height: int) -> bytes:
@@ -268,7 +260,7 @@ class TestPictureSize:
     TOLD_BY_HEADER = {kind: LOSSLESS_OR_PLAIN[kind] for kind in ("png", "jpeg", "grey jpeg", "bmp", "webp", "ppm")}
 
     @pytest.mark.parametrize("data", TOLD_BY_HEADER.values(), ids=TOLD_BY_HEADER.keys())
-    def test_is_told_by_the_header(self, tmp_path, monkeypatch, data):
+    def test_is_read_from_the_header(self, tmp_path, monkeypatch, data):
         (tmp_path / "picture").write_bytes(data)
         monkeypatch.setattr(cv2, "imdecode", None)
         assert picture_size(tmp_path / "picture") == (64, 96)
@@ -283,7 +275,7 @@ class TestPictureSize:
     NAMES = ["empty", "text", "heic", "start of jpeg", "jpeg", "progressive", "png", "radiance", "pfm", "png bomb"]
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_tells_what_both_ends_show(self, tmp_path, name):
+    def test_names_damage_at_both_ends_of_the_file(self, tmp_path, name):
         data, reason = TestImageError.REASONS[name]
         (tmp_path / "picture").write_bytes(data)
         with pytest.raises(ImageError) as caught:
@@ -291,7 +283,7 @@ class TestPictureSize:
         assert caught.value.reason.startswith(reason)
 
     @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG], ids=["jpeg", "progressive", "png"])
-    def test_bears_what_cameras_append(self, tmp_path, data):
+    def test_accepts_data_that_cameras_append(self, tmp_path, data):
         (tmp_path / "picture").write_bytes(data + bytes(100_000))
         assert picture_size(tmp_path / "picture") == read_image(tmp_path / "picture").shape[:2]
 
@@ -318,7 +310,7 @@ class TestImageError:
         "int32 tiff": (encoded(Image.fromarray(SCENE[..., 0].astype(np.int32)), "TIFF"), "TIFF with "),
         "radiance": (encoded_by_opencv(".hdr", SCENE.astype(np.float32)), "floating-point picture"),
         "pfm": (encoded_by_opencv(".pfm", SCENE.astype(np.float32)), "floating-point picture"),
-        "png bomb": (grey_png(40000, 40000, b""), "more than 2^30 pixels"),
+        "png bomb": (grey_png(40000, 40000, rows=b""), "more than 2^30 pixels"),
         "jpeg bomb": (with_jpeg_size(JPEG, 40000, 40000), "more than 2^30 pixels"),
     }
 

@@ -1,8 +1,7 @@
-"""labelme's shapes become the masks that were drawn: every kind, groups, the picture's border, broken ones."""
+"""labelme's shapes become masks: every kind of shape, groups, shapes over the border and broken ones."""
 
 from __future__ import annotations
 
-import base64
 import math
 
 import cv2
@@ -14,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from data.coco_rows import CocoInstance
 from data.labelme_shapes import FARTHEST, clip_polygon, labelme_instances
+from tests.support.labelme_files import in_base64
 from tests.support.png_chunks import grey_png
 
 HEIGHT, WIDTH = 60, 80
@@ -25,10 +25,6 @@ def shape(points: object, kind: str | None = "polygon", **more: object) -> dict:
 
 def png(mask: np.ndarray) -> str:
     return in_base64(cv2.imencode(".png", mask)[1].tobytes())
-
-
-def in_base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
 
 
 def read(*shapes: object, line_width: float = 5):
@@ -157,7 +153,7 @@ def test_mask_lies_with_its_corner_at_the_first_point(inside):
 def test_mask_of_one_bit_is_read():
     encoded, content = cv2.imencode(".png", np.full((4, 4), 255, np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
     assert encoded
-    data = base64.b64encode(content.tobytes()).decode("ascii")
+    data = in_base64(content.tobytes())
     np.testing.assert_array_equal(only_mask(shape([[3, 3], [6, 6]], "mask", mask=data)), box(3, 3, 7, 7))
 
 

@@ -1,4 +1,4 @@
-"""Two samples become one: which pixels come from which, and whose instances are kept."""
+"""Mixup, cutmix and copy-paste: where the pixels of the result come from, and whose instances are kept."""
 
 from __future__ import annotations
 

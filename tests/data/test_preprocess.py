@@ -1,4 +1,4 @@
-"""Sizes and values of the network's input."""
+"""Size and values of the network's input."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_one_of_the_limits_is_reached_and_none_exceeded(height, width):
         ((1, 5000), replace(DataConfig(), normalize_first=True), (1, 1333)),
     ],
 )
-def test_sizes(size, config, expected):
+def test_sizes_worked_out_by_hand(size, config, expected):
     assert preprocess(np.zeros((*size, 3), np.uint8), config).shape == (*expected, 3)
 
 
@@ -178,7 +178,7 @@ def test_resized_as_pillow_does(height, width):
     assert np.array_equal(resize_image(image, replace(SMALL, resize_by="pillow")), expected)
 
 
-def test_blue_comes_first_where_the_config_says_so():
+def test_channels_are_bgr_where_the_config_says_so():
     image = noise(30, 50)
     rgb, bgr = SMALL, replace(SMALL, bgr=True)
     assert np.array_equal(preprocess(image, bgr), preprocess(image, rgb)[..., ::-1])

@@ -1,4 +1,4 @@
-"""The drawn scenes: same seed, same picture; masks that are exact, disjoint and never mostly hidden."""
+"""Generated scenes: the same seed gives the same picture, and masks are exact and disjoint."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_too_small_a_picture_is_refused():
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_coco_folder_holds_the_scenes(tmp_path, suffix):
+def test_coco_folder_contains_the_scenes(tmp_path, suffix):
     scenes = [scene_of(seed, height=70 + seed, width=100) for seed in range(3)]
     write_coco(scenes=iter(scenes), output=tmp_path / "shapes", suffix=suffix)
 
@@ -184,7 +184,7 @@ def test_coco_folder_holds_the_scenes(tmp_path, suffix):
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_test_pictures_are_those_the_tool_draws(tmp_path, capsys):
+def test_pictures_in_the_repository_are_those_of_the_command(tmp_path, capsys):
     assert draw_test_images.main(["--output", str(tmp_path)]) == 0
     drawn, kept = sorted(tmp_path.iterdir()), sorted(TEST_IMAGES.iterdir())
     assert [path.name for path in drawn] == [path.name for path in kept]

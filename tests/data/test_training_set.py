@@ -1,4 +1,4 @@
-"""The same seed gives the same batches whoever asks for them, and an epoch is every picture once."""
+"""Batches of training depend on the seed only, and an epoch contains every picture once."""
 
 from __future__ import annotations
 

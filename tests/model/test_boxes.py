@@ -1,4 +1,4 @@
-"""Boxes from what locations predict, against a straightforward reading of the paper."""
+"""Boxes decoded from the predictions of all locations, compared with a plain reading of the paper."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.nda
     )
 
 
-def straightforward(parts: tuple[np.ndarray, ...], nms: NMSConfig, most: int) -> list[tuple]:
+def reference_boxes(parts: tuple[np.ndarray, ...], nms: NMSConfig, most: int) -> list[tuple]:
     """Box, score and class, one location, class and pair of boxes after the other."""
     probabilities, centerness, distances = parts
     entered, location = [], 0
@@ -86,10 +86,10 @@ def decode_without_branch(*parts: paddle.Tensor, most: int) -> Boxes:
 @pytest.mark.parametrize("decode", [decode_boxes, decode_without_branch])
 @settings(max_examples=60)
 @given(seed=SEEDS, share=st.sampled_from([0.0, 0.02, 0.2, 1.0]), most=st.integers(1, 60))
-def test_equals_a_straightforward_decoding(decode, seed, share, most):
+def test_equals_the_reference(decode, seed, share, most):
     parts = predictions(seed, share=share)
     found = decode(*map(paddle.to_tensor, parts), level_sizes(*SIZE), NMS, most=most)
-    expected = straightforward(parts, NMS, most)
+    expected = reference_boxes(parts, NMS, most)
     assert found.boxes.shape == (len(expected), 4) and found.boxes.dtype == found.scores.dtype == np.float32
     assert found.classes.dtype == np.int64
     for box, score, label, (wanted_box, wanted_score, wanted_label) in zip(*found, expected):

@@ -1,4 +1,4 @@
-"""CenterMask2 finds and learns: empty pictures, batches, targets without anything to learn."""
+"""CenterMask2 in training and prediction: losses, targets, batches, and pictures without instances."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_a_batch_finds_what_its_pictures_find_alone():
             np.testing.assert_allclose(part, other, atol=1e-4)
 
 
-def test_nothing_found_is_an_ordinary_value():
+def test_a_picture_without_instances():
     net = untrained_network(config(), 0)
     for nothing in found_in(net, images(2), config("nms.score_thr=1")):
         assert nothing.boxes.boxes.shape == (0, 4)

@@ -1,4 +1,4 @@
-"""Choosing where to compute."""
+"""The choice of the device."""
 
 from __future__ import annotations
 

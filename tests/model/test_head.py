@@ -1,4 +1,4 @@
-"""The head, the mask feature branch, and the whole network on batches of all kinds."""
+"""The heads, the mask feature branch, and the whole network on all kinds of batches."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class TestPointsNMS:
         assert (points_nms(paddle.to_tensor(scores)).numpy() == expected).all()
 
 
-def test_cells_of_all_levels_stand_row_by_row():
+def test_cells_of_all_levels_are_in_row_major_order():
     grids = (3, 2)
     levels = [paddle.arange(2 * 4 * s * s, dtype="float32").reshape([2, 4, s, s]) + 1000 * s for s in grids]
     rows = cells_in_rows(levels)
@@ -123,7 +123,7 @@ def test_mask_features_have_the_size_of_the_first_level():
 
 @settings(max_examples=10)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), count=st.integers(1, 2))
-def test_any_multiples_of_32_will_do(network, rows, columns, count):
+def test_any_size_divisible_by_32_works(network, rows, columns, count):
     raw = run(network, pictures(count, 32 * rows, 32 * columns))
     assert raw.scores.shape == (count, CELLS, 80)
     assert raw.kernels.shape == (count, CELLS, 32)

@@ -1,4 +1,4 @@
-"""Layers compute what their papers say, also where a library's own kernel does the work."""
+"""Layers compute the formulas of their papers, also where a kernel of Paddle computes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dice and focal loss against plain expressions of them, and what a batch of any kind leaves in a network."""
+"""Dice and focal loss equal plain formulas, and every kind of batch gives finite gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The networks compute what the original programs computed, from the picture to the instances."""
+"""The networks compute the recorded numbers of the original programs, from the picture to the instances."""
 
 from __future__ import annotations
 

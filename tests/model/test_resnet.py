@@ -1,4 +1,4 @@
-"""The backbone's size, shapes, and what of it is trained."""
+"""ResNet: number of parameters, shapes, and the stages that are trained."""
 
 from __future__ import annotations
 

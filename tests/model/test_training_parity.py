@@ -1,6 +1,8 @@
-"""Targets, losses, gradients and one step of training are what the original programs computed."""
+"""Targets, losses, gradients and one training step equal the recorded ones of the original programs."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import paddle
@@ -13,7 +15,7 @@ from data.grid_targets import INSIDE, grid_targets
 from data.preprocess import normalize, pad_to_batch
 from data.samples import MaskWindow
 from model.networks import build_model
-from tests.support.parity import TrainingFixture, foreign_checkpoint, needs_parity, recipe
+from tests.support.parity import PARITY, Fixture, foreign_checkpoint, needs_parity, recipe
 from tools.common.checkpoint import load_weights
 from tools.train.optimizer import build_optimizer, trainable
 from tools.train.trainer import to_tensors
@@ -52,6 +54,46 @@ CASES = [
     for recording in RECORDINGS
     for part in (("plain", "k") if "ppdet" in recording[0] else ("",))
 ]
+
+
+class TrainingFixture(Fixture):
+    """One recorded training step on a batch of two: `solo_solov2_r50_fpn_8gpu_3x_train` and the like.
+
+    kind: "" for the original SOLO, "plain" or "k" for PaddleDetection, whose second recording moves the kernel bias.
+    """
+
+    def __init__(self, name: str, part: str) -> None:
+        self.name = name
+        self.model, _, self.kind = name.rpartition("_")
+        if self.model.endswith("enhance"):
+            self.model += "_coco"
+        elif self.model.startswith("ppdet"):
+            self.model = f"{self.model}_coco"
+        self.part = part
+        self.data = np.load(PARITY / f"{name}.npz")
+        self.meta = json.loads(str(self.data["meta"])) if "meta" in self.data else {}
+
+    def biases(self) -> dict[str, float]:
+        """What was added to the biases of the category and the kernel branch."""
+        if not self.part:
+            return {"cate": float(self.data["bias_add"])}
+        kernel = self.meta["kernel_bias_added (k/ only)"] if self.part == "k" else 0.0
+        return {"cate": self.meta["cate_bias_added"], "kernel": kernel}
+
+    def masks(self) -> np.ndarray:
+        """uint8 [2, n, H, W]"""
+        shape = self.data["masks_shape"]
+        bits = np.unpackbits(self.data["masks_packed"].reshape(-1))
+        return bits[: shape.prod()].reshape(shape)
+
+    def boxes(self) -> np.ndarray:
+        """float32 [2, n, 4], x2 and y2 exclusive."""
+        return self.data["boxes"] + np.float32([0, 0, 1, 1] if self.model.startswith("solo") else 0)
+
+    def classes(self) -> np.ndarray:
+        """int64 [2, n], 0-based."""
+        labels = self.data["labels"] - 1 if "labels" in self.data else self.data["classes"]
+        return labels.astype(np.int64)
 
 
 @pytest.fixture(scope="module", params=CASES)

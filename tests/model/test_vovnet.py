@@ -1,4 +1,4 @@
-"""VoVNetV2's shapes, what its blocks add up, and what is trained."""
+"""VoVNetV2: shapes, residual blocks, attention, and the stages that are trained."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_norms_that_are_not_trained():
     assert names and not any(".norm." in name for name in names)
 
 
-def test_solov2_takes_it_too():
+def test_solov2_with_vovnet():
     overrides = [*tiny.OVERRIDES, "backbone.kind=vovnet", "backbone.depth=39", "backbone.stem_channels=8"]
     network = build_model(load_config(tiny.CONFIG, overrides))
     scores, *_ = network(paddle.zeros([1, 3, 64, 64]))

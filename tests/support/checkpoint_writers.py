@@ -1,4 +1,4 @@
-"""Files of other programs, byte for byte, written without those programs."""
+"""Write checkpoint files byte for byte as other programs write them, without those programs."""
 
 from __future__ import annotations
 

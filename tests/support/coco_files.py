@@ -1,4 +1,4 @@
-"""A small annotation file in COCO form, to be read whole or damaged."""
+"""A small annotation file in COCO form, to read complete or damaged."""
 
 from __future__ import annotations
 

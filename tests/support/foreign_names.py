@@ -1,4 +1,4 @@
-"""How other programs name what our networks hold, for tests that need a checkpoint of theirs where none is at hand.
+"""The names that other programs give to the parameters of our networks, to write checkpoints of theirs in tests.
 
 Each function takes our names and returns theirs by ours. `tests/convert/test_names.py` compares them with the names
 that the programs recorded.

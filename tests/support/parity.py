@@ -1,4 +1,4 @@
-"""The numbers that the original programs produced, where they are at hand (the folder `shared` beside the project)."""
+"""The recorded numbers of the original programs, if the folder `shared` is next to the project."""
 
 from __future__ import annotations
 
@@ -80,65 +80,12 @@ class Fixture:
         return self.data[f"{prefix}_labels"], self.data[f"{prefix}_areas"]
 
 
-class TrainingFixture(Fixture):
-    """One recorded training step on a batch of two: `solo_solov2_r50_fpn_8gpu_3x_train` and the like.
-
-    kind: "" for the original SOLO, "plain" or "k" for PaddleDetection, whose second recording moves the kernel bias.
-    """
-
-    def __init__(self, name: str, part: str) -> None:
-        self.name = name
-        self.model, _, self.kind = name.rpartition("_")
-        if self.model.endswith("enhance"):
-            self.model += "_coco"
-        elif self.model.startswith("ppdet"):
-            self.model = f"{self.model}_coco"
-        self.part = part
-        self.data = np.load(PARITY / f"{name}.npz")
-        self.meta = json.loads(str(self.data["meta"])) if "meta" in self.data else {}
-
-    def biases(self) -> dict[str, float]:
-        """What was added to the biases of the category and the kernel branch."""
-        if not self.part:
-            return {"cate": float(self.data["bias_add"])}
-        kernel = self.meta["kernel_bias_added (k/ only)"] if self.part == "k" else 0.0
-        return {"cate": self.meta["cate_bias_added"], "kernel": kernel}
-
-    def masks(self) -> np.ndarray:
-        """uint8 [2, n, H, W]"""
-        shape = self.data["masks_shape"]
-        bits = np.unpackbits(self.data["masks_packed"].reshape(-1))
-        return bits[: shape.prod()].reshape(shape)
-
-    def boxes(self) -> np.ndarray:
-        """float32 [2, n, 4], x2 and y2 exclusive."""
-        return self.data["boxes"] + np.float32([0, 0, 1, 1] if self.model.startswith("solo") else 0)
-
-    def classes(self) -> np.ndarray:
-        """int64 [2, n], 0-based."""
-        labels = self.data["labels"] - 1 if "labels" in self.data else self.data["classes"]
-        return labels.astype(np.int64)
-
-
 def foreign_checkpoint(model: str) -> dict[str, np.ndarray]:
     """The checkpoint that `<model>_shapes.json` describes, aliases included."""
     described = json.loads((PARITY / f"{model}_shapes.json").read_text())
     weights = recipe().state(described.get("shapes", described))
     aliases = described.get("aliases", {})
     return {**weights, **{alias: weights[name] for alias, name in aliases.items()}}
-
-
-def centermask2_checkpoint() -> dict[str, np.ndarray]:
-    """The checkpoint of CenterMask2 with the changes that its recordings made to it."""
-    weights = foreign_checkpoint("cm2_v39")
-    changes = json.loads((PARITY / "cm2_v39_overrides.json").read_text())
-    for name, value in changes["add"].items():
-        weights[name] = weights[name] + np.float32(value)
-    for name, value in changes["mul"].items():
-        weights[name] = weights[name] * np.float32(value)
-    for name, value in changes["set"].items():
-        weights[name] = np.float32(value)
-    return weights
 
 
 def relative_errors(recorded: np.ndarray, ours: np.ndarray, spread: float) -> np.ndarray:

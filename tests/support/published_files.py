@@ -1,4 +1,4 @@
-"""The files that programs publish, as `convert/` meets them: drawn numbers under the names that each program writes."""
+"""Files as other programs publish them: random weights under the names that each program writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random samples whose picture shows which pixel belongs to which instance, and what must hold for every sample."""
+"""Random samples whose pixels show their instance, and the assertions that hold for every sample."""
 
 from __future__ import annotations
 

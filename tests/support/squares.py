@@ -1,4 +1,4 @@
-"""A data set of 64 x 64 pixels in COCO form whose instances are squares, and options that give it small grids."""
+"""A COCO data set of 64 x 64 pixels whose instances are squares, and overrides that give it small grids."""
 
 from __future__ import annotations
 
@@ -56,7 +56,3 @@ def write_squares(folder: Path, split: str, pictures: Sequence[Sequence[Square]]
         f"{split}_pre_path={folder / split}",
         f"classes_path={folder / 'classes.txt'}",
     ]
-
-
-def options(*overrides: str) -> list[str]:
-    return [word for text in overrides for word in ("-o", text)]

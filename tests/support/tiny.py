@@ -1,4 +1,4 @@
-"""A network of config 3 so small that a picture takes some milliseconds, with a threshold that random weights pass."""
+"""Networks so small that a picture takes milliseconds, with score thresholds that random weights pass."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from data.shapes import draw_scene
+from tests.support.programs import override_options
 from tools.predict.load import Predictor
 
 CONFIG = 3
@@ -27,7 +28,7 @@ OVERRIDES = (
 )
 
 
-OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *(word for text in OVERRIDES for word in ("-o", text)))
+OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *override_options(*OVERRIDES))
 CENTERMASK2 = 30
 CENTERMASK2_OVERRIDES = (
     "data.short_side=64",

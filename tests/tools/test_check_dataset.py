@@ -1,10 +1,8 @@
-"""What is counted about a data set, on squares whose cells are worked out by hand."""
+"""Statistics of a data set, on squares whose cells are worked out by hand."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import load_config
-from config.base import PROJECT, HeadConfig, TargetConfig
+from config.base import HeadConfig, TargetConfig
 from config.errors import InputError
 from data.coco import read_coco
 from data.grid_targets import Extents, box_scales, extents_of, grid_targets
 from data.images import read_image
+from tests.support.programs import Finished, override_options, run_python
 from tests.support.samples import SAMPLES
-from tests.support.squares import GRIDS, options, write_squares
+from tests.support.squares import GRIDS, write_squares
 from tools.check_dataset import evenly_spread, main
 from tools.common.plots import LINE_COLORS
 from tools.dataset.plots import class_plot, scale_plot
@@ -65,7 +64,7 @@ def measured(overrides: list[str], short_side: int) -> tuple[Measured, HeadConfi
     return found, config.head, config.target
 
 
-def test_instances_fall_where_the_paper_puts_them(squares):
+def test_instances_are_counted_on_the_levels_and_cells_of_the_paper(squares):
     found, head, target = measured(squares, 64)
     landing = count_landing(found, head=head, target=target)
     assert landing.objects.tolist() == [5, 3, 2]
@@ -87,7 +86,7 @@ def test_half_the_size_moves_instances_to_finer_levels(squares):
     assert landing.on_none == 0
 
 
-def test_vanished_is_what_the_targets_have_nothing_of(squares):
+def test_vanished_instances_have_no_pixel_in_the_targets(squares):
     found, _, soft = measured([*squares, "target.soft_masks=true"], 64)
     assert soft.soft_masks and found.vanished == 0  # a sixteenth of it remains
 
@@ -163,7 +162,7 @@ def test_landing_on_no_level_is_worse_than_sharing(squares):
         [crowd(8, 6)] * 6 + [crowd(1, 40)],  # for the one that is on no level many others would share cells
         [crowd(0, 6)],
     ],
-    ids=["nothing to mend", "nothing to gain", "more to lose", "nothing there"],
+    ids=["nothing to improve", "nothing to gain", "more to lose", "nothing there"],
 )
 def test_nothing_is_suggested_without_a_gain(squares, pictures):
     config = load_config(20, squares)
@@ -190,7 +189,7 @@ def check(*arguments: object) -> int:
 
 
 def test_report(squares, tmp_path, capsys):
-    assert check(*options(*squares), "--output", tmp_path) == 0
+    assert check(*override_options(*squares), "--output", tmp_path) == 0
     report = capsys.readouterr().out
     assert "2 pictures, 1 of them without an instance, 9 instances; 0 crowds" in report
     assert "classes: 2, the same in" in report
@@ -210,9 +209,9 @@ def test_suggestion_is_an_option_that_works(tmp_path, capsys):
     row = [(16 * index + left, 0, 7) for index in range(4) for left in (0, 8)]
     paths = write_squares(tmp_path, "train", [row], NAMES)
     ranges = "target.scale_ranges=1,2,5,20,16,30"
-    assert check(*options(*GRIDS, *paths, ranges), "--split=train", "--output", tmp_path / "before") == 0
+    assert check(*override_options(*GRIDS, *paths, ranges), "--split=train", "--output", tmp_path / "before") == 0
     (line,) = re.findall(r"-o (target\.scale_ranges=\S+)", capsys.readouterr().out)
-    assert check(*options(*GRIDS, *paths, line), "--split=train", "--output", tmp_path / "after") == 0
+    assert check(*override_options(*GRIDS, *paths, line), "--split=train", "--output", tmp_path / "after") == 0
     report = capsys.readouterr().out
     assert "0 instances land on no level, 0 are crowded out" in report and "-o target" not in report
 
@@ -220,13 +219,13 @@ def test_suggestion_is_an_option_that_works(tmp_path, capsys):
 def test_problems_are_named(squares, tmp_path, capsys):
     paths = write_squares(tmp_path, "train", [SCENE, ()], NAMES)
     (tmp_path / "train" / "2.png").unlink()
-    assert check(*options(*GRIDS, *paths), "--split=train", "--limit=1", "--output", tmp_path) == 0
+    assert check(*override_options(*GRIDS, *paths), "--split=train", "--limit=1", "--output", tmp_path) == 0
     assert re.search(r"1 image not found in .*, left out: .*train\.json image 2 '2\.png'", capsys.readouterr().out)
 
 
 def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
     paths = write_squares(tmp_path, "train", [(), ()], NAMES)
-    assert check(*options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
+    assert check(*override_options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
     report = capsys.readouterr().out
     assert "  no picture has a usable annotation; annotate some\n" in report
     assert "nothing is wrong" not in report
@@ -235,28 +234,27 @@ def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
 def test_other_classes_are_an_error(squares, tmp_path):
     more = write_squares(tmp_path, "val", [SCENE], (*NAMES, "hen"))
     with pytest.raises(InputError, match=r"1 category id of .*val\.json is not in .*: 3 'hen'; "):
-        check(*options(*squares, *more[:2]), "--output", tmp_path)
+        check(*override_options(*squares, *more[:2]), "--output", tmp_path)
     (tmp_path / "renamed.txt").write_text("cat\nwolf")
     with pytest.raises(InputError, match=r"train\.json has other category names .*2 is 'dog' and was 'wolf'"):
-        check(*options(*squares, f"classes_path={tmp_path / 'renamed.txt'}"), "--output", tmp_path)
+        check(*override_options(*squares, f"classes_path={tmp_path / 'renamed.txt'}"), "--output", tmp_path)
     with pytest.raises(InputError, match=r"1 category id of .*classes\.txt is not in .*train\.json: 3 'hen'"):
-        check(*options(*squares, more[2]), "--output", tmp_path)
+        check(*override_options(*squares, more[2]), "--output", tmp_path)
 
 
-def command_line(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, PROJECT / "tools" / "check_dataset.py", "--config=20", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+def command_line(*arguments: object) -> Finished:
+    return run_python("tools/check_dataset.py", "--config=20", *arguments)
 
 
 def test_command_line(squares, tmp_path):
     """With processes that decode."""
-    done = command_line(*options(*squares), "--processes=1", "--output", tmp_path)
+    done = command_line(*override_options(*squares), "--processes=1", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"The drawings are in {tmp_path}" in done.stdout
 
 
 def test_mistake_is_one_line(squares, tmp_path):
-    done = command_line(*options(*squares, f"train_path={tmp_path / 'none.json'}"), "--output", tmp_path)
+    done = command_line(*override_options(*squares, f"train_path={tmp_path / 'none.json'}"), "--output", tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "none.json: cannot be read" in done.stderr
 
@@ -277,5 +275,5 @@ def test_scale_plot_shows_each_level(scales):
 
 
 def test_scale_plot_is_written_as_it_is(squares, tmp_path):
-    check(*options(*squares), "--split=val", "--output", tmp_path)
+    check(*override_options(*squares), "--split=val", "--output", tmp_path)
     assert read_image(tmp_path / "scales_val_64.png").shape[1] == 1280

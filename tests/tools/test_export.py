@@ -1,4 +1,4 @@
-"""An exported network says what the dynamic graph and its decoding say, in operators that every program knows."""
+"""Exported networks give what the dynamic graph and its decoding give, and use standard operators only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from model.decoding import Raw, decode
 from model.head.box_decode import Detected
 from model.networks import with_decoding
 from tests.support import tiny
-from tests.support.exports import BOXES, KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
+from tests.support.exports import BOXES, KINDS, OVERRIDES, SIZE, config_of, exported, needs_onnx, of_kind
+from tests.support.programs import override_options, run_main
 from tools import export
 from tools.deploy.exported import METADATA, exported_predictor, metadata_of
 from tools.engine.compiled import dynamic_engine
@@ -111,7 +112,7 @@ def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
 
 @needs_onnx
 @pytest.mark.parametrize("kind", KINDS)
-def test_end_to_end_gives_what_decoding_gives(kind):
+def test_end_to_end_graph_equals_decoding(kind):
     engine = exported_predictor(of_kind(kind, *WHOLE)).engine
     for size in SIZES:
         images = noise(*size)
@@ -120,7 +121,7 @@ def test_end_to_end_gives_what_decoding_gives(kind):
 
 @needs_onnx
 @pytest.mark.parametrize("way", [(), (FIXED,)])
-def test_end_to_end_gives_the_instances_in_boxes(way):
+def test_end_to_end_graph_of_centermask2_equals_decoding(way):
     engine = exported_predictor(of_kind(BOXES, *WHOLE, *way)).engine
     for height, width in (SIZE,) if way else SIZES:
         for picture in ((height, width), (height - 31, width - 20)):
@@ -135,15 +136,14 @@ def test_end_to_end_gives_the_instances_in_boxes(way):
 @pytest.mark.parametrize(("threshold", "most"), [(0.9, 8), (0.0165, 30)])
 def test_fewer_instances_than_rows(threshold, most):
     overrides = f"nms.score_thr={threshold}", f"nms.max_per_img={most}"
-    changes = [word for text in overrides for word in ("-o", text)]
-    given = exported_predictor(of_kind(BOXES, *WHOLE, *changes)).engine(noise(*SIZE))
+    given = exported_predictor(of_kind(BOXES, *WHOLE, *override_options(*overrides))).engine(noise(*SIZE))
     assert_same_boxes(given, detected(noise(*SIZE), SIZE, *overrides), SIZE, most)
     assert given[3] < most and (given[3] > 0) == (threshold < 0.5)
 
 
 @needs_onnx
 @pytest.mark.parametrize(("kind", "way"), [("solov2", ()), ("solov2", WHOLE), (BOXES, WHOLE)])
-def test_a_graph_of_one_size_knows_its_shapes(kind, way):
+def test_a_graph_of_one_size_has_fixed_shapes(kind, way):
     path = of_kind(kind, FIXED, *way)
     predictor = exported_predictor(path)
     assert predictor.config.data.fixed_size == SIZE
@@ -155,7 +155,7 @@ def test_a_graph_of_one_size_knows_its_shapes(kind, way):
 
 @needs_onnx
 @pytest.mark.parametrize("version", [1, 2])
-def test_deformable_convolutions_go_out_as_an_operator_of_the_standard(version):
+def test_deformable_convolutions_become_the_standard_operator(version):
     import onnx
 
     changes = f"head.deform_version={version}", f"mask_feat_head.deform_version={version}"
@@ -200,7 +200,7 @@ def properties(path) -> dict[str, str]:
 
 
 @needs_onnx
-def test_what_a_program_must_know_is_in_the_file():
+def test_metadata_in_the_file():
     path = of_kind("solo", FIXED)
     text = properties(path)[METADATA]
     stated = json.loads(text)
@@ -236,7 +236,7 @@ def test_a_model_for_paddles_inference_library(kind, way):
 )
 def test_a_mistake_is_one_line(options, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = call(export.main, *options)
+    status, _, err = run_main(export.main, *options)
     assert status == 2 and err.count("\n") == 1
     assert all(word in err for word in words)
     assert not list(tmp_path.iterdir())
@@ -244,7 +244,7 @@ def test_a_mistake_is_one_line(options, words, tmp_path, monkeypatch):
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-    status, _, err = call(export.main, f"--output={tmp_path / 'a.onnx'}")
+    status, _, err = run_main(export.main, f"--output={tmp_path / 'a.onnx'}")
     assert status == 2 and "needs onnx and onnxslim and paddle2onnx; pip install '.[export]'" in err
 
 

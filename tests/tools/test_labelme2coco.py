@@ -1,12 +1,9 @@
-"""From folders of labelme files to COCO files, pictures and the options for training."""
+"""From folders of labelme files to a COCO file, its pictures and the options for training."""
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -22,6 +19,7 @@ from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
 from tests.support.labelme_files import HEIGHT, WIDTH, add, annotate, in_base64, shape, write_picture
+from tests.support.programs import run_python
 from tools.labelme2coco import choose_validation, main
 
 
@@ -37,14 +35,14 @@ def names_of(coco: COCO) -> list[str]:
 
 
 def options_in(printed: str) -> list[str]:
-    """What stands behind each -o that the program recommends."""
+    """Return the overrides that the program recommends with -o."""
     return shlex.split(printed.rpartition("train on it with ")[2].splitlines()[0])[1::2]
 
 
 def test_every_kind_of_shape_end_to_end(tmp_path):
     """As a user calls it, in another folder."""
     crop = np.ones((6, 8), np.uint8)
-    mask = base64.b64encode(cv2.imencode(".png", crop)[1].tobytes()).decode("ascii")
+    mask = in_base64(cv2.imencode(".png", crop)[1].tobytes())
     add(
         tmp_path / "my photos",
         "a",
@@ -59,12 +57,7 @@ def test_every_kind_of_shape_end_to_end(tmp_path):
         shape("__ignore__"),
         shape("dog", [[1, 1], [1, 1], [1, 1]]),
     )
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "tools" / "labelme2coco.py"), "my photos", "--output", "out/all.json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python(PROJECT / "tools/labelme2coco.py", "my photos", "--output", "out/all.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "skipped 0; left out 1 shapes and 1 points" in done.stdout
     assert "a.json: shape 10: polygon 'dog' covers no pixel" in done.stderr
@@ -103,7 +96,7 @@ def test_pictures_of_two_folders_are_found_from_the_one_that_is_printed(tmp_path
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_picture_that_only_the_file_holds_is_written_as_it_is(tmp_path, capsys, suffix):
     original = write_picture(tmp_path / f"original{suffix}", value=33)
-    annotate(tmp_path / "in" / "a.b.json", shape(), picture="gone.tif", imageData=in_base64(original))
+    annotate(tmp_path / "in" / "a.b.json", shape(), picture="gone.tif", imageData=in_base64(original.read_bytes()))
     for _ in range(2):  # the second time they are there already
         coco = convert(tmp_path, "in")
         assert names_of(coco) == [f"a.b{suffix}"]
@@ -115,7 +108,9 @@ def test_picture_that_only_the_file_holds_is_written_as_it_is(tmp_path, capsys, 
 def test_pictures_inside_of_files_stay_apart_by_folder_and_never_replace_another(tmp_path):
     for value, folder in ((10, "x"), (200, "y")):
         picture = write_picture(tmp_path / f"{folder}.png", value=value)
-        annotate(tmp_path / "in" / folder / "a.json", shape(), picture="a.png", imageData=in_base64(picture))
+        annotate(
+            tmp_path / "in" / folder / "a.json", shape(), picture="a.png", imageData=in_base64(picture.read_bytes())
+        )
     kept = ("--images", str(tmp_path / "kept"))
     assert names_of(convert(tmp_path, "in/x", "in/y", options=kept)) == ["x/a.png", "y/a.png"]
     assert (tmp_path / "kept" / "y" / "a.png").read_bytes() == (tmp_path / "y.png").read_bytes()
@@ -126,9 +121,9 @@ def test_pictures_inside_of_files_stay_apart_by_folder_and_never_replace_another
     assert (tmp_path / "kept" / "x" / "a.png").read_bytes() == mine
 
 
-def test_picture_on_disk_goes_before_the_one_in_the_file(tmp_path):
+def test_picture_on_disk_is_preferred_to_the_one_in_the_file(tmp_path):
     other = write_picture(tmp_path / "other.png", value=5)
-    add(tmp_path / "in", "a", imageData=in_base64(other))
+    add(tmp_path / "in", "a", imageData=in_base64(other.read_bytes()))
     assert names_of(convert(tmp_path, "in")) == ["a.png"]
     assert not (tmp_path / "out" / "mine_images").exists()
 
@@ -209,7 +204,7 @@ def test_size_is_that_of_the_picture(tmp_path, capsys, stated):
 
 
 @pytest.mark.parametrize("stated", [("40", "60"), ([40], {}), (True, 60)], ids=str)
-def test_size_that_is_no_number_is_called_so(tmp_path, capsys, stated):
+def test_size_that_is_not_a_number_is_named(tmp_path, capsys, stated):
     add(tmp_path / "in", "a", imageHeight=stated[0], imageWidth=stated[1])
     assert names_of(convert(tmp_path, "in")) == ["a.png"]
     assert "a.json: imageHeight and imageWidth are no whole numbers; the coordinates" in capsys.readouterr().err
@@ -248,7 +243,7 @@ def test_turned_picture_has_the_coordinates_of_the_upright_one(tmp_path, capsys)
     assert capsys.readouterr().err == ""
 
 
-def test_picture_annotated_on_its_side_is_refused(tmp_path, capsys):
+def test_picture_annotated_without_its_rotation_is_refused(tmp_path, capsys):
     add(tmp_path / "in", "good")
     turned_picture(tmp_path / "in" / "a.jpg")
     annotate(tmp_path / "in" / "a.json", shape(), picture="a.jpg", imageHeight=WIDTH, imageWidth=HEIGHT)

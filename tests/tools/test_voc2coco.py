@@ -1,10 +1,8 @@
-"""From the palette masks of PASCAL VOC to COCO files."""
+"""From the palette masks of PASCAL VOC to a COCO file."""
 
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -20,6 +18,7 @@ from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
 from tests.support.png_chunks import grey_png
+from tests.support.programs import run_python
 from tools.voc2coco import main, masked_instances
 
 HEIGHT, WIDTH = 30, 40
@@ -72,12 +71,7 @@ def convert(folder: Path, *options: str) -> COCO:
 
 def test_instances_are_those_of_the_masks(voc):
     """As a user calls it, in another folder."""
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "tools" / "voc2coco.py"), "VOC", "--output", "out/voc.json"],
-        cwd=voc.parent,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python(PROJECT / "tools/voc2coco.py", "VOC", "--output", "out/voc.json", cwd=voc.parent)
     assert done.returncode == 0, done.stderr
     coco = COCO(str(voc.parent / "out" / "voc.json"))
     assert coco.dataset["images"] == [{"id": 1, "file_name": "2007_01.jpg", "height": HEIGHT, "width": WIDTH}]

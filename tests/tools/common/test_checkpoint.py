@@ -1,3 +1,5 @@
+"""Checkpoint files: saving and loading, damaged files, and weights that do not fit the network."""
+
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""Several processes: what they exchange, however late one of them is, and what is left when one has gone."""
+"""Several processes exchange values, wait for a late one, and end when one of them fails."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_values_are_summed_and_gathered(tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_may_be_late(tmp_path, capfd, monkeypatch):
+def test_a_process_may_be_late(tmp_path, capfd, monkeypatch):
     """By more than the half minute that Paddle's exchange over CPUs waits."""
     body = ("if world.rank == 0:", "    time.sleep(35)", "assert world.gather(world.rank) == [0, 1]", "world.sum([1])")
     status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
@@ -50,7 +50,7 @@ def test_one_may_be_late(tmp_path, capfd, monkeypatch):
 
 @pytest.mark.parametrize("exchange", ["world.sum([1.0])", "world.meet()"])
 @pytest.mark.parametrize("gone", [0, 1])
-def test_one_that_has_gone_is_one_line(tmp_path, capfd, monkeypatch, exchange, gone):
+def test_an_exited_process_is_an_error_of_one_line(tmp_path, capfd, monkeypatch, exchange, gone):
     body = ("world.meet()", f"if world.rank == {gone}:", "    os._exit(7)", exchange)
     status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
     assert status == 7
@@ -58,7 +58,7 @@ def test_one_that_has_gone_is_one_line(tmp_path, capfd, monkeypatch, exchange, g
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_the_one_that_fails_says_why(tmp_path, capfd, monkeypatch, failing):
+def test_the_failing_process_says_why(tmp_path, capfd, monkeypatch, failing):
     body = (
         "from config.errors import InputError",
         f"if world.rank == {failing}:",

@@ -1,3 +1,5 @@
+"""Work in threads: order, look-ahead, errors, and the measured times of stages."""
+
 from __future__ import annotations
 
 import itertools
@@ -44,7 +46,7 @@ class WorkError(Exception):
     ahead=st.integers(1, 9),
     efforts=st.lists(st.integers(0, 20_000), min_size=1, max_size=7),
 )
-def test_order_is_kept_and_not_more_than_ahead_is_begun(count, threads, ahead, efforts):
+def test_order_is_kept_and_only_a_few_items_are_started_ahead(count, threads, ahead, efforts):
     taken, excess = [0], []
 
     def items():
@@ -121,7 +123,7 @@ def test_an_error_is_raised_and_the_rest_is_dropped(count, bad, threads, ahead, 
         assert results == list(range(bad)), "what came before the error is delivered"
 
 
-def test_two_stages_with_one_between_them_in_the_callers_thread():
+def test_two_stages_in_threads_with_one_of_the_caller_between_them():
     places = {"first": set(), "between": set(), "last": set()}
 
     def note(stage, value):

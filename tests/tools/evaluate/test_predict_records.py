@@ -1,4 +1,4 @@
-"""A network over records: in which order, for whom, and of what size the pictures have to be."""
+"""Prediction for an evaluation: sizes of pictures, several processes, and masks without boxes."""
 
 from __future__ import annotations
 

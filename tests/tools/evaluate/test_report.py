@@ -1,4 +1,4 @@
-"""The plots by their pixels, and the page by its links and its text."""
+"""The evaluation report: its plots by their pixels, its page by links and text."""
 
 from html.parser import HTMLParser
 
@@ -30,7 +30,7 @@ def columns_of(picture: np.ndarray, color: tuple) -> np.ndarray:
     return np.flatnonzero(is_color(picture[35 * SCALE :], color).any(axis=0))
 
 
-def test_a_curve_goes_where_its_values_are():
+def test_a_curve_is_drawn_at_its_values():
     picture = line_plot({"loss": ([0, 1, 2], [0, 1, 0])}, size=(300, 400), y_range=(0, 1))
     assert (picture.shape, picture.dtype) == ((300 * SCALE, 400 * SCALE, 3), np.uint8)
     rows, columns = np.nonzero(is_color(picture[35 * SCALE :], LINE_COLORS[0]))
@@ -39,7 +39,7 @@ def test_a_curve_goes_where_its_values_are():
     assert rows.max() - rows.min() > 200 * SCALE
 
 
-def test_a_curve_is_interrupted_where_there_is_no_number():
+def test_a_curve_is_interrupted_at_nan():
     whole = columns_of(line_plot({"loss": (range(9), [1] * 9)}), LINE_COLORS[0])
     assert np.diff(whole).max() == 1
     gap = columns_of(line_plot({"loss": (range(9), [1, 1, 1, np.nan, np.inf, 1, 1, 1, 1])}), LINE_COLORS[0])
@@ -198,7 +198,7 @@ def test_classes_without_objects_come_last(tmp_path):
     assert len(page.links) == 4
 
 
-def test_what_was_found_is_drawn_beside_what_is_there(tmp_path):
+def test_predictions_are_drawn_next_to_annotations(tmp_path):
     report(tmp_path, [], [MISSED])
     found, truth = (read_image(tmp_path / "pictures" / f"worst_001_{kind}.jpg") for kind in ("found", "annotated"))
     assert found.shape == truth.shape == (SIDE, SIDE, 3)

@@ -1,14 +1,11 @@
-"""Training samples as one would write them first: whole masks, resized one by one, and a copy for each cell.
+"""Training batches computed in the plainest way: full-size masks, resized one by one, and one copy for each cell.
 
-    python -m tests.benchmarks.reference_targets --config=2 -o train_path=... -o train_pre_path=...
-
-times them against those of data.training_set, which must be the same, in one thread.
+`data.training_set` computes the same from small windows and shared masks; tests/data/test_reference_targets.py compares
+the two, and tests/benchmarks/training_batches.py their times.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
@@ -17,30 +14,27 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
-from tqdm import tqdm
 
-from config import load_config
 from config.base import Config
 from data import geometry, training_set
-from data.coco import Annotation, read_coco, to_rle
+from data.coco import Annotation, to_rle
 from data.grid_targets import INSIDE, NOTHING, QUARTER, Extents, GridTargets, assigned_cells, box_sides
 from data.preprocess import pad_to_batch
 from data.samples import MaskWindow, Sample
 from data.training_set import TrainingSet
-from tools.common.cli import Parser, add_config_options, positive_number, run
 
 
 class CellTargets(NamedTuple):
-    """labels: int64 [cells]; cells: int64 [p]; masks: uint8 [p, H / 4, W / 4], 0 or 1, one for each cell."""
+    """Targets of SOLOv2 with one mask for each positive cell."""
 
-    labels: np.ndarray
-    cells: np.ndarray
-    masks: np.ndarray
+    labels: np.ndarray  # int64 [cells], class of each cell or NOTHING
+    cells: np.ndarray  # int64 [p], the cells that learn a mask
+    masks: np.ndarray  # uint8 [p, H / 4, W / 4], 0 or 1
 
 
-def straightforward_batch(data: TrainingSet, epoch: int, places: Sequence[int]) -> tuple[np.ndarray, list[CellTargets]]:
-    """The same as `TrainingSet.batch`, with a mask for each cell."""
-    with whole_masks():
+def reference_batch(data: TrainingSet, epoch: int, places: Sequence[int]) -> tuple[np.ndarray, list[CellTargets]]:
+    """Return the images float32 [N, 3, H, W] and the targets of the batch that `TrainingSet.batch` returns."""
+    with full_size_masks():
         samples = [data.sample(epoch, place, data.index(epoch, place)) for place in places]
     mean, std = np.float32(data.config.data.mean), np.float32(data.config.data.std)
     images = [(sample.image.astype(np.float32) - mean) / std for sample in samples]
@@ -49,10 +43,10 @@ def straightforward_batch(data: TrainingSet, epoch: int, places: Sequence[int]) 
 
 
 @contextmanager
-def whole_masks() -> Iterator[None]:
-    """In the block all masks are at the size of their picture, and are cut and scaled whole.
+def full_size_masks() -> Iterator[None]:
+    """Within the block every mask is as large as its picture, and is cropped and resized as a full picture.
 
-    Cutmix and copy-paste take the boxes of what they cut from the windows of the masks, so they are not for here.
+    Not for cutmix and copy-paste: they take the boxes of what they cut from the windows of the masks.
     """
 
     def keep(cls: type[MaskWindow], mask: np.ndarray, top: int = 0, left: int = 0) -> MaskWindow:
@@ -83,8 +77,8 @@ def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> Cell
     areas = np.array([mask.pixels.sum() for mask in sample.gt_masks])
     extents = Extents(centres, box_sides(sample.gt_boxes, target), areas)
     for block in assigned_cells(extents, size=size, head=head, config=target):
-        whole = sample.gt_masks[block.instance].full(*size)
-        quarter = cv2.resize(whole, None, fx=1 / QUARTER, fy=1 / QUARTER, interpolation=cv2.INTER_LINEAR)
+        mask = sample.gt_masks[block.instance].full(*size)
+        quarter = cv2.resize(mask, None, fx=1 / QUARTER, fy=1 / QUARTER, interpolation=cv2.INTER_LINEAR)
         labels[block.cells] = sample.gt_classes[block.instance]
         if target.skip_empty_masks and not quarter.any():
             continue
@@ -94,38 +88,7 @@ def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> Cell
     return CellTargets(labels, np.array(cells, np.int64), stacked)
 
 
-def assert_same(ours: GridTargets, theirs: CellTargets) -> None:
-    np.testing.assert_array_equal(ours.labels, theirs.labels)
-    np.testing.assert_array_equal(ours.cells, theirs.cells)
-    np.testing.assert_array_equal(ours.masks[QUARTER][ours.rows] // INSIDE, theirs.masks)
-
-
-def main() -> int:
-    parser = Parser(__doc__)
-    add_config_options(parser)
-    parser.add_argument("--pictures", type=positive_number, default=160, help="how many are timed (default: 160)")
-    args = parser.parse_args()
-    config = load_config(args.config, args.overrides)
-    if config.head.kind != "solov2":
-        parser.error("--config: is for SOLOv2, whose masks all have one size")
-    cv2.setNumThreads(1)
-    data = TrainingSet(read_coco(config.train_path, config.train_pre_path).records, config, seed=0)
-    seconds = {"straightforward": 0.0, "data.training_set": 0.0}
-    for number in tqdm(range(args.pictures)):
-        epoch, place = divmod(number, len(data))
-        results = []
-        for (name, total), batch in zip(seconds.items(), (straightforward_batch, TrainingSet.batch)):
-            start = time.process_time()
-            results.append(batch(data, epoch, [place]))
-            seconds[name] = total + time.process_time() - start
-        (images, (theirs,)), ours = results
-        np.testing.assert_array_equal(ours.images, images)
-        assert_same(ours.targets[0], theirs)
-    for name, total in seconds.items():
-        print(f"{name}: {args.pictures / total:.1f} pictures a second, {1000 * total / args.pictures:.1f} ms a picture")
-    print(f"{seconds['straightforward'] / seconds['data.training_set']:.2f} times as fast")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run(main))
+def assert_same_targets(ours: GridTargets, reference: CellTargets) -> None:
+    np.testing.assert_array_equal(ours.labels, reference.labels)
+    np.testing.assert_array_equal(ours.cells, reference.cells)
+    np.testing.assert_array_equal(ours.masks[QUARTER][ours.rows] // INSIDE, reference.masks)
