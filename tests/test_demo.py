@@ -60,7 +60,7 @@ def photos(tmp_path_factory) -> Path:
 
 
 def write_odd_pictures(folder: Path) -> dict[str, tuple[int, int]]:
-    """Pictures of every kind; returns the (height, width) at which each is seen."""
+    """Write pictures of every kind; return the (height, width) of each one when upright."""
     scene = tiny.scene(1, 80, 120)
     picture = Image.fromarray(scene)
     exif = Image.Exif()
@@ -236,9 +236,9 @@ def bad_weights(tmp_path_factory) -> Path:
     network = untrained_network(predictor.config, 0)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     checkpoint = Checkpoint(weights, predictor.classes, predictor.config.name)
-    save_checkpoint(folder / "whole.pdparams", checkpoint)
-    whole = (folder / "whole.pdparams").read_bytes()
-    (folder / "cut.pdparams").write_bytes(whole[: len(whole) // 2])
+    save_checkpoint(folder / "complete.pdparams", checkpoint)
+    complete = (folder / "complete.pdparams").read_bytes()
+    (folder / "cut.pdparams").write_bytes(complete[: len(complete) // 2])
     (folder / "text.pdparams").write_text("<html>404 Not Found</html>\n")
     with zipfile.ZipFile(folder / "zipped.pth", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}))
@@ -263,10 +263,10 @@ def test_weights_that_are_no_checkpoint(photos, bad_weights, name, told):
 
 
 def test_weights_that_do_not_fit(photos, bad_weights):
-    message = mistake("--config=3", "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
+    message = mistake("--config=3", "--input", photos, "--no-draw", "--weights", bad_weights / "complete.pdparams")
     assert "solov2_light_448_r18_fpn_8gpu_3x" in message
     assert "other shape" in message
-    done = demo(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
+    done = demo(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / "complete.pdparams")
     assert (done.returncode, done.stderr) == (0, "")
     assert "UNTRAINED" not in done.stdout
 
@@ -295,7 +295,7 @@ def test_ctrl_c_ends_the_program_at_once(tmp_path, threads):
         process.kill()
     assert process.returncode == 130, stderr
     assert stderr == "interrupted\n"
-    assert seconds < 5  # half a second, and what a busy machine adds
+    assert seconds < 5  # half a second on an idle machine
     assert 5 <= len(list(drawn.iterdir())) < 400
     assert all(read_image(path).shape == (600, 800, 3) for path in drawn.iterdir())
     assert not (tmp_path / "rows.json").exists()

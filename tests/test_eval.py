@@ -21,13 +21,13 @@ from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.distributed import World
 
 CLASSES = ClassList(names=tuple(f"class {i}" for i in range(8)), ids=tuple(range(1, 9)))
-# Random weights find something when nearly everything passes.
+# Thresholds so low that random weights find something.
 FINDS = ("nms.score_thr=0.001", "nms.update_thr=0.0005", "nms.max_per_img=5", "test_cfg.score=0")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A data set with the category names of CLASSES."""
+    """Return a data set with the category names of CLASSES."""
     folder = tmp_path_factory.mktemp("data")
     shutil.copytree(trainings.data_set(), folder, dirs_exist_ok=True)
     annotations = json.loads((folder / "annotations.json").read_text())
@@ -56,8 +56,8 @@ def evaluate(folder: Path, data: Path, weights: Path, *more: str, overrides: tup
     return run_main(evaluation.main, *options, "--engine=dynamic", "--weights", weights, "--output", folder, *more)
 
 
-def unannotated(data: Path) -> tuple[str, str]:
-    """Overrides that make the pictures of a data set, without their annotations, those of test-dev."""
+def unannotated_overrides(data: Path) -> tuple[str, str]:
+    """Return overrides that use the pictures of a data set, without annotations, as test-dev."""
     content = json.loads((data / "annotations.json").read_text())
     del content["annotations"]
     (data / "info.json").write_text(json.dumps(content))
@@ -91,7 +91,7 @@ def test_batches_find_the_same_as_single_pictures(tmp_path, data, weights):
 
 
 def test_test_dev_writes_the_file_for_the_server(tmp_path, data, weights):
-    status, out, err = evaluate(tmp_path, data, weights, "--split=test-dev", overrides=unannotated(data))
+    status, out, err = evaluate(tmp_path, data, weights, "--split=test-dev", overrides=unannotated_overrides(data))
     assert status == 0, err
     name = "detections_test-dev2017_solov2_tiny_shapes_results"
     assert f"{name}.zip" in out
@@ -114,7 +114,7 @@ def test_damaged_annotations_are_named_and_left_out(tmp_path, data, weights):
     damaged = tmp_path / "damaged"
     shutil.copytree(data, damaged)
     content = json.loads((damaged / "annotations.json").read_text())
-    content["annotations"][0]["segmentation"] = {"size": [64, 64], "counts": "x"}  # pycocotools would never end
+    content["annotations"][0]["segmentation"] = {"size": [64, 64], "counts": "x"}  # an endless loop in pycocotools
     (damaged / "annotations.json").write_text(json.dumps(content))
     status, out, err = evaluate(tmp_path / "out", damaged, weights)
     assert status == 0, err
@@ -131,7 +131,7 @@ def test_only_the_first_process_writes_and_prints(tmp_path, data, weights, monke
     monkeypatch.setattr(World, "gather", lambda self, value: [value, value])
     monkeypatch.setattr(evaluation, "join_world", lambda: second)
     more = [word.format(data=data) for word in what]
-    status, out, err = evaluate(tmp_path / "out", data, weights, *more, overrides=unannotated(data))
+    status, out, err = evaluate(tmp_path / "out", data, weights, *more, overrides=unannotated_overrides(data))
     assert (status, out) == (0, ""), err
     assert not list((tmp_path / "out").iterdir())
 
@@ -147,7 +147,9 @@ def test_data_that_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
         status, _, err = evaluate(tmp_path / "out", folder, weights)
         assert status == 2
         assert len(err.splitlines()) == 1 and says in err, err
-    status, _, err = evaluate(tmp_path / "out", data, weights, "--split=test-dev", overrides=unannotated(incomplete))
+    status, _, err = evaluate(
+        tmp_path / "out", data, weights, "--split=test-dev", overrides=unannotated_overrides(incomplete)
+    )
     assert status == 2 and missing in err
     status, _, err = evaluate(tmp_path / "out", data, tmp_path / "nothing.pdparams")
     assert (status, len(err.splitlines())) == (2, 1)

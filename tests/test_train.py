@@ -40,7 +40,7 @@ def losses(folder: Path) -> list[float]:
 
 
 def wait_for_first_step(process: subprocess.Popen) -> None:
-    for line in iter(process.stdout.readline, b""):  # ends when the process does, so that nothing waits for ever
+    for line in iter(process.stdout.readline, b""):  # ends with the process, so that a test never hangs
         if line.startswith(b"step "):
             return
 
@@ -140,12 +140,12 @@ def test_a_mistake_is_one_line(tmp_path, arguments, says):
 
 
 def test_two_processes_learn_the_same_as_one(tmp_path):
-    """2 x 2 pictures against 1 x 4, started by us and by Paddle's launcher, where norms do not look at the batch."""
+    """Compare 2 x 2 pictures with 1 x 4, started by us and by Paddle's launcher, with frozen norms."""
     # With Momentum the first step is the gradient times the learning rate.
     fixed = ("backbone.norm=frozen", "train_cfg.optimizer=momentum", "train_cfg.epochs=5", "train_cfg.warmup_iters=0")
 
     def ten_steps(name: str, *overrides: str, launcher: tuple[str, ...] = ()) -> tuple[dict, list[float]]:
-        """The weights after the first step, and all losses."""
+        """Return the weights after the first step, and all losses."""
         folder = tmp_path / name
         keeping = "train_cfg.save_every=1", "train_cfg.keep=10"
         done = run_python(*launcher, TRAIN, *in_run(folder, *fixed, *keeping, *overrides))
@@ -171,7 +171,7 @@ def test_a_process_that_fails_ends_the_others(tmp_path):
         signal.pidfd_send_signal(members[1], signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
-    assert all(ends(member) for member in members)
+    assert all(has_ended(member) for member in members)
 
 
 def test_a_killed_run_leaves_no_process_behind_and_resumes(tmp_path):
@@ -184,7 +184,7 @@ def test_a_killed_run_leaves_no_process_behind_and_resumes(tmp_path):
         members = children_of(process.pid)
         process.kill()
         process.communicate(timeout=60)
-    assert all(ends(member) for member in members)
+    assert all(has_ended(member) for member in members)
     saved = newest_state(tmp_path)[1].step
     assert saved >= len(losses(tmp_path)) - 1
     resumed = train(*options, "--resume=auto", f"--max-iters={saved + 1}")
@@ -199,11 +199,12 @@ def test_a_mistake_is_printed_by_one_process_only(tmp_path):
 
 
 def children_of(pid: int) -> list[int]:
-    """Descriptors of the process's children, which stay theirs when the numbers are given to other processes."""
+    """Return descriptors of the children of a process; unlike their numbers, they are never reused."""
     return [os.pidfd_open(int(child)) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def ends(process: int, seconds: float = 60) -> bool:
+def has_ended(process: int, seconds: float = 60) -> bool:
+    """Wait for a process, given by its descriptor; return whether it ends in time."""
     ended, _, _ = select.select([process], [], [], seconds)
     os.close(process)
     return bool(ended)

@@ -1,7 +1,7 @@
 """Every name in another program's checkpoint is mapped to exactly one of our parameters, and none is missing.
 
-Against the complete lists that the programs recorded, where they are at hand, and against `tests/foreign_names.py` for
-every published checkpoint. `test_names_by_hand.py` has single names to look at.
+The complete lists of names that the programs recorded are used where they are available, and for every published
+checkpoint `tests/support/foreign_names.py`. Single names to look at are in `test_names_by_hand.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PPDET = (PPDET_2, PPDET_0_5)
 
 @dataclass(frozen=True)
 class Source:
-    """A program's checkpoints: the tables its script tries, the one that is right, and what it was published for."""
+    """The checkpoints of a program: the tables its script tries, the right one, and the configs they are for."""
 
     tables: tuple[NameTable, ...]
     table: NameTable
@@ -92,7 +92,7 @@ few_examples = settings(max_examples=40)
 
 
 def stand_ins(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Arrays of these shapes without their size: each holds one number, its place among the names."""
+    """Return arrays of these shapes that take no memory: all values of an array are its index among the names."""
     return {name: np.broadcast_to(np.float32(place), shape) for place, (name, shape) in enumerate(shapes.items())}
 
 
@@ -103,12 +103,12 @@ def foreign_checkpoint(source: Source, number: int) -> dict[str, np.ndarray]:
 
 
 def foreign_shape(source: Source, ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a parameter of ours has in the file."""
+    """Return the shape that a parameter of ours has in the file."""
     return shape[::-1] if source.table.is_transposed(ours) else shape
 
 
 def origins(filled: Mapping[str, np.ndarray], foreign: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """The name in the file that each of our parameters was filled from."""
+    """Return the name in the file that each of our parameters was filled from."""
     names = list(foreign)
     return {ours: names[int(array.min())] for ours, array in filled.items()}
 
@@ -186,7 +186,7 @@ def test_ssld_backbone_by_each_of_its_tables():
 
 @st.composite
 def checkpoint_and_name(draw):
-    """A whole checkpoint, and one of our parameters in it."""
+    """Draw a checkpoint and one of our parameters in it."""
     source, number = draw(st.sampled_from(NETWORKS))
     return source, number, draw(st.sampled_from(sorted(SHAPES[number])))
 

@@ -11,7 +11,7 @@ from convert.names import CENTERMASK2, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, S
 
 CLAS_1, CLAS_2_0, CLAS_2, PPDET_2_BACKBONE = SSLD
 
-# A name of the program and ours, written down from the programs' sources.
+# Names of each program and ours, copied from the sources of the programs.
 BY_HAND = {
     SOLO: """
         backbone.conv1.weight                                     backbone.stem.0.conv.weight

@@ -1,6 +1,6 @@
 """The scripts of `convert/` as users run them: from a published file to our checkpoint, or to an error of one line.
 
-They run in a copy of the project, so that what they write by default does not land among the user's weights.
+They run in a copy of the project, so that their default output does not end up among the user's weights.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data.class_lists import read_class_list
 from tests.support import foreign_names
 from tests.support.checkpoint_writers import Call, Global, Storage, TorchTensor, write_torch_legacy, write_torch_zip
 from tests.support.programs import Finished, run_python
-from tests.support.published_files import NETWORKS, PUBLISHED, RESNET18, drawn
+from tests.support.published_files import NETWORKS, PUBLISHED, RESNET18, random_array
 from tools.common.checkpoint import load_checkpoint
 
 PACKAGES = ("config", "convert", "data", "model", "tools")
@@ -47,8 +47,8 @@ def test_published_file(published, project, tmp_path):
     source = tmp_path / published.file
     arrays = published.arrays()
     names = published.names(published.shapes).items()
-    theirs = {foreign: foreign_names.stored(ours, arrays[ours]) for ours, foreign in names}
-    published.write(source, {**theirs, **{name: drawn(name, shape) for name, shape in published.extra.items()}})
+    theirs = {foreign: foreign_names.stored_array(ours, arrays[ours]) for ours, foreign in names}
+    published.write(source, {**theirs, **{name: random_array(name, shape) for name, shape in published.extra.items()}})
 
     done = run(project, published.script, source, *published.options)
 
@@ -83,14 +83,14 @@ def sha256(path: Path) -> str:
 
 
 def constant(shape: tuple[int, ...], value: float = 0.0) -> TorchTensor:
-    """A tensor whose elements all are the one of its storage: a whole network in a small file."""
+    """Return a tensor whose elements share one number of storage, so that the file of a network stays small."""
     return TorchTensor(Storage(np.float32([value])), shape, (0,) * len(shape))
 
 
 def write_small(
     path: Path, shapes: Shapes, names: Callable[[Shapes], dict[str, str]], values: Mapping[str, object] = {}
 ) -> Path:
-    """A `.pth` of zeros. values: by our names, what is not zero: an array or the number that all elements are."""
+    """Write a `.pth` file of zeros. values: arrays or numbers that replace the zeros, by our names."""
     tensors = {}
     for ours, theirs in names(shapes).items():
         value = values.get(ours, 1.0 if ours.endswith("_variance") else 0.0)
@@ -100,7 +100,7 @@ def write_small(
 
 
 THREE_CLASSES = network_shapes(load_config(3).replace(num_classes=3))
-# With these biases alone every cell sees the same mask, the whole picture, with probability sigmoid(2) for class 1.
+# With these biases alone every cell predicts the full picture as its mask, and class 1 with probability sigmoid(2).
 SEES_EVERYTHING = {
     "head.cate_pred.bias": np.float32([-10, 2, -10]),
     "head.kernel_pred.bias": 1.0,
@@ -135,7 +135,7 @@ def test_own_classes_and_verify(project, tmp_path):
 
 
 def assert_refused(done: Finished, project: Path, *words: str) -> None:
-    """Exit status 2, one line on standard error, and nothing written to the default place."""
+    """Assert exit status 2, one line on standard error, and no file in the default folder."""
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     for word in words:

@@ -112,7 +112,7 @@ def test_durable_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkey
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
 def test_pipes_and_devices_are_not_replaced(tmp_path):
-    """`--json /dev/stdout` or `>(gzip)`: a rename would put a file in the place of the device."""
+    """For `--json /dev/stdout` or `>(gzip)` a rename would replace the device by a file."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)

@@ -25,7 +25,7 @@ def scene_of(seed: int, *, height: int = 96, width: int = 128) -> shapes.Scene:
 
 
 def shape_mask(name: str, *, radius: float, angle: float = 0.0, aspect: float = 1.0) -> np.ndarray:
-    """The mask of one shape in the middle of a 256x256 picture."""
+    """Return the mask of one shape in the middle of a 256 x 256 picture."""
     patch = shapes._rasterise(
         name, picture=(256, 256), centre=(128.0, 128.0), radius=radius, angle=angle, aspect=aspect
     )
@@ -108,7 +108,7 @@ def test_every_class_and_both_ends_of_the_size_range_are_drawn():
 
 
 def test_shapes_can_be_told_from_the_ground():
-    """Mean colour inside a mask against the band around it: mostly a clear step, in few cases a faint one."""
+    """The mean colour inside a mask mostly differs clearly from that of the band around it."""
     steps = []
     for seed in range(20):
         scene = scene_of(seed, height=128, width=128)

@@ -42,7 +42,7 @@ def images(count: int, seed: int = 0) -> np.ndarray:
 
 
 def targets(*boxes: tuple[int, int, int, int], size: tuple[int, int] = SIZE) -> BoxTargets:
-    """Rectangles of classes 0, 1 ..."""
+    """Return the targets of rectangles of the classes 0, 1, 2 ..."""
     masks = [MaskWindow(y1, x1, np.ones((y2 - y1, x2 - x1), np.uint8)) for x1, y1, x2, y2 in boxes]
     classes = np.arange(len(boxes))
     boxes = np.float32(boxes).reshape(-1, 4)
@@ -127,7 +127,7 @@ def test_found_boxes_that_overlap_enough_learn_the_mask_of_their_instance():
 
 
 def test_a_mask_in_boxes_by_hand():
-    """A square of 8 x 8 pixels whose left half is inside, at (16, 24)."""
+    """The box is a square of 8 x 8 pixels at (16, 24), and the mask its left half."""
     pixels = np.zeros((8, 8), np.uint8)
     pixels[:, :4] = 1
     cut = partial(cut_mask, MaskWindow(24, 16, pixels), size=SIZE, side=4)

@@ -39,7 +39,7 @@ from tools.train.trainer import to_tensors
 pytestmark = needs_parity
 
 NUMBER = 30
-# Recording and the limits of its picture's sides; the larger one takes a minute on a processor with little to spare.
+# Recording and the limits of its picture's sides; the larger one takes a minute on a slow processor.
 EVALUATIONS = (
     pytest.param(("cm2_v39_eval", 320, 512), id="eval"),
     pytest.param(("cm2_v39_eval800", 800, 1333), id="eval800", marks=pytest.mark.slow),
@@ -77,7 +77,7 @@ def network():
 
 @pytest.fixture(scope="module", params=EVALUATIONS)
 def computed(request, network):
-    """Recording, predictor, the picture as it is prepared, raw predictions and every stage that was recorded."""
+    """Return recording, predictor, prepared input, raw predictions, and every recorded stage as we compute it."""
     name, short, long = request.param
     recorded = np.load(PARITY / f"{name}.npz")
     config = load_config(NUMBER, [f"data.short_side={short}", f"data.long_side={long}"])
@@ -159,7 +159,7 @@ def test_boxes(computed):
 
 @pytest.mark.parametrize("kind", ["det", "given"])
 def test_masks_of_given_boxes(computed, network, kind):
-    """Boxes of all sizes and places, one without an area among them."""
+    """The boxes have all sizes and places; one has no area."""
     recorded, _, prepared, raw, _ = computed
     boxes, classes = (recorded[f"{'proposals' if kind == 'det' else kind}/{part}"] for part in ("boxes", "classes"))
     size = prepared.input.shape[:2]
@@ -207,7 +207,7 @@ class Recorded:
         return bits[: shape.prod()].reshape(shape) > 0
 
     def share(self, parts: list[list[float]], box: np.ndarray) -> float:
-        """Of an instance within a box as the program counts it: pixels there by the area of the polygons."""
+        """Return the share of an instance inside a box as the program counts it: pixels there / area of polygons."""
         moved = [(np.reshape(part, (-1, 2)) - box[:2]).ravel().tolist() for part in parts]
         pixels = coco_mask.area(coco_mask.frPyObjects(moved, box[3] - box[1], box[2] - box[0])).sum()
         return float(np.clip(pixels / sum(map(shoelace, parts)), 1e-10, 1))
@@ -263,7 +263,7 @@ def test_losses_and_gradients(network, monkeypatch):
         np.testing.assert_array_equal(picture.classes[chosen.owners], recorded.data[f"img{index}/fg_classes"])
         ours, _ = mask_targets(chosen, picture, side=side)
         theirs = recorded.mask_targets(index)
-        assert (ours == theirs).mean() > 0.99  # they rasterise the polygon anew in each box
+        assert (ours == theirs).mean() > 0.99  # the program rasterises the polygon in each box
         polygons = recorded.polygons(index)
         shares = [recorded.share(polygons[owner], box) for box, owner in zip(chosen.boxes, chosen.owners)]
         return theirs, np.float32(shares)

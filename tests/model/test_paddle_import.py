@@ -23,7 +23,7 @@ from tests.support.programs import Finished, run_python
 
 PACKAGES = ("config", "convert", "data", "model", "tools")
 
-# Imports the module in its argument, decompresses in every way that we know of, and has a new process do the same.
+# Imports the module in its argument, decompresses in every way that we know, and does the same in a new process.
 PROGRAM = """
 import importlib
 import multiprocessing
@@ -116,7 +116,7 @@ print(json.dumps([reached, unguarded]))
 
 
 def test_every_module_calls_zlib_before_it_loads_paddle(tmp_path):
-    """Where a linter sorts `import paddle` above our own imports, the guard still has to come first."""
+    """A linter may sort `import paddle` above our own imports; the guard must still come first."""
     files = [*PROJECT.glob("*.py"), *(file for package in PACKAGES for file in (PROJECT / package).rglob("*.py"))]
     reached, unguarded = first_imports(PROJECT, files, tmp_path)
     assert unguarded == []
@@ -132,7 +132,7 @@ def test_import_of_paddle_ahead_of_ours_is_noticed(tmp_path):
 
 
 def first_imports(folder: Path, files: list[Path], tmp_path: Path) -> tuple[int, list[str]]:
-    """How often Paddle was reached, and the files that reach it unguarded."""
+    """Return how often Paddle was reached, and the files that reach it before zlib was called."""
     names = json.dumps([file.relative_to(folder).as_posix() for file in files])
     program = tmp_path / "first_imports.py"
     program.write_text(FIRST_IMPORTS)

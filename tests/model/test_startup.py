@@ -25,8 +25,8 @@ def test_mkl_uses_the_instructions_of_amd_processors(cpuinfo, expected):
     assert matrix_instructions(cpuinfo) == expected
 
 
-def imported(program: str, **stated: str) -> list[str]:
-    """What a process prints that imports `model` and then runs a line, with nothing stated but this."""
+def words_printed_by(program: str, **stated: str) -> list[str]:
+    """Return the words that a process prints that imports `model` and runs a line. stated: environment variables."""
     environment = {name: value for name, value in os.environ.items() if name not in STATED} | stated
     done = run_python("-W", "ignore", "-c", f"import model.startup, os; {program}", environment=environment)
     assert done.returncode == 0, done.stderr
@@ -34,7 +34,7 @@ def imported(program: str, **stated: str) -> list[str]:
 
 
 def test_variables_of_the_user_are_kept():
-    assert imported("print(os.environ['MKL_DEBUG_CPU_TYPE'])", MKL_DEBUG_CPU_TYPE="4") == ["4"]
+    assert words_printed_by("print(os.environ['MKL_DEBUG_CPU_TYPE'])", MKL_DEBUG_CPU_TYPE="4") == ["4"]
 
 
 @pytest.mark.parametrize("script", ["demo", "train", "eval"])
@@ -49,13 +49,13 @@ def test_variables_are_set_before_numpy_is_imported(script):
 
 def test_threads_are_as_many_as_cores_or_as_stated():
     program = "print(model.startup.CPU_THREADS, os.environ.get('OMP_NUM_THREADS'))"
-    assert imported(program) == [str(len(os.sched_getaffinity(0))), "None"]
-    assert imported(program, OMP_NUM_THREADS="3") == ["3", "3"]
+    assert words_printed_by(program) == [str(len(os.sched_getaffinity(0))), "None"]
+    assert words_printed_by(program, OMP_NUM_THREADS="3") == ["3", "3"]
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one core")
 def test_paddle_computes_in_all_threads():
     busy = "[int(open(f'/proc/self/task/{t}/stat').read().split()[13]) > 0 for t in os.listdir('/proc/self/task')]"
     program = f"a = model.startup.paddle.rand([1000, 1000]); [a @ a for _ in range(40)]; print(sum({busy}))"
-    assert int(imported(program)[0]) >= 2
-    assert imported(program, OMP_NUM_THREADS="1") == ["1"]
+    assert int(words_printed_by(program)[0]) >= 2
+    assert words_printed_by(program, OMP_NUM_THREADS="1") == ["1"]

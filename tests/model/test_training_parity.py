@@ -57,9 +57,9 @@ CASES = [
 
 
 class TrainingFixture(Fixture):
-    """One recorded training step on a batch of two: `solo_solov2_r50_fpn_8gpu_3x_train` and the like.
+    """One recorded training step on a batch of two, such as `solo_solov2_r50_fpn_8gpu_3x_train`.
 
-    kind: "" for the original SOLO, "plain" or "k" for PaddleDetection, whose second recording moves the kernel bias.
+    part: "" for the original SOLO, "plain" or "k" for PaddleDetection, whose second recording moves the kernel bias.
     """
 
     def __init__(self, name: str, part: str) -> None:
@@ -74,7 +74,7 @@ class TrainingFixture(Fixture):
         self.meta = json.loads(str(self.data["meta"])) if "meta" in self.data else {}
 
     def biases(self) -> dict[str, float]:
-        """What was added to the biases of the category and the kernel branch."""
+        """Return the constants that were added to the biases of the category and the kernel branch."""
         if not self.part:
             return {"cate": float(self.data["bias_add"])}
         kernel = self.meta["kernel_bias_added (k/ only)"] if self.part == "k" else 0.0
@@ -98,7 +98,7 @@ class TrainingFixture(Fixture):
 
 @pytest.fixture(scope="module", params=CASES)
 def learnt(request):
-    """Recording, config, targets, network and the losses and gradients of its batch."""
+    """Return recording, config, targets, network, and the losses and gradients of its batch."""
     name, number, tables, overrides, part = request.param
     if "enhance" in name:
         paddle.base.core.set_num_threads(2)  # as it was recorded; see `tolerance`
@@ -147,7 +147,7 @@ def test_targets(learnt):
 
 
 def recorded_targets(fixture: TrainingFixture, index: int, level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """1-based labels [cells], cells [p], masks uint8 [p, h, w]; PaddleDetection's padding rows, all 0, left out."""
+    """Return 1-based labels [cells], cells [p] and masks uint8 [p, h, w], without PaddleDetection's padding rows."""
     data = fixture.data
     if not fixture.part:
         prefix = f"target/img{index}/level{level}"
@@ -174,7 +174,7 @@ def test_losses(learnt):
 
 
 def tolerance(fixture: TrainingFixture, losses: dict[str, float]) -> float:
-    """How exactly the recording determines the gradient of a single parameter.
+    """Return how exactly the recording determines the gradient of a single parameter.
 
     Last bits of sums depend on processor and number of threads, and in config 11 the kinks of deformable offsets make
     1 % of them in single gradients. Where its losses have other last bits, so have the sums.
@@ -195,14 +195,14 @@ def test_gradients(learnt):
     assert not any(ours[name].any() for name in ours.keys() - wanted.keys())
     largest, allowed = max(wanted.values()), tolerance(fixture, losses)
     for name, norm in wanted.items():
-        # What is a millionth of the largest is made of rounding errors.
+        # Values below a millionth of the largest are rounding errors.
         assert np.linalg.norm(ours[name]) == pytest.approx(norm, rel=allowed, abs=1e-6 * largest), name
     total = np.sqrt(sum(np.square(gradient).sum() for gradient in ours.values()))
     assert total == pytest.approx(np.sqrt(sum(norm**2 for norm in wanted.values())), rel=1e-3)
 
 
 def test_one_step(learnt):
-    """How far each parameter moves says which learning rate and which decay it has."""
+    """The change of each parameter shows its learning rate and weight decay."""
     fixture, config, _, network, losses, foreign_names = learnt
     if not fixture.part:
         pytest.skip("the original SOLO was recorded without a step")

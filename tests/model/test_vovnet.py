@@ -30,7 +30,7 @@ def test_maps_and_pyramid_have_the_right_sizes():
 
 @pytest.mark.parametrize("depth", STAGE_BLOCKS)
 def test_a_depth_is_its_number_of_convolutions(depth):
-    """Without the stem's; the number in the name counts 3x3 convolutions and one of each block as those do."""
+    """The number in the name counts the 3x3 convolutions of all blocks, one more for each block, and the stem."""
     backbone = build_backbone(replace(SMALL.backbone, depth=depth))
     assert sum(6 * len(stage) for stage in backbone.stages) + len(backbone.stem) == depth
 

@@ -21,12 +21,12 @@ from tools import export, postprocess_bin_outputs, preprocess_inputs_to_bin
 from tools.deploy.exported import open_exported
 from tools.engine.compiled import foreign_translator
 
-SIZE = (64, 96)  # height and width of exports of one size
+SIZE = (64, 96)  # height and width of exports with fixed size
 KINDS = ("solov2", "solo", "decoupled_solo")
 BOXES = "centermask2"
-OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # that fewer pairs pass than are candidates
+OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # so high that fewer pairs pass than there are candidates
 
-# Python runs it before anything else: no program finds Paddle, as where it is not installed.
+# Python runs this before anything else. It hides Paddle from all programs, as if it were not installed.
 SITE = """
 import sys
 from importlib.machinery import PathFinder
@@ -44,7 +44,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutPaddle
 
 
 def reason_for_none() -> str:
-    """Why nothing can be exported to ONNX here; nothing where it can."""
+    """Return why nothing can be exported to ONNX here, or "" if it can."""
     packages = (*export.EXPORT_PACKAGES, "onnxruntime")
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(missing)}" if missing else foreign_translator()
@@ -61,7 +61,7 @@ def config_of(kind: str, *overrides: str) -> Config:
 
 @cache
 def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = OVERRIDES) -> Path:  # noqa: A002
-    """The file that tools/export.py writes for the tiny network of a grid, with these options besides."""
+    """Export a tiny grid network with tools/export.py and these further options; return the cached file."""
     path = Path(mkdtemp(prefix="exports")) / ("network.onnx" if format == "onnx" else "network")
     rest = f"--format={format}", f"--output={path}", *options
     if not any(option.startswith("--weights") for option in options):
@@ -73,7 +73,7 @@ def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = O
 
 
 def of_kind(kind: str, *options: str, format: str = "onnx") -> Path:  # noqa: A002
-    """Of the tiny network of this kind; CenterMask2 needs --end-to-end."""
+    """Export the tiny network of this kind and return the file; CenterMask2 needs --end-to-end."""
     if kind == BOXES:
         number = f"--config={tiny.CENTERMASK2}"
         return exported(number, *options, format=format, overrides=tiny.CENTERMASK2_OVERRIDES)
@@ -87,7 +87,7 @@ def run_python_without_paddle(folder: Path, *arguments: object) -> Finished:
 
 
 def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
-    """What the board's program does: bytes in, bytes out."""
+    """Run a model on raw .bin files, as the program of a device does."""
     outputs.mkdir()
     session = open_exported(model)
     index = json.loads((inputs / "index.json").read_text())
@@ -99,7 +99,7 @@ def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
 
 
 def by_files(model: Path, data: Path, folder: Path) -> str:
-    """What is printed where a board's program runs the model on a data set: `images` and `annotations.json` of data."""
+    """Evaluate a model through raw .bin files; return the output. data: with `images` and `annotations.json`."""
     inputs, outputs = folder / "inputs", folder / "outputs"
     status, out, err = run_main(preprocess_inputs_to_bin.main, model, data / "images", "--output", inputs)
     assert status == 0, err
@@ -113,5 +113,5 @@ def by_files(model: Path, data: Path, folder: Path) -> str:
 
 
 def average_precisions(text: str) -> list[float]:
-    """In percent, of what a program printed."""
+    """Return the numbers, in percent, of a printed evaluation."""
     return [float(number) for number in re.findall(r"\d+\.\d+", text[text.index("\n") :])]

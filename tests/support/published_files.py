@@ -29,13 +29,13 @@ from tests.support.checkpoint_writers import (
 COUNTER = "bn1.num_batches_tracked"
 
 
-def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def random_array(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(zlib.crc32(name.encode())).random(shape, np.float32)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file as a program publishes it. extra: name and shape of what the program writes and we do not need."""
+    """A file as a program publishes it. extra: names and shapes of tensors in it that we do not need."""
 
     script: str
     program: str
@@ -50,8 +50,8 @@ class Published:
     options: tuple[str, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What our checkpoint must hold in the end."""
-        return {name: drawn(name, shape) for name, shape in self.shapes.items()}
+        """Return the weights that our checkpoint must contain after the conversion."""
+        return {name: random_array(name, shape) for name, shape in self.shapes.items()}
 
 
 PPDET_2_ALIASES = {"solov2_head.solo_cate.bias": (80,), "mask_head.conv_pred.norm.bias": (128,)}

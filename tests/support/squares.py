@@ -13,7 +13,7 @@ from tests.support.coco_files import runs_of
 
 SIDE = 64
 Square = tuple[int, int, int]  # left, top, side in pixels
-# 8, 16 and 32 pixels to a cell; a scale is the side of the square.
+# Cells have 8, 16 and 32 pixels; the scale of an instance is the side of its square.
 GRIDS = (
     "data.short_side=64",
     "data.long_side=64",
@@ -29,9 +29,9 @@ GRIDS = (
 
 
 def write_squares(folder: Path, split: str, pictures: Sequence[Sequence[Square]], names: Sequence[str]) -> list[str]:
-    """Write a split whose instances have the classes 1, 2 ... in turn, and the class list.
+    """Write a split, whose instances have the classes 1, 2 ... in turn, and its class list.
 
-    Returns the overrides that name the files.
+    Returns the overrides that use these files.
     """
     rows = []
     for image_id, squares in enumerate(pictures, start=1):

@@ -50,20 +50,20 @@ CENTERMASK2_OVERRIDES = (
     "test_cfg.score=0",
 )
 
-predictor = partial(Predictor, engine="dynamic")  # to compile takes longer than what is tested
+predictor = partial(Predictor, engine="dynamic")  # compiling takes longer than the tests
 
 
 @lru_cache(maxsize=1)
 def tiny_predictor() -> Predictor:
-    """Finds something in every picture; what it is means nothing."""
+    """Return a predictor that finds meaningless instances in every picture."""
     return predictor(CONFIG, untrained=0, overrides=OVERRIDES)
 
 
 def scene(seed: int, height: int = 80, width: int = 120) -> np.ndarray:
-    """uint8 [height, width, 3] RGB."""
+    """Return a generated RGB picture, uint8 [height, width, 3]."""
     return draw_scene(rng=np.random.default_rng(seed), height=height, width=width).image
 
 
 def pool_threads() -> int:
-    """Threads of pools that are alive now; tqdm's own thread, which stays, is none of them."""
+    """Return the number of threads of pools that are alive, without tqdm's own thread."""
     return sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())

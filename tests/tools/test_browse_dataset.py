@@ -33,7 +33,7 @@ def squares(tmp_path_factory) -> list[str]:
 
 
 def drawn_samples(overrides: list[str], *arguments: object) -> list:
-    """The samples that the program draws."""
+    """Return the samples that the program draws."""
     blank = np.zeros((8, 8, 3), np.uint8)
     with mock.patch("tools.browse_dataset.draw_sample", return_value=blank) as draw:
         assert main(["--config=20", *override_options(*overrides), *map(str, arguments)]) == 0
@@ -66,7 +66,7 @@ def test_each_epoch_has_its_own_order(squares):
 def test_raw_pictures_are_those_of_the_data_set(squares, tmp_path):
     records = {str(record.path): record for record in training_set(squares, seed=0).records}
     drawn = drawn_samples(squares, "--raw", "--output", tmp_path)
-    assert len(drawn) == len(PICTURES)  # 16 are asked for, by default
+    assert len(drawn) == len(PICTURES)  # fewer than the default of 16
     for sample in drawn:
         assert_equal(sample, load_sample(records[sample.name]))
 
@@ -83,7 +83,7 @@ def test_program_writes_what_draw_sample_draws(squares, tmp_path):
 
 
 def test_grid_shows_the_cells_of_each_instance():
-    """A grid of 2 x 2 and one of 4 x 4 on 80 x 80 pixels; red has a row of the second, green one of its cells too."""
+    """The grids have 2 x 2 and 4 x 4 cells; red has a row of the finer one and shares one of its cells with green."""
     red, green = colors = np.array([(255, 0, 0), (0, 255, 0)], np.uint8)
     blocks = [
         CellBlock(level=0, instance=0, centre=3, cells=np.array([3])),
@@ -113,7 +113,7 @@ def test_grid_shows_the_cells_of_each_instance():
 @settings(max_examples=8)
 @given(SAMPLES, st.sampled_from(["target.scale_ranges=1,10,8,20,16,30", "target.scale_ranges=90,91,92,93,94,95"]))
 def test_every_sample_can_be_drawn(sample, ranges):
-    """Without instances, with instances on no level, of any shape."""
+    """Samples may have no instances, instances on no level, and any shape."""
     classes = ClassList(tuple(f"class {index}" for index in range(20)), tuple(range(20)))
     config = load_config(20, [*GRIDS, ranges])
     drawn = draw_sample(sample, classes, config, title="train")

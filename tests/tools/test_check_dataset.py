@@ -50,14 +50,14 @@ SCENE = (
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory) -> list[str]:
-    """Overrides for a training set of SCENE and an empty picture, and a validation set of one square."""
+    """Return overrides for a training set of SCENE and an empty picture, and a validation set of one square."""
     folder = tmp_path_factory.mktemp("squares")
     train = write_squares(folder, "train", [SCENE, ()], NAMES)
     return [*GRIDS, *train, *write_squares(folder, "val", [SCENE[:1]], NAMES)]
 
 
-def measured(overrides: list[str], short_side: int) -> tuple[Measured, HeadConfig, TargetConfig]:
-    """The scene at one size."""
+def measure_scene(overrides: list[str], short_side: int) -> tuple[Measured, HeadConfig, TargetConfig]:
+    """Return the measured scene at one size, and the configs of head and targets."""
     config = load_config(20, overrides)
     data = read_coco(config.train_path, config.train_pre_path)
     (found,) = measure(data.records[0], short_sides=[short_side], data=config.data, target=config.target)
@@ -65,7 +65,7 @@ def measured(overrides: list[str], short_side: int) -> tuple[Measured, HeadConfi
 
 
 def test_instances_are_counted_on_the_levels_and_cells_of_the_paper(squares):
-    found, head, target = measured(squares, 64)
+    found, head, target = measure_scene(squares, 64)
     landing = count_landing(found, head=head, target=target)
     assert landing.objects.tolist() == [5, 3, 2]
     assert landing.cells.tolist() == [4, 4, 2]
@@ -77,9 +77,9 @@ def test_instances_are_counted_on_the_levels_and_cells_of_the_paper(squares):
 
 
 def test_half_the_size_moves_instances_to_finer_levels(squares):
-    found, head, target = measured(squares, 32)
+    found, head, target = measure_scene(squares, 32)
     assert found.size == (32, 32)
-    assert measured(squares, 40)[0].size == (64, 64)  # padded
+    assert measure_scene(squares, 40)[0].size == (64, 64)  # padded
     assert (found.lost, len(found.extents.sides)) == (1, 8)
     landing = count_landing(found, head=head, target=target)
     assert landing.objects.tolist() == [6, 3, 1]  # 3, 3, 2, 4.5, 6 and 8.5; 12, 8.5 and 20; 20
@@ -87,13 +87,13 @@ def test_half_the_size_moves_instances_to_finer_levels(squares):
 
 
 def test_vanished_instances_have_no_pixel_in_the_targets(squares):
-    found, _, soft = measured([*squares, "target.soft_masks=true"], 64)
+    found, _, soft = measure_scene([*squares, "target.soft_masks=true"], 64)
     assert soft.soft_masks and found.vanished == 0  # a sixteenth of it remains
 
 
 @given(SAMPLES)
 def test_same_cells_as_in_training(sample):
-    """Cells and instances on no level are those of grid_targets."""
+    """Cells, and instances on no level, equal those of grid_targets."""
     head, target = replace(HeadConfig(), num_grids=(9, 4)), replace(TargetConfig(), scale_ranges=(2, 15, 9, 30))
     targets = grid_targets(sample.gt_masks, sample.gt_boxes, sample.gt_classes, size=(64, 96), head=head, config=target)
     found = Measured((64, 96), extents_of(sample.gt_masks, sample.gt_boxes, target), 0, 0)
@@ -118,7 +118,7 @@ def test_fitted_ranges_leave_no_instance_out(scales, grids):
 
 
 def test_fitted_ranges_share_instances_as_cells():
-    """Grids of 16 and 4 cells: four fifths of the instances belong to the fine one."""
+    """With grids of 16 and 4 cells, four fifths of the instances are for the fine one."""
     scales = np.arange(1.0, 101.0)
     ranges = fitted_scale_ranges(scales, num_grids=(4, 2), present=(1.0, 50.0))
     border = np.quantile(scales, 0.8)
@@ -126,7 +126,7 @@ def test_fitted_ranges_share_instances_as_cells():
 
 
 def crowd(count: int, side: float) -> Measured:
-    """Squares side by side in a row of cells of the fine grid, two in each cell of the middle one."""
+    """Return squares in a row, one in each cell of the fine grid and two in each cell of the middle one."""
     return squares_at([(8 * index + 4, 4) for index in range(count)], side)
 
 
@@ -136,7 +136,7 @@ def squares_at(centres: list[tuple[float, float]], side: float) -> Measured:
 
 
 def test_better_ranges_are_suggested(squares):
-    """Squares of 12 fall on the middle grid only, in pairs; on the fine one each has a cell."""
+    """Squares of 12 pixels share cells of the middle grid; on the fine grid each has its own cell."""
     config = load_config(20, squares)
     suggestion = suggest([crowd(8, 12)], head=config.head, target=config.target)
     assert suggestion.before.crowded_out == 8
@@ -146,7 +146,7 @@ def test_better_ranges_are_suggested(squares):
 
 
 def test_landing_on_no_level_is_worse_than_sharing(squares):
-    """Ranges that nearly all squares are outside of have no shared cells, and are no good."""
+    """Ranges that exclude nearly all squares have no shared cells, but are worse."""
     config = load_config(20, [*squares, "target.scale_ranges=1,5,5,5,5,11"])
     few = squares_at([(60, 60), (4, 60)], 4)
     suggestion = suggest([crowd(8, 12), few], head=config.head, target=config.target)
@@ -158,8 +158,8 @@ def test_landing_on_no_level_is_worse_than_sharing(squares):
     "pictures",
     [
         [crowd(8, 6)],  # each has a cell
-        [squares_at([(4, 4), (4, 4)], 6)],  # no grid could part them
-        [crowd(8, 6)] * 6 + [crowd(1, 40)],  # for the one that is on no level many others would share cells
+        [squares_at([(4, 4), (4, 4)], 6)],  # no grid can separate them
+        [crowd(8, 6)] * 6 + [crowd(1, 40)],  # to put one more on a level, many others would share cells
         [crowd(0, 6)],
     ],
     ids=["nothing to improve", "nothing to gain", "more to lose", "nothing there"],
@@ -247,7 +247,7 @@ def command_line(*arguments: object) -> Finished:
 
 
 def test_command_line(squares, tmp_path):
-    """With processes that decode."""
+    """Run it with a process that decodes pictures."""
     done = command_line(*override_options(*squares), "--processes=1", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"The drawings are in {tmp_path}" in done.stdout

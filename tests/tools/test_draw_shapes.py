@@ -14,7 +14,7 @@ from tools.dataset.splits import read_splits
 
 @pytest.fixture
 def few(tmp_path):
-    """Config 20 with few pictures, in a folder of the test's own."""
+    """Return config 20 with few pictures, in a folder of the test."""
 
     class Few(SOLOv2TinyShapes):
         shapes = replace(SOLOv2TinyShapes.shapes, train_pictures=3, val_pictures=2, height=64, width=64)

@@ -36,13 +36,13 @@ def noise(height: int, width: int, count: int = 1) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
 
 
-def dynamic(kind: str, images: np.ndarray) -> Raw:
+def dynamic_predictions(kind: str, images: np.ndarray) -> Raw:
     with paddle.no_grad():
         return [array.numpy() for array in untrained_network(config_of(kind), 0)(paddle.to_tensor(images))]
 
 
-def detected(images: np.ndarray, picture: Size, *overrides: str) -> Detected:
-    """What the dynamic graph of CenterMask2 finds in a picture of this size within the input."""
+def detect_in_picture(images: np.ndarray, picture: Size, *overrides: str) -> Detected:
+    """Return what the dynamic graph of CenterMask2 finds in a picture of this size within the padded input."""
     config = config_of(BOXES, *overrides)
     engine = dynamic_engine(untrained_network(config, 0))
     (found,) = detect(engine(images), [picture], config, engine.rois)
@@ -50,7 +50,7 @@ def detected(images: np.ndarray, picture: Size, *overrides: str) -> Detected:
 
 
 def assert_same_boxes(given: Raw, found: Detected, picture: Size, most: int = 8) -> None:
-    """given: what the end-to-end graph of CenterMask2 gives."""
+    """Compare the outputs `given` of the end-to-end graph of CenterMask2 with the decoded dynamic graph."""
     masks, scores, classes, (count,), boxes, soft_masks, box_scores = given
     assert count == len(found.scores) and [len(part) for part in given] == [most, most, most, 1, most, most, most]
     assert (masks.dtype, classes.dtype) == (np.uint8, np.int64)
@@ -64,11 +64,11 @@ def assert_same_boxes(given: Raw, found: Detected, picture: Size, most: int = 8)
     windows = masks_in_boxes(soft_masks[:count], boxes[:count], original=masks.shape[1:], threshold=0.5)
     for mask, (top, left, pixels) in zip(masks, windows):
         own = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
-        assert mask.sum() == own.sum() and (own != pixels).mean() < 0.01  # rounding, where it is as likely as not
+        assert mask.sum() == own.sum() and (own != pixels).mean() < 0.01  # rounding at a probability of 0.5
 
 
 def assert_same(given: Raw, raw: Raw, config: Config) -> None:
-    """given: what an end-to-end graph of a grid gives; raw: of the dynamic graph."""
+    """Compare the outputs `given` of an end-to-end grid network with raw predictions of the dynamic graph."""
     assert (raw[0] > config.nms.score_thr).sum() <= config.nms.nms_pre
     masks, scores, classes, (count,) = given
     assert len(masks) == len(scores) == len(classes) == config.nms.max_per_img
@@ -80,18 +80,18 @@ def assert_same(given: Raw, raw: Raw, config: Config) -> None:
 
 
 def assert_fits(given: Raw, kind: str, images: np.ndarray, way: tuple[str, ...]) -> None:
-    """given: what an exported graph gives for a picture without padding."""
+    """Compare the outputs `given` of any exported graph, for a picture without padding, with the dynamic graph."""
     if kind == BOXES:
         picture = images.shape[2:]
-        assert_same_boxes(given, detected(images, picture), picture)
+        assert_same_boxes(given, detect_in_picture(images, picture), picture)
     elif way:
-        assert_same(given, dynamic(kind, images), config_of(kind))
+        assert_same(given, dynamic_predictions(kind, images), config_of(kind))
     else:
-        assert_close(given, dynamic(kind, images))
+        assert_close(given, dynamic_predictions(kind, images))
 
 
 def assert_close(given: Raw, raw: Raw) -> None:
-    """Except for cells as probable as a neighbour, of which rounding says which one is suppressed."""
+    """Compare raw predictions, except for equally probable neighbours: rounding decides which one is suppressed."""
     assert len(given) == len(raw)
     suppressed_in_one = (given[0] == 0) != (raw[0] == 0)
     assert suppressed_in_one.mean() <= 1e-3
@@ -107,7 +107,7 @@ def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
     engine = exported_predictor(of_kind(kind)).engine
     for size in SIZES:
         images = noise(*size, count=2)
-        assert_close(engine(images), dynamic(kind, images))
+        assert_close(engine(images), dynamic_predictions(kind, images))
 
 
 @needs_onnx
@@ -116,7 +116,7 @@ def test_end_to_end_graph_equals_decoding(kind):
     engine = exported_predictor(of_kind(kind, *WHOLE)).engine
     for size in SIZES:
         images = noise(*size)
-        assert_same(engine(images), dynamic(kind, images), config_of(kind))
+        assert_same(engine(images), dynamic_predictions(kind, images), config_of(kind))
 
 
 @needs_onnx
@@ -128,8 +128,8 @@ def test_end_to_end_graph_of_centermask2_equals_decoding(way):
             images = np.zeros((1, 3, height, width), np.float32)
             images[:, :, : picture[0], : picture[1]] = noise(*picture)
             given = engine(images)
-            assert_same_boxes(given, detected(images, picture), picture)
-            assert given[3] == len(given[0])  # there are more than rows for them
+            assert_same_boxes(given, detect_in_picture(images, picture), picture)
+            assert given[3] == len(given[0])  # all rows are used
 
 
 @needs_onnx
@@ -137,7 +137,7 @@ def test_end_to_end_graph_of_centermask2_equals_decoding(way):
 def test_fewer_instances_than_rows(threshold, most):
     overrides = f"nms.score_thr={threshold}", f"nms.max_per_img={most}"
     given = exported_predictor(of_kind(BOXES, *WHOLE, *override_options(*overrides))).engine(noise(*SIZE))
-    assert_same_boxes(given, detected(noise(*SIZE), SIZE, *overrides), SIZE, most)
+    assert_same_boxes(given, detect_in_picture(noise(*SIZE), SIZE, *overrides), SIZE, most)
     assert given[3] < most and (given[3] > 0) == (threshold < 0.5)
 
 
@@ -249,7 +249,7 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
 
 
 def test_candidates_are_the_pairs_of_the_highest_scores_where_there_are_too_many():
-    """As decoding finds where no others are above the threshold."""
+    """The result equals that of decoding with a threshold that only these pairs pass."""
     config = load_config(config_of("solov2"), ["nms.score_thr=0.001", "nms.nms_pre=20", "nms.update_thr=0"])
     network = untrained_network(config, 0)
     graph = with_decoding(network, config)

@@ -24,7 +24,7 @@ from tools.labelme2coco import choose_validation, main
 
 
 def convert(tmp_path: Path, *folders: str, options: tuple[str, ...] = ()) -> COCO:
-    """Run the command line over folders of `tmp_path` and let pycocotools read what it writes."""
+    """Convert folders of `tmp_path` and read the result with pycocotools."""
     output = tmp_path / "out" / "mine.json"
     assert main([*(str(tmp_path / folder) for folder in folders), "--output", str(output), *options]) == 0
     return COCO(str(output))
@@ -40,7 +40,7 @@ def options_in(printed: str) -> list[str]:
 
 
 def test_every_kind_of_shape_end_to_end(tmp_path):
-    """As a user calls it, in another folder."""
+    """Run as a user does, from another folder."""
     crop = np.ones((6, 8), np.uint8)
     mask = in_base64(cv2.imencode(".png", crop)[1].tobytes())
     add(
@@ -97,7 +97,7 @@ def test_pictures_of_two_folders_are_found_from_the_one_that_is_printed(tmp_path
 def test_picture_that_only_the_file_holds_is_written_as_it_is(tmp_path, capsys, suffix):
     original = write_picture(tmp_path / f"original{suffix}", value=33)
     annotate(tmp_path / "in" / "a.b.json", shape(), picture="gone.tif", imageData=in_base64(original.read_bytes()))
-    for _ in range(2):  # the second time they are there already
+    for _ in range(2):  # the second run finds existing files
         coco = convert(tmp_path, "in")
         assert names_of(coco) == [f"a.b{suffix}"]
     written = tmp_path / "out" / "mine_images" / f"a.b{suffix}"
@@ -129,7 +129,7 @@ def test_picture_on_disk_is_preferred_to_the_one_in_the_file(tmp_path):
 
 
 def damage(folder: Path) -> dict[str, str]:
-    """Write files that cannot be used; name -> why."""
+    """Write files that cannot be used; return the reason for each name."""
     add(folder, "text")
     (folder / "text.json").write_text("no JSON {")
     add(folder, "binary")
@@ -225,16 +225,16 @@ def test_picture_in_a_forbidden_folder_counts_as_missing(tmp_path, capsys, monke
     assert "closed/a.png does not exist and is not in the file" in capsys.readouterr().err
 
 
-def turned_picture(path: Path) -> None:
-    """A picture that lies on its side and says so: HEIGHT x WIDTH once upright."""
+def write_rotated_picture(path: Path) -> None:
+    """Write a rotated picture with an Exif orientation: upright it has HEIGHT x WIDTH pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (HEIGHT, WIDTH)).save(path, exif=exif)
 
 
-def test_turned_picture_has_the_coordinates_of_the_upright_one(tmp_path, capsys):
-    turned_picture(tmp_path / "in" / "a.jpg")
+def test_rotated_picture_has_the_coordinates_of_the_upright_one(tmp_path, capsys):
+    write_rotated_picture(tmp_path / "in" / "a.jpg")
     annotate(tmp_path / "in" / "a.json", shape(points=[[50, 0], [WIDTH, 10]], kind="rectangle"), picture="a.jpg")
     coco = convert(tmp_path, "in")
     assert coco.dataset["images"][0]["width"] == WIDTH
@@ -245,7 +245,7 @@ def test_turned_picture_has_the_coordinates_of_the_upright_one(tmp_path, capsys)
 
 def test_picture_annotated_without_its_rotation_is_refused(tmp_path, capsys):
     add(tmp_path / "in", "good")
-    turned_picture(tmp_path / "in" / "a.jpg")
+    write_rotated_picture(tmp_path / "in" / "a.jpg")
     annotate(tmp_path / "in" / "a.json", shape(), picture="a.jpg", imageHeight=WIDTH, imageWidth=HEIGHT)
     assert names_of(convert(tmp_path, "in")) == ["good.png"]
     assert "a.json: made for 40x60 pixels, but the picture has 60x40 when it is upright" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_last_convolutions_have_none_after_them():
 
 @needs_onnx
 def test_centermask2_predicts_boxes_in_float(tmp_path):
-    """By three convolutions of each of five levels; one more is the last that its scores are made by."""
+    """Three convolutions on each of five levels predict boxes; one more is the last one for the scores."""
     import onnx
 
     model = of_kind(BOXES, "--end-to-end")

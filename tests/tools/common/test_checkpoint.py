@@ -55,7 +55,7 @@ def write(path: Path, content: object) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A checkpoint of the tiny network for three classes."""
+    """Return a checkpoint of the tiny network for three classes."""
     path = tmp_path_factory.mktemp("weights") / "tiny.pdparams"
     folder = path.parent
     (folder / "classes.txt").write_text("7\tcap\n12\tring\n31\tbelt\n")
@@ -260,7 +260,7 @@ def test_what_does_not_fit_stays_as_it_is_and_is_told_once():
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int64"])
 def test_weights_of_another_type_are_converted_or_refused(dtype):
-    """A network must never compute with weights that another type made wrong."""
+    """A network never computes with weights that a conversion of dtype has changed."""
     network = paddle.nn.Linear(2, 3)
     weights = {"weight": np.full((2, 3), 2, dtype), "bias": np.full(3, 1, dtype)}
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from tools.common.processes import run_processes
 
-# What both of two processes run; `world` is theirs.
+# Runs in each of two processes.
 PROGRAM = """
 import os, sys, time
 import model
@@ -26,7 +26,7 @@ sys.exit(run(main))
 
 
 def run_two(tmp_path: Path, capfd, monkeypatch, *body: str) -> tuple[int, str, str]:
-    """Status, output and errors."""
+    """Run these lines in two processes; return exit status, standard output and standard error."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(body="\n    ".join(body)))
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
@@ -42,7 +42,7 @@ def test_values_are_summed_and_gathered(tmp_path, capfd, monkeypatch):
 
 @pytest.mark.slow
 def test_a_process_may_be_late(tmp_path, capfd, monkeypatch):
-    """By more than the half minute that Paddle's exchange over CPUs waits."""
+    """It may be later than the 30 seconds after which Paddle's exchange over CPUs gives up."""
     body = ("if world.rank == 0:", "    time.sleep(35)", "assert world.gather(world.rank) == [0, 1]", "world.sum([1])")
     status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
     assert status == 0, errors

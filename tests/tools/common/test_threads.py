@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tools.common.threads import StageTimes, ordered_map, worker_threads
 
-GUARD = 10  # seconds, after which something hangs
+GUARD = 10  # seconds, after which a test counts as deadlocked
 
 
 def within_time(work: Callable[[], object]) -> object:
-    """Run in a thread, so that what hangs fails the test instead of stopping all of them."""
+    """Run a function in a thread, so that a deadlock fails this test and does not stop all of them."""
     outcome = {}
 
     def record() -> None:
@@ -36,7 +36,7 @@ def within_time(work: Callable[[], object]) -> object:
 
 
 class WorkError(Exception):
-    """What the tests raise."""
+    """An error that only these tests raise."""
 
 
 @settings(max_examples=60)
@@ -56,7 +56,7 @@ def test_order_is_kept_and_only_a_few_items_are_started_ahead(count, threads, ah
             yield number
 
     def function(number):
-        sum(range(efforts[number % len(efforts)]))  # so that they do not end in the order in which they began
+        sum(range(efforts[number % len(efforts)]))  # so that they end in another order
         return -number
 
     def work():
@@ -179,7 +179,7 @@ def test_dropping_the_generator_drops_what_has_not_begun():
             release.set()
 
     within_time(work)
-    assert len(begun) <= 2  # the first, and the one that the thread had in its hands
+    assert len(begun) <= 2  # the first, and the one that the thread was working on
 
 
 def test_without_threads_everything_happens_here_one_after_another():

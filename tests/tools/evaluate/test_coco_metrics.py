@@ -111,7 +111,7 @@ def test_an_overlap_counts_up_to_its_iou():
 
 
 def test_sizes_go_by_the_mask_for_masks_and_by_the_box_for_boxes():
-    """A false one whose mask is small and whose box is not: it counts among the small masks and the medium boxes."""
+    """A false positive with a small mask and a medium box counts among the small masks and the medium boxes."""
     false = {**row(1, CAT, (0, 50, 40, 40), 0.9), "segmentation": rectangle(0, 50, 10, 10)}
     content = data_set(annotation(1, CAT, A), annotation(1, CAT, (50, 50, 40, 40)))
     evaluation = evaluate(content, false, row(1, CAT, A, 0.8), row(1, CAT, (50, 50, 40, 40), 0.7))
@@ -166,7 +166,7 @@ def random_box(rng: np.random.Generator) -> tuple:
 
 
 def random_case(seed: int, most: int) -> tuple[dict, list[dict]]:
-    """Objects of two classes, some of them crowds, and results near to them, far from them and of the other class."""
+    """Draw objects of two classes, some of them crowds, and results close to them, elsewhere and of the other class."""
     rng = np.random.default_rng(seed)
     pictures = int(rng.integers(1, 5))
     entries, rows = [], []
@@ -214,7 +214,7 @@ def test_numbers_on_coco_are_those_of_pycocotools(tmp_path):
     rng = np.random.default_rng(0)
     rows = []
     for made in truth_of(content).objects:
-        mask = np.roll(coco_mask.decode(made["segmentation"]), int(rng.integers(-5, 6)), axis=1)
+        mask = np.roll(coco_mask.decode(row["segmentation"]), int(rng.integers(-5, 6)), axis=1)
         rle = coco_mask.encode(np.asfortranarray(mask))
         found = {key: made[key] for key in ("image_id", "category_id")}
         found |= {"score": float(rng.random()), "bbox": coco_mask.toBbox(rle).tolist()}
@@ -310,7 +310,7 @@ def test_missed_objects_are_in_the_last_column_and_an_empty_picture_is_correct()
 
 
 def test_confusion_matrix_of_mixed_results():
-    """A cat found twice, a cat called dog, a dog missed and a dog where nothing is."""
+    """One cat is found twice, one is taken for a dog, a dog is missed, and one is found where nothing is."""
     comparison = compare(
         data_set(annotation(1, CAT, A), annotation(1, CAT, B), annotation(1, DOG, C)),
         row(1, CAT, A, 0.9),
@@ -357,12 +357,12 @@ def test_every_object_and_every_result_is_counted_once(seed):
     content, rows = random_case(seed, most=12)
     truth = truth_of(content)
     comparison = compare_instances(truth, rows, truth.image_ids, score=0.3)
-    objects = [made["category_id"] for made in truth.objects if not made["iscrowd"]]
+    objects = [row["category_id"] for row in truth.objects if not row["iscrowd"]]
     used = [found["category_id"] for found in rows if found["score"] >= 0.3]
     for place, category_id in enumerate((CAT, DOG)):
         assert comparison.matrix[place].sum() == objects.count(category_id)
         assert comparison.matrix[:, place].sum() <= used.count(category_id)
-    if not any(made["iscrowd"] for made in truth.objects):
+    if not any(row["iscrowd"] for row in truth.objects):
         assert comparison.matrix[:, :2].sum() == len(used)
     matrix = comparison.matrix
     numbers = {"found": matrix.trace(), "false": matrix[2].sum(), "missed": matrix[:, 2].sum()}

@@ -22,7 +22,7 @@ def validation():
 
 
 class OneOfTwo(World):
-    """A process whose partner has found what it has."""
+    """The world of one of two processes whose results are equal."""
 
     def gather(self, value: object) -> list:
         return [value, value]

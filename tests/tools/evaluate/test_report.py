@@ -21,12 +21,12 @@ NAMES = ("<b>cat</b> & \"dog\" 'x'", "Käse 猫")
 
 
 def is_color(picture: np.ndarray, color: tuple) -> np.ndarray:
-    """bool [H, W]: where a picture has nearly this colour."""
+    """Return bool [H, W], true where a picture has nearly this colour."""
     return (np.abs(picture.astype(int) - color) < 12).all(axis=2)
 
 
 def columns_of(picture: np.ndarray, color: tuple) -> np.ndarray:
-    """The columns that have this colour below the legend, which takes the upper 25 points."""
+    """Return the columns that have this colour below the legend, which takes the upper 25 rows."""
     return np.flatnonzero(is_color(picture[35 * SCALE :], color).any(axis=0))
 
 
@@ -134,7 +134,7 @@ def evaluation_of(rows: list, annotations: list, names: tuple = NAMES):
 
 
 def load(image_id: int, score: float) -> tuple:
-    """A grey picture with one instance of score 0.9, one of score 0.3 and an annotation."""
+    """Return a grey picture with one instance of score 0.9, one of score 0.3 and an annotation."""
     masks = np.zeros((2, SIDE, SIDE), bool)
     masks[0, 5:25, 5:25] = masks[1, 30:50, 30:50] = True
     found = Instances.from_masks(masks, [0.9, 0.3], [0, 1], NAMES, (0, 1))
