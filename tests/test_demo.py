@@ -148,7 +148,7 @@ def test_the_list_of_configs_and_help():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--config=99"], ["--config 99", "--list"]),
         (["-o", "nms.scorethr=0.1"], ["nms.scorethr", "did you mean nms.score_thr"]),
@@ -166,10 +166,10 @@ def test_the_list_of_configs_and_help():
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
-def test_a_mistake_on_the_command_line_is_one_line(photos, arguments, told):
+def test_a_mistake_on_the_command_line_is_one_line(photos, arguments, expected):
     defaults = [] if "--config=9" in arguments else [*UNTRAINED, "--input", photos, "--no-draw"]
     message = mistake(*defaults, *arguments)
-    for words in told:
+    for words in expected:
         assert words in message
 
 
@@ -247,7 +247,7 @@ def bad_weights(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("none.pdparams", "--weights"),
         ("cut.pdparams", "damaged or incomplete"),
@@ -256,10 +256,10 @@ def bad_weights(tmp_path_factory) -> Path:
         ("zipped.pth", "convert"),
     ],
 )
-def test_weights_that_are_no_checkpoint(photos, bad_weights, name, told):
+def test_weights_that_are_no_checkpoint(photos, bad_weights, name, expected):
     message = mistake(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / name)
     assert str(bad_weights / name) in message
-    assert told in message
+    assert expected in message
 
 
 def test_weights_that_do_not_fit(photos, bad_weights):

@@ -154,10 +154,10 @@ def test_two_processes_learn_the_same_as_one(tmp_path):
         return load_state(folder / "step_0000001.pdstate").weights, losses(folder)
 
     launcher = ("-m", "paddle.distributed.launch", "--nproc_per_node=2", f"--log_dir={tmp_path / 'log'}")
-    weights, wanted = ten_steps("one", "train_cfg.batch_size=4")
-    assert len(wanted) == 10
+    weights, expected = ten_steps("one", "train_cfg.batch_size=4")
+    assert len(expected) == 10
     for found, values in (ten_steps("ours", "train_cfg.processes=2"), ten_steps("launched", launcher=launcher)):
-        np.testing.assert_allclose(values, wanted, rtol=1e-5)
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
         for name, value in weights.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 

@@ -114,17 +114,19 @@ def origins(filled: Mapping[str, np.ndarray], foreign: Mapping[str, np.ndarray])
 
 
 @needs_parity
-@pytest.mark.parametrize(("record", "wanted", "right_table", "tables", "names"), RECORDED, ids=[r[0] for r in RECORDED])
-def test_recorded_names_are_each_used_once(record, wanted, right_table, tables, names):
+@pytest.mark.parametrize(
+    ("record", "expected", "right_table", "tables", "names"), RECORDED, ids=[r[0] for r in RECORDED]
+)
+def test_recorded_names_are_each_used_once(record, expected, right_table, tables, names):
     described = json.loads((PARITY / f"{record}_shapes.json").read_text())
     shapes, aliases = described.get("shapes", described), described.get("aliases", {})
     foreign = stand_ins({**shapes, **{alias: shapes[name] for alias, name in aliases.items()}})
-    weights, table = fill(wanted, foreign, tables)
+    weights, table = fill(expected, foreign, tables)
     assert table is right_table
-    assert origins(weights, foreign) == names(wanted)
-    assert {name: array.shape for name, array in weights.items()} == wanted
+    assert origins(weights, foreign) == names(expected)
+    assert {name: array.shape for name, array in weights.items()} == expected
     unused = foreign.keys() - set(origins(weights, foreign).values())
-    assert len(foreign) - len(unused) == len(wanted)
+    assert len(foreign) - len(unused) == len(expected)
     assert all(name in aliases or name.endswith("num_batches_tracked") or name.startswith("fc_0") for name in unused)
 
 
@@ -151,22 +153,22 @@ def test_published_checkpoint_fills_its_config(source, number):
 @pytest.mark.parametrize("depth", BACKBONES)
 @pytest.mark.parametrize("has_classifier", [True, False])
 def test_torchvision_resnet_fills_its_backbone(depth, has_classifier):
-    wanted = BACKBONES[depth]
-    named = {theirs: wanted[ours] for ours, theirs in foreign_names.torchvision(wanted).items()}
+    expected = BACKBONES[depth]
+    named = {theirs: expected[ours] for ours, theirs in foreign_names.torchvision(expected).items()}
     classifier = {"fc.weight": (1000, 512), "fc.bias": (1000,), "bn1.num_batches_tracked": ()}
     foreign = stand_ins({**named, **(classifier if has_classifier else {})})
-    weights, _ = fill(wanted, foreign, (TORCHVISION,))
-    assert origins(weights, foreign) == foreign_names.torchvision(wanted)
+    weights, _ = fill(expected, foreign, (TORCHVISION,))
+    assert origins(weights, foreign) == foreign_names.torchvision(expected)
 
 
 @pytest.mark.parametrize("number", [30, 32, 33])
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
 def test_vovnet_fills_its_backbone(number, prefix):
-    wanted = backbone_shapes(load_config(number).backbone)
-    names = {ours: f"{prefix}{theirs}" for ours, theirs in foreign_names.vovnet(wanted).items()}
+    expected = backbone_shapes(load_config(number).backbone)
+    names = {ours: f"{prefix}{theirs}" for ours, theirs in foreign_names.vovnet(expected).items()}
     extra = {"classifier.weight": (1000, 1024), "classifier.bias": (1000,), "stem.stem_1/norm.num_batches_tracked": ()}
-    foreign = stand_ins({**{theirs: wanted[ours] for ours, theirs in names.items()}, **extra})
-    weights, _ = fill(wanted, foreign, (VOVNET,))
+    foreign = stand_ins({**{theirs: expected[ours] for ours, theirs in names.items()}, **extra})
+    weights, _ = fill(expected, foreign, (VOVNET,))
     assert origins(weights, foreign) == names
 
 
@@ -217,12 +219,12 @@ def test_extra_entry_is_named(case, name):
 def test_other_shape_is_named(case):
     source, number, ours = case
     foreign = foreign_checkpoint(source, number)
-    wanted = SHAPES[number][ours]
-    found = (wanted[0] + 1, *wanted[1:])
+    expected = SHAPES[number][ours]
+    found = (expected[0] + 1, *expected[1:])
     foreign[source.names(SHAPES[number])[ours]] = np.broadcast_to(np.float32(0), foreign_shape(source, ours, found))
     with pytest.raises(InputError) as caught:
         fill(SHAPES[number], foreign, source.tables)
-    assert str(caught.value) == f"other shape: {ours} {found} instead of {wanted}"
+    assert str(caught.value) == f"other shape: {ours} {found} instead of {expected}"
 
 
 @pytest.mark.parametrize("leaf", ["weight", "bias"])

@@ -40,9 +40,9 @@ WEIGHTS = {
 WRITERS = (*FILE_WRITERS, write_variable_folder)
 
 
-def assert_same(found: dict, wanted: dict) -> None:
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
+def assert_same(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), name
         assert found[name].flags.aligned
         np.testing.assert_array_equal(found[name], array)
@@ -99,7 +99,7 @@ def test_torch_views_of_one_storage(write, tmp_path):
         "bfloat16": TorchTensor(upper_halves, (3,), (1,)),
     }
     write(tmp_path / "net.pth", tensors)
-    wanted = {
+    expected = {
         "transposed": elements.reshape(3, 4).T,
         "part": np.array([[3, 4], [7, 8]], "float32"),
         "expanded": np.array([[0, 1, 2], [0, 1, 2]], "float32"),
@@ -107,7 +107,7 @@ def test_torch_views_of_one_storage(write, tmp_path):
         "bfloat16": np.array([1, -2, np.inf], "float32"),
     }
     found = read_checkpoint(tmp_path / "net.pth")
-    assert_same(found, wanted)
+    assert_same(found, expected)
     assert np.shares_memory(found["transposed"], found["part"])
 
 
@@ -159,13 +159,13 @@ def test_pdparams_of_every_protocol(protocol, is_nested, tmp_path):
 def test_files_written_by_paddle(protocol, tmp_path):
     paddle = pytest.importorskip("paddle")
     net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.BatchNorm2D(4))
-    wanted = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    expected = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     for tree in (net.state_dict(), {"model": net.state_dict(), "epoch": 3}):
         paddle.save(tree, str(tmp_path / "net.pdparams"), protocol=protocol)
-        assert_same(read_checkpoint(tmp_path / "net.pdparams"), wanted)
-    write_pdparams(tmp_path / "own.pdparams", wanted, protocol=protocol)
+        assert_same(read_checkpoint(tmp_path / "net.pdparams"), expected)
+    write_pdparams(tmp_path / "own.pdparams", expected, protocol=protocol)
     loaded = paddle.load(str(tmp_path / "own.pdparams"), return_numpy=True)
-    assert_same({name: loaded[name] for name in wanted}, wanted)
+    assert_same({name: loaded[name] for name in expected}, expected)
 
 
 def test_pieces_of_large_arrays_are_concatenated(tmp_path):

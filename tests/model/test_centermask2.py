@@ -89,12 +89,12 @@ def test_boxes_of_zero_size_have_a_gradient():
 
 
 def test_generalized_iou_by_hand():
-    wanted = paddle.to_tensor(np.float32([[1, 1, 1, 1]] * 3))
+    expected = paddle.to_tensor(np.float32([[1, 1, 1, 1]] * 3))
     found = paddle.to_tensor(np.float32([[1, 1, 1, 1], [1, 1, 0, 1], [2, 1, 1, 1]]))
     # (4 + 1) / (4 + 1); (2 + 1) / (4 + 1); (4 + 1) / (6 + 1); the smallest box around both is the larger one.
-    np.testing.assert_allclose(generalized_iou(found, wanted), [1, 3 / 5, 5 / 7], rtol=1e-6)
-    corner = paddle.to_tensor(np.float32([[0, 2, 2, 0]]))  # meets the wanted one in a square of 1 x 1
-    np.testing.assert_allclose(generalized_iou(corner, wanted[:1]), [2 / 8 - (9 - 7) / 9], rtol=1e-6)
+    np.testing.assert_allclose(generalized_iou(found, expected), [1, 3 / 5, 5 / 7], rtol=1e-6)
+    corner = paddle.to_tensor(np.float32([[0, 2, 2, 0]]))  # shares 1 x 1 with the expected box
+    np.testing.assert_allclose(generalized_iou(corner, expected[:1]), [2 / 8 - (9 - 7) / 9], rtol=1e-6)
 
 
 def test_a_network_learns_two_pictures():
@@ -102,10 +102,10 @@ def test_a_network_learns_two_pictures():
     net = network("backbone.norm=batch", "backbone.train_norm=true")
     net.train()
     optimizer = paddle.optimizer.AdamW(0.003, parameters=list(trainable(net).values()))
-    batch, wanted = paddle.to_tensor(images(2)), [to_tensors(picture) for picture in pictures]
+    batch, truth = paddle.to_tensor(images(2)), [to_tensors(picture) for picture in pictures]
     history = []
     for _ in range(60):
-        losses = {name: loss.mean() for name, loss in net.losses(batch, wanted).items()}
+        losses = {name: loss.mean() for name, loss in net.losses(batch, truth).items()}
         history.append({name: float(loss) for name, loss in losses.items()})
         sum(losses.values()).backward()
         optimizer.step()

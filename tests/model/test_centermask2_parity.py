@@ -278,9 +278,9 @@ def test_losses_and_gradients(network, monkeypatch):
     sum(losses.values()).backward()
     names = {ours: theirs for ours, (theirs, _) in CENTERMASK2.rename(foreign_checkpoint("cm2_v39")).items()}
     norms = {names[name]: np.linalg.norm(p.grad.numpy()) for name, p in trainable(network).items()}
-    wanted = [key[len("gradnorm/") :] for key in recorded.data.files if key.startswith("gradnorm/")]
-    assert len(wanted) > 15
-    for name in wanted:
+    expected = [key[len("gradnorm/") :] for key in recorded.data.files if key.startswith("gradnorm/")]
+    assert len(expected) > 15
+    for name in expected:
         assert norms[name] == pytest.approx(float(recorded.data[f"gradnorm/{name}"]), rel=1e-3), name
     total = np.linalg.norm(list(norms.values()))
     assert total == pytest.approx(float(recorded.data["all_gradnorm"]), rel=1e-3)

@@ -167,10 +167,10 @@ def recorded_targets(fixture: TrainingFixture, index: int, level: int) -> tuple[
 def test_losses(learnt):
     fixture, _, _, _, losses, _ = learnt
     if fixture.part:
-        wanted = fixture.data[f"{fixture.part}/loss"][:2]
+        expected = fixture.data[f"{fixture.part}/loss"][:2]
     else:
-        wanted = [fixture.data["loss_ins"], fixture.data["loss_cate"]]
-    np.testing.assert_allclose([losses["mask"], losses["category"]], wanted, rtol=1e-4)
+        expected = [fixture.data["loss_ins"], fixture.data["loss_cate"]]
+    np.testing.assert_allclose([losses["mask"], losses["category"]], expected, rtol=1e-4)
 
 
 def tolerance(fixture: TrainingFixture, losses: dict[str, float]) -> float:
@@ -188,17 +188,17 @@ def tolerance(fixture: TrainingFixture, losses: dict[str, float]) -> float:
 def test_gradients(learnt):
     fixture, _, _, network, losses, foreign_names = learnt
     prefix, norms = (f"{fixture.part}/", "grad_l2") if fixture.part else ("", "grad_norms")
-    wanted = dict(zip(fixture.data[f"{prefix}grad_names"].tolist(), fixture.data[f"{prefix}{norms}"].tolist()))
+    expected = dict(zip(fixture.data[f"{prefix}grad_names"].tolist(), fixture.data[f"{prefix}{norms}"].tolist()))
     ours = {foreign_names[name]: parameter.grad.numpy() for name, parameter in trainable(network).items()}
     # The original program leaves parameters of levels that learn nothing without a gradient; here it is 0.
-    assert wanted.keys() <= ours.keys()
-    assert not any(ours[name].any() for name in ours.keys() - wanted.keys())
-    largest, allowed = max(wanted.values()), tolerance(fixture, losses)
-    for name, norm in wanted.items():
+    assert expected.keys() <= ours.keys()
+    assert not any(ours[name].any() for name in ours.keys() - expected.keys())
+    largest, allowed = max(expected.values()), tolerance(fixture, losses)
+    for name, norm in expected.items():
         # Values below a millionth of the largest are rounding errors.
         assert np.linalg.norm(ours[name]) == pytest.approx(norm, rel=allowed, abs=1e-6 * largest), name
     total = np.sqrt(sum(np.square(gradient).sum() for gradient in ours.values()))
-    assert total == pytest.approx(np.sqrt(sum(norm**2 for norm in wanted.values())), rel=1e-3)
+    assert total == pytest.approx(np.sqrt(sum(norm**2 for norm in expected.values())), rel=1e-3)
 
 
 def test_one_step(learnt):
@@ -210,7 +210,7 @@ def test_one_step(learnt):
     optimizer = build_optimizer(network, config.train_cfg)
     optimizer.set_lr(0.01)
     optimizer.step()
-    wanted = dict(
+    expected = dict(
         zip(fixture.data[f"{fixture.part}/step_names"].tolist(), fixture.data[f"{fixture.part}/step_l2"].tolist())
     )
     allowed = 2 * tolerance(fixture, losses)
@@ -218,4 +218,4 @@ def test_one_step(learnt):
         moved = float(np.linalg.norm(parameter.numpy() - before[name]))
         # A step of float32 weights is known to their last digit only.
         rounding = 1e-7 * float(np.linalg.norm(before[name]))
-        assert moved == pytest.approx(wanted[foreign_names[name]], rel=allowed, abs=rounding), name
+        assert moved == pytest.approx(expected[foreign_names[name]], rel=allowed, abs=rounding), name

@@ -73,11 +73,11 @@ def test_a_mistake_is_reported_before_timing(tmp_path):
 def test_an_output_that_cannot_be_written_is_reported_before_timing(tmp_path):
     write_image(tmp_path / "1.png", tiny.scene(1))
     before = (tmp_path / "1.png").read_bytes()
-    for place, told in (("1.png", "is read too"), ("1.png/figures.json", "cannot be written")):
+    for place, expected in (("1.png", "is read too"), ("1.png/figures.json", "cannot be written")):
         done = benchmark("--images", tmp_path, "--config=3,1", "--json", tmp_path / place, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()
-        assert line.startswith("benchmark.py: error: ") and told in line
+        assert line.startswith("benchmark.py: error: ") and expected in line
     assert (tmp_path / "1.png").read_bytes() == before
 
 

@@ -50,9 +50,9 @@ def test_the_small_model_in_int8(tmp_path, options):
     ours, theirs = (predictor(scenes[0].image) for predictor in (first, second))
     assert len(ours) > 0 and abs(len(ours) - len(theirs)) <= 2
     before = output.read_bytes()
-    for target, told in ((tmp_path / "again.onnx", "is in INT8 already"), (output, "is read too")):
+    for target, expected in ((tmp_path / "again.onnx", "is in INT8 already"), (output, "is read too")):
         status, _, err = run_main(quantize_onnx.main, output, pictures, "--output", target)
-        assert status == 2 and told in err and err.count("\n") == 1
+        assert status == 2 and expected in err and err.count("\n") == 1
     assert output.read_bytes() == before and not (tmp_path / "again.onnx").exists()
 
 

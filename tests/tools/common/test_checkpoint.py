@@ -212,9 +212,9 @@ def test_a_failing_write_leaves_the_old_checkpoint(tmp_path, monkeypatch, error,
 
 
 def test_differences_are_told_in_words():
-    wanted = {"a": (2, 3), "b": (4,), "c": (1,)}
-    assert compare_shapes(wanted, wanted) == ""
-    assert compare_shapes(wanted, {"a": (3, 2), "b": (4,), "d": ()}) == (
+    expected = {"a": (2, 3), "b": (4,), "c": (1,)}
+    assert compare_shapes(expected, expected) == ""
+    assert compare_shapes(expected, {"a": (3, 2), "b": (4,), "d": ()}) == (
         "other shape: a (3, 2) instead of (2, 3); missing: c; unknown: d"
     )
     many = {f"w{number}": (1,) for number in range(20)}

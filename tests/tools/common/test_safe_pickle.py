@@ -38,11 +38,11 @@ def test_plain_containers_come_back(value, protocol):
 
 @given(any_array, st.sampled_from(PROTOCOLS))
 def test_arrays_come_back(array, protocol):
-    for wanted in (array, array.T):
-        found = load(pickle.dumps({"w": wanted}, protocol))["w"]
+    for expected in (array, array.T):
+        found = load(pickle.dumps({"w": expected}, protocol))["w"]
         assert type(found) is np.ndarray
-        assert found.dtype == wanted.dtype or protocol < 5
-        np.testing.assert_array_equal(found, wanted)
+        assert found.dtype == expected.dtype or protocol < 5
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

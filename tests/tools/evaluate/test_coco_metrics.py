@@ -213,10 +213,10 @@ def test_numbers_on_coco_are_those_of_pycocotools(tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(content))
     rng = np.random.default_rng(0)
     rows = []
-    for made in truth_of(content).objects:
-        mask = np.roll(coco_mask.decode(row["segmentation"]), int(rng.integers(-5, 6)), axis=1)
+    for entry in truth_of(content).objects:
+        mask = np.roll(coco_mask.decode(entry["segmentation"]), int(rng.integers(-5, 6)), axis=1)
         rle = coco_mask.encode(np.asfortranarray(mask))
-        found = {key: made[key] for key in ("image_id", "category_id")}
+        found = {key: entry[key] for key in ("image_id", "category_id")}
         found |= {"score": float(rng.random()), "bbox": coco_mask.toBbox(rle).tolist()}
         rows.append({**found, "segmentation": {**rle, "counts": rle["counts"].decode("ascii")}})
     assert len(rows) == len(content["annotations"])
@@ -229,14 +229,14 @@ def test_numbers_on_coco_are_those_of_pycocotools(tmp_path):
         {"segmentation": [[1, 1, 9, 9]]},  # 2 points
         {"segmentation": [["1", "1", "9", "1", "9", "9"]]},
         {"segmentation": [[1, 1, 9, 1, 9, 9, 5]]},
-        {"segmentation": {"size": [SIDE, SIDE], "counts": "x"}},  # pycocotools would never end
+        {"segmentation": {"size": [SIDE, SIDE], "counts": "x"}},  # an endless loop in pycocotools
         {"segmentation": {"size": [SIDE, SIDE], "counts": [1, 2]}},
         *({"image_id": 99}, {"category_id": "3"}, {"iscrowd": "1"}, {"bbox": [0, 0, float("nan"), 9]}),
     ],
     ids=str,
 )
 def test_evaluation_leaves_out_what_training_leaves_out(damage):
-    """tests/data/test_coco_damage.py has all damages."""
+    """All kinds of damage are tested in tests/data/test_coco_damage.py."""
     damaged = {**annotation(1, CAT, B), **damage}
     evaluation = evaluate(data_set(annotation(1, CAT, A), damaged, {"image_id": 1}), row(1, CAT, A, 0.5))
     assert evaluation.left_out == 2
@@ -357,12 +357,12 @@ def test_every_object_and_every_result_is_counted_once(seed):
     content, rows = random_case(seed, most=12)
     truth = truth_of(content)
     comparison = compare_instances(truth, rows, truth.image_ids, score=0.3)
-    objects = [row["category_id"] for row in truth.objects if not row["iscrowd"]]
+    objects = [entry["category_id"] for entry in truth.objects if not entry["iscrowd"]]
     used = [found["category_id"] for found in rows if found["score"] >= 0.3]
     for place, category_id in enumerate((CAT, DOG)):
         assert comparison.matrix[place].sum() == objects.count(category_id)
         assert comparison.matrix[:, place].sum() <= used.count(category_id)
-    if not any(row["iscrowd"] for row in truth.objects):
+    if not any(entry["iscrowd"] for entry in truth.objects):
         assert comparison.matrix[:, :2].sum() == len(used)
     matrix = comparison.matrix
     numbers = {"found": matrix.trace(), "false": matrix[2].sum(), "missed": matrix[:, 2].sum()}
