@@ -1,3 +1,5 @@
+"""Settings of all tests: signals, temporary folders and the graph cache do not leak out of a test run."""
+
 import os
 import shutil
 import signal
@@ -6,18 +8,18 @@ import tempfile
 import hypothesis
 import pytest
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # several processes at once: a thread each, for the programs they start too
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several test processes and the programs they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tools.engine.graph_cache import CACHE_VARIABLE
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes is not what is tested
+hypothesis.settings.register_profile("untimed", deadline=None)  # the time of an example depends on the machine
 hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
-def _signals_as_they_were():
-    """A door that is called inside of the tests' process sets signals as if the process were its own."""
+def _restored_signals():
+    """Restore signal handlers, which a program sets when a test calls its `main`."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
@@ -25,8 +27,8 @@ def _signals_as_they_were():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _temporary_folders_of_the_tests(tmp_path_factory):
-    """All in one that vanishes at the end, those of the programs that they start too."""
+def _temporary_folder(tmp_path_factory):
+    """Put all temporary folders, also those of started programs, into one that is deleted at the end."""
     folder = tmp_path_factory.mktemp("temporary")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
@@ -36,8 +38,8 @@ def _temporary_folders_of_the_tests(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_networks_of_the_tests(tmp_path_factory):
-    """A cache of their own, for the programs that they start too."""
+def _graph_cache(tmp_path_factory):
+    """Give the tests and the programs that they start a graph cache of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("compiled")))
         yield

@@ -1,4 +1,4 @@
-"""Who may import whom, and the few rules of style that a linter does not know."""
+"""Imports follow the table of packages, and files follow the rules of style that no linter checks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAY_IMPORT = {
 PACKAGES = {*MAY_IMPORT, "tools"}
 MAY_IMPORT["tools"] = {package for package in MAY_IMPORT if package != "convert"}
 MAY_IMPORT.update(dict.fromkeys(ENTRY_POINTS, MAY_IMPORT["tools"]))
-# Which libraries beside Python's own. Packages that are not named may import what the project depends on.
+# Libraries, in addition to the standard one, that a package may import; packages without an entry may import any.
 LIBRARIES = {"config": set(), "model": {"paddle", "numpy"}}
 FORBIDDEN = {"data": {"paddle"}}
 NOWHERE = {"torch", "torchvision"}
@@ -42,7 +42,7 @@ LONGEST_ENTRY_POINT = 80
 
 
 def own_files() -> list[Path]:
-    """Of the project; not those of a user, such as a config for their data, where git knows the difference."""
+    """Return the files of the project; where git is available, without files that a user added."""
     folders = [PROJECT / folder for folder in (*PACKAGES, "tests")]
     files = {*PROJECT.glob("*.py"), *(file for folder in folders for file in folder.rglob("*.py"))}
     listed = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True, check=False)
@@ -58,13 +58,13 @@ PRODUCT = {name: tree for name, tree in TREES.items() if not name.startswith("te
 
 
 def package_of(name: str) -> str:
-    """The package of a file or a dotted module: `tools/engine`, `tools`, `model`, `demo` ..."""
+    """Return the package of a file or a dotted module: `tools/engine`, `tools`, `model`, `demo` ..."""
     parts = name.removesuffix(".py").removesuffix("/__init__").replace(".", "/").split("/")
     return next((package for package in ("/".join(parts[:2]), parts[0]) if package in PACKAGES), parts[0])
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """The modules of all imports, inside functions too, with what is imported from them: `model.layers.Conv2D`."""
+    """Return all imported names, also those inside functions, with their modules: `model.layers.Conv2D`."""
     modules = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -75,7 +75,7 @@ def imported(tree: ast.Module) -> set[str]:
 
 
 def is_standard(module: str) -> bool:
-    """Whether a module belongs to Python itself, which has a list of them only from 3.10 on."""
+    """Return whether a module belongs to Python itself, which lists them only since 3.10."""
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return False
@@ -87,7 +87,7 @@ def is_ours(module: str) -> bool:
 
 
 def forbidden_imports(tree: ast.Module, package: str) -> set[str]:
-    """What a file of this package, or an entry point of this name, imports and may not."""
+    """Return what a file of this package, or an entry point of this name, imports but may not."""
     modules = imported(tree)
     startup = {"model.startup", "model.startup.startup"}  # each package imports it first
     ours = {package_of(module) for module in modules - startup if is_ours(module)}
@@ -106,7 +106,7 @@ def test_imports_follow_the_table(name):
     assert forbidden_imports(TREES[name], package) == set()
 
 
-def test_no_circles():
+def test_no_import_cycles():
     """No file imports, directly or through others, a file that imports it."""
     modules = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in PRODUCT}
     arrows = {
@@ -126,7 +126,7 @@ def test_no_circles():
 
 
 def startup_files() -> set[str]:
-    """What each package imports first, whoever imports it."""
+    """Return the files that run first whenever one of our packages is imported."""
     return {"model/startup.py", "model/__init__.py", "tools/__init__.py", "convert/__init__.py"}
 
 
@@ -165,8 +165,8 @@ def test_forbidden_imports_are_found(package, source, wrong):
     assert forbidden_imports(ast.parse(source), package) == wrong
 
 
-def slips(tree: ast.Module) -> Iterator[str]:
-    """What is wrong wherever it stands: star imports, torch, sleeping, and `type=bool`, for which "False" is true."""
+def forbidden_statements(tree: ast.Module) -> Iterator[str]:
+    """Yield what no file may contain: star imports, torch, time.sleep, and `type=bool`, which takes "False" as true."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
             yield f"line {node.lineno}: from {node.module} import *"
@@ -184,8 +184,8 @@ def slips(tree: ast.Module) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_no_slips(name):
-    assert list(slips(TREES[name])) == []
+def test_no_forbidden_statements(name):
+    assert list(forbidden_statements(TREES[name])) == []
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_no_slips(name):
         "parser.add_argument('--use_gpu', type=bool)",
     ],
 )
-def test_slips_are_found(source):
-    assert len(list(slips(ast.parse(source)))) == 1
+def test_forbidden_statements_are_found(source):
+    assert len(list(forbidden_statements(ast.parse(source)))) == 1
 
 
 @pytest.mark.parametrize("name", [name for name in PRODUCT if not Path(name).name.startswith("_")])
 def test_public_module_says_what_it_is(name):
-    """A module of nothing but one class, as the numbered configs are, may leave that to the class."""
+    """A module with a single class, such as a numbered config, may leave that to the class."""
     definitions = [node for node in TREES[name].body if not isinstance(node, (ast.Import, ast.ImportFrom))]
     is_one_class = len(definitions) == 1 and isinstance(definitions[0], ast.ClassDef)
     assert ast.get_docstring(definitions[0] if is_one_class else TREES[name])
@@ -223,6 +223,6 @@ def test_files_are_short(name):
 
 
 def test_files_are_found():
-    """The rules above hold for something."""
+    """The rules above are applied to our files."""
     assert {"demo.py", "config/base.py", "convert/names.py", "model/head/solov2.py"} <= PRODUCT.keys()
     assert "tests/test_architecture.py" in TREES

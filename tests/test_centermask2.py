@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from unittest import mock
+from types import ModuleType
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 import demo
 import eval as evaluation
 import train
 from data.images import write_image
 from tests.support import tiny, trainings
-from tests.support.exports import average_precisions, by_files, call, exported, needs_onnx
+from tests.support.coco_results import pycocotools_evaluation
+from tests.support.exports import average_precisions, by_files, exported, needs_onnx
+from tests.support.programs import override_options, run_main
 from tools import browse_dataset, check_dataset
 from tools.common.checkpoint import load_checkpoint
-from tools.common.cli import run
 from tools.train.log import read_log
 
 SMALL = [text for text in tiny.CENTERMASK2_OVERRIDES if not text.startswith("nms.")]
@@ -44,30 +43,21 @@ TRAINING = (
 )
 
 
-def door(module, *arguments: object) -> str:
-    """What a program prints; it must end well."""
-    out, err = StringIO(), StringIO()
-    program = [f"{module.__name__}.py", f"--config={tiny.CENTERMASK2}", *map(str, arguments)]
-    with mock.patch.object(sys, "argv", program), redirect_stdout(out), redirect_stderr(err):
-        assert run(module.main) == 0, err.getvalue()
-    return out.getvalue()
-
-
-def words(*overrides: str) -> list[str]:
-    return [word for text in overrides for word in ("-o", text)]
+def printed_by(program: ModuleType, *arguments: object) -> str:
+    """Run a program with a config of CenterMask2 and return what it prints; fail unless its exit status is 0."""
+    done = run_main(program.main, f"--config={tiny.CENTERMASK2}", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def data_options() -> list[str]:
-    folder = trainings.data_set()
-    paths = [f"{split}_path={folder / 'annotations.json'}" for split in ("train", "val")]
-    paths += [f"{split}_pre_path={folder / 'images'}" for split in ("train", "val")]
-    return words(*SMALL, *TRAINING, *paths)
+    return override_options(*SMALL, *TRAINING, *trainings.data_paths())
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    printed = door(train, *data_options(), f"--output={folder}")
+    printed = printed_by(train, *data_options(), f"--output={folder}")
     assert "4 of 4 steps" in printed
     return folder
 
@@ -86,10 +76,10 @@ def test_train_writes_a_checkpoint_and_its_losses(trained):
 
 def test_a_resumed_training_goes_on(trained, tmp_path):
     once, parts = tmp_path / "once", tmp_path / "parts"
-    options = [*data_options(), *words("train_cfg.eval_every=0")]
-    door(train, *options, f"--output={once}")
-    door(train, *options, f"--output={parts}", "--max-iters=2")
-    door(train, *options, f"--output={parts}", "--resume=auto")
+    options = [*data_options(), *override_options("train_cfg.eval_every=0")]
+    printed_by(train, *options, f"--output={once}")
+    printed_by(train, *options, f"--output={parts}", "--max-iters=2")
+    printed_by(train, *options, f"--output={parts}", "--resume=auto")
     weights = [load_checkpoint(sorted(folder.glob("step_*.pdparams"))[-1]).weights for folder in (once, parts)]
     for name, array in weights[0].items():
         np.testing.assert_array_equal(array, weights[1][name], err_msg=name)
@@ -97,7 +87,9 @@ def test_a_resumed_training_goes_on(trained, tmp_path):
 
 def test_eval_scores_boxes_by_their_own_score(trained, tmp_path):
     weights = next(iter(trained.glob("*.pdparams")))
-    printed = door(evaluation, *data_options(), f"--weights={weights}", f"--output={tmp_path}", "--engine=dynamic")
+    printed = printed_by(
+        evaluation, *data_options(), f"--weights={weights}", f"--output={tmp_path}", "--engine=dynamic"
+    )
     boxes, masks = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("boxes", "masks"))
     assert len(boxes) == len(masks) > 0
     assert [row["score"] for row in boxes] != [row["score"] for row in masks]
@@ -105,20 +97,18 @@ def test_eval_scores_boxes_by_their_own_score(trained, tmp_path):
     for kind, rows in (("segm", masks), ("bbox", boxes)):
         with redirect_stdout(StringIO()):
             truth = COCO(str(trainings.data_set() / "annotations.json"))
-            scored = COCOeval(truth, truth.loadRes(rows), kind)
-            scored.evaluate()
-            scored.accumulate()
-            scored.summarize()
+            found = truth.loadRes(rows)
+        stats = pycocotools_evaluation(truth, found, kind).stats
         line = next(line for line in printed.splitlines() if line.startswith("mask" if kind == "segm" else "box"))
-        assert line.split()[1] == f"{100 * scored.stats[0]:.1f}"
+        assert line.split()[1] == f"{100 * stats[0]:.1f}"
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_demo_draws_and_writes_what_it_finds(tmp_path, batch_size):
     for index, picture in enumerate((tiny.scene(0), tiny.scene(1, 64, 64), np.zeros((1, 1, 3), np.uint8))):
         write_image(tmp_path / "pictures" / f"{index}.png", picture)
-    options = words(*tiny.CENTERMASK2_OVERRIDES, f"test_cfg.batch_size={batch_size}")
-    printed = door(
+    options = override_options(*tiny.CENTERMASK2_OVERRIDES, f"test_cfg.batch_size={batch_size}")
+    printed = printed_by(
         demo,
         *options,
         "--untrained=0",
@@ -147,7 +137,7 @@ def test_the_tools_for_data_sets_leave_out_the_grids(tmp_path, capsys):
     assert len(list(tmp_path.glob("epoch0_*.png"))) == 2
 
 
-BY_HEART = (
+OVERFITTING = (
     "backbone.kind=resnet",
     "backbone.depth=18",
     "backbone.stem_channels=16",
@@ -181,28 +171,29 @@ BY_HEART = (
 
 
 @pytest.fixture(scope="module")
-def by_heart(tmp_path_factory) -> Path:
-    """In 300 steps, a minute of a processor."""
-    folder = tmp_path_factory.mktemp("by_heart")
-    door(train, *data_options(), *words(*BY_HEART), f"--output={folder}")
+def overfitted(tmp_path_factory) -> Path:
+    """Train 300 steps on eight pictures, which takes a minute on one core."""
+    folder = tmp_path_factory.mktemp("overfitted")
+    printed_by(train, *data_options(), *override_options(*OVERFITTING), f"--output={folder}")
     return folder
 
 
 @pytest.mark.slow
-def test_eight_pictures_are_learnt_by_heart(by_heart):
-    """Boxes, masks and scores of training and prediction mean the same."""
-    assert read_log(by_heart)[-1]["mask_ap"] >= 0.5
+def test_training_overfits_eight_pictures(overfitted):
+    """Boxes, masks and scores mean the same in training and in prediction."""
+    assert read_log(overfitted)[-1]["mask_ap"] >= 0.5
 
 
 @needs_onnx
 @pytest.mark.slow
-def test_exported_it_has_the_same_ap(by_heart, tmp_path):
-    weights = f"--weights={next(iter(by_heart.glob('*.pdparams')))}"
+def test_ap_of_the_exported_network_is_the_same(overfitted, tmp_path):
+    weights = f"--weights={next(iter(overfitted.glob('*.pdparams')))}"
     number, size = f"--config={tiny.CENTERMASK2}", "--input-size=160x128"
     model = exported(number, weights, "--end-to-end", size, overrides=())
-    rest = *words(*(text for text in data_options() if text.startswith("val_"))), f"--output={tmp_path}"
-    dynamic = door(evaluation, weights, *words("data.fixed_size=160,128"), "--engine=dynamic", *rest)
-    status, onnx, err = call(evaluation.main, "--engine=onnx", model, *rest)
+    paths = [text for text in trainings.data_paths() if text.startswith("val_")]
+    rest = *override_options(*paths), f"--output={tmp_path}"
+    dynamic = printed_by(evaluation, weights, *override_options("data.fixed_size=160,128"), "--engine=dynamic", *rest)
+    status, onnx, err = run_main(evaluation.main, "--engine=onnx", model, *rest)
     assert status == 0, err
     of_files = by_files(model, trainings.data_set(), tmp_path)
     numbers = [average_precisions(text) for text in (dynamic, onnx, of_files)]

@@ -1,3 +1,5 @@
+"""`demo.py` as a user runs it: pictures of every kind, results, errors of one line, and Ctrl-C."""
+
 from __future__ import annotations
 
 import itertools
@@ -6,14 +8,11 @@ import os
 import pickle
 import signal
 import subprocess
-import sys
 import time
 import zipfile
-from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
+from contextlib import redirect_stdout, suppress
 from io import StringIO
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -21,44 +20,24 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from config.base import PROJECT
 from data.images import read_image, write_image
 from demo import main
 from tests.support import tiny
+from tests.support.programs import Finished, python_command, run_main, run_python
 from tools.common.checkpoint import Checkpoint, save_checkpoint
-from tools.common.cli import run
 from tools.predict.load import untrained_network
 
-DEMO = Path(__file__).resolve().parent.parent / "demo.py"
+DEMO = PROJECT / "demo.py"
 UNTRAINED = (*tiny.OPTIONS, "--untrained=0")
 
 
-@dataclass(frozen=True)
-class Run:
-    returncode: int
-    stdout: str
-    stderr: str
+def demo(*arguments: object) -> Finished:
+    return run_main(main, *arguments)
 
 
-def command_line(*arguments: object, cwd: Path | None = None) -> Run:
-    """In a process of its own, which costs two seconds."""
-    command = [sys.executable, DEMO, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd)
-    return Run(done.returncode, done.stdout, done.stderr)
-
-
-def demo(*arguments: object) -> Run:
-    """The same within this process; an error that is not a user's mistake comes through."""
-    out, err = StringIO(), StringIO()
-    with mock.patch.object(sys, "argv", ["demo.py", *map(str, arguments)]), redirect_stdout(out), redirect_stderr(err):
-        try:
-            status = run(main)
-        except SystemExit as end:
-            status = end.code
-    return Run(status, out.getvalue(), err.getvalue())
-
-
-def one_line_of(done: Run) -> str:
-    """The message of a run that ended with a user's mistake."""
+def message_of(done: Finished) -> str:
+    """Return the message, one line, of a run that ended with a user's mistake."""
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if not line.startswith("skipped ")]
     assert len(lines) == 1, done.stderr
@@ -69,7 +48,7 @@ def one_line_of(done: Run) -> str:
 def mistake(*arguments: object) -> str:
     done = demo(*arguments)
     assert done.stdout == ""
-    return one_line_of(done)
+    return message_of(done)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +60,7 @@ def photos(tmp_path_factory) -> Path:
 
 
 def write_odd_pictures(folder: Path) -> dict[str, tuple[int, int]]:
-    """Pictures of every kind; returns the (height, width) at which each is seen."""
+    """Write pictures of every kind; return the (height, width) of each one when upright."""
     scene = tiny.scene(1, 80, 120)
     picture = Image.fromarray(scene)
     exif = Image.Exif()
@@ -108,7 +87,7 @@ def test_every_kind_of_picture_in_one_folder(tmp_path):
     (source / "text.png").write_text("no picture")
     (source / "empty.jpg").touch()
     (source / "notes.txt").write_text("not meant")
-    done = command_line(*UNTRAINED, "--input", source, "--output", drawn)
+    done = run_python(DEMO, *UNTRAINED, "--input", source, "--output", drawn)
     assert done.returncode == 0, done.stderr
     skips = done.stderr.splitlines()
     assert all(line.startswith("skipped ") for line in skips)
@@ -151,7 +130,9 @@ def test_results_statistics_and_outlines(photos, tmp_path):
 
 
 def test_no_drawings_and_a_score_that_nothing_reaches(photos, tmp_path):
-    done = command_line(*UNTRAINED, "--input", photos, "--no-draw", "--score=1", "--json", "rows.json", cwd=tmp_path)
+    done = run_python(
+        DEMO, *UNTRAINED, "--input", photos, "--no-draw", "--score=1", "--json", "rows.json", cwd=tmp_path
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "3 pictures, 0 instances" in done.stdout
     assert json.loads((tmp_path / "rows.json").read_text()) == []
@@ -167,7 +148,7 @@ def test_the_list_of_configs_and_help():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         (["--config=99"], ["--config 99", "--list"]),
         (["-o", "nms.scorethr=0.1"], ["nms.scorethr", "did you mean nms.score_thr"]),
@@ -185,10 +166,10 @@ def test_the_list_of_configs_and_help():
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
-def test_a_mistake_on_the_command_line_is_one_line(photos, arguments, told):
+def test_a_mistake_on_the_command_line_is_one_line(photos, arguments, expected):
     defaults = [] if "--config=9" in arguments else [*UNTRAINED, "--input", photos, "--no-draw"]
     message = mistake(*defaults, *arguments)
-    for words in told:
+    for words in expected:
         assert words in message
 
 
@@ -198,7 +179,7 @@ def test_folders_without_pictures_or_without_readable_ones(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.jpg").write_text("no picture")
     done = demo(*UNTRAINED, "--input", tmp_path / "bad", "--output", tmp_path / "drawn")
-    assert "none of 1 pictures" in one_line_of(done)
+    assert "none of 1 pictures" in message_of(done)
     assert "a.jpg" in done.stderr
     assert not list((tmp_path / "drawn").iterdir())
 
@@ -207,7 +188,7 @@ def test_places_that_cannot_be_written(photos, tmp_path):
     (tmp_path / "file").touch()
     for option in ("--output", "--json", "--stats"):
         place = tmp_path / "file" / "below"
-        message = one_line_of(demo(*UNTRAINED, "--input", photos, "--output", tmp_path / "drawn", option, place))
+        message = message_of(demo(*UNTRAINED, "--input", photos, "--output", tmp_path / "drawn", option, place))
         assert str(place) in message
     assert not list(tmp_path.rglob(".*"))
 
@@ -215,16 +196,16 @@ def test_places_that_cannot_be_written(photos, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="limits on the size of files are POSIX")
 def test_a_full_disk_in_the_middle_of_a_drawing(photos, tmp_path):
     """A limit of 8 KiB on the size of files acts like a full disk; the drawings are larger."""
-    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", sys.executable, str(DEMO), *UNTRAINED]
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *python_command(DEMO, *UNTRAINED)]
     command = [*limited, "--input", str(photos), "--output", str(tmp_path / "drawn")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert "cannot be written" in one_line_of(done)
+    assert "cannot be written" in message_of(done)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_a_mistake_in_a_process_of_its_own():
-    done = command_line("--config=3", "--input", "no/such/folder", "--untrained=0")
-    assert "no/such/folder" in one_line_of(done)
+    done = run_python(DEMO, "--config=3", "--input", "no/such/folder", "--untrained=0")
+    assert "no/such/folder" in message_of(done)
 
 
 def test_drawings_in_the_folder_of_the_pictures_are_refused(photos):
@@ -255,9 +236,9 @@ def bad_weights(tmp_path_factory) -> Path:
     network = untrained_network(predictor.config, 0)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
     checkpoint = Checkpoint(weights, predictor.classes, predictor.config.name)
-    save_checkpoint(folder / "whole.pdparams", checkpoint)
-    whole = (folder / "whole.pdparams").read_bytes()
-    (folder / "cut.pdparams").write_bytes(whole[: len(whole) // 2])
+    save_checkpoint(folder / "complete.pdparams", checkpoint)
+    complete = (folder / "complete.pdparams").read_bytes()
+    (folder / "cut.pdparams").write_bytes(complete[: len(complete) // 2])
     (folder / "text.pdparams").write_text("<html>404 Not Found</html>\n")
     with zipfile.ZipFile(folder / "zipped.pth", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps({}))
@@ -266,7 +247,7 @@ def bad_weights(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("none.pdparams", "--weights"),
         ("cut.pdparams", "damaged or incomplete"),
@@ -275,17 +256,17 @@ def bad_weights(tmp_path_factory) -> Path:
         ("zipped.pth", "convert"),
     ],
 )
-def test_weights_that_are_no_checkpoint(photos, bad_weights, name, told):
+def test_weights_that_are_no_checkpoint(photos, bad_weights, name, expected):
     message = mistake(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / name)
     assert str(bad_weights / name) in message
-    assert told in message
+    assert expected in message
 
 
 def test_weights_that_do_not_fit(photos, bad_weights):
-    message = mistake("--config=3", "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
+    message = mistake("--config=3", "--input", photos, "--no-draw", "--weights", bad_weights / "complete.pdparams")
     assert "solov2_light_448_r18_fpn_8gpu_3x" in message
     assert "other shape" in message
-    done = demo(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / "whole.pdparams")
+    done = demo(*tiny.OPTIONS, "--input", photos, "--no-draw", "--weights", bad_weights / "complete.pdparams")
     assert (done.returncode, done.stderr) == (0, "")
     assert "UNTRAINED" not in done.stdout
 
@@ -299,10 +280,9 @@ def test_ctrl_c_ends_the_program_at_once(tmp_path, threads):
     write_image(picture, tiny.scene(0, 600, 800))
     for number in range(1, 400):
         (source / f"{number}.png").symlink_to(picture)
-    command = [sys.executable, DEMO, *UNTRAINED, "--input", source, "--output", drawn, "--json", tmp_path / "rows.json"]
-    process = subprocess.Popen(
-        [*map(str, command), f"--threads={threads}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    files = "--input", source, "--output", drawn, "--json", tmp_path / "rows.json"
+    command = python_command(DEMO, *UNTRAINED, *files, f"--threads={threads}")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         while len(list(drawn.glob("[!.]*"))) < 5:
             with suppress(subprocess.TimeoutExpired):
@@ -315,7 +295,7 @@ def test_ctrl_c_ends_the_program_at_once(tmp_path, threads):
         process.kill()
     assert process.returncode == 130, stderr
     assert stderr == "interrupted\n"
-    assert seconds < 5  # half a second, and what a busy machine adds
+    assert seconds < 5  # half a second on an idle machine
     assert 5 <= len(list(drawn.iterdir())) < 400
     assert all(read_image(path).shape == (600, 800, 3) for path in drawn.iterdir())
     assert not (tmp_path / "rows.json").exists()

@@ -1,37 +1,33 @@
-"""`eval.py` as a user runs it; what its numbers mean is tested in tests/tools/test_coco_evaluation.py."""
+"""`eval.py` as a user runs it; what its numbers mean is tested in tests/tools/evaluate/test_coco_metrics.py."""
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import shutil
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-import eval as door
+import eval as evaluation
 from data.class_lists import ClassList
 from tests.support import trainings
-from tests.support.exports import call
+from tests.support.coco_results import pycocotools_evaluation
+from tests.support.programs import Finished, run_main
 from tools.common.checkpoint import Checkpoint, save_checkpoint
-from tools.common.cli import run
 from tools.common.distributed import World
 from tools.common.kinds import build_network
 
 CLASSES = ClassList(names=tuple(f"class {i}" for i in range(8)), ids=tuple(range(1, 9)))
-# Random weights find something when nearly everything passes.
+# Thresholds so low that random weights find something.
 FINDS = ("nms.score_thr=0.001", "nms.update_thr=0.0005", "nms.max_per_img=5", "test_cfg.score=0")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A data set with the category names of CLASSES."""
+    """Return a data set with the category names of CLASSES."""
     folder = tmp_path_factory.mktemp("data")
     shutil.copytree(trainings.data_set(), folder, dirs_exist_ok=True)
     annotations = json.loads((folder / "annotations.json").read_text())
@@ -54,24 +50,14 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-def evaluate(
-    folder: Path, data: Path, weights: Path, *more: str, overrides: tuple[str, ...] = ()
-) -> tuple[int, str, str]:
-    """Exit status, output and error output."""
+def evaluate(folder: Path, data: Path, weights: Path, *more: str, overrides: tuple[str, ...] = ()) -> Finished:
+    """Run eval.py on a data set. folder: where it writes."""
     options = trainings.options(*FINDS, *overrides, folder=data)
-    arguments = ["eval.py", *options, "--engine=dynamic", "--weights", str(weights), "--output", str(folder), *more]
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", arguments)
-        try:
-            status = run(door.main)
-        except SystemExit as error:
-            status = error.code
-    return status, out.getvalue(), err.getvalue()
+    return run_main(evaluation.main, *options, "--engine=dynamic", "--weights", weights, "--output", folder, *more)
 
 
-def unannotated(data: Path) -> tuple[str, str]:
-    """Overrides that make the pictures of a data set, without their annotations, those of test-dev."""
+def unannotated_overrides(data: Path) -> tuple[str, str]:
+    """Return overrides that use the pictures of a data set, without annotations, as test-dev."""
     content = json.loads((data / "annotations.json").read_text())
     del content["annotations"]
     (data / "info.json").write_text(json.dumps(content))
@@ -84,18 +70,16 @@ def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
     printed = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(("mask", "box"))}
     truth = COCO(str(data / "annotations.json"))
     for kind, name in (("mask", "masks.json"), ("box", "boxes.json")):
-        evaluator = COCOeval(truth, truth.loadRes(str(tmp_path / name)), {"mask": "segm", "box": "bbox"}[kind])
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-        expected = ["n/a" if value == -1 else f"{value * 100:.1f}" for value in evaluator.stats]
+        results = truth.loadRes(str(tmp_path / name))
+        stats = pycocotools_evaluation(truth, results, {"mask": "segm", "box": "bbox"}[kind]).stats
+        expected = ["n/a" if value == -1 else f"{value * 100:.1f}" for value in stats]
         assert printed[kind] == expected
     assert json.loads((tmp_path / "masks.json").read_text())
     assert "class 7" in out
     assert f"{trainings.PICTURES} pictures" in out
 
 
-def test_a_batch_of_pictures_finds_what_single_ones_do(tmp_path, data, weights):
+def test_batches_find_the_same_as_single_pictures(tmp_path, data, weights):
     rows = []
     for size in (1, 3):
         folder = tmp_path / str(size)
@@ -107,7 +91,7 @@ def test_a_batch_of_pictures_finds_what_single_ones_do(tmp_path, data, weights):
 
 
 def test_test_dev_writes_the_file_for_the_server(tmp_path, data, weights):
-    status, out, err = evaluate(tmp_path, data, weights, "--split=test-dev", overrides=unannotated(data))
+    status, out, err = evaluate(tmp_path, data, weights, "--split=test-dev", overrides=unannotated_overrides(data))
     assert status == 0, err
     name = "detections_test-dev2017_solov2_tiny_shapes_results"
     assert f"{name}.zip" in out
@@ -126,11 +110,11 @@ def test_pictures_without_annotations(tmp_path, data, weights):
     assert {row["file_name"] for row in json.loads((tmp_path / "results.json").read_text())}
 
 
-def test_what_is_left_out_is_named(tmp_path, data, weights):
+def test_damaged_annotations_are_named_and_left_out(tmp_path, data, weights):
     damaged = tmp_path / "damaged"
     shutil.copytree(data, damaged)
     content = json.loads((damaged / "annotations.json").read_text())
-    content["annotations"][0]["segmentation"] = {"size": [64, 64], "counts": "x"}  # pycocotools would never end
+    content["annotations"][0]["segmentation"] = {"size": [64, 64], "counts": "x"}  # an endless loop in pycocotools
     (damaged / "annotations.json").write_text(json.dumps(content))
     status, out, err = evaluate(tmp_path / "out", damaged, weights)
     assert status == 0, err
@@ -142,17 +126,17 @@ def test_what_is_left_out_is_named(tmp_path, data, weights):
 
 
 @pytest.mark.parametrize("what", [("--images", "{data}/images"), ("--split=test-dev",), ("--split=val",)])
-def test_processes_that_are_not_the_first_write_and_say_nothing(tmp_path, data, weights, monkeypatch, what):
+def test_only_the_first_process_writes_and_prints(tmp_path, data, weights, monkeypatch, what):
     second = World(rank=1, size=2)
     monkeypatch.setattr(World, "gather", lambda self, value: [value, value])
-    monkeypatch.setattr(door, "join_world", lambda: second)
+    monkeypatch.setattr(evaluation, "join_world", lambda: second)
     more = [word.format(data=data) for word in what]
-    status, out, err = evaluate(tmp_path / "out", data, weights, *more, overrides=unannotated(data))
+    status, out, err = evaluate(tmp_path / "out", data, weights, *more, overrides=unannotated_overrides(data))
     assert (status, out) == (0, ""), err
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_what_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
+def test_data_that_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
     incomplete = tmp_path / "incomplete"
     shutil.copytree(data, incomplete)
     (incomplete / "images" / "000003.jpg").unlink()
@@ -163,7 +147,9 @@ def test_what_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
         status, _, err = evaluate(tmp_path / "out", folder, weights)
         assert status == 2
         assert len(err.splitlines()) == 1 and says in err, err
-    status, _, err = evaluate(tmp_path / "out", data, weights, "--split=test-dev", overrides=unannotated(incomplete))
+    status, _, err = evaluate(
+        tmp_path / "out", data, weights, "--split=test-dev", overrides=unannotated_overrides(incomplete)
+    )
     assert status == 2 and missing in err
     status, _, err = evaluate(tmp_path / "out", data, tmp_path / "nothing.pdparams")
     assert (status, len(err.splitlines())) == (2, 1)
@@ -179,9 +165,9 @@ def test_what_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
         (["--engine=onnx"], ["none.onnx", "no such file"]),
     ],
 )
-def test_what_makes_no_sense_beside_an_exported_file_is_one_line(options, words):
+def test_options_that_conflict_with_an_exported_file_are_one_line(options, words):
     if words[-1] == "no such file":
         pytest.importorskip("onnxruntime")
-    status, _, err = call(door.main, "none.onnx", *options)
+    status, _, err = run_main(evaluation.main, "none.onnx", *options)
     assert status == 2 and err.count("\n") == 1
     assert all(word in err for word in words)

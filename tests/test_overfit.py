@@ -1,17 +1,15 @@
-"""A network learns eight real pictures by heart: from annotations as they are to AP, all of training works."""
+"""Training overfits eight real pictures: everything from the annotation file to AP works together."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from config.base import PROJECT
 from tests.support.parity import COCO_TINY, needs_coco
+from tests.support.programs import override_options, run_python
 from tools.train.log import read_log
 
 PICTURES = 8
@@ -35,22 +33,21 @@ SETTINGS = (
 
 @pytest.mark.slow
 @needs_coco
-def test_eight_pictures_are_learnt_by_heart(tmp_path):
-    """In less than half an hour on two cores. Set OVERFIT_FOLDER to keep the run and look at it."""
+def test_training_overfits_eight_pictures(tmp_path):
+    """Takes up to half an hour on two cores. Set OVERFIT_FOLDER to keep the run and look at it."""
     folder = Path(os.environ.get("OVERFIT_FOLDER", tmp_path))
     annotations = write_first_pictures(folder / "annotations.json")
     pictures = COCO_TINY / "train2017"
     paths = [f"{split}_path={annotations}" for split in ("train", "val")]
     paths += [f"{split}_pre_path={pictures}" for split in ("train", "val")]
-    options = [word for text in (*SETTINGS, *paths) for word in ("-o", text)]
-    command = [sys.executable, str(PROJECT / "train.py"), "--config=20", *options, "--output", str(folder / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, check=False)
+    options = override_options(*SETTINGS, *paths)
+    done = run_python("train.py", "--config=20", *options, "--output", folder / "run", timeout=3600)
     assert done.returncode == 0, done.stderr
     assert read_log(folder / "run")[-1]["mask_ap"] >= 0.5
 
 
 def write_first_pictures(path: Path) -> Path:
-    """An annotation file of the first pictures of a real one that have instances, crowds and all."""
+    """Write an annotation file of the first pictures with instances of a real one, crowds included."""
     content = json.loads((COCO_TINY / "annotations" / "instances_train2017.json").read_text())
     annotated = {row["image_id"] for row in content["annotations"] if not row.get("iscrowd")}
     content["images"] = [image for image in content["images"] if image["id"] in annotated][:PICTURES]

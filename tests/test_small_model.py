@@ -1,9 +1,6 @@
-"""The trained model that comes with the project is what all programs take by default, and it finds drawn shapes."""
+"""The trained model in the repository is the default of all programs and finds drawn shapes."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from config import load_config
 from config.base import PROJECT
 from data.images import find_images
 from tests.support import tiny
+from tests.support.programs import run_python
 from tools.common.cli import DEFAULT_CONFIG
 from tools.draw_test_images import PICTURES, scene_of
 
@@ -38,13 +36,13 @@ def test_it_finds_most_shapes_of_the_test_pictures():
 
 @pytest.mark.slow
 def test_its_average_precision_is_that_of_the_readme(tmp_path):
-    """On the validation set, drawn anew."""
+    """The validation set is drawn for the test."""
     annotations = tmp_path / "val" / "annotations.json"
     paths = ("-o", f"val_path={annotations}", "-o", f"val_pre_path={annotations.parent / 'images'}")
     few = ("-o", "shapes.train_pictures=1", "-o", f"train_path={tmp_path / 'train' / 'annotations.json'}")
     few += ("-o", f"train_pre_path={tmp_path / 'train' / 'images'}")
     for command in (["tools/draw_shapes.py", *few, *paths], ["eval.py", *paths, "--output", tmp_path / "report"]):
-        done = subprocess.run([sys.executable, *command], cwd=PROJECT, capture_output=True, text=True, check=False)
+        done = run_python(*command)
         assert done.returncode == 0, done.stderr
     (percent,) = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("mask ")]
     assert float(percent) >= 76

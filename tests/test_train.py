@@ -1,4 +1,4 @@
-"""`train.py` as a user runs it: to the end, stopped and resumed, killed, and with what cannot work."""
+"""`train.py` as a user runs it: complete, resumed, interrupted, killed, and with mistakes."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import os
 import select
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import train as training
 from config.base import PROJECT
 from tests.support import trainings
+from tests.support.programs import Finished, python_command, run_main, run_python
 from tools.common.checkpoint import load_checkpoint
 from tools.train.log import read_log
 from tools.train.state import load_state, newest_state
 
-
-def command(*arguments: str, launcher: tuple[str, ...] = ()) -> list[str]:
-    return [sys.executable, *launcher, str(PROJECT / "train.py"), *arguments]
+TRAIN = PROJECT / "train.py"
 
 
-def train(*arguments: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments, **options), capture_output=True, text=True, timeout=120, check=False)
+def train(*arguments: str) -> Finished:
+    return run_python(TRAIN, *arguments)
+
+
+def start_training(*arguments: str) -> subprocess.Popen:
+    """Start train.py in a process of its own and do not wait for it."""
+    return subprocess.Popen(python_command(TRAIN, *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def in_run(folder: Path, *more: str) -> list[str]:
@@ -36,12 +40,12 @@ def losses(folder: Path) -> list[float]:
 
 
 def wait_for_first_step(process: subprocess.Popen) -> None:
-    for line in iter(process.stdout.readline, b""):  # ends when the process does, so that nothing waits for ever
+    for line in iter(process.stdout.readline, b""):  # ends with the process, so that a test never hangs
         if line.startswith(b"step "):
             return
 
 
-def test_from_nothing_to_a_checkpoint_that_eval_reads(tmp_path):
+def test_training_from_random_weights_to_a_checkpoint_for_eval(tmp_path):
     done = train(*in_run(tmp_path / "run", "train_cfg.eval_every=2"), "--seed=3")
     assert done.returncode == 0, done.stderr
     assert "8 of 8 steps" in done.stdout
@@ -61,14 +65,10 @@ def test_from_nothing_to_a_checkpoint_that_eval_reads(tmp_path):
         "learning",
         "memory_mib",
     }
-    evaluated = subprocess.run(
-        [sys.executable, str(PROJECT / "eval.py"), *in_run(tmp_path / "eval", "eval_cfg.batch_size=3")]
-        + ["--weights", str(tmp_path / "run" / "best.pdparams"), "--classwise", "--engine=dynamic"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    evaluated = run_python(
+        "eval.py", *in_run(tmp_path / "eval", "eval_cfg.batch_size=3"),
+        "--weights", tmp_path / "run" / "best.pdparams", "--classwise", "--engine=dynamic",
+    )  # fmt: skip
     assert evaluated.returncode == 0, evaluated.stderr
     assert f"{trainings.PICTURES} pictures" in evaluated.stdout
     assert "crescent" in evaluated.stdout
@@ -91,7 +91,7 @@ def test_resuming_and_other_starts(tmp_path):
     assert losses(tmp_path / "tuned")[0] < losses(whole)[0]
 
 
-def test_performance_leaves_nothing_behind(tmp_path):
+def test_performance_leaves_no_files(tmp_path):
     done = train(*in_run(tmp_path / "run"), "--performance=3")
     assert done.returncode == 0, done.stderr
     assert "pictures/s" in done.stdout and "MiB" in done.stdout
@@ -108,7 +108,7 @@ def test_performance_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
     options = in_run(tmp_path, "train_cfg.epochs=1000", f"train_cfg.processes={processes}", "train_cfg.batch_size=1")
-    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start_training(*options) as process:
         wait_for_first_step(process)
         process.send_signal(number)
         errors = process.communicate(timeout=60)[1].decode()
@@ -132,66 +132,59 @@ def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
         (("--max-iters", "0"), "must be >= 1"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path, capsys, monkeypatch, arguments, says):
-    import train as door
-    from tools.common.cli import run
-
-    monkeypatch.setattr(sys, "argv", ["train.py", *in_run(tmp_path / "run"), *arguments])
-    try:
-        status = run(door.main)
-    except SystemExit as error:
-        status = error.code
-    assert status == 2
-    lines = capsys.readouterr().err.strip().splitlines()
+def test_a_mistake_is_one_line(tmp_path, arguments, says):
+    done = run_main(training.main, *in_run(tmp_path / "run"), *arguments)
+    assert done.returncode == 2
+    lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and says in lines[0], lines
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
-    """2 x 2 pictures against 1 x 4, started by us and by Paddle's launcher, where norms do not look at the batch."""
+def test_two_processes_learn_the_same_as_one(tmp_path):
+    """Compare 2 x 2 pictures with 1 x 4, started by us and by Paddle's launcher, with frozen norms."""
     # With Momentum the first step is the gradient times the learning rate.
     fixed = ("backbone.norm=frozen", "train_cfg.optimizer=momentum", "train_cfg.epochs=5", "train_cfg.warmup_iters=0")
 
     def ten_steps(name: str, *overrides: str, launcher: tuple[str, ...] = ()) -> tuple[dict, list[float]]:
-        """The weights after the first step, and all losses."""
+        """Return the weights after the first step, and all losses."""
         folder = tmp_path / name
         keeping = "train_cfg.save_every=1", "train_cfg.keep=10"
-        done = train(*in_run(folder, *fixed, *keeping, *overrides), launcher=launcher)
+        done = run_python(*launcher, TRAIN, *in_run(folder, *fixed, *keeping, *overrides))
         assert done.returncode == 0, done.stderr
         assert "FLAGS" not in done.stderr
         return load_state(folder / "step_0000001.pdstate").weights, losses(folder)
 
     launcher = ("-m", "paddle.distributed.launch", "--nproc_per_node=2", f"--log_dir={tmp_path / 'log'}")
-    weights, wanted = ten_steps("one", "train_cfg.batch_size=4")
-    assert len(wanted) == 10
+    weights, expected = ten_steps("one", "train_cfg.batch_size=4")
+    assert len(expected) == 10
     for found, values in (ten_steps("ours", "train_cfg.processes=2"), ten_steps("launched", launcher=launcher)):
-        np.testing.assert_allclose(values, wanted, rtol=1e-5)
+        np.testing.assert_allclose(values, expected, rtol=1e-5)
         for name, value in weights.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
 def test_a_process_that_fails_ends_the_others(tmp_path):
     options = in_run(tmp_path, "train_cfg.processes=2", "train_cfg.epochs=1000", "train_cfg.batch_size=1")
-    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start_training(*options) as process:
         wait_for_first_step(process)
         members = children_of(process.pid)
         assert len(members) == 2
         signal.pidfd_send_signal(members[1], signal.SIGKILL)
         process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGKILL
-    assert all(ends(member) for member in members)
+    assert all(has_ended(member) for member in members)
 
 
 def test_a_killed_run_leaves_no_process_behind_and_resumes(tmp_path):
     options = in_run(
         tmp_path, "train_cfg.processes=2", "train_cfg.epochs=1000", "train_cfg.batch_size=1", "train_cfg.save_every=1"
     )
-    with subprocess.Popen(command(*options), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with start_training(*options) as process:
         for _ in range(3):
             wait_for_first_step(process)
         members = children_of(process.pid)
         process.kill()
         process.communicate(timeout=60)
-    assert all(ends(member) for member in members)
+    assert all(has_ended(member) for member in members)
     saved = newest_state(tmp_path)[1].step
     assert saved >= len(losses(tmp_path)) - 1
     resumed = train(*options, "--resume=auto", f"--max-iters={saved + 1}")
@@ -199,18 +192,19 @@ def test_a_killed_run_leaves_no_process_behind_and_resumes(tmp_path):
     assert f"after step {saved}" in resumed.stdout
 
 
-def test_what_stops_all_processes_is_said_once(tmp_path):
+def test_a_mistake_is_printed_by_one_process_only(tmp_path):
     done = train(*in_run(tmp_path / "run", "train_cfg.processes=2", "train_path=nowhere.json"))
     assert done.returncode == 2
     assert done.stderr.count("nowhere.json: cannot be read") == 1, done.stderr
 
 
 def children_of(pid: int) -> list[int]:
-    """Descriptors of the process's children, which stay theirs when the numbers are given to other processes."""
+    """Return descriptors of the children of a process; unlike their numbers, they are never reused."""
     return [os.pidfd_open(int(child)) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def ends(process: int, seconds: float = 60) -> bool:
+def has_ended(process: int, seconds: float = 60) -> bool:
+    """Wait for a process, given by its descriptor; return whether it ends in time."""
     ended, _, _ = select.select([process], [], [], seconds)
     os.close(process)
     return bool(ended)

@@ -1,9 +1,9 @@
-"""How long encoding and AP take where as much is found as an evaluation may have: a hundred instances in each picture.
+"""Time encoding and AP with the largest number of instances that an evaluation keeps: a hundred in each picture.
 
     python -m tests.benchmarks.many_detections --pictures 5000
 
-times what `eval.py` does behind the decoding, on made-up instances, and pycocotools' own AP from the same rows beside
-it, whose numbers must be the same.
+The instances are random. Everything that `eval.py` does after decoding is timed, and in addition pycocotools' own AP of
+the same results, which must be equal.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from io import StringIO
 import cv2
 import numpy as np
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from data.class_lists import ClassList
+from tests.support.coco_results import pycocotools_evaluation
 from tools.common.cli import Parser, positive_number, run
 from tools.common.threads import ordered_map
 from tools.evaluate.coco_metrics import GroundTruth, evaluate_coco
@@ -28,12 +28,12 @@ from tools.predict.predictor import DEFAULT_THREADS, decoding_thread
 
 SIZE = 480, 640  # of the pictures
 CLASSES = 80
-FOUND, THERE = 100, 7  # instances found and annotated in each picture; COCO has 7
+FOUND, ANNOTATED = 100, 7  # instances in each picture; COCO has 7 annotated ones
 SHAPES = 300  # different masks, which the pictures share
 
 
-def made_up_windows(rng: np.random.Generator) -> list[tuple[int, int, np.ndarray]]:
-    """Windows with ellipses from 10 to 300 pixels long, whose columns lie one after another as those of the decode."""
+def random_windows(rng: np.random.Generator) -> list[tuple[int, int, np.ndarray]]:
+    """Return top, left and bool [h, w] of ellipses 10 to 300 pixels long, in column-major order as after decoding."""
     windows = []
     for _ in range(SHAPES):
         height, width = (int(side) for side in np.exp(rng.uniform(np.log(10), np.log(300), 2)))
@@ -44,8 +44,8 @@ def made_up_windows(rng: np.random.Generator) -> list[tuple[int, int, np.ndarray
     return windows
 
 
-def made_up_instances(pictures: int, count: int, seed: int) -> Iterator[Instances]:
-    windows, names = made_up_windows(np.random.default_rng(0)), tuple(map(str, range(CLASSES)))
+def random_instances(pictures: int, count: int, seed: int) -> Iterator[Instances]:
+    windows, names = random_windows(np.random.default_rng(0)), tuple(map(str, range(CLASSES)))
     rng = np.random.default_rng([1, seed])
     for _ in range(pictures):
         chosen = [windows[i] for i in rng.integers(0, SHAPES, count)]
@@ -56,29 +56,25 @@ def made_up_instances(pictures: int, count: int, seed: int) -> Iterator[Instance
 
 def truth_of(pictures: int) -> GroundTruth:
     objects = []
-    for image_id, there in enumerate(made_up_instances(pictures, THERE, seed=0)):
-        for row, crop in zip(there.to_coco(image_id), there.crops):
+    for image_id, annotated in enumerate(random_instances(pictures, ANNOTATED, seed=0)):
+        for row, crop in zip(annotated.to_coco(image_id), annotated.crops):
             objects.append({**row, "id": len(objects) + 1, "area": int(crop.sum()), "iscrowd": 0})
     classes = ClassList(names=tuple(map(str, range(CLASSES))), ids=tuple(range(1, CLASSES + 1)))
-    return GroundTruth("made up", frozenset(range(pictures)), classes, tuple(objects), left_out=0)
+    return GroundTruth("random", frozenset(range(pictures)), classes, tuple(objects), left_out=0)
 
 
 def pycocotools_precision(truth: GroundTruth, rows: list[dict], kind: str) -> float:
-    """AP of `kind` ("segm" or "bbox") by pycocotools alone."""
+    """Return AP of `kind` ("segm" or "bbox") by pycocotools alone."""
     annotations = COCO()
     annotations.dataset = {
         "images": [{"id": image_id, "height": SIZE[0], "width": SIZE[1]} for image_id in truth.image_ids],
         "categories": [{"id": category_id} for category_id in truth.classes.ids],
-        "annotations": [dict(made) for made in truth.objects],
+        "annotations": [dict(row) for row in truth.objects],
     }
     annotations.createIndex()
     hidden = "bbox" if kind == "segm" else "segmentation"
     found = annotations.loadRes([{key: value for key, value in row.items() if key != hidden} for row in rows])
-    evaluator = COCOeval(annotations, found, kind)
-    evaluator.evaluate()
-    evaluator.accumulate()
-    evaluator.summarize()
-    return float(evaluator.stats[0])
+    return float(pycocotools_evaluation(annotations, found, kind).stats[0])
 
 
 def main() -> int:
@@ -86,7 +82,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=positive_number, default=5000, help="how many (default: 5000)")
     args = parser.parse_args()
     truth = truth_of(args.pictures)
-    found = list(made_up_instances(args.pictures, FOUND, seed=1))
+    found = list(random_instances(args.pictures, FOUND, seed=1))
     with clock("encoding"), decoding_thread(DEFAULT_THREADS) as decoder:
         jobs = ordered_map(decoder, lambda item: item[1].to_coco(item[0]), enumerate(found), ahead=2)
         rows = [row for of_picture in jobs for row in of_picture]
@@ -101,6 +97,7 @@ def main() -> int:
 
 @contextmanager
 def clock(what: str) -> Iterator[None]:
+    """Print the seconds that the block takes."""
     start = time.perf_counter()
     yield
     print(f"{what}: {time.perf_counter() - start:.1f} s", flush=True)

@@ -1,11 +1,9 @@
-"""The program that times encoding and AP runs, and its numbers are pycocotools' own, which it compares itself."""
-
-import sys
+"""The benchmark of encoding and AP runs; it checks by itself that its AP is that of pycocotools."""
 
 from tests.benchmarks import many_detections
+from tests.support.programs import run_main
 
 
-def test_few_pictures(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["many_detections", "--pictures=3"])
-    assert many_detections.main() == 0
-    assert capsys.readouterr().out.count(" s\n") == 4
+def test_few_pictures():
+    done = run_main(many_detections.main, "--pictures=3")
+    assert (done.returncode, done.stdout.count(" s\n")) == (0, 4), done.stderr

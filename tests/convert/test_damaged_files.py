@@ -1,3 +1,5 @@
+"""Damaged and malicious weight files give an error of one line, and no code of theirs runs."""
+
 import json
 import os
 import pickle
@@ -85,8 +87,8 @@ def test_files_that_are_no_checkpoint(content, problem, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def repacked(source: Path, target: Path, *, drop: str = "", replace: dict = {}, compression: int = 0) -> Path:  # noqa: B006
-    """A copy of a zip with entries left out or replaced."""
+def repack(source: Path, target: Path, *, drop: str = "", replace: dict = {}, compression: int = 0) -> Path:  # noqa: B006
+    """Copy a zip file without some entries, or with other contents."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", compression) as new:
         for name in old.namelist():
             if name != drop:
@@ -104,7 +106,7 @@ def test_zips_that_are_no_checkpoint(tmp_path):
         ({"compression": zipfile.ZIP_DEFLATED}, "is a compressed zip file"),
     ]:
         with pytest.raises(InputError, match=f"bad.pth: {problem}"):
-            read_checkpoint(repacked(good, bad, **changes))
+            read_checkpoint(repack(good, bad, **changes))
     damaged = bytearray(good.read_bytes())
     damaged[damaged.index(WEIGHTS["conv.weight"].tobytes()) + 5] ^= 1
     bad.write_bytes(damaged)
@@ -115,7 +117,7 @@ def test_zips_that_are_no_checkpoint(tmp_path):
 def test_big_endian_zip(tmp_path):
     write_torch_zip(tmp_path / "little.pth", {"w": np.array([1, 2], "float32")})
     swapped = {"archive/byteorder": b"big", "archive/data/0": np.array([1, 2], ">f4").tobytes()}
-    big = repacked(tmp_path / "little.pth", tmp_path / "big.pth", replace=swapped)
+    big = repack(tmp_path / "little.pth", tmp_path / "big.pth", replace=swapped)
     found = read_checkpoint(big)["w"]
     assert (found.dtype, found.tolist()) == (np.dtype("float32"), [1, 2])
 
@@ -133,7 +135,7 @@ def test_big_endian_zip(tmp_path):
         TorchTensor(Storage(np.ones(4), kind="FloatStorage"), (4,), (1,)),
     ],
 )
-def test_tensors_outside_of_their_storage(write, tensor, tmp_path):
+def test_tensors_larger_than_their_storage(write, tensor, tmp_path):
     write(tmp_path / "net.pth", {"w": tensor})
     if write is write_torch_legacy and tensor.storage.kind:
         pytest.skip("the old format stores the number of elements only, not their size")
@@ -187,7 +189,7 @@ def test_tars_that_are_no_folder_of_variables(tmp_path):
         [],
     ],
 )
-def test_safetensors_headers_that_lie(entry, tmp_path):
+def test_inconsistent_safetensors_headers(entry, tmp_path):
     header = json.dumps({"w": entry}).encode()
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
     with pytest.raises(InputError, match=r"w.safetensors: .*\bw\b.*; the file is damaged|shape .* does not fit"):
@@ -215,7 +217,7 @@ def good_files(tmp_path_factory):
 
 
 def read_or_error(path: Path) -> dict:
-    """What a user sees of any file at all: weights, or one line."""
+    """Read a file; where that fails with an error of one line, return no weights."""
     try:
         return read_checkpoint(path)
     except InputError as error:
@@ -243,7 +245,7 @@ def test_damaged_bytes_give_weights_or_one_line(write, data, good_files, tmp_pat
 def test_every_truncation_is_noticed(write, data, good_files, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "truncated"
     content = (good_files / write.__name__).read_bytes()
-    # Blocks of zeros that pad a tar behind its end mark are not missed.
+    # A tar may lack the blocks of zeros after its end mark.
     end = content.rstrip(b"\0") if write is write_variable_tar else content
     path.write_bytes(content[: data.draw(st.integers(0, len(end) - 1))])
     assert read_or_error(path) == {}

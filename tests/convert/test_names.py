@@ -1,7 +1,7 @@
-"""Each name in another program's checkpoint means one parameter of ours, and every parameter of ours has a name there.
+"""Every name in another program's checkpoint is mapped to exactly one of our parameters, and none is missing.
 
-Against the complete lists that the programs recorded, where they are at hand, and against `tests/foreign_names.py` for
-every published checkpoint. `test_names_by_hand.py` has single names to look at.
+The complete lists of names that the programs recorded are used where they are available, and for every published
+checkpoint `tests/support/foreign_names.py`. Single names to look at are in `test_names_by_hand.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PPDET = (PPDET_2, PPDET_0_5)
 
 @dataclass(frozen=True)
 class Source:
-    """A program's checkpoints: the tables its script tries, the one that is right, and what it was published for."""
+    """The checkpoints of a program: the tables its script tries, the right one, and the configs they are for."""
 
     tables: tuple[NameTable, ...]
     table: NameTable
@@ -92,39 +92,41 @@ few_examples = settings(max_examples=40)
 
 
 def stand_ins(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Arrays of these shapes without their size: each holds one number, its place among the names."""
+    """Return arrays of these shapes that take no memory: all values of an array are its index among the names."""
     return {name: np.broadcast_to(np.float32(place), shape) for place, (name, shape) in enumerate(shapes.items())}
 
 
 def foreign_checkpoint(source: Source, number: int) -> dict[str, np.ndarray]:
     shapes = SHAPES[number]
     names = source.names(shapes).items()
-    return stand_ins({theirs: there(source, ours, shapes[ours]) for ours, theirs in names})
+    return stand_ins({theirs: foreign_shape(source, ours, shapes[ours]) for ours, theirs in names})
 
 
-def there(source: Source, ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a parameter of ours has in the file."""
+def foreign_shape(source: Source, ours: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that a parameter of ours has in the file."""
     return shape[::-1] if source.table.is_transposed(ours) else shape
 
 
 def origins(filled: Mapping[str, np.ndarray], foreign: Mapping[str, np.ndarray]) -> dict[str, str]:
-    """The name in the file that each of our parameters was filled from."""
+    """Return the name in the file that each of our parameters was filled from."""
     names = list(foreign)
     return {ours: names[int(array.min())] for ours, array in filled.items()}
 
 
 @needs_parity
-@pytest.mark.parametrize(("record", "wanted", "right_table", "tables", "names"), RECORDED, ids=[r[0] for r in RECORDED])
-def test_recorded_names_are_each_used_once(record, wanted, right_table, tables, names):
+@pytest.mark.parametrize(
+    ("record", "expected", "right_table", "tables", "names"), RECORDED, ids=[r[0] for r in RECORDED]
+)
+def test_recorded_names_are_each_used_once(record, expected, right_table, tables, names):
     described = json.loads((PARITY / f"{record}_shapes.json").read_text())
     shapes, aliases = described.get("shapes", described), described.get("aliases", {})
     foreign = stand_ins({**shapes, **{alias: shapes[name] for alias, name in aliases.items()}})
-    weights, table = fill(wanted, foreign, tables)
+    weights, table = fill(expected, foreign, tables)
     assert table is right_table
-    assert origins(weights, foreign) == names(wanted)
-    assert {name: array.shape for name, array in weights.items()} == wanted
+    assert origins(weights, foreign) == names(expected)
+    assert {name: array.shape for name, array in weights.items()} == expected
     unused = foreign.keys() - set(origins(weights, foreign).values())
-    assert len(foreign) - len(unused) == len(wanted)
+    assert len(foreign) - len(unused) == len(expected)
     assert all(name in aliases or name.endswith("num_batches_tracked") or name.startswith("fc_0") for name in unused)
 
 
@@ -151,22 +153,22 @@ def test_published_checkpoint_fills_its_config(source, number):
 @pytest.mark.parametrize("depth", BACKBONES)
 @pytest.mark.parametrize("has_classifier", [True, False])
 def test_torchvision_resnet_fills_its_backbone(depth, has_classifier):
-    wanted = BACKBONES[depth]
-    named = {theirs: wanted[ours] for ours, theirs in foreign_names.torchvision(wanted).items()}
+    expected = BACKBONES[depth]
+    named = {theirs: expected[ours] for ours, theirs in foreign_names.torchvision(expected).items()}
     classifier = {"fc.weight": (1000, 512), "fc.bias": (1000,), "bn1.num_batches_tracked": ()}
     foreign = stand_ins({**named, **(classifier if has_classifier else {})})
-    weights, _ = fill(wanted, foreign, (TORCHVISION,))
-    assert origins(weights, foreign) == foreign_names.torchvision(wanted)
+    weights, _ = fill(expected, foreign, (TORCHVISION,))
+    assert origins(weights, foreign) == foreign_names.torchvision(expected)
 
 
 @pytest.mark.parametrize("number", [30, 32, 33])
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
 def test_vovnet_fills_its_backbone(number, prefix):
-    wanted = backbone_shapes(load_config(number).backbone)
-    names = {ours: f"{prefix}{theirs}" for ours, theirs in foreign_names.vovnet(wanted).items()}
+    expected = backbone_shapes(load_config(number).backbone)
+    names = {ours: f"{prefix}{theirs}" for ours, theirs in foreign_names.vovnet(expected).items()}
     extra = {"classifier.weight": (1000, 1024), "classifier.bias": (1000,), "stem.stem_1/norm.num_batches_tracked": ()}
-    foreign = stand_ins({**{theirs: wanted[ours] for ours, theirs in names.items()}, **extra})
-    weights, _ = fill(wanted, foreign, (VOVNET,))
+    foreign = stand_ins({**{theirs: expected[ours] for ours, theirs in names.items()}, **extra})
+    weights, _ = fill(expected, foreign, (VOVNET,))
     assert origins(weights, foreign) == names
 
 
@@ -186,7 +188,7 @@ def test_ssld_backbone_by_each_of_its_tables():
 
 @st.composite
 def checkpoint_and_name(draw):
-    """A whole checkpoint, and one of our parameters in it."""
+    """Draw a checkpoint and one of our parameters in it."""
     source, number = draw(st.sampled_from(NETWORKS))
     return source, number, draw(st.sampled_from(sorted(SHAPES[number])))
 
@@ -217,12 +219,12 @@ def test_extra_entry_is_named(case, name):
 def test_other_shape_is_named(case):
     source, number, ours = case
     foreign = foreign_checkpoint(source, number)
-    wanted = SHAPES[number][ours]
-    found = (wanted[0] + 1, *wanted[1:])
-    foreign[source.names(SHAPES[number])[ours]] = np.broadcast_to(np.float32(0), there(source, ours, found))
+    expected = SHAPES[number][ours]
+    found = (expected[0] + 1, *expected[1:])
+    foreign[source.names(SHAPES[number])[ours]] = np.broadcast_to(np.float32(0), foreign_shape(source, ours, found))
     with pytest.raises(InputError) as caught:
         fill(SHAPES[number], foreign, source.tables)
-    assert str(caught.value) == f"other shape: {ours} {found} instead of {wanted}"
+    assert str(caught.value) == f"other shape: {ours} {found} instead of {expected}"
 
 
 @pytest.mark.parametrize("leaf", ["weight", "bias"])
@@ -250,7 +252,7 @@ def test_old_spelling_of_offsets_fills():
 TWO_PARAMETERS = {"neck.lateral_convs.0.weight": (2,), "neck.lateral_convs.0.bias": (2,)}
 
 
-def test_half_and_double_become_float32():
+def test_float16_and_float64_become_float32():
     theirs = {
         "neck.lateral_convs.0.conv.weight": np.float64([1, 2]),
         "neck.lateral_convs.0.conv.bias": np.float16([3, 4]),
@@ -260,7 +262,7 @@ def test_half_and_double_become_float32():
     assert [array.tolist() for array in weights.values()] == [[1.0, 2.0], [3.0, 4.0]]
 
 
-def test_whole_numbers_are_no_weights():
+def test_integers_are_refused_as_weights():
     theirs = {
         "neck.lateral_convs.0.conv.weight": np.uint16([0x3F80, 0x4000]),
         "neck.lateral_convs.0.conv.bias": np.float32([3, 4]),

@@ -1,4 +1,4 @@
-"""Single names of other programs' checkpoints beside ours."""
+"""Single names in other programs' checkpoints and the names of ours that they are mapped to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from convert.names import CENTERMASK2, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, S
 
 CLAS_1, CLAS_2_0, CLAS_2, PPDET_2_BACKBONE = SSLD
 
-# A name of the program and ours, written down from the programs' sources.
+# Names of each program and ours, copied from the sources of the programs.
 BY_HAND = {
     SOLO: """
         backbone.conv1.weight                                     backbone.stem.0.conv.weight
@@ -244,7 +244,7 @@ def test_name_written_by_hand(table, theirs, ours):
     assert table.rename({theirs: array}) == {ours: (theirs, array)}
 
 
-def test_our_side_exists():
+def test_our_names_exist():
     known = set().union(*(network_shapes(kind()) for kind in registry().values()))
     assert {ours for _, _, ours in PAIRS} <= known
 
@@ -269,11 +269,11 @@ def test_our_side_exists():
         (VOVNET, "stem.stem_1/norm.num_batches_tracked"),
     ],
 )
-def test_name_of_no_use(table, name):
+def test_unneeded_name_is_dropped(table, name):
     assert table.rename({name: np.zeros(1)}) == {}
 
 
-def test_linear_layers_stand_there_with_rows_and_columns_exchanged():
+def test_linear_layers_are_transposed():
     array = np.arange(6).reshape(2, 3)
     (renamed,) = CENTERMASK2.rename({"roi_heads.maskiou_head.maskiou_fc1.weight": array}).values()
     np.testing.assert_array_equal(renamed[1], array.T)

@@ -1,3 +1,5 @@
+"""Weight files of torch, Paddle and safetensors are read with all names, dtypes and values."""
+
 import hashlib
 import os
 from pathlib import Path
@@ -38,16 +40,16 @@ WEIGHTS = {
 WRITERS = (*FILE_WRITERS, write_variable_folder)
 
 
-def assert_same(found: dict, wanted: dict) -> None:
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
+def assert_same(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape), name
         assert found[name].flags.aligned
         np.testing.assert_array_equal(found[name], array)
 
 
 @pytest.mark.parametrize("write", WRITERS)
-def test_every_format_comes_back(write, tmp_path):
+def test_every_format_is_read(write, tmp_path):
     write(tmp_path / "weights", WEIGHTS)
     assert_same(read_checkpoint(tmp_path / "weights"), WEIGHTS)
     assert_same(read_checkpoint(str(tmp_path / "weights")), WEIGHTS)
@@ -79,7 +81,7 @@ def test_torch_wrappers_and_data_parallel(write, wrap, tmp_path):
     assert_same(read_checkpoint(tmp_path / "net.pth"), WEIGHTS)
 
 
-def test_module_stays_where_not_every_name_has_it(tmp_path):
+def test_module_prefix_is_removed_only_if_every_name_has_it(tmp_path):
     write_torch_zip(tmp_path / "net.pth", {"module.a": np.ones(1), "b": np.ones(1)})
     assert list(read_checkpoint(tmp_path / "net.pth")) == ["module.a", "b"]
 
@@ -97,7 +99,7 @@ def test_torch_views_of_one_storage(write, tmp_path):
         "bfloat16": TorchTensor(upper_halves, (3,), (1,)),
     }
     write(tmp_path / "net.pth", tensors)
-    wanted = {
+    expected = {
         "transposed": elements.reshape(3, 4).T,
         "part": np.array([[3, 4], [7, 8]], "float32"),
         "expanded": np.array([[0, 1, 2], [0, 1, 2]], "float32"),
@@ -105,12 +107,12 @@ def test_torch_views_of_one_storage(write, tmp_path):
         "bfloat16": np.array([1, -2, np.inf], "float32"),
     }
     found = read_checkpoint(tmp_path / "net.pth")
-    assert_same(found, wanted)
+    assert_same(found, expected)
     assert np.shares_memory(found["transposed"], found["part"])
 
 
 @pytest.mark.parametrize("use_zip", [True, False])
-def test_what_torch_itself_writes(use_zip, tmp_path):
+def test_files_written_by_torch(use_zip, tmp_path):
     torch = pytest.importorskip("torch")
     base = torch.arange(24.0).reshape(4, 6)
     weights = {
@@ -131,7 +133,7 @@ def test_what_torch_itself_writes(use_zip, tmp_path):
 
 
 @pytest.mark.parametrize("write", TORCH_WRITERS)
-def test_torch_reads_what_the_writers_write(write, tmp_path):
+def test_torch_reads_the_files_of_the_writers(write, tmp_path):
     torch = pytest.importorskip("torch")
     write(tmp_path / "net.pth", WEIGHTS)
     for weights_only in (True, False):
@@ -154,19 +156,19 @@ def test_pdparams_of_every_protocol(protocol, is_nested, tmp_path):
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_what_paddle_itself_writes(protocol, tmp_path):
+def test_files_written_by_paddle(protocol, tmp_path):
     paddle = pytest.importorskip("paddle")
     net = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 3), paddle.nn.BatchNorm2D(4))
-    wanted = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    expected = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
     for tree in (net.state_dict(), {"model": net.state_dict(), "epoch": 3}):
         paddle.save(tree, str(tmp_path / "net.pdparams"), protocol=protocol)
-        assert_same(read_checkpoint(tmp_path / "net.pdparams"), wanted)
-    write_pdparams(tmp_path / "own.pdparams", wanted, protocol=protocol)
+        assert_same(read_checkpoint(tmp_path / "net.pdparams"), expected)
+    write_pdparams(tmp_path / "own.pdparams", expected, protocol=protocol)
     loaded = paddle.load(str(tmp_path / "own.pdparams"), return_numpy=True)
-    assert_same({name: loaded[name] for name in wanted}, wanted)
+    assert_same({name: loaded[name] for name in expected}, expected)
 
 
-def test_pieces_of_large_arrays_are_joined(tmp_path):
+def test_pieces_of_large_arrays_are_concatenated(tmp_path):
     whole = np.arange(10, dtype="float32")
     pieces = {"a": np.ones(1), "w@@.0": whole[:6], "w@@.1": whole[6:], "z": np.ones(2)}
     chunks = {"w": {"OriginShape": (2, 5), "slices": ["w@@.0", "w@@.1"]}}

@@ -1,6 +1,6 @@
-"""The scripts of `convert/` as users call them: a published file in; a checkpoint of ours out, or one line of error.
+"""The scripts of `convert/` as users run them: from a published file to our checkpoint, or to an error of one line.
 
-They run in a copy of the project, so that what they write by default does not land among the user's weights.
+They run in a copy of the project, so that their default output does not end up among the user's weights.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable
@@ -24,7 +22,8 @@ from convert.conversion import Shapes, network_shapes
 from data.class_lists import read_class_list
 from tests.support import foreign_names
 from tests.support.checkpoint_writers import Call, Global, Storage, TorchTensor, write_torch_legacy, write_torch_zip
-from tests.support.published_files import NETWORKS, PUBLISHED, RESNET18, drawn
+from tests.support.programs import Finished, run_python
+from tests.support.published_files import NETWORKS, PUBLISHED, RESNET18, random_array
 from tools.common.checkpoint import load_checkpoint
 
 PACKAGES = ("config", "convert", "data", "model", "tools")
@@ -39,9 +38,8 @@ def project(tmp_path_factory):
     shutil.rmtree(copy)
 
 
-def run(project: Path, script: str, *args: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, f"convert/{script}.py", *map(str, args)]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120)
+def run(project: Path, script: str, *args: object) -> Finished:
+    return run_python(f"convert/{script}.py", *args, cwd=project)
 
 
 @pytest.mark.parametrize("published", PUBLISHED, ids=[case.file for case in PUBLISHED])
@@ -49,8 +47,8 @@ def test_published_file(published, project, tmp_path):
     source = tmp_path / published.file
     arrays = published.arrays()
     names = published.names(published.shapes).items()
-    theirs = {foreign: foreign_names.stored(ours, arrays[ours]) for ours, foreign in names}
-    published.write(source, {**theirs, **{name: drawn(name, shape) for name, shape in published.extra.items()}})
+    theirs = {foreign: foreign_names.stored_array(ours, arrays[ours]) for ours, foreign in names}
+    published.write(source, {**theirs, **{name: random_array(name, shape) for name, shape in published.extra.items()}})
 
     done = run(project, published.script, source, *published.options)
 
@@ -85,14 +83,14 @@ def sha256(path: Path) -> str:
 
 
 def constant(shape: tuple[int, ...], value: float = 0.0) -> TorchTensor:
-    """A tensor whose elements all are the one of its storage: a whole network in a small file."""
+    """Return a tensor whose elements share one number of storage, so that the file of a network stays small."""
     return TorchTensor(Storage(np.float32([value])), shape, (0,) * len(shape))
 
 
 def write_small(
     path: Path, shapes: Shapes, names: Callable[[Shapes], dict[str, str]], values: Mapping[str, object] = {}
 ) -> Path:
-    """A `.pth` of zeros. values: by our names, what is not zero: an array or the number that all elements are."""
+    """Write a `.pth` file of zeros. values: arrays or numbers that replace the zeros, by our names."""
     tensors = {}
     for ours, theirs in names(shapes).items():
         value = values.get(ours, 1.0 if ours.endswith("_variance") else 0.0)
@@ -102,7 +100,7 @@ def write_small(
 
 
 THREE_CLASSES = network_shapes(load_config(3).replace(num_classes=3))
-# With these biases alone every cell sees the same mask, the whole picture, with probability sigmoid(2) for class 1.
+# With these biases alone every cell predicts the full picture as its mask, and class 1 with probability sigmoid(2).
 SEES_EVERYTHING = {
     "head.cate_pred.bias": np.float32([-10, 2, -10]),
     "head.kernel_pred.bias": 1.0,
@@ -136,8 +134,8 @@ def test_own_classes_and_verify(project, tmp_path):
     assert checkpoint.weights["head.cate_pred.bias"].tolist() == [-10, 2, -10]
 
 
-def assert_refused(done: subprocess.CompletedProcess[str], project: Path, *words: str) -> None:
-    """Exit status 2, one line on standard error, and nothing written to the default place."""
+def assert_refused(done: Finished, project: Path, *words: str) -> None:
+    """Assert exit status 2, one line on standard error, and no file in the default folder."""
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     for word in words:
@@ -150,7 +148,7 @@ def test_two_configs_with_the_same_shapes(project, tmp_path):
     assert_refused(run(project, "solo2paddle", source), project, "r50.pth fits configs 0 and 6", "--config")
 
 
-def test_wrong_file_leaves_what_was_there(project, tmp_path):
+def test_wrong_file_leaves_the_old_output(project, tmp_path):
     source = write_small(tmp_path / "resnet18.pth", RESNET18, foreign_names.torchvision)
     output = tmp_path / "kept.pdparams"
     output.write_bytes(b"of yesterday")
@@ -166,7 +164,7 @@ def test_wrong_file_leaves_what_was_there(project, tmp_path):
     assert sorted(tmp_path.iterdir()) == [output, source]
 
 
-def test_what_is_read_is_not_replaced(project, tmp_path):
+def test_input_files_are_not_overwritten(project, tmp_path):
     source = write_small(tmp_path / "resnet18.pth", RESNET18, foreign_names.torchvision)
     network = write_small(tmp_path / "mine.pth", THREE_CLASSES, foreign_names.solo)
     classes = tmp_path / "classes.txt"

@@ -1,4 +1,4 @@
-"""The chain of augmentations: what is drawn how often, and what comes out."""
+"""The chain of augmentations: probabilities and limits of each step, and consistent samples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data.preprocess import preprocess, resized_size
 from data.samples import MaskWindow, Sample
 from tests.support.parity import COCO_TINY, needs_coco
 from tests.support.samples import (
-    MOST,
+    MAX_INSTANCES,
     SAMPLES,
     SEEDS,
     assert_consistent,
@@ -34,12 +34,14 @@ EVERYTHING = AugmentConfig(distort=0.5, crop=0.7, short_sides=(30, 50, 70), flip
 SMALL = DataConfig(short_side=40, long_side=66)
 
 
-def augmented(sample: Sample, config: AugmentConfig, seed: int = 0, second: Sample | None = None, data=SMALL) -> Sample:
+def apply_augment(
+    sample: Sample, config: AugmentConfig, seed: int = 0, second: Sample | None = None, data=SMALL
+) -> Sample:
     return augment(sample, second, augment=config, data=data, rng=np.random.default_rng(seed))
 
 
-def unscaled(sample: Sample) -> DataConfig:
-    """With which the picture is not resized."""
+def unscaled_settings(sample: Sample) -> DataConfig:
+    """Return settings with which the picture is not resized."""
     return DataConfig(short_side=min(sample.image.shape[:2]), long_side=max(sample.image.shape[:2]))
 
 
@@ -57,15 +59,15 @@ def test_every_chain_gives_a_consistent_sample_that_the_seed_decides(sample, sec
         copy_paste=0.3, mixup=0.3, cutmix=0.3, short_sides=short_sides, **dict(zip(names, probabilities))
     )
     copies = [each and replace(each, image=each.image.copy()) for each in (sample, second)]
-    result = augmented(sample, config, seed, second)
+    result = apply_augment(sample, config, seed, second)
     assert_consistent(result)
     assert set(result.gt_classes) <= set(sample.gt_classes) | set(second.gt_classes if second else ())
-    assert_equal(augmented(copies[0], config, seed, copies[1]), result)
-    assert_equal(sample, copies[0])  # what went in is not touched
+    assert_equal(apply_augment(copies[0], config, seed, copies[1]), result)
+    assert_equal(sample, copies[0])  # the inputs are not changed
 
 
 def test_another_seed_gives_another_sample():
-    images = {augmented(painted_sample(1, 60, 80), EVERYTHING, seed).image.tobytes() for seed in range(20)}
+    images = {apply_augment(painted_sample(1, 60, 80), EVERYTHING, seed).image.tobytes() for seed in range(20)}
     assert len(images) > 15
 
 
@@ -75,13 +77,13 @@ def test_without_augmentation_the_picture_is_that_of_evaluation(data, size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     empty = Sample(image, (), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), "noise.png")
     as_evaluated = preprocess(image, data) * np.float32(data.std) + np.float32(data.mean)
-    assert np.array_equal(augmented(empty, PLAIN, data=data).image, np.rint(as_evaluated).astype(np.uint8))
+    assert np.array_equal(apply_augment(empty, PLAIN, data=data).image, np.rint(as_evaluated).astype(np.uint8))
 
 
 @pytest.mark.parametrize("resize_by", ["size", "factor"])
 def test_masks_follow_the_picture_to_its_size(resize_by):
     sample = painted_sample(2, 61, 97)
-    result = augmented(sample, PLAIN, data=replace(SMALL, resize_by=resize_by))
+    result = apply_augment(sample, PLAIN, data=replace(SMALL, resize_by=resize_by))
     height, width = result.image.shape[:2]
     assert abs(height - 40) <= 1 and abs(width - 64) <= 1
     expected = resize(sample, height=height, width=width)
@@ -91,19 +93,19 @@ def test_masks_follow_the_picture_to_its_size(resize_by):
 
 def test_short_side_is_one_of_those_listed_and_the_long_side_is_limited():
     config, data = replace(PLAIN, short_sides=(20, 30, 45)), DataConfig(short_side=99, long_side=60)
-    sizes = {augmented(painted_sample(1, 50, 80), config, seed, data=data).image.shape[:2] for seed in range(40)}
+    sizes = {apply_augment(painted_sample(1, 50, 80), config, seed, data=data).image.shape[:2] for seed in range(40)}
     assert sizes == {resized_size(50, 80, short_side=side, long_side=60) for side in (20, 30, 45)}
     assert sizes == {(20, 32), (30, 48), (38, 60)}
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("name", "change"), [("flip", flip), ("flip_vertical", flip_vertical), ("turn", turn)])
-def test_mirrors_come_with_their_probability(name, change, probability):
+def test_flips_and_turns_have_their_probability(name, change, probability):
     sample = painted_sample(7, 30, 40)
     config = replace(PLAIN, **{name: probability})
     changed = 0
     for seed in range(100):
-        result = augmented(sample, config, seed, data=unscaled(sample))
+        result = apply_augment(sample, config, seed, data=unscaled_settings(sample))
         is_changed = not np.array_equal(result.image, sample.image)
         assert_equal(result, change(sample) if is_changed else sample)
         changed += is_changed
@@ -112,20 +114,20 @@ def test_mirrors_come_with_their_probability(name, change, probability):
 
 def test_colours_change_the_picture_only():
     sample = painted_sample(7, 30, 40)
-    result = augmented(sample, replace(PLAIN, distort=1.0), data=unscaled(sample))
+    result = apply_augment(sample, replace(PLAIN, distort=1.0), data=unscaled_settings(sample))
     assert not np.array_equal(result.image, sample.image)
     assert_equal(replace(result, image=sample.image), sample)
 
 
 @pytest.mark.parametrize("name", ["copy_paste", "mixup", "cutmix"])
-def test_one_way_of_mixing_alone(name):
+def test_each_kind_of_mixing(name):
     config = replace(PLAIN, **{name: 1.0})
-    sample, second = painted_sample(1, 30, 40), painted_sample(2, 30, 40, first_class=MOST)
+    sample, second = painted_sample(1, 30, 40), painted_sample(2, 30, 40, first_class=MAX_INSTANCES)
     assert all(needs_second(config, np.random.default_rng(seed)) for seed in range(50))
     seed = 3
-    result = augmented(sample, config, seed, second, data=unscaled(sample))
+    result = apply_augment(sample, config, seed, second, data=unscaled_settings(sample))
     rng = np.random.default_rng(seed)
-    rng.choice(3, p=[1, 0, 0])  # the draw of which way
+    rng.choice(3, p=[1, 0, 0])  # draws the kind of mixing
     if name == "copy_paste":
         expected = copy_paste(sample, second, rng=rng)
     else:
@@ -133,8 +135,8 @@ def test_one_way_of_mixing_alone(name):
     assert_equal(result, expected)
 
 
-def test_ways_of_mixing_come_with_their_probabilities():
-    """Told apart by what they make of a white disc in a white picture, over a black picture."""
+def test_kinds_of_mixing_have_their_probabilities():
+    """Each kind makes another result of a white disc in a white picture and a black picture."""
     config = replace(PLAIN, copy_paste=0.1, mixup=0.2, cutmix=0.4)
     disc = ((np.indices((30, 30)) - 14.5) ** 2).sum(axis=0) < 15**2
     black = painted_sample(0, 30, 40, count=0)
@@ -149,7 +151,7 @@ def test_ways_of_mixing_come_with_their_probabilities():
     for seed in range(600):
         rng = np.random.default_rng(seed)
         second = white if needs_second(config, rng) else None
-        image = augment(black, second, augment=config, data=unscaled(black), rng=rng).image[..., 0]
+        image = augment(black, second, augment=config, data=unscaled_settings(black), rng=rng).image[..., 0]
         is_rectangle = (image > 0).sum() == (image > 0).any(axis=0).sum() * (image > 0).any(axis=1).sum()
         if second is None:
             seen.append("none")
@@ -182,8 +184,8 @@ def test_random_crop_is_a_part_of_the_picture_with_instances(sample, seed):
         assert part is sample
 
 
-def test_random_crop_has_the_limits_of_its_size():
-    """Every part holds some instance of a picture that is full of small ones, so that none is refused."""
+def test_random_crop_keeps_its_limits_of_size():
+    """The picture is full of small instances, so that every crop contains one and none is refused."""
     places = [(y, x) for y in range(0, 200, 20) for x in range(0, 300, 20)]
     sample = Sample(
         image=np.zeros((200, 300, 3), np.uint8),
@@ -200,8 +202,8 @@ def test_random_crop_has_the_limits_of_its_size():
     assert 0.4 < len(scales) / len(parts) < 0.6  # no part overlaps with a tile by 0.1: it is the limit 0 or no crop
 
 
-def test_random_crop_meets_each_limit_as_often():
-    """With an instance as large as the picture, a part's share of the area is its intersection over union."""
+def test_random_crop_uses_each_limit_equally_often():
+    """The instance is as large as the picture, so that the IoU of a crop is its share of the area."""
     mask = MaskWindow(0, 0, np.ones((100, 100), np.uint8))
     sample = Sample(np.zeros((100, 100, 3), np.uint8), (mask,), np.float32([[0, 0, 100, 100]]), np.array([0]), "a.png")
     parts = [random_crop(sample, np.random.default_rng(seed)) for seed in range(400)]
@@ -214,7 +216,7 @@ def test_random_crop_meets_each_limit_as_often():
 
 
 def test_random_crop_keeps_the_instances_whose_centre_it_holds():
-    """The picture's values are its columns, so that a crop tells where it was cut. All centres are at one height."""
+    """Each pixel contains its column, which shows where a crop is. All centres have the same height."""
     columns = np.tile(np.arange(120, dtype=np.uint8)[None, :, None], (60, 1, 3))
     centres = [10, 40, 80, 110]
     sample = Sample(
@@ -237,7 +239,7 @@ def test_random_crop_keeps_the_instances_whose_centre_it_holds():
 
 
 def test_random_crop_tries_again_where_the_mask_is_outside():
-    """The centre of the box is in many parts that the only pixel of the instance is not in."""
+    """Many crops contain the centre of the box but not the only pixel of the instance."""
     mask = MaskWindow(0, 0, np.ones((1, 1), np.uint8))
     sample = Sample(np.zeros((100, 100, 3), np.uint8), (mask,), np.float32([[0, 0, 100, 100]]), np.array([0]), "a.png")
     parts = [random_crop(sample, np.random.default_rng(seed)) for seed in range(100)]
@@ -245,10 +247,10 @@ def test_random_crop_tries_again_where_the_mask_is_outside():
     assert any(part is not sample for part in parts)
 
 
-def test_crop_comes_with_its_probability():
+def test_crop_has_its_probability():
     sample = painted_sample(4, 60, 80)
-    small = [augmented(sample, replace(PLAIN, crop=p), seed) for p in (0.0, 1.0) for seed in range(60)]
-    changed = [not np.array_equal(each.image, augmented(sample, PLAIN).image) for each in small]
+    small = [apply_augment(sample, replace(PLAIN, crop=p), seed) for p in (0.0, 1.0) for seed in range(60)]
+    changed = [not np.array_equal(each.image, apply_augment(sample, PLAIN).image) for each in small]
     assert not any(changed[:60]) and sum(changed[60:]) > 40
 
 
@@ -258,7 +260,7 @@ def test_no_mask_of_the_size_of_the_picture_is_kept():
     sample = Sample(np.zeros((1000, 1000, 3), np.uint8), masks, boxes, np.arange(8), "large.png")
     config = replace(EVERYTHING, short_sides=(900, 1100))
     for seed in range(10):
-        result = augmented(sample, config, seed, data=DataConfig(long_side=2000))
+        result = apply_augment(sample, config, seed, data=DataConfig(long_side=2000))
         for mask in result.gt_masks:
             held = mask.pixels if mask.pixels.base is None else mask.pixels.base
             assert held.nbytes < 1100 * 1100 / 20
@@ -284,7 +286,7 @@ def test_on_photographs():
     config = replace(EVERYTHING, short_sides=(352, 512), crop=1.0, copy_paste=0.3, mixup=0.3, cutmix=0.3)
     data = DataConfig(short_side=448, long_side=768)
     for seed, (sample, second) in enumerate(zip(samples, samples[1:])):
-        result = augmented(sample, config, seed, second, data)
+        result = apply_augment(sample, config, seed, second, data)
         assert_consistent(result)
         assert len(result)
         assert min(result.image.shape[:2]) in (352, 512) or max(result.image.shape[:2]) == 768

@@ -1,4 +1,4 @@
-"""Which location learns which box, against a straightforward reading of the rule."""
+"""Which location learns which box, compared with a plain reading of the rule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TARGET = replace(load_config(30).target, scale_ranges=(-1.0, 16.0, 16.0, 32.0, 3
 PIXEL = MaskWindow(0, 0, np.ones((1, 1), np.uint8))
 
 
-def straightforward(boxes: np.ndarray, classes: np.ndarray, config: TargetConfig) -> tuple[list, list]:
+def reference_targets(boxes: np.ndarray, classes: np.ndarray, config: TargetConfig) -> tuple[list, list]:
     labels, distances = [], []
     for level, ((height, width), stride) in enumerate(zip(level_sizes(*SIZE), BOX_STRIDES)):
         low, high = config.scale_ranges[2 * level : 2 * level + 2]
@@ -44,7 +44,7 @@ def straightforward(boxes: np.ndarray, classes: np.ndarray, config: TargetConfig
 
 @settings(max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 8), whole=st.booleans())
-def test_equals_a_straightforward_assignment(seed, count, whole):
+def test_equals_the_reference(seed, count, whole):
     rng = np.random.default_rng(seed)
     corners = rng.uniform(-10, 120, (count, 2))
     boxes = np.concatenate([corners, corners + rng.gamma(1.0, 40.0, (count, 2)) + 1], axis=1).astype(np.float32)
@@ -52,7 +52,7 @@ def test_equals_a_straightforward_assignment(seed, count, whole):
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
     classes = rng.integers(0, 5, count)
     found = box_targets([PIXEL] * count, boxes, classes, picture=SIZE, size=SIZE, config=TARGET)
-    labels, distances = straightforward(boxes, classes, TARGET)
+    labels, distances = reference_targets(boxes, classes, TARGET)
     assert found.labels.tolist() == labels
     np.testing.assert_allclose(found.distances, np.float32(distances).reshape(-1, 4), rtol=1e-6)
     assert found.labels.dtype == np.int64 and found.distances.dtype == np.float32

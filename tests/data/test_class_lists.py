@@ -1,4 +1,4 @@
-"""Files of class names."""
+"""Files of class names: names, category ids and mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from data.class_lists import ClassList, read_class_list
 
 @pytest.fixture
 def class_list(tmp_path):
-    """Write a class list and give its path."""
+    """Write a class list and return its path."""
 
     def write(content: str | bytes) -> str:
         path = tmp_path / "classes.txt"
@@ -78,7 +78,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
     path = tmp_path / "classes.txt"
-    path.write_text("cat\ndog\n", encoding="utf-8-sig")  # what Windows' editor writes
+    path.write_text("cat\ndog\n", encoding="utf-8-sig")  # as Notepad on Windows writes it
     assert read_class_list(path).names == ("cat", "dog")
 
 

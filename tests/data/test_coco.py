@@ -1,4 +1,4 @@
-"""COCO annotation files: what is read, in which words problems are told, and the pixels of the masks."""
+"""COCO annotation files: records, masks, and the wording of problems."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from config.errors import LONGEST, SHOWN, InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco import Annotation, check_same_classes, decode_mask, read_coco
 from data.coco_checks import parse_runs
-from tests.support.coco_files import DISC, HEIGHT, PICTURE, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid
+from tests.support.coco_files import DISC, HEIGHT, PICTURE, SQUARE, TRIANGLE, WIDTH, read, runs_of, valid_content
 from tests.support.parity import COCO_TINY, needs_coco
 
 
 def test_a_file_without_problems(tmp_path):
-    coco = read(tmp_path, valid())
+    coco = read(tmp_path, valid_content())
     assert coco.classes == ClassList(names=("cat", "dog", "ring"), ids=(1, 3, 7))
     assert (coco.pictures, coco.instances, coco.crowds, coco.empty) == (3, 4, 1, 1)
     assert str(coco.problems) == ""
@@ -40,20 +40,20 @@ def test_a_file_without_problems(tmp_path):
 
 
 def test_pictures_without_instances_are_kept_if_wanted(tmp_path):
-    coco = read(tmp_path, valid(), keep_empty=True)
+    coco = read(tmp_path, valid_content(), keep_empty=True)
     assert [(record.image_id, len(record.annotations)) for record in coco.records] == [(5, 3), (2, 1), (9, 0)]
 
 
 def test_a_file_of_test_pictures_has_no_annotations(tmp_path):
-    content = valid()
+    content = valid_content()
     del content["annotations"]
     assert len(read(tmp_path, content, keep_empty=True).records) == 3
     with pytest.raises(InputError, match="no picture with a usable annotation; give a file with annotations"):
         read(tmp_path, content)
 
 
-def test_a_line_counts_a_kind_and_names_the_first_few(tmp_path):
-    content = valid()
+def test_a_line_counts_a_kind_of_problem_and_names_the_first_ones(tmp_path):
+    content = valid_content()
     content["annotations"] += [{"id": number, "image_id": 4} for number in range(SHOWN)]
     assert read(tmp_path, content).problems.lines() == [
         f"{SHOWN} annotations of an unknown image, left out: "
@@ -72,7 +72,7 @@ def test_names_with_folders(tmp_path):
     (tmp_path / "pictures" / "a").mkdir(parents=True)
     for file in ("pictures/a/5.jpg", "beside.jpg", "elsewhere.jpg"):
         (tmp_path / file).write_bytes(PICTURE)
-    content = valid()
+    content = valid_content()
     for row, name in zip(content["images"], ("a\\5.jpg", "../beside.jpg", str(tmp_path / "elsewhere.jpg"))):
         row["file_name"] = name
     coco = read(tmp_path, content, pictures=(), keep_empty=True)
@@ -83,13 +83,13 @@ def test_names_with_folders(tmp_path):
 
 def test_without_pictures_the_folder_and_the_field_are_named(tmp_path):
     with pytest.raises(InputError, match="none of its 3 pictures.*'5.jpg', '2.jpg', '9.jpg'.*train_pre_path") as error:
-        read(tmp_path, valid(), pictures=())
+        read(tmp_path, valid_content(), pictures=())
     assert str(tmp_path / "pictures") in str(error.value) and str(tmp_path / "train.json") in str(error.value)
-    assert read(tmp_path, valid(), pictures=(), check_files=False).pictures == 3
+    assert read(tmp_path, valid_content(), pictures=(), check_files=False).pictures == 3
 
 
-def test_long_names_lose_their_middle(tmp_path):
-    content = valid()
+def test_long_names_are_shortened_in_the_middle(tmp_path):
+    content = valid_content()
     for row in content["images"]:
         row["file_name"] = "first/" + "x" * 5000 + ".jpg"
     with pytest.raises(InputError, match="looked for 'first/x+ [.]{3} x+.jpg', ") as error:
@@ -101,7 +101,7 @@ def test_long_names_lose_their_middle(tmp_path):
     ("content", "says"),
     [
         ("", "not JSON"),
-        (json.dumps(valid())[:500], "not JSON or cut off"),
+        (json.dumps(valid_content())[:500], "not JSON or cut off"),
         ("[" * 100_000, "not JSON"),
         ("<xml/>", "not JSON"),
         ([], "not a COCO annotation file"),
@@ -110,16 +110,22 @@ def test_long_names_lose_their_middle(tmp_path):
         ({}, "has no list of images"),
         ({"version": "5.3", "shapes": [], "imagePath": "1.jpg"}, "has no list of images"),
         ({"images": []}, "has no list of categories"),
-        ({**valid(), "images": {}}, "has no list of images"),
-        ({**valid(), "categories": None}, "has no list of categories"),
-        ({**valid(), "annotations": None}, "has no list of annotations"),
-        ({**valid(), "categories": []}, "no usable category"),
-        ({**valid(), "categories": [{"id": 1}]}, "no usable category; correct it: 1 category without a name, left out"),
-        ({**valid(), "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "1 is both 'a' and 'b'"),
-        ({**valid(), "images": []}, "no usable picture"),
-        ({**valid(), "images": [{"id": 1}]}, "no usable picture; correct it: 1 image without a file_name"),
-        ({**valid(), "annotations": []}, "no picture with a usable annotation"),
-        ({**valid(), "annotations": [{"id": 4, "image_id": 5}]}, "correct it: 1 annotation of an unknown category"),
+        ({**valid_content(), "images": {}}, "has no list of images"),
+        ({**valid_content(), "categories": None}, "has no list of categories"),
+        ({**valid_content(), "annotations": None}, "has no list of annotations"),
+        ({**valid_content(), "categories": []}, "no usable category"),
+        (
+            {**valid_content(), "categories": [{"id": 1}]},
+            "no usable category; correct it: 1 category without a name, left out",
+        ),
+        ({**valid_content(), "categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}, "1 is both 'a' and 'b'"),
+        ({**valid_content(), "images": []}, "no usable picture"),
+        ({**valid_content(), "images": [{"id": 1}]}, "no usable picture; correct it: 1 image without a file_name"),
+        ({**valid_content(), "annotations": []}, "no picture with a usable annotation"),
+        (
+            {**valid_content(), "annotations": [{"id": 4, "image_id": 5}]},
+            "correct it: 1 annotation of an unknown category",
+        ),
     ],
 )
 def test_a_useless_file_is_one_line_with_its_name(tmp_path, content, says):
@@ -138,19 +144,19 @@ def test_files_that_cannot_be_read(tmp_path):
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path):
-    assert read(tmp_path, "\ufeff" + json.dumps(valid())).instances == 4
+    assert read(tmp_path, "\ufeff" + json.dumps(valid_content())).instances == 4
 
 
 def test_class_indices_come_from_the_training_file(tmp_path):
     classes = ClassList(names=("ring", "hat", "dog", "cat"), ids=(7, 6, 3, 1))
-    coco = read(tmp_path, valid(), classes=classes)
+    coco = read(tmp_path, valid_content(), classes=classes)
     assert coco.classes is classes
     assert [one.class_index for record in coco.records for one in record.annotations] == [0, 2, 2, 3]
 
 
-def test_a_category_that_the_class_list_has_not(tmp_path):
+def test_a_category_that_is_not_in_the_class_list(tmp_path):
     with pytest.raises(InputError) as error:
-        read(tmp_path, valid(), classes=ClassList(names=("cat",), ids=(1,)), classes_from="train.json")
+        read(tmp_path, valid_content(), classes=ClassList(names=("cat",), ids=(1,)), classes_from="train.json")
     assert str(error.value) == (
         f"2 category ids of {tmp_path / 'train.json'} are not in train.json: 3 'dog', 7 'ring'; "
         "use annotation files with the same categories"
@@ -158,7 +164,7 @@ def test_a_category_that_the_class_list_has_not(tmp_path):
 
 
 def test_a_category_that_has_another_name():
-    """As where one file counts its categories from 0 and the other from 1."""
+    """This happens if one file counts its categories from 0 and the other from 1."""
     names = {"first_name": "train.json", "second_name": "val.json"}
     train = ClassList(names=("cat", "dog", "cap"), ids=(0, 1, 2))
     check_same_classes(train, ClassList(names=("Dog ",), ids=(1,)), **names)
@@ -168,7 +174,7 @@ def test_a_category_that_has_another_name():
 
 @needs_coco
 @pytest.mark.parametrize(("part", "instances", "crowds"), [("train2017", 699, 6), ("val2017", 804, 11)])
-def test_coco(part, instances, crowds):
+def test_pictures_and_masks_of_coco(part, instances, crowds):
     path = COCO_TINY / "annotations" / f"instances_{part}.json"
     coco = read_coco(path, COCO_TINY / part, classes=read_class_list(PROJECT / Config.classes_path))
     assert (coco.pictures, coco.instances, coco.crowds, str(coco.problems)) == (80, instances, crowds, "")
@@ -189,7 +195,7 @@ def test_coco(part, instances, crowds):
 
 @needs_coco
 def test_crowds_of_coco_decode_like_pycocotools():
-    """Crowds are left out of the records, but they are the real RLE that is at hand."""
+    """The records leave out crowds, but these are the only real RLEs in the data set."""
     content = json.loads((COCO_TINY / "annotations" / "instances_val2017.json").read_text())
     crowds = [row["segmentation"] for row in content["annotations"] if row["iscrowd"]]
     assert crowds
@@ -239,16 +245,16 @@ def test_runs_that_pycocotools_would_not_write(counts):
 
 
 def test_records_can_be_sent_to_another_process(tmp_path):
-    records = read(tmp_path, valid()).records
+    records = read(tmp_path, valid_content()).records
     copied = pickle.loads(pickle.dumps(records))
     assert [record.path for record in copied] == [record.path for record in records]
     assert copied[1].annotations[0].segmentation[0].tolist() == SQUARE
 
 
 def test_a_folder_is_listed_once(tmp_path, monkeypatch):
-    """A question for each file would take minutes on a network drive."""
+    """One system call for each file would take minutes on a network drive."""
     listed = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda folder: listed.append(folder) or scandir(folder))
-    read(tmp_path, valid())
+    read(tmp_path, valid_content())
     assert len(listed) == 1

@@ -1,4 +1,4 @@
-"""COCO annotation files with every damage that is met."""
+"""Damaged COCO annotation files: what is left out and counted, and what is still usable."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from config.errors import InputError
 from data.coco import decode_mask
-from tests.support.coco_files import COMPRESSED, DISC, HEIGHT, PICTURE, SQUARE, WIDTH, read, rle, runs_of, valid
+from tests.support.coco_files import COMPRESSED, DISC, HEIGHT, PICTURE, SQUARE, WIDTH, read, rle, runs_of, valid_content
 
 MISSING = object()
 PIXELS = HEIGHT * WIDTH
 
-# What a problem says, the annotation that is damaged (0 has a polygon, 2 an RLE), the key, and values it cannot have.
+# The wording of a problem, the index of the damaged annotation (0: polygon, 2: RLE), its key, and impossible values.
 ANNOTATION_DAMAGES = [
     ("without an integer id", 0, "id", [MISSING, None, "100", True, 1.5, [], math.nan]),
     ("of an unknown image", 0, "image_id", [MISSING, None, 77, "5", [5], {}]),
@@ -88,9 +88,9 @@ ANNOTATION_DAMAGES = [
 ]
 
 
-def damaged(row: int, **values: object) -> dict:
-    """The small file with other values in one annotation."""
-    content = valid()
+def damaged_content(row: int, **values: object) -> dict:
+    """Return the small file with other values in one annotation."""
+    content = valid_content()
     for key, value in values.items():
         content["annotations"][row][key] = value
         if value is MISSING:
@@ -103,23 +103,23 @@ def damaged(row: int, **values: object) -> dict:
     [(what, row, key, value) for what, row, key, values in ANNOTATION_DAMAGES for value in values],
 )
 def test_a_damaged_annotation_is_counted_and_left_out(tmp_path, what, row, key, value):
-    coco = read(tmp_path, damaged(row, **{key: value}))
+    coco = read(tmp_path, damaged_content(row, **{key: value}))
     assert coco.instances == 3
     (line,) = coco.problems.lines()
     assert line.startswith(f"1 annotation {what}") and "left out" in line
 
 
-def appended(key: str, value: object) -> Callable[[dict], None]:
+def append_to(key: str, value: object) -> Callable[[dict], None]:
     return lambda content: content[key].append(value)
 
 
-def again(**values: object) -> Callable[[dict], None]:
-    """The first annotation a second time, with some other values."""
+def repeated_annotation(**values: object) -> Callable[[dict], None]:
+    """Return the first annotation again with some other values."""
     return lambda content: content["annotations"].append({**content["annotations"][0], **values})
 
 
 def crowd(**values: object) -> dict:
-    return {**valid()["annotations"][4], "id": 1, **values}
+    return {**valid_content()["annotations"][4], "id": 1, **values}
 
 
 def picture(row: int, **values: object) -> Callable[[dict], None]:
@@ -129,29 +129,49 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
 @pytest.mark.parametrize(
     ("says", "damage", "pictures", "instances"),
     [
-        ("1 annotation without an integer id", appended("annotations", ["no object"]), 3, 4),
-        ("1 annotation with the id, category and bbox of an earlier one, left out", again(), 3, 4),
-        ("1 annotation with the id of another one, kept", again(image_id=2), 3, 5),
-        ("1 annotation with the id of another one, kept", again(bbox=[10, 10, 9, 9]), 3, 5),
+        ("1 annotation without an integer id", append_to("annotations", ["no object"]), 3, 4),
+        ("1 annotation with the id, category and bbox of an earlier one, left out", repeated_annotation(), 3, 4),
+        ("1 annotation with the id of another one, kept", repeated_annotation(image_id=2), 3, 5),
+        ("1 annotation with the id of another one, kept", repeated_annotation(bbox=[10, 10, 9, 9]), 3, 5),
         (
             "1 annotation with a bbox that does not match its mask, trained on with the mask's",
-            again(id=1, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
+            repeated_annotation(id=1, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
             3,
             5,
         ),
-        ("1 annotation with a bbox that does not match its mask", again(id=1, bbox=[40, 30, 10, 10]), 3, 5),
+        (
+            "1 annotation with a bbox that does not match its mask",
+            repeated_annotation(id=1, bbox=[40, 30, 10, 10]),
+            3,
+            5,
+        ),
         *(
-            ("1 annotation with an area that is not a number of pixels", again(id=1, area=area), 3, 5)
+            ("1 annotation with an area that is not a number of pixels", repeated_annotation(id=1, area=area), 3, 5)
             for area in ("9", [9], math.nan, math.inf, -1, True, 10**400)
         ),
-        ("1 annotation whose polygons cover no pixel", again(id=1, segmentation=[[70, 9, 80, 9, 80, 19]]), 3, 4),
-        ("1 annotation without a segmentation", appended("annotations", crowd(segmentation=None)), 3, 4),
-        ("1 annotation with an RLE whose runs", appended("annotations", crowd(segmentation=rle("N"))), 3, 4),
-        ("1 annotation of an unknown category", appended("annotations", crowd(category_id=2)), 3, 4),
-        ("1 annotation with the id, category and bbox of an earlier one", appended("annotations", crowd(id=104)), 3, 4),
-        ("1 annotation kept without its damaged polygons", again(id=1, segmentation=[[1, 2, 3, 4], SQUARE]), 3, 5),
-        ("1 image with the id of an earlier one", appended("images", valid()["images"][0]), 3, 4),
-        ("1 image without an integer id", appended("images", None), 3, 4),
+        (
+            "1 annotation whose polygons cover no pixel",
+            repeated_annotation(id=1, segmentation=[[70, 9, 80, 9, 80, 19]]),
+            3,
+            4,
+        ),
+        ("1 annotation without a segmentation", append_to("annotations", crowd(segmentation=None)), 3, 4),
+        ("1 annotation with an RLE whose runs", append_to("annotations", crowd(segmentation=rle("N"))), 3, 4),
+        ("1 annotation of an unknown category", append_to("annotations", crowd(category_id=2)), 3, 4),
+        (
+            "1 annotation with the id, category and bbox of an earlier one",
+            append_to("annotations", crowd(id=104)),
+            3,
+            4,
+        ),
+        (
+            "1 annotation kept without its damaged polygons",
+            repeated_annotation(id=1, segmentation=[[1, 2, 3, 4], SQUARE]),
+            3,
+            5,
+        ),
+        ("1 image with the id of an earlier one", append_to("images", valid_content()["images"][0]), 3, 4),
+        ("1 image without an integer id", append_to("images", None), 3, 4),
         ("1 image without an integer id", picture(2, id="9"), 2, 4),
         ("1 image without a file_name", picture(2, file_name=None), 2, 4),
         ("1 image without a file_name", picture(2, file_name=""), 2, 4),
@@ -163,21 +183,21 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
         ("1 image not found in", picture(0, file_name="gone.jpg"), 2, 1),
         ("1 image not found in", picture(2, file_name="\ud800/9.jpg"), 2, 4),
         ("1 image not found in", picture(2, file_name="C:\\pictures\\9.jpg"), 2, 4),
-        ("1 category without a name", appended("categories", {"id": 4}), 3, 4),
-        ("1 category without an integer id", appended("categories", {"id": "4", "name": "cap"}), 3, 4),
-        ("1 category without an integer id", appended("categories", "cap"), 3, 4),
-        ("1 category with the id and name of an earlier one", appended("categories", {"id": 1, "name": "cat"}), 3, 4),
-        ("1 category with the name of an earlier one, kept", appended("categories", {"id": 0, "name": "ring"}), 3, 4),
+        ("1 category without a name", append_to("categories", {"id": 4}), 3, 4),
+        ("1 category without an integer id", append_to("categories", {"id": "4", "name": "cap"}), 3, 4),
+        ("1 category without an integer id", append_to("categories", "cap"), 3, 4),
+        ("1 category with the id and name of an earlier one", append_to("categories", {"id": 1, "name": "cat"}), 3, 4),
+        ("1 category with the name of an earlier one, kept", append_to("categories", {"id": 0, "name": "ring"}), 3, 4),
     ],
 )
 def test_other_damages_are_counted(tmp_path, says, damage, pictures, instances):
-    content = valid()
+    content = valid_content()
     damage(content)
     coco = read(tmp_path, content)
     (line,) = coco.problems.lines()
     assert line.startswith(says)
     assert (coco.pictures, coco.instances) == (pictures, instances)
-    line.encode()  # can be printed, whatever the names in the file
+    line.encode()  # printable, whatever the names in the file
 
 
 @pytest.mark.parametrize(
@@ -195,31 +215,31 @@ def test_other_damages_are_counted(tmp_path, says, damage, pictures, instances):
     ],
     ids=["empty", "no picture", "cut off", "without its end", "a folder", "another size"],
 )
-def test_pictures_are_looked_into(tmp_path, content, says):
+def test_damaged_pictures_are_counted_and_left_out(tmp_path, content, says):
     path = tmp_path / "pictures" / "9.jpg"
     path.parent.mkdir()
     path.mkdir() if content is None else path.write_bytes(content)
-    coco = read(tmp_path, valid(), pictures=("5.jpg", "2.jpg"), keep_empty=True)
+    coco = read(tmp_path, valid_content(), pictures=("5.jpg", "2.jpg"), keep_empty=True)
     (line,) = coco.problems.lines()
     assert line.startswith(says.format(file=tmp_path / "train.json"))
     assert [record.image_id for record in coco.records] == [5, 2]
 
 
-def test_a_bbox_that_is_not_that_of_its_mask_is_kept_for_the_evaluation_alone(tmp_path):
-    (record, _) = read(tmp_path, damaged(0, bbox=[10, 10, 20, 20.5])).records
+def test_a_bbox_that_does_not_fit_its_mask_is_kept(tmp_path):
+    (record, _) = read(tmp_path, damaged_content(0, bbox=[10, 10, 20, 20.5])).records
     assert record.annotations[0].box == (10, 10, 20, 20.5)
     assert record.annotations[0].bbox == (10, 10, 20, 20.5)  # x, y, width, height
 
 
-def test_runs_may_be_written_with_a_point(tmp_path):
-    content = damaged(3, segmentation=rle([float(run) for run in runs_of(DISC)]))
+def test_counts_of_an_rle_may_be_floats(tmp_path):
+    content = damaged_content(3, segmentation=rle([float(run) for run in runs_of(DISC)]))
     coco = read(tmp_path, content)
     assert (coco.instances, coco.problems.lines()) == (4, [])
     assert np.array_equal(decode_mask(coco.records[0].annotations[2], HEIGHT, WIDTH).to_full(HEIGHT, WIDTH), DISC)
 
 
-def test_crowds_are_kept_apart_with_their_place(tmp_path):
-    content = valid()
+def test_crowds_are_kept_apart_in_the_order_of_the_file(tmp_path):
+    content = valid_content()
     content["annotations"].insert(0, crowd(image_id=5))
     content["annotations"].append(crowd(id=2, image_id=5))
     coco = read(tmp_path, content)
@@ -228,8 +248,8 @@ def test_crowds_are_kept_apart_with_their_place(tmp_path):
     assert (coco.instances, coco.crowds, coco.left_out) == (4, 3, 0)
 
 
-def test_annotations_of_a_picture_left_out_are_no_problem_of_their_own(tmp_path):
-    content = valid()
+def test_annotations_of_a_dropped_picture_are_not_counted_as_problems(tmp_path):
+    content = valid_content()
     content["images"][0]["height"] = None
     coco = read(tmp_path, content)
     assert (coco.pictures, coco.instances, coco.crowds, len(coco.problems.lines())) == (2, 1, 1, 1)
@@ -248,19 +268,19 @@ def test_annotations_of_a_picture_left_out_are_no_problem_of_their_own(tmp_path)
     ids=["missing", "empty", "missing, several polygons", "missing, RLE", "around the picture", "over a corner"],
 )
 def test_boxes_are_completed_and_clipped(tmp_path, values, box):
-    coco = read(tmp_path, damaged(0, **values))
+    coco = read(tmp_path, damaged_content(0, **values))
     assert not coco.problems.lines()
     assert coco.records[0].annotations[0].box == box
 
 
 @pytest.mark.parametrize("values", [{"iscrowd": MISSING}, {"iscrowd": False}, {"area": MISSING}, {"id": 100.0}])
-def test_what_is_not_needed_may_be_missing(tmp_path, values):
-    coco = read(tmp_path, damaged(0, **values))
+def test_unneeded_fields_may_be_missing(tmp_path, values):
+    coco = read(tmp_path, damaged_content(0, **values))
     assert (coco.instances, coco.problems.lines()) == (4, [])
 
 
 def test_a_figure_of_eight_has_pixels_although_its_area_cancels_out(tmp_path):
-    coco = read(tmp_path, damaged(0, bbox=None, segmentation=[[10, 10, 30, 30, 30, 10, 10, 30]]))
+    coco = read(tmp_path, damaged_content(0, bbox=None, segmentation=[[10, 10, 30, 30, 30, 10, 10, 30]]))
     assert coco.problems.lines() == []
     assert decode_mask(coco.records[0].annotations[0], HEIGHT, WIDTH).area > 100
 
@@ -273,7 +293,7 @@ JUNK = st.recursive(
 
 
 def places(value: object) -> list[tuple[object, object]]:
-    """All (container, key) pairs of a JSON value."""
+    """Yield all (container, key) pairs of a JSON value."""
     keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     return [place for key in keys for place in ((value, key), *places(value[key]))]
 
@@ -281,7 +301,7 @@ def places(value: object) -> list[tuple[object, object]]:
 @given(data=st.data())
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_gives_usable_records_or_an_input_error(tmp_path: Path, data):
-    content = valid()
+    content = valid_content()
     for _ in range(data.draw(st.integers(1, 4))):
         container, key = data.draw(st.sampled_from(places(content)))
         if data.draw(st.booleans()):

@@ -1,3 +1,5 @@
+"""Atomic writes: a file appears complete or not at all, and errors are those of the user."""
+
 from __future__ import annotations
 
 import os
@@ -15,7 +17,7 @@ from data.files import atomic_write, check_writable
 
 @settings(max_examples=40)
 @given(content=st.binary(max_size=5000), durable=st.booleans(), before=st.none() | st.binary(max_size=50))
-def test_content_arrives_whole_and_nothing_else_is_left(tmp_path_factory, content, durable, before):
+def test_content_is_complete_and_no_other_file_is_left(tmp_path_factory, content, durable, before):
     path = tmp_path_factory.mktemp("whole") / "new" / "results.json"
     if before is not None:
         path.parent.mkdir()
@@ -44,7 +46,7 @@ def test_an_error_before_anything_is_written_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_temporary_file_stands_in_the_same_folder_is_hidden_and_keeps_the_suffix(tmp_path):
+def test_the_temporary_file_is_hidden_in_the_same_folder_with_the_same_suffix(tmp_path):
     with atomic_write(tmp_path / "a.tar.png") as temporary:
         temporary.touch()
         assert temporary.parent == tmp_path
@@ -109,8 +111,8 @@ def test_durable_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkey
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
-    """`--json /dev/stdout` or `>(gzip)`: a rename would put a file in the place of the device."""
+def test_pipes_and_devices_are_not_replaced(tmp_path):
+    """For `--json /dev/stdout` or `>(gzip)` a rename would replace the device by a file."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -122,7 +124,7 @@ def test_what_is_no_ordinary_file_is_not_replaced(tmp_path):
         os.close(reader)
 
 
-def test_what_is_read_is_not_written_to(tmp_path):
+def test_input_files_are_not_overwritten(tmp_path):
     (tmp_path / "photo.jpg").write_text("old")
     (tmp_path / "link.jpg").symlink_to("photo.jpg")
     for name in ("photo.jpg", "link.jpg", "../" + tmp_path.name + "/photo.jpg"):

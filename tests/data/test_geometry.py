@@ -1,4 +1,4 @@
-"""Picture, masks and boxes are scaled, cut and mirrored in step."""
+"""Resizing, cropping, flipping and turning change picture, masks and boxes alike."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_mirrors_and_turns_as_numpy_does(change, sample):
 @settings(max_examples=60)
 @given(sample=SAMPLES, shift=st.floats(0, 0.5))
 @pytest.mark.parametrize(("change", "times"), [(flip, 2), (flip_vertical, 2), (turn, 4)])
-def test_is_undone_by_repeating(change, times, sample, shift):
+def test_repeating_restores_the_sample(change, times, sample, shift):
     annotated = replace(sample, gt_boxes=sample.gt_boxes + np.float32([shift, shift, -shift, -shift]) / 2)
     changed = annotated
     for _ in range(times):
@@ -66,7 +66,7 @@ def test_resizes_masks_exactly_as_opencv_does(sample, height, width):
 
 
 @pytest.mark.parametrize("size", [(800, 1067), (448, 597), (333, 1333), (11, 7), (480, 640)])
-def test_resizes_masks_exactly_at_sizes_of_use(size):
+def test_resizes_masks_exactly_at_typical_sizes(size):
     sample = painted_sample(3, 480, 640)
     for mask, original in zip(full_masks(resize(sample, height=size[0], width=size[1])), full_masks(sample)):
         assert np.array_equal(mask, cv2.resize(original, size[::-1], interpolation=cv2.INTER_NEAREST))

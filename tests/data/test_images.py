@@ -1,3 +1,5 @@
+"""Pictures on disk: which files are found, what is read from each format, and how bad files are refused."""
+
 from __future__ import annotations
 
 import io
@@ -5,7 +7,6 @@ import os
 import pickle
 import struct
 import tempfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from PIL import Image, ImageOps
 
 from config.errors import InputError
 from data.images import ImageError, find_images, picture_size, read_image
+from tests.support.png_chunks import grey_png
 
 SCENE = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8), (96, 64))
 RGB = Image.fromarray(SCENE)
@@ -28,13 +30,13 @@ SIXTEEN_BIT = np.random.default_rng(2).integers(0, 65536, (64, 96, 3), dtype=np.
 ORIENTATION_TAG = 0x112
 
 
-def encoded(picture: Image.Image, file_format: str, **options: object) -> bytes:
+def encode(picture: Image.Image, file_format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 
-def encoded_by_opencv(extension: str, picture: np.ndarray) -> bytes:
+def encode_by_opencv(extension: str, picture: np.ndarray) -> bytes:
     return cv2.imencode(extension, picture)[1].tobytes()
 
 
@@ -50,21 +52,11 @@ def with_orientation(orientation: int) -> Image.Exif:
     return exif
 
 
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def grey_png(width: int, height: int, rows: bytes, *, interlaced: bool = False) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(kind, data) for kind, data in chunks)
-
-
 def interlaced_grey_png(grey: np.ndarray) -> bytes:
     adam7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
     passes = [grey[top::down, left::right] for top, left, down, right in adam7]
     rows = b"".join(b"\0" + row.tobytes() for one_pass in passes for row in one_pass)  # 0: no row filter
-    return grey_png(grey.shape[1], grey.shape[0], rows, interlaced=True)
+    return grey_png(grey.shape[1], grey.shape[0], rows=rows, interlaced=True)
 
 
 def with_jpeg_size(jpeg: bytes, width: int, height: int) -> bytes:
@@ -98,29 +90,29 @@ def make_files(folder: Path, *names: str) -> list[Path]:
     return paths
 
 
-JPEG = encoded(RGB, "JPEG")
-JPEG_WITH_RESTARTS = encoded(RGB, "JPEG", restart_marker_blocks=2)
-PROGRESSIVE = encoded(RGB, "JPEG", progressive=True)
-PNG = encoded(RGB, "PNG")
-CMYK = encoded(RGB.convert("CMYK"), "JPEG", quality=95)
+JPEG = encode(RGB, "JPEG")
+JPEG_WITH_RESTARTS = encode(RGB, "JPEG", restart_marker_blocks=2)
+PROGRESSIVE = encode(RGB, "JPEG", progressive=True)
+PNG = encode(RGB, "PNG")
+CMYK = encode(RGB.convert("CMYK"), "JPEG", quality=95)
 LOSSLESS_OR_PLAIN = {
     "png": PNG,
-    "palette png": encoded(RGB.quantize(256), "PNG"),
-    "black and white png": encoded(RGB.convert("1"), "PNG"),
-    "grey png": encoded(GREY, "PNG"),
-    "grey and alpha png": encoded(with_alpha(GREY), "PNG"),
+    "palette png": encode(RGB.quantize(256), "PNG"),
+    "black and white png": encode(RGB.convert("1"), "PNG"),
+    "grey png": encode(GREY, "PNG"),
+    "grey and alpha png": encode(with_alpha(GREY), "PNG"),
     "interlaced png": interlaced_grey_png(np.asarray(GREY)),
-    "animated png": encoded(RGB, "PNG", save_all=True, append_images=[UPSIDE_DOWN]),
+    "animated png": encode(RGB, "PNG", save_all=True, append_images=[UPSIDE_DOWN]),
     "jpeg": JPEG,
     "jpeg with restart markers": JPEG_WITH_RESTARTS,
     "progressive jpeg": PROGRESSIVE,
-    "grey jpeg": encoded(GREY, "JPEG"),
-    "tiff of two pages": encoded(RGB, "TIFF", save_all=True, append_images=[UPSIDE_DOWN]),
-    "lzw tiff": encoded(RGB, "TIFF", compression="tiff_lzw"),
-    "bmp": encoded(RGB, "BMP"),
-    "webp": encoded(RGB, "WEBP", lossless=True),
-    "jpeg 2000": encoded(RGB, "JPEG2000"),
-    "ppm": encoded(RGB, "PPM"),
+    "grey jpeg": encode(GREY, "JPEG"),
+    "tiff of two pages": encode(RGB, "TIFF", save_all=True, append_images=[UPSIDE_DOWN]),
+    "lzw tiff": encode(RGB, "TIFF", compression="tiff_lzw"),
+    "bmp": encode(RGB, "BMP"),
+    "webp": encode(RGB, "WEBP", lossless=True),
+    "jpeg 2000": encode(RGB, "JPEG2000"),
+    "ppm": encode(RGB, "PPM"),
 }
 
 
@@ -204,11 +196,11 @@ class TestReadImage:
         np.testing.assert_allclose(image.astype(int), by_pillow(data), atol=2)  # another libjpeg may round otherwise
 
     def test_drops_alpha(self):
-        np.testing.assert_array_equal(read_bytes(encoded(with_alpha(RGB), "PNG")), SCENE)
+        np.testing.assert_array_equal(read_bytes(encode(with_alpha(RGB), "PNG")), SCENE)
 
     @pytest.mark.parametrize("extension", [".png", ".tiff"])
     def test_scales_16_bits_to_8(self, extension):
-        image = read_bytes(encoded_by_opencv(extension, SIXTEEN_BIT))
+        image = read_bytes(encode_by_opencv(extension, SIXTEEN_BIT))
         np.testing.assert_allclose(image[..., ::-1], SIXTEEN_BIT / 257, atol=1)
 
     @pytest.mark.parametrize("adobe_transform", [0, 2], ids=["CMYK", "YCCK"])
@@ -219,13 +211,13 @@ class TestReadImage:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
     def test_turns_upright_by_exif(self, file_format, orientation):
-        data = encoded(RGB, file_format, exif=with_orientation(orientation))
+        data = encode(RGB, file_format, exif=with_orientation(orientation))
         np.testing.assert_allclose(read_bytes(data).astype(int), by_pillow(data), atol=2)
 
     @pytest.mark.parametrize("file_format", ["GIF", "WEBP"])
     def test_reads_the_first_frame_of_an_animation_or_says_why_not(self, file_format):
         frames = [picture.quantize(256) for picture in (RGB, UPSIDE_DOWN)]
-        data = encoded(frames[0], file_format, save_all=True, append_images=frames[1:], lossless=True)
+        data = encode(frames[0], file_format, save_all=True, append_images=frames[1:], lossless=True)
         try:
             image = read_bytes(data)
         except ImageError as error:
@@ -237,7 +229,7 @@ class TestReadImage:
     @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 3000), (20000, 200)])
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG"])
     def test_reads_odd_sizes(self, file_format, width, height):
-        assert read_bytes(encoded(Image.new("RGB", (width, height)), file_format)).shape == (height, width, 3)
+        assert read_bytes(encode(Image.new("RGB", (width, height)), file_format)).shape == (height, width, 3)
 
     def test_reads_a_path_that_is_not_ascii(self, tmp_path):
         path = tmp_path / "Köln 東京 🐈.png"
@@ -268,7 +260,7 @@ class TestPictureSize:
     TOLD_BY_HEADER = {kind: LOSSLESS_OR_PLAIN[kind] for kind in ("png", "jpeg", "grey jpeg", "bmp", "webp", "ppm")}
 
     @pytest.mark.parametrize("data", TOLD_BY_HEADER.values(), ids=TOLD_BY_HEADER.keys())
-    def test_is_told_by_the_header(self, tmp_path, monkeypatch, data):
+    def test_is_read_from_the_header(self, tmp_path, monkeypatch, data):
         (tmp_path / "picture").write_bytes(data)
         monkeypatch.setattr(cv2, "imdecode", None)
         assert picture_size(tmp_path / "picture") == (64, 96)
@@ -276,14 +268,14 @@ class TestPictureSize:
     @pytest.mark.parametrize("orientation", range(1, 9))
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
     def test_is_that_of_the_upright_picture_or_unknown(self, tmp_path, file_format, orientation):
-        (tmp_path / "picture").write_bytes(encoded(RGB, file_format, exif=with_orientation(orientation)))
+        (tmp_path / "picture").write_bytes(encode(RGB, file_format, exif=with_orientation(orientation)))
         size = picture_size(tmp_path / "picture")
         assert size == read_image(tmp_path / "picture").shape[:2] or (size is None and file_format != "JPEG")
 
     NAMES = ["empty", "text", "heic", "start of jpeg", "jpeg", "progressive", "png", "radiance", "pfm", "png bomb"]
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_tells_what_both_ends_show(self, tmp_path, name):
+    def test_names_damage_at_both_ends_of_the_file(self, tmp_path, name):
         data, reason = TestImageError.REASONS[name]
         (tmp_path / "picture").write_bytes(data)
         with pytest.raises(ImageError) as caught:
@@ -291,7 +283,7 @@ class TestPictureSize:
         assert caught.value.reason.startswith(reason)
 
     @pytest.mark.parametrize("data", [JPEG, PROGRESSIVE, PNG], ids=["jpeg", "progressive", "png"])
-    def test_bears_what_cameras_append(self, tmp_path, data):
+    def test_accepts_data_that_cameras_append(self, tmp_path, data):
         (tmp_path / "picture").write_bytes(data + bytes(100_000))
         assert picture_size(tmp_path / "picture") == read_image(tmp_path / "picture").shape[:2]
 
@@ -314,11 +306,11 @@ class TestImageError:
         "png checksum": (PNG.replace(PNG[60:64], b"\0\1\2\3"), "damaged PNG"),
         "bmp": (LOSSLESS_OR_PLAIN["bmp"][:999], "damaged BMP"),
         "tiff": (LOSSLESS_OR_PLAIN["lzw tiff"][:500], "damaged TIFF"),
-        "float tiff": (encoded(Image.fromarray(SCENE[..., 0].astype(np.float32)), "TIFF"), "TIFF with float32 samples"),
-        "int32 tiff": (encoded(Image.fromarray(SCENE[..., 0].astype(np.int32)), "TIFF"), "TIFF with "),
-        "radiance": (encoded_by_opencv(".hdr", SCENE.astype(np.float32)), "floating-point picture"),
-        "pfm": (encoded_by_opencv(".pfm", SCENE.astype(np.float32)), "floating-point picture"),
-        "png bomb": (grey_png(40000, 40000, b""), "more than 2^30 pixels"),
+        "float tiff": (encode(Image.fromarray(SCENE[..., 0].astype(np.float32)), "TIFF"), "TIFF with float32 samples"),
+        "int32 tiff": (encode(Image.fromarray(SCENE[..., 0].astype(np.int32)), "TIFF"), "TIFF with "),
+        "radiance": (encode_by_opencv(".hdr", SCENE.astype(np.float32)), "floating-point picture"),
+        "pfm": (encode_by_opencv(".pfm", SCENE.astype(np.float32)), "floating-point picture"),
+        "png bomb": (grey_png(40000, 40000, rows=b""), "more than 2^30 pixels"),
         "jpeg bomb": (with_jpeg_size(JPEG, 40000, 40000), "more than 2^30 pixels"),
     }
 
@@ -328,7 +320,7 @@ class TestImageError:
         assert "[ WARN" not in capfd.readouterr().err
 
     def test_sees_a_jpeg_cut_off_after_its_thumbnail(self):
-        thumbnail = encoded(RGB.resize((48, 32)), "JPEG")
+        thumbnail = encode(RGB.resize((48, 32)), "JPEG")
         exif = b"\xff\xe1" + struct.pack(">H", 2 + 6 + len(thumbnail)) + b"Exif\0\0" + thumbnail
         whole = JPEG[:2] + exif + JPEG[2:]
         np.testing.assert_array_equal(read_bytes(whole), read_bytes(JPEG))

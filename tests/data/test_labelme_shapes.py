@@ -1,8 +1,7 @@
-"""labelme's shapes become the masks that were drawn: every kind, groups, the picture's border, broken ones."""
+"""labelme's shapes become masks: every kind of shape, groups, shapes over the border and broken ones."""
 
 from __future__ import annotations
 
-import base64
 import math
 
 import cv2
@@ -14,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from data.coco_rows import CocoInstance
 from data.labelme_shapes import MAX_COORDINATE, clip_polygon, convert_shapes
+from tests.support.labelme_files import in_base64
 from tests.support.png_chunks import grey_png
 
 HEIGHT, WIDTH = 60, 80
@@ -25,10 +25,6 @@ def shape(points: object, kind: str | None = "polygon", **more: object) -> dict:
 
 def png(mask: np.ndarray) -> str:
     return in_base64(cv2.imencode(".png", mask)[1].tobytes())
-
-
-def in_base64(content: bytes) -> str:
-    return base64.b64encode(content).decode("ascii")
 
 
 def read(*shapes: object, line_width: float = 5):
@@ -46,19 +42,19 @@ def only_mask(*shapes: dict, line_width: float = 5) -> np.ndarray:
 
 
 def box(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
-    """bool [HEIGHT, WIDTH], true in the pixels between these lines."""
+    """Return bool [HEIGHT, WIDTH], true inside the box."""
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[max(y1, 0) : y2, max(x1, 0) : x2] = True
     return mask
 
 
 def centres() -> tuple[np.ndarray, np.ndarray]:
-    """x [1, WIDTH] and y [HEIGHT, 1] of the pixels' centres."""
+    """Return x [1, WIDTH] and y [HEIGHT, 1] of the pixels' centres."""
     return np.arange(WIDTH)[None] + 0.5, np.arange(HEIGHT)[:, None] + 0.5
 
 
 def distance_to_line(points: np.ndarray) -> np.ndarray:
-    """Of each pixel's centre to the nearest stretch of a line: float64 [HEIGHT, WIDTH]; points: float64 [n, 2]."""
+    """Return float64 [HEIGHT, WIDTH], distances of the pixels' centres to a line. points: float64 [n, 2]."""
     grid = np.stack(np.broadcast_arrays(*centres()), axis=-1)  # [H, W, 2]
     distance = np.full((HEIGHT, WIDTH), np.inf)
     for start, end in zip(points, points[1:]):
@@ -68,8 +64,8 @@ def distance_to_line(points: np.ndarray) -> np.ndarray:
     return distance
 
 
-def filled(points: np.ndarray) -> np.ndarray:
-    """What pycocotools fills."""
+def filled_pixels(points: np.ndarray) -> np.ndarray:
+    """Return the pixels that pycocotools fills."""
     rles = coco_mask.frPyObjects([points.ravel().tolist()], HEIGHT, WIDTH)
     return coco_mask.decode(rles[0]).astype(bool)
 
@@ -157,7 +153,7 @@ def test_mask_lies_with_its_corner_at_the_first_point(inside):
 def test_mask_of_one_bit_is_read():
     encoded, content = cv2.imencode(".png", np.full((4, 4), 255, np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1])
     assert encoded
-    data = base64.b64encode(content.tobytes()).decode("ascii")
+    data = in_base64(content.tobytes())
     np.testing.assert_array_equal(only_mask(shape([[3, 3], [6, 6]], "mask", mask=data)), box(3, 3, 7, 7))
 
 
@@ -248,7 +244,7 @@ def test_rest_of_a_group_stays_when_one_shape_of_it_is_broken():
 
 
 def test_polygon_that_leaves_and_enters_the_picture_is_cut_at_the_border():
-    """The letter C around the right border: two arms inside, joined outside."""
+    """The polygon is a letter C across the right border: two arms inside, connected outside."""
     points = [[60, 10], [100, 10], [100, 50], [60, 50], [60, 40], [90, 40], [90, 20], [60, 20]]
     found = read(shape(points))
     np.testing.assert_array_equal(mask_of(found.instances[0]), box(60, 10, 80, 20) | box(60, 40, 80, 50))
@@ -259,7 +255,7 @@ def test_polygon_that_leaves_and_enters_the_picture_is_cut_at_the_border():
 
 def test_outline_that_crosses_itself_is_filled_as_pycocotools_does():
     bow = [[10, 10], [50, 40], [50, 10], [10, 40]]
-    expected = filled(np.array(bow, np.float64))
+    expected = filled_pixels(np.array(bow, np.float64))
     np.testing.assert_array_equal(only_mask(shape(bow)), expected)
     assert expected[25, 12]
     assert not expected[12, 30]
@@ -273,17 +269,17 @@ corners = st.lists(
 @settings(max_examples=150)
 @given(points=corners)
 def test_clipping_changes_nothing_within_the_picture(points):
-    """Whatever the outline, also where it crosses itself: the same pixels as when pycocotools cuts it off."""
+    """Any outline, also one that crosses itself, has the pixels that pycocotools gives it without clipping."""
     points = np.array(points, np.float64)
     clipped = clip_polygon(points, height=HEIGHT, width=WIDTH)
     part = np.zeros((HEIGHT, WIDTH), bool)
     if len(clipped) >= 3:
         assert clipped.min() >= -1e-9
         assert (clipped.max(axis=0) <= (WIDTH + 1e-9, HEIGHT + 1e-9)).all()
-        part = filled(clipped)
+        part = filled_pixels(clipped)
     # New corners on the border are rounded to the raster of pycocotools, which may move the sides that end there.
     surely = distance_to_line(np.concatenate([points, points[:1]])) > 1
-    np.testing.assert_array_equal(part[surely], filled(points)[surely])
+    np.testing.assert_array_equal(part[surely], filled_pixels(points)[surely])
 
 
 @settings(max_examples=100)

@@ -1,4 +1,4 @@
-"""Sizes and values of the network's input."""
+"""Size and values of the network's input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def size_by_rule(height: int, width: int, config: DataConfig) -> tuple[int, int]:
-    """(width, height) as mmcv's imrescale has them; at least 1, where it fails."""
+    """Return (width, height) as mmcv's imrescale computes them, but at least 1, where it fails."""
     scale = min(config.long_side / max(height, width), config.short_side / min(height, width))
     return max(int(width * scale + 0.5), 1), max(int(height * scale + 0.5), 1)
 
@@ -70,7 +70,7 @@ def test_one_of_the_limits_is_reached_and_none_exceeded(height, width):
         ((1, 5000), replace(DataConfig(), normalize_first=True), (1, 1333)),
     ],
 )
-def test_sizes(size, config, expected):
+def test_sizes_worked_out_by_hand(size, config, expected):
     assert preprocess(np.zeros((*size, 3), np.uint8), config).shape == (*expected, 3)
 
 
@@ -124,7 +124,7 @@ def test_normalising_first_resizes_the_float_picture(size):
 
 
 def by_paddledetection(image: np.ndarray) -> np.ndarray:
-    """Bytes to shares in float32, and on with means and deviations in float64, rounded at each step."""
+    """Normalize as PaddleDetection: bytes to 0..1 in float32, then mean and std in float64, rounded at each step."""
     shares = image.astype(np.float32)
     shares *= 1.0 / 255.0
     shares -= np.array([0.485, 0.456, 0.406])
@@ -134,7 +134,7 @@ def by_paddledetection(image: np.ndarray) -> np.ndarray:
 
 @needs_parity
 def test_a_normalised_picture_has_the_bits_of_the_original_programs():
-    """Single gradients of deformable layers depend on them by more than 1 %."""
+    """A different last bit changes single gradients of deformable layers by more than 1 %."""
     for name, number in (("solo_solov2_r50_fpn_8gpu_3x_train", 0), ("ppdet_solov2_r50_enhance_train", 11)):
         images = [normalize(recipe().image(256, 320, salt=salt), load_config(number).data) for salt in (2, 3)]
         batch = pad_to_batch(images, 32)
@@ -178,7 +178,7 @@ def test_resized_as_pillow_does(height, width):
     assert np.array_equal(resize_image(image, replace(SMALL, resize_by="pillow")), expected)
 
 
-def test_blue_comes_first_where_the_config_says_so():
+def test_channels_are_bgr_where_the_config_says_so():
     image = noise(30, 50)
     rgb, bgr = SMALL, replace(SMALL, bgr=True)
     assert np.array_equal(preprocess(image, bgr), preprocess(image, rgb)[..., ::-1])

@@ -1,4 +1,4 @@
-"""What makes loading fast changes nothing: samples are those of whole masks; and it keeps memory small."""
+"""Batches of training equal a plain computation with full-size masks, and need little memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from data.coco import read_coco
 from data.grid_targets import FINEST_STRIDE
 from data.shapes import CLASS_NAMES, Scene, write_coco
 from data.training_set import TrainingSet
-from tests.benchmarks.reference_targets import assert_same, straightforward_batch
 from tests.support import trainings
+from tests.support.reference_targets import assert_same_targets, reference_batch
 from tools.common.kinds import kind_of
 
 
@@ -24,7 +24,7 @@ from tools.common.kinds import kind_of
     mixup=st.sampled_from(["augment.mixup=1", "augment.mixup=0"]),
     skip_empty=st.sampled_from(["target.skip_empty_masks=true", "target.skip_empty_masks=false"]),
 )
-def test_batches_equal_the_straightforward_ones(seed, mixup, skip_empty):
+def test_batches_equal_the_reference(seed, mixup, skip_empty):
     folder = trainings.data_set()
     overrides = ("augment.distort=0.5", "augment.crop=0.7", "augment.short_sides=48,64,96", "target.soft_masks=false")
     config = trainings.config(*overrides, mixup, skip_empty)
@@ -35,10 +35,10 @@ def test_batches_equal_the_straightforward_ones(seed, mixup, skip_empty):
         make_targets=kind_of(config).targets,
     )
     ours = data.batch(1, range(3))
-    images, targets = straightforward_batch(data, 1, range(3))
+    images, targets = reference_batch(data, 1, range(3))
     np.testing.assert_array_equal(ours.images, images)
-    for mine, theirs in zip(ours.targets, targets):
-        assert_same(mine, theirs)
+    for mine, reference in zip(ours.targets, targets):
+        assert_same_targets(mine, reference)
 
 
 def test_a_picture_with_a_hundred_instances_takes_little_memory(tmp_path):
@@ -50,13 +50,8 @@ def test_a_picture_with_a_hundred_instances_takes_little_memory(tmp_path):
     image = random.integers(0, 256, (480, 640, 3), dtype=np.uint8)
     write_coco(scenes=[Scene(image, masks, np.arange(100) % len(CLASS_NAMES))], output=tmp_path)
     config = load_config(2, ["augment.crop=0", "augment.short_sides=512"])
-    data = TrainingSet(
-        read_coco(tmp_path / "annotations.json", tmp_path / "images").records,
-        config,
-        seed=0,
-        make_targets=kind_of(config).targets,
-    )
-    data.batch(0, [0])  # what is kept from the first time on
+    data = TrainingSet(read_coco(tmp_path / "annotations.json", tmp_path / "images").records, config, seed=0)
+    data.batch(0, [0])  # caches are filled once
     tracemalloc.start()
     try:
         batch = data.batch(1, [0])

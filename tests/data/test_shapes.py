@@ -1,4 +1,4 @@
-"""The drawn scenes: same seed, same picture; masks that are exact, disjoint and never mostly hidden."""
+"""Generated scenes: the same seed gives the same picture, and masks are exact and disjoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def scene_of(seed: int, *, height: int = 96, width: int = 128) -> shapes.Scene:
 
 
 def shape_mask(name: str, *, radius: float, angle: float = 0.0, aspect: float = 1.0) -> np.ndarray:
-    """The mask of one shape in the middle of a 256x256 picture."""
+    """Return the mask of one shape in the middle of a 256 x 256 picture."""
     patch = shapes._rasterise(
         name, picture=(256, 256), centre=(128.0, 128.0), radius=radius, angle=angle, aspect=aspect
     )
@@ -108,7 +108,7 @@ def test_every_class_and_both_ends_of_the_size_range_are_drawn():
 
 
 def test_shapes_can_be_told_from_the_ground():
-    """Mean colour inside a mask against the band around it: mostly a clear step, in few cases a faint one."""
+    """The mean colour inside a mask mostly differs clearly from that of the band around it."""
     steps = []
     for seed in range(20):
         scene = scene_of(seed, height=128, width=128)
@@ -160,7 +160,7 @@ def test_too_small_a_picture_is_refused():
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_coco_folder_holds_the_scenes(tmp_path, suffix):
+def test_coco_folder_contains_the_scenes(tmp_path, suffix):
     scenes = [scene_of(seed, height=70 + seed, width=100) for seed in range(3)]
     write_coco(scenes=iter(scenes), output=tmp_path / "shapes", suffix=suffix)
 
@@ -184,7 +184,7 @@ def test_coco_folder_holds_the_scenes(tmp_path, suffix):
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_test_pictures_are_those_the_tool_draws(tmp_path, capsys):
+def test_pictures_in_the_repository_are_those_of_the_command(tmp_path, capsys):
     assert draw_test_images.main(["--output", str(tmp_path)]) == 0
     drawn, kept = sorted(tmp_path.iterdir()), sorted(TEST_IMAGES.iterdir())
     assert [path.name for path in drawn] == [path.name for path in kept]

@@ -1,4 +1,4 @@
-"""The same seed gives the same batches whoever asks for them, and an epoch is every picture once."""
+"""Batches of training depend on the seed only, and an epoch contains every picture once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def assert_same(first: Batch, second: Batch) -> None:
 
 
 def test_a_batch_depends_on_the_seed_and_its_place_only():
-    """Asked for in order, by one that has done nothing before, and by threads in another order."""
+    """Batches in order equal those of a fresh data set and those of threads in another order."""
     jobs = [(epoch, [first, first + 1]) for epoch in (0, 1, 7) for first in (0, 2, 6)]
     data = training_set(*AUGMENTED)
     in_order = [data.batch(*job) for job in jobs]
@@ -73,7 +73,7 @@ def test_another_seed_or_epoch_is_another_order_and_another_augmentation():
     epoch=st.integers(0, 3),
 )
 def test_an_epoch_is_every_picture_once(count, batch_size, accumulate, world_size, epoch):
-    """Over all steps, parts and processes; what does not fill a step is left out."""
+    """This counts all steps, parts and processes; the pictures that do not fill a step are left out."""
     data = counted(count, batch_size, accumulate)
     total = batch_size * accumulate * world_size
     steps = data.steps_per_epoch(world_size)
@@ -104,7 +104,7 @@ def test_processes_and_parts_share_the_batch_of_one(accumulate, world_size):
 
 
 def counted(count: int, batch_size: int, accumulate: int) -> TrainingSet:
-    """One that is only asked for places, so that its records may be numbers."""
+    """Return a training set whose records are numbers, for tests that only ask for indices."""
     settings = (f"train_cfg.batch_size={batch_size}", f"train_cfg.accumulate={accumulate}")
     return TrainingSet(
         range(count), load_config(trainings.CONFIG, settings), seed=0, make_targets=KINDS["solov2"].targets
@@ -118,7 +118,7 @@ def test_pictures_grow_from_epoch_to_epoch():
 
 
 def test_a_batch_is_padded_to_its_largest_picture():
-    """At its own size, 64 x 64, and enlarged to 96 x 96."""
+    """One picture has 64 x 64 pixels and one is enlarged to 96 x 96."""
     data = training_set("augment.short_sides=64,96", "data.long_side=96", "augment.turn=0")
     places = range(6)
     sizes = [data.sample(0, place, data.index(0, place)).image.shape[0] for place in places]
@@ -152,7 +152,7 @@ def test_instances_without_a_pixel_are_left_out():
 
 @pytest.mark.parametrize("annotated", [True, False])
 def test_a_picture_of_which_nothing_is_left_gives_empty_targets(annotated):
-    """Whether its masks are all empty or it never had any."""
+    """This holds if all its masks are empty and if it has no annotations."""
     record = all_records()[0]
     nothing = record.annotations[0]._replace(segmentation=(np.array([3.1, 3.1, 3.2, 3.1, 3.2, 3.2]),))
     records = [replace(record, annotations=(nothing,) * 2 if annotated else ())] * 4

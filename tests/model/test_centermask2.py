@@ -1,4 +1,4 @@
-"""CenterMask2 finds and learns: empty pictures, batches, targets without anything to learn."""
+"""CenterMask2 in training and prediction: losses, targets, batches, and pictures without instances."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def images(count: int, seed: int = 0) -> np.ndarray:
 
 
 def targets(*boxes: tuple[int, int, int, int], size: tuple[int, int] = SIZE) -> BoxTargets:
-    """Rectangles of classes 0, 1 ..."""
+    """Return the targets of rectangles of the classes 0, 1, 2 ..."""
     masks = [MaskWindow(y1, x1, np.ones((y2 - y1, x2 - x1), np.uint8)) for x1, y1, x2, y2 in boxes]
     classes = np.arange(len(boxes))
     boxes = np.float32(boxes).reshape(-1, 4)
@@ -89,12 +89,12 @@ def test_boxes_of_zero_size_have_a_gradient():
 
 
 def test_generalized_iou_by_hand():
-    wanted = paddle.to_tensor(np.float32([[1, 1, 1, 1]] * 3))
+    expected = paddle.to_tensor(np.float32([[1, 1, 1, 1]] * 3))
     found = paddle.to_tensor(np.float32([[1, 1, 1, 1], [1, 1, 0, 1], [2, 1, 1, 1]]))
     # (4 + 1) / (4 + 1); (2 + 1) / (4 + 1); (4 + 1) / (6 + 1); the smallest box around both is the larger one.
-    np.testing.assert_allclose(generalized_iou(found, wanted), [1, 3 / 5, 5 / 7], rtol=1e-6)
-    corner = paddle.to_tensor(np.float32([[0, 2, 2, 0]]))  # meets the wanted one in a square of 1 x 1
-    np.testing.assert_allclose(generalized_iou(corner, wanted[:1]), [2 / 8 - (9 - 7) / 9], rtol=1e-6)
+    np.testing.assert_allclose(generalized_iou(found, expected), [1, 3 / 5, 5 / 7], rtol=1e-6)
+    corner = paddle.to_tensor(np.float32([[0, 2, 2, 0]]))  # shares 1 x 1 with the expected box
+    np.testing.assert_allclose(generalized_iou(corner, expected[:1]), [2 / 8 - (9 - 7) / 9], rtol=1e-6)
 
 
 def test_a_network_learns_two_pictures():
@@ -102,10 +102,10 @@ def test_a_network_learns_two_pictures():
     net = network("backbone.norm=batch", "backbone.train_norm=true")
     net.train()
     optimizer = paddle.optimizer.AdamW(0.003, parameters=list(trainable_parameters(net).values()))
-    batch, wanted = paddle.to_tensor(images(2)), [KINDS["centermask2"].target_tensors(picture) for picture in pictures]
+    batch, truth = paddle.to_tensor(images(2)), [KINDS["centermask2"].target_tensors(picture) for picture in pictures]
     history = []
     for _ in range(60):
-        losses = {name: loss.mean() for name, loss in net.losses(batch, wanted).items()}
+        losses = {name: loss.mean() for name, loss in net.losses(batch, truth).items()}
         history.append({name: float(loss) for name, loss in losses.items()})
         sum(losses.values()).backward()
         optimizer.step()
@@ -127,7 +127,7 @@ def test_found_boxes_that_overlap_enough_learn_the_mask_of_their_instance():
 
 
 def test_a_mask_in_boxes_by_hand():
-    """A square of 8 x 8 pixels whose left half is inside, at (16, 24)."""
+    """The box is a square of 8 x 8 pixels at (16, 24), and the mask its left half."""
     pixels = np.zeros((8, 8), np.uint8)
     pixels[:, :4] = 1
     cut = partial(cut_mask, MaskWindow(24, 16, pixels), size=SIZE, side=4)
@@ -192,7 +192,7 @@ def test_a_batch_finds_what_its_pictures_find_alone():
             np.testing.assert_allclose(part, other, atol=1e-4)
 
 
-def test_nothing_found_is_an_ordinary_value():
+def test_a_picture_without_instances():
     net = untrained_network(config(), 0)
     for nothing in found_in(net, images(2), config("nms.score_thr=1")):
         assert nothing.boxes.shape == (0, 4)

@@ -1,4 +1,4 @@
-"""CenterMask2 computes what the original program computed, from the picture to instances and to gradients."""
+"""CenterMask2 computes the recorded numbers of the original program, from the picture to instances and gradients."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from model.head.roi_align import box_features, box_levels
 from model.losses.roi import mask_targets
 from tests.support.parity import (
     PARITY,
-    centermask2_checkpoint,
     foreign_checkpoint,
     needs_parity,
     picture,
@@ -39,7 +38,7 @@ from tools.train.optimizer import trainable_parameters
 pytestmark = needs_parity
 
 NUMBER = 30
-# Recording and the limits of its picture's sides; the larger one takes a minute on a processor with little to spare.
+# Recording and the limits of its picture's sides; the larger one takes a minute on a slow processor.
 EVALUATIONS = (
     pytest.param(("cm2_v39_eval", 320, 512), id="eval"),
     pytest.param(("cm2_v39_eval800", 800, 1333), id="eval800", marks=pytest.mark.slow),
@@ -53,10 +52,23 @@ LOSSES = {
 }
 
 
+def changed_checkpoint() -> dict[str, np.ndarray]:
+    """Return the checkpoint of CenterMask2 with the changes that were made before it was recorded."""
+    weights = foreign_checkpoint("cm2_v39")
+    changes = json.loads((PARITY / "cm2_v39_overrides.json").read_text())
+    for name, value in changes["add"].items():
+        weights[name] = weights[name] + np.float32(value)
+    for name, value in changes["mul"].items():
+        weights[name] = weights[name] * np.float32(value)
+    for name, value in changes["set"].items():
+        weights[name] = np.float32(value)
+    return weights
+
+
 @pytest.fixture(scope="module")
 def network():
     config = load_config(NUMBER)
-    weights, _ = fill(network_shapes(config), centermask2_checkpoint(), [CENTERMASK2])
+    weights, _ = fill(network_shapes(config), changed_checkpoint(), [CENTERMASK2])
     found = build_network(config)
     load_weights(found, weights, path="cm2_v39", config_name=config.name)
     return found
@@ -64,7 +76,7 @@ def network():
 
 @pytest.fixture(scope="module", params=EVALUATIONS)
 def computed(request, network):
-    """Recording, predictor, the picture as it is prepared, raw predictions and every stage that was recorded."""
+    """Return recording, predictor, prepared input, raw predictions, and every recorded stage as we compute it."""
     name, short, long = request.param
     recorded = np.load(PARITY / f"{name}.npz")
     config = load_config(NUMBER, [f"data.short_side={short}", f"data.long_side={long}"])
@@ -146,7 +158,7 @@ def test_boxes(computed):
 
 @pytest.mark.parametrize("kind", ["det", "given"])
 def test_masks_of_given_boxes(computed, network, kind):
-    """Boxes of all sizes and places, one without an area among them."""
+    """The boxes have all sizes and places; one has no area."""
     recorded, _, prepared, raw, _ = computed
     boxes, classes = (recorded[f"{'proposals' if kind == 'det' else kind}/{part}"] for part in ("boxes", "classes"))
     size = prepared.size
@@ -194,7 +206,7 @@ class Recorded:
         return bits[: shape.prod()].reshape(shape) > 0
 
     def share(self, parts: list[list[float]], box: np.ndarray) -> float:
-        """Of an instance within a box as the program counts it: pixels there by the area of the polygons."""
+        """Return the share of an instance inside a box as the program counts it: pixels there / area of polygons."""
         moved = [(np.reshape(part, (-1, 2)) - box[:2]).ravel().tolist() for part in parts]
         pixels = coco_mask.area(coco_mask.frPyObjects(moved, box[3] - box[1], box[2] - box[0])).sum()
         return float(np.clip(pixels / sum(map(shoelace, parts)), 1e-10, 1))
@@ -250,7 +262,7 @@ def test_losses_and_gradients(network, monkeypatch):
         np.testing.assert_array_equal(picture.classes[chosen.owners], recorded.data[f"img{index}/fg_classes"])
         ours, _ = mask_targets(chosen, picture, side=side)
         theirs = recorded.mask_targets(index)
-        assert (ours == theirs).mean() > 0.99  # they rasterise the polygon anew in each box
+        assert (ours == theirs).mean() > 0.99  # the program rasterises the polygon in each box
         polygons = recorded.polygons(index)
         shares = [recorded.share(polygons[owner], box) for box, owner in zip(chosen.boxes, chosen.owners)]
         return theirs, np.float32(shares)
@@ -265,9 +277,9 @@ def test_losses_and_gradients(network, monkeypatch):
     sum(losses.values()).backward()
     names = {ours: theirs for ours, (theirs, _) in CENTERMASK2.rename(foreign_checkpoint("cm2_v39")).items()}
     norms = {names[name]: np.linalg.norm(p.grad.numpy()) for name, p in trainable_parameters(network).items()}
-    wanted = [key[len("gradnorm/") :] for key in recorded.data.files if key.startswith("gradnorm/")]
-    assert len(wanted) > 15
-    for name in wanted:
+    expected = [key[len("gradnorm/") :] for key in recorded.data.files if key.startswith("gradnorm/")]
+    assert len(expected) > 15
+    for name in expected:
         assert norms[name] == pytest.approx(float(recorded.data[f"gradnorm/{name}"]), rel=1e-3), name
     total = np.linalg.norm(list(norms.values()))
     assert total == pytest.approx(float(recorded.data["all_gradnorm"]), rel=1e-3)

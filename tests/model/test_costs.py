@@ -1,4 +1,4 @@
-"""What the configs state about their networks, counted."""
+"""The costs that the configs state are those of their networks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ STATED = [number for number, kind in registry().items() if kind.cost]
 @pytest.mark.parametrize(
     "number", [number if number == FAST else pytest.param(number, marks=pytest.mark.slow) for number in STATED]
 )
-def test_a_config_states_what_its_network_has_and_does(number):
+def test_a_config_states_the_costs_of_its_network(number):
     config = load_config(number)
     assert config.cost == cost_of(config)

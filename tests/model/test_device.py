@@ -1,4 +1,4 @@
-"""Choosing where to compute."""
+"""The choice of the device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from model.device import select_device
 
 @pytest.fixture(autouse=True)
 def selected(monkeypatch):
-    """Names that Paddle was told, which it does not act upon."""
+    """Record the devices that Paddle is set to, without setting them."""
     names = []
     monkeypatch.setattr(paddle, "set_device", names.append)
     return names
@@ -19,7 +19,7 @@ def selected(monkeypatch):
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Let Paddle be one for GPUs that sees this many."""
+    """Return a function that makes Paddle see this number of GPUs."""
 
     def pretend(count: int) -> None:
         monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)

@@ -1,4 +1,4 @@
-"""The head, the mask feature branch, and the whole network on batches of all kinds."""
+"""The heads, the mask feature branch, and the whole network on all kinds of batches."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pictures(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def assert_equal(ours: RawPredictions, others: RawPredictions) -> None:
-    """Equal up to rounding; a score within rounding of its neighbour's may be suppressed in one of them only."""
+    """Compare up to rounding; of nearly equal neighbouring scores either one may be suppressed."""
     np.testing.assert_allclose(ours.kernels, others.kernels, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(ours.mask_feats, others.mask_feats, rtol=1e-3, atol=1e-4)
     same = np.isclose(ours.scores, others.scores, rtol=1e-4, atol=1e-7)
@@ -73,7 +73,7 @@ class TestPointsNMS:
         assert (points_nms(paddle.to_tensor(scores)).numpy() == expected).all()
 
 
-def test_cells_of_all_levels_stand_row_by_row():
+def test_cells_of_all_levels_are_in_row_major_order():
     grids = (3, 2)
     levels = [paddle.arange(2 * 4 * s * s, dtype="float32").reshape([2, 4, s, s]) + 1000 * s for s in grids]
     rows = cells_in_rows(levels)
@@ -98,7 +98,7 @@ def test_the_category_branch_does_not_see_the_coordinates():
     head.eval()
     pyramid = [paddle.ones([1, 32, side, side]) for side in (32, 16, 8, 4, 2)]
     cate_logits, kernels = head(pyramid)
-    # The features are the same everywhere, and so is what is made of them, away from the border.
+    # The features are constant, and so are all maps made of them, except near the border.
     middle = [level[0, :, 2:-2, 2:-2].numpy() for level in (cate_logits[0], kernels[0])]
     spread = [np.ptp(part, axis=(1, 2)).max() for part in middle]
     assert spread[0] < 1e-5 < 1e-3 < spread[1]
@@ -123,7 +123,7 @@ def test_mask_features_have_the_size_of_the_first_level():
 
 @settings(max_examples=10)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), count=st.integers(1, 2))
-def test_any_multiples_of_32_will_do(network, rows, columns, count):
+def test_any_size_divisible_by_32_works(network, rows, columns, count):
     raw = run(network, pictures(count, 32 * rows, 32 * columns))
     assert raw.scores.shape == (count, CELLS, 80)
     assert raw.kernels.shape == (count, CELLS, 32)
@@ -172,7 +172,7 @@ def test_drop_block_acts_on_both_branches_in_training_only():
 @pytest.mark.filterwarnings("ignore")  # of Paddle about itself
 @pytest.mark.parametrize("deform_version", [0, 2])
 def test_the_network_is_a_static_graph(deform_version):
-    """Nothing on the way to the raw predictions depends on the data; number and size of the pictures stay open."""
+    """No branch up to the raw predictions depends on the data; batch size and picture size stay variable."""
     overrides = [f"{section}.deform_version={deform_version}" for section in ("head", "mask_feat_head")]
     network = build_network(tiny_config(*overrides))
     network.eval()

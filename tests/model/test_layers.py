@@ -1,4 +1,4 @@
-"""Layers compute what their papers say, also where a library's own kernel does the work."""
+"""Layers compute the formulas of their papers, also where a kernel of Paddle computes them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.layers import (
 from model.resize import resize_bilinear
 
 
-def drawn(shape, seed: int = 0) -> paddle.Tensor:
+def random_tensor(shape, seed: int = 0) -> paddle.Tensor:
     return paddle.to_tensor(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
@@ -39,7 +39,7 @@ class TestNormLayer:
         fill(norm._mean, np.array([1.0, -1.0]))
         fill(norm._variance, np.array([4.0, 1.0]))
         norm.train()
-        x = drawn([2, 2, 3, 5])
+        x = random_tensor([2, 2, 3, 5])
         expected = (x.numpy() - [[[1.0]], [[-1.0]]]) / np.sqrt([[[4.0]], [[1.0]]])
         np.testing.assert_allclose(norm(x).numpy(), expected, rtol=1e-4, atol=1e-5)
         assert norm._mean.tolist() == [1.0, -1.0]
@@ -48,7 +48,7 @@ class TestNormLayer:
     def test_the_others_use_the_batch_in_training_and_learn_its_statistics(self, kind):
         norm = norm_layer(kind, 2)
         norm.train()
-        y = norm(drawn([4, 2, 8, 8]) * 3 + 7).numpy()
+        y = norm(random_tensor([4, 2, 8, 8]) * 3 + 7).numpy()
         np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-4)
         np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 1, atol=1e-3)
         assert (norm._mean.numpy() > 0).all()
@@ -58,7 +58,7 @@ class TestNormLayer:
         assert type(norm_layer("sync", 2)) is nn.BatchNorm2D
 
     def test_group_has_32_groups(self):
-        y = norm_layer("group", 64)(drawn([2, 64, 3, 3])).numpy()
+        y = norm_layer("group", 64)(random_tensor([2, 64, 3, 3])).numpy()
         np.testing.assert_allclose(y.reshape(2, 32, -1).mean(axis=2), 0, atol=1e-5)
 
     @pytest.mark.parametrize("kind", ["frozen", "batch", "sync"])
@@ -69,7 +69,7 @@ class TestNormLayer:
 
 
 def sample(channel: np.ndarray, y: float, x: float) -> float:
-    """Bilinear value of [H, W] at a position; everything outside of the picture is 0."""
+    """Return the bilinear value of a map [H, W] at a position; outside of the map all is 0."""
     top, left = int(np.floor(y)), int(np.floor(x))
     total = 0.0
     for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
@@ -79,7 +79,10 @@ def sample(channel: np.ndarray, y: float, x: float) -> float:
 
 
 def deformable_convolution(x, weight, offset, mask, stride: int) -> np.ndarray:
-    """x: [C, H, W]; weight: [O, C, k, k]; offset: [2k^2, H', W'], dy before dx in each tap; mask: [k^2, H', W']."""
+    """Compute the formula pixel by pixel.
+
+    x: [C, H, W]; weight: [O, C, k, k]; offset: [2k^2, H', W'], dy before dx in each tap; mask: [k^2, H', W'].
+    """
     size = weight.shape[2]
     result = np.zeros((weight.shape[0], *offset.shape[1:]))
     for row, column in np.ndindex(*offset.shape[1:]):
@@ -102,7 +105,7 @@ class TestBias:
         ],
     )
     def test_training_computes_what_prediction_does_and_learns_the_same(self, layer, dtype):
-        layer, x = layer(), drawn([2, 4, 9, 10])
+        layer, x = layer(), random_tensor([2, 4, 9, 10])
         if layer.bias is not None:
             fill(layer.bias, np.arange(6.0))
         outcomes = []
@@ -128,7 +131,7 @@ class TestDeformConv2D:
         layer = DeformConv2D(4, 6, size, version=version, stride=stride, groups=groups, bias=bias)
         if bias:
             fill(layer.bias, np.arange(6))
-        x = drawn([2, 4, 7, 9])
+        x = random_tensor([2, 4, 7, 9])
         plain = nn.functional.conv2d(
             x, layer.weight, layer.bias, stride=stride, padding=size // 2, groups=groups
         ).numpy()
@@ -139,7 +142,7 @@ class TestDeformConv2D:
 
     def test_fresh_v2_halves_every_tap(self):
         layer = DeformConv2D(2, 2, 3, version=2)
-        x = drawn([1, 2, 5, 5])
+        x = random_tensor([1, 2, 5, 5])
         plain = nn.functional.conv2d(x, layer.weight, padding=1).numpy()
         np.testing.assert_allclose(layer(x).numpy(), plain / 2, rtol=1e-4, atol=1e-6)
 
@@ -177,7 +180,7 @@ class TestDeformConv2D:
         random = np.random.default_rng(seed)
         fill(layer.offset.weight, random.normal(scale=reach, size=layer.offset.weight.shape))
         fill(layer.offset.bias, random.normal(scale=reach, size=layer.offset.bias.shape))
-        x = drawn([1, 2, 4, 5], seed)
+        x = random_tensor([1, 2, 4, 5], seed)
         branch = layer.offset(x)[0].numpy().astype(np.float64)
         offset, logits = branch[: 2 * size**2], branch[2 * size**2 :]
         mask = 1 / (1 + np.exp(-logits)) if version == 2 else np.ones_like(offset[::2])
@@ -188,7 +191,7 @@ class TestDeformConv2D:
 def test_conv_norm_ends_with_relu_only_where_asked_for():
     paddle.seed(0)
     block = ConvNorm(3, 32, 3, norm="group", stride=2)
-    x = drawn([2, 3, 8, 10])
+    x = random_tensor([2, 3, 8, 10])
     rectified = block(x)
     block.relu = False
     assert rectified.shape == [2, 32, 4, 5]
@@ -206,7 +209,7 @@ class TestDropBlock:
     def test_does_nothing_in_evaluation(self):
         drop = DropBlock(block_size=3, keep_prob=0.1)
         drop.eval()
-        x = drawn([1, 2, 6, 6])
+        x = random_tensor([1, 2, 6, 6])
         assert (drop(x) == x).all()
 
     def test_drops_blocks_and_keeps_the_expectation(self):
@@ -222,11 +225,11 @@ class TestDropBlock:
 
 
 def union_of_blocks(dropped: np.ndarray) -> bool:
-    """Whether [N, C, H, W] is made of 3x3 squares, cut off at the borders."""
+    """Return whether all true values of [N, C, H, W] form 3 x 3 squares, cut off at the borders."""
     height, width = dropped.shape[2:]
     padded = np.pad(dropped, [(0, 0), (0, 0), (2, 2), (2, 2)], constant_values=True)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3))
-    inside = windows[:, :, 1:-1, 1:-1].all(axis=(4, 5))  # whether a square around each position was dropped whole
+    inside = windows[:, :, 1:-1, 1:-1].all(axis=(4, 5))  # the square around each position is dropped completely
     padded = np.pad(inside, [(0, 0), (0, 0), (1, 1), (1, 1)])
     covered = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(2, 3)).any(axis=(4, 5))
     return bool((covered[:, :, :height, :width] == dropped).all())
@@ -241,9 +244,9 @@ def test_resize_bilinear_puts_pixel_centres_at_half_integers():
 
 
 def test_coordinates_are_the_last_channels_x_before_y():
-    x = drawn([2, 3, 3, 5])
+    x = random_tensor([2, 3, 3, 5])
     y = append_coordinates(x).numpy()
     assert (y[:, :3] == x.numpy()).all()
     np.testing.assert_allclose(y[1, 3], np.tile([-1, -0.5, 0, 0.5, 1], (3, 1)), atol=1e-6)
     np.testing.assert_allclose(y[1, 4], np.tile([[-1], [0], [1]], (1, 5)), atol=1e-6)
-    assert append_coordinates(drawn([1, 1, 1, 1]))[0, 1:].flatten().tolist() == [-1, -1]
+    assert append_coordinates(random_tensor([1, 1, 1, 1]))[0, 1:].flatten().tolist() == [-1, -1]

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from config.base import PROJECT
+from tests.support.programs import Finished, run_python
 
-ROOMS = ("config", "convert", "data", "model", "tools")
+PACKAGES = ("config", "convert", "data", "model", "tools")
 
-# Imports the module in its argument, decompresses in every way that we know of, and has a new process do the same.
+# Imports the module in its argument, decompresses in every way that we know, and does the same in a new process.
 PROGRAM = """
 import importlib
 import multiprocessing
@@ -60,10 +59,10 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("module", ["config", "data", "model", "tools.predict.load", "convert.conversion", "demo"])
-def test_decompression_after_ours(module, tmp_path):
+def test_decompression_after_importing_our_modules(module, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    done = run_python(program, module)
+    done = run_file(program, module)
     assert (done.returncode, done.stdout) == (0, "survived\nsurvived\n"), done.stderr
 
 
@@ -94,7 +93,7 @@ def decompress(*args, **options):
 
 original, zlib.decompress = zlib.decompress, decompress
 sys.meta_path.insert(0, PaddleFinder())
-rooms, files = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+packages, files = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 before = set(sys.modules)
 reached, unguarded = 0, []
 for file in files:
@@ -103,7 +102,7 @@ for file in files:
     if "__main__" in Path(file).read_text(encoding="utf-8"):
         starts.append(lambda: runpy.run_path(file, run_name="program"))
     for start in starts:
-        for ours in [m for m in sys.modules if m.partition(".")[0] in rooms]:
+        for ours in [m for m in sys.modules if m.partition(".")[0] in packages]:
             del sys.modules[ours]
         is_bound = False
         try:
@@ -117,8 +116,8 @@ print(json.dumps([reached, unguarded]))
 
 
 def test_every_module_calls_zlib_before_it_loads_paddle(tmp_path):
-    """Where a linter sorts `import paddle` above our own imports, the guard still has to come first."""
-    files = [*PROJECT.glob("*.py"), *(file for room in ROOMS for file in (PROJECT / room).rglob("*.py"))]
+    """A linter may sort `import paddle` above our own imports; the guard must still come first."""
+    files = [*PROJECT.glob("*.py"), *(file for package in PACKAGES for file in (PROJECT / package).rglob("*.py"))]
     reached, unguarded = first_imports(PROJECT, files, tmp_path)
     assert unguarded == []
     assert reached > len(files) // 3  # or else nothing was tested
@@ -133,17 +132,16 @@ def test_import_of_paddle_ahead_of_ours_is_noticed(tmp_path):
 
 
 def first_imports(folder: Path, files: list[Path], tmp_path: Path) -> tuple[int, list[str]]:
-    """How often Paddle was reached, and the files that reach it unguarded."""
+    """Return how often Paddle was reached, and the files that reach it before zlib was called."""
     names = json.dumps([file.relative_to(folder).as_posix() for file in files])
     program = tmp_path / "first_imports.py"
     program.write_text(FIRST_IMPORTS)
-    done = run_python(program, json.dumps(ROOMS), names, folder=folder)
+    done = run_file(program, json.dumps(PACKAGES), names, folder=folder)
     assert done.returncode == 0, done.stderr
     reached, unguarded = json.loads(done.stdout)
     return reached, unguarded
 
 
-def run_python(program: Path, *args: str, folder: Path = PROJECT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(program), *args]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+def run_file(program: Path, *arguments: str, folder: Path = PROJECT) -> Finished:
+    """Run a file in a process of its own that imports modules from `folder`."""
+    return run_python(program, *arguments, cwd=folder, environment={**os.environ, "PYTHONPATH": str(folder)})

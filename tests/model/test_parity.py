@@ -1,4 +1,4 @@
-"""The networks compute what the original programs computed, from the picture to the instances."""
+"""The networks compute the recorded numbers of the original programs, from the picture to the instances."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ON_THRESHOLD = 1e-5
 
 @pytest.fixture(scope="module", params=RECORDINGS)
 def computed(request):
-    """Recording, config and everything our network says about its picture."""
+    """Return recording, config and all stages that our network computes for its picture."""
     name, number, tables = request.param
     fixture = Fixture(name)
     config = load_config(number)
@@ -95,7 +95,7 @@ def computed(request):
 
 
 def of_solov2(network, pyramid, scores, kernels):
-    """Raw predictions, and what the recordings call their parts."""
+    """Return raw predictions by the names of the recordings."""
     mask_feats = network.mask_feat_head(pyramid)
     return (scores, cells_in_rows(kernels), mask_feats), {"kernel": kernels, "mask_feat": mask_feats}
 
@@ -124,7 +124,7 @@ def test_stages(computed):
         worst = relative_errors(fixture.data[f"{stage}/values"], ours, float(spread)).max()
         assert worst < (1e-3 if after_deformable_layer(stage, config) else 1e-4), stage
         compared += 1
-    # Recordings with a bias vector hold the same network's other decisions and no stages.
+    # Recordings with a bias vector contain other decisions of the same network, but no stages.
     assert compared >= 16 or "bias_vector" in fixture.data
 
 
@@ -140,12 +140,12 @@ def test_candidates_and_matrix_nms(computed):
         assert above.sum() == len(recorded["cand/cell"])
     inputs = scores, masks_of(raw, config), config.head
     if "nms/n_after_area_filter" not in recorded:
-        return  # PaddleDetection's recordings hold padding rows from here on
+        return  # PaddleDetection's recordings contain padding rows from here on
     everything = best_candidates(*inputs, replace(config.nms, nms_pre=10**6))
     assert len(everything.scores) == recorded["nms/n_after_area_filter"]
     found = best_candidates(*inputs, config.nms)
     np.testing.assert_allclose(found.scores, recorded["nms/pre_scores"], atol=2e-4)
-    # Products of other numbers of rows are rounded otherwise.
+    # Products with another number of rows are rounded differently.
     np.testing.assert_allclose(found.scores, everything.scores[: config.nms.nms_pre], rtol=1e-6)
     decayed = found.scores * matrix_nms(found.inside, found.areas, found.classes, config.nms)
     np.testing.assert_allclose(np.sort(decayed), np.sort(recorded["nms/decayed"]), atol=2e-4)

@@ -1,4 +1,4 @@
-"""Small maps are resized by two matrix products; that is Paddle's bilinear interpolation, forward and backward."""
+"""Small maps are resized by two matrix products, which equal Paddle's bilinear interpolation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def values_and_gradient(function, image: np.ndarray, weights: np.ndarray) -> tup
         ((3, 3), (LONGEST + 1, 2)),
     ],
 )
-def test_it_is_interpolation_forward_and_backward(before, after):
+def test_equals_bilinear_interpolation_forward_and_backward(before, after):
     rng = np.random.default_rng(3)
     image, weights = (rng.normal(size=(2, 3, *size)).astype(np.float32) for size in (before, after))
     ours = values_and_gradient(lambda x: resize_bilinear(x, after), image, weights)

@@ -1,4 +1,4 @@
-"""The backbone's size, shapes, and what of it is trained."""
+"""ResNet: number of parameters, shapes, and the stages that are trained."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ KNOWN_SIZES = [
 
 
 def parameters(layer: paddle.nn.Layer) -> dict[str, paddle.Tensor]:
-    """By name, without the running statistics, which Paddle counts among them."""
+    """Return parameters by name, without the running statistics, which Paddle counts as parameters."""
     return {name: p for name, p in layer.named_parameters() if not name.endswith(("._mean", "._variance"))}
 
 
-def lazily(config: BackboneConfig) -> ResNet:
-    """A network whose weights are not drawn, which takes no time."""
+def build_uninitialized(config: BackboneConfig) -> ResNet:
+    """Build a network without initializing its weights, which saves time."""
     with paddle.LazyGuard():
         return ResNet(config)
 
 
 def trained_parts(network: ResNet) -> set[str]:
-    """`stem` and the numbers of the stages with a parameter that is trained."""
+    """Return "stem" and the numbers of the stages that have a trained parameter."""
     names = [name for name, parameter in parameters(network).items() if parameter.trainable]
     return {"stem" if name.startswith("stem") else str(int(name.split(".")[1]) + 1) for name in names}
 
 
 @pytest.mark.parametrize(("config", "size"), KNOWN_SIZES)
 def test_known_numbers_of_parameters(config, size):
-    assert sum(int(np.prod(p.shape)) for p in parameters(lazily(config)).values()) == size
+    assert sum(int(np.prod(p.shape)) for p in parameters(build_uninitialized(config)).values()) == size
 
 
 @pytest.mark.parametrize("config", [KNOWN_SIZES[0][0], KNOWN_SIZES[3][0]])
@@ -59,7 +59,7 @@ def test_maps_at_strides_4_to_32(config):
 )
 @pytest.mark.parametrize("variant", ["b", "d"])
 def test_frozen_stages_have_nothing_to_train(variant, frozen_stages, trained):
-    assert trained_parts(lazily(BackboneConfig(variant=variant, frozen_stages=frozen_stages))) == trained
+    assert trained_parts(build_uninitialized(BackboneConfig(variant=variant, frozen_stages=frozen_stages))) == trained
 
 
 def test_gradients_reach_what_is_trained_and_nothing_else():
@@ -94,7 +94,9 @@ def test_another_norm_learns_the_statistics_of_all_stages(norm):
 
 
 def test_learning_rate_multipliers_reach_their_stages():
-    network = lazily(BackboneConfig(depth=50, deform_version=2, deform_stages=(3,), lr_mults=(0.1, 0.2, 0.3, 0.4)))
+    network = build_uninitialized(
+        BackboneConfig(depth=50, deform_version=2, deform_stages=(3,), lr_mults=(0.1, 0.2, 0.3, 0.4))
+    )
     for name, parameter in parameters(network).items():
         multiplier = parameter.optimize_attr["learning_rate"]
         if name.startswith("stem"):
@@ -107,7 +109,7 @@ def test_learning_rate_multipliers_reach_their_stages():
     ("version", "stages", "found"), [(2, (2, 4), {"1", "3"}), (1, (3,), {"2"}), (0, (2, 3), set()), (2, (), set())]
 )
 def test_deformable_convolutions_are_the_3x3_of_their_stages(version, stages, found):
-    network = lazily(BackboneConfig(depth=50, deform_version=version, deform_stages=stages))
+    network = build_uninitialized(BackboneConfig(depth=50, deform_version=version, deform_stages=stages))
     names = [name for name, layer in network.named_sublayers() if isinstance(layer, DeformConv2D)]
     assert {name.split(".")[1] for name in names} == found
     assert all(name.endswith(".conv2.conv") for name in names)

@@ -1,6 +1,8 @@
-"""Targets, losses, gradients and one step of training are what the original programs computed."""
+"""Targets, losses, gradients and one training step equal the recorded ones of the original programs."""
 
 from __future__ import annotations
+
+import json
 
 import numpy as np
 import paddle
@@ -12,7 +14,7 @@ from convert.names import PPDET_0_5, PPDET_2, SOLO
 from data.grid_targets import INSIDE
 from data.preprocess import normalize, pad_to_batch
 from data.samples import MaskWindow, Sample
-from tests.support.parity import TrainingFixture, foreign_checkpoint, needs_parity, recipe
+from tests.support.parity import PARITY, Fixture, foreign_checkpoint, needs_parity, recipe
 from tools.common.checkpoint import load_weights
 from tools.common.kinds import build_network, kind_of
 from tools.train.optimizer import build_optimizer, trainable_parameters
@@ -53,9 +55,49 @@ CASES = [
 ]
 
 
+class TrainingFixture(Fixture):
+    """One recorded training step on a batch of two, such as `solo_solov2_r50_fpn_8gpu_3x_train`.
+
+    part: "" for the original SOLO, "plain" or "k" for PaddleDetection, whose second recording moves the kernel bias.
+    """
+
+    def __init__(self, name: str, part: str) -> None:
+        self.name = name
+        self.model, _, self.kind = name.rpartition("_")
+        if self.model.endswith("enhance"):
+            self.model += "_coco"
+        elif self.model.startswith("ppdet"):
+            self.model = f"{self.model}_coco"
+        self.part = part
+        self.data = np.load(PARITY / f"{name}.npz")
+        self.meta = json.loads(str(self.data["meta"])) if "meta" in self.data else {}
+
+    def biases(self) -> dict[str, float]:
+        """Return the constants that were added to the biases of the category and the kernel branch."""
+        if not self.part:
+            return {"cate": float(self.data["bias_add"])}
+        kernel = self.meta["kernel_bias_added (k/ only)"] if self.part == "k" else 0.0
+        return {"cate": self.meta["cate_bias_added"], "kernel": kernel}
+
+    def masks(self) -> np.ndarray:
+        """uint8 [2, n, H, W]"""
+        shape = self.data["masks_shape"]
+        bits = np.unpackbits(self.data["masks_packed"].reshape(-1))
+        return bits[: shape.prod()].reshape(shape)
+
+    def boxes(self) -> np.ndarray:
+        """float32 [2, n, 4], x2 and y2 exclusive."""
+        return self.data["boxes"] + np.float32([0, 0, 1, 1] if self.model.startswith("solo") else 0)
+
+    def classes(self) -> np.ndarray:
+        """int64 [2, n], 0-based."""
+        labels = self.data["labels"] - 1 if "labels" in self.data else self.data["classes"]
+        return labels.astype(np.int64)
+
+
 @pytest.fixture(scope="module", params=CASES)
 def learnt(request):
-    """Recording, config, targets, network and the losses and gradients of its batch."""
+    """Return recording, config, targets, network, and the losses and gradients of its batch."""
     name, number, tables, overrides, part = request.param
     if "enhance" in name:
         paddle.base.core.set_num_threads(2)  # as it was recorded; see `tolerance`
@@ -99,7 +141,7 @@ def test_targets(learnt):
 
 
 def recorded_targets(fixture: TrainingFixture, index: int, level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """1-based labels [cells], cells [p], masks uint8 [p, h, w]; PaddleDetection's padding rows, all 0, left out."""
+    """Return 1-based labels [cells], cells [p] and masks uint8 [p, h, w], without PaddleDetection's padding rows."""
     data = fixture.data
     if not fixture.part:
         prefix = f"target/img{index}/level{level}"
@@ -119,14 +161,14 @@ def recorded_targets(fixture: TrainingFixture, index: int, level: int) -> tuple[
 def test_losses(learnt):
     fixture, _, _, _, losses, _ = learnt
     if fixture.part:
-        wanted = fixture.data[f"{fixture.part}/loss"][:2]
+        expected = fixture.data[f"{fixture.part}/loss"][:2]
     else:
-        wanted = [fixture.data["loss_ins"], fixture.data["loss_cate"]]
-    np.testing.assert_allclose([losses["mask"], losses["category"]], wanted, rtol=1e-4)
+        expected = [fixture.data["loss_ins"], fixture.data["loss_cate"]]
+    np.testing.assert_allclose([losses["mask"], losses["category"]], expected, rtol=1e-4)
 
 
 def tolerance(fixture: TrainingFixture, losses: dict[str, float]) -> float:
-    """How exactly the recording determines the gradient of a single parameter.
+    """Return how exactly the recording determines the gradient of a single parameter.
 
     Last bits of sums depend on processor and number of threads, and in config 11 the kinks of deformable offsets make
     1 % of them in single gradients. Where its losses have other last bits, so have the sums.
@@ -140,21 +182,21 @@ def tolerance(fixture: TrainingFixture, losses: dict[str, float]) -> float:
 def test_gradients(learnt):
     fixture, _, _, network, losses, foreign_names = learnt
     prefix, norms = (f"{fixture.part}/", "grad_l2") if fixture.part else ("", "grad_norms")
-    wanted = dict(zip(fixture.data[f"{prefix}grad_names"].tolist(), fixture.data[f"{prefix}{norms}"].tolist()))
+    expected = dict(zip(fixture.data[f"{prefix}grad_names"].tolist(), fixture.data[f"{prefix}{norms}"].tolist()))
     ours = {foreign_names[name]: parameter.grad.numpy() for name, parameter in trainable_parameters(network).items()}
     # The original program leaves parameters of levels that learn nothing without a gradient; here it is 0.
-    assert wanted.keys() <= ours.keys()
-    assert not any(ours[name].any() for name in ours.keys() - wanted.keys())
-    largest, allowed = max(wanted.values()), tolerance(fixture, losses)
-    for name, norm in wanted.items():
-        # What is a millionth of the largest is made of rounding errors.
+    assert expected.keys() <= ours.keys()
+    assert not any(ours[name].any() for name in ours.keys() - expected.keys())
+    largest, allowed = max(expected.values()), tolerance(fixture, losses)
+    for name, norm in expected.items():
+        # Values below a millionth of the largest are rounding errors.
         assert np.linalg.norm(ours[name]) == pytest.approx(norm, rel=allowed, abs=1e-6 * largest), name
     total = np.sqrt(sum(np.square(gradient).sum() for gradient in ours.values()))
-    assert total == pytest.approx(np.sqrt(sum(norm**2 for norm in wanted.values())), rel=1e-3)
+    assert total == pytest.approx(np.sqrt(sum(norm**2 for norm in expected.values())), rel=1e-3)
 
 
 def test_one_step(learnt):
-    """How far each parameter moves says which learning rate and which decay it has."""
+    """The change of each parameter shows its learning rate and weight decay."""
     fixture, config, _, network, losses, foreign_names = learnt
     if not fixture.part:
         pytest.skip("the original SOLO was recorded without a step")
@@ -162,7 +204,7 @@ def test_one_step(learnt):
     optimizer = build_optimizer(network, config.train_cfg)
     optimizer.set_lr(0.01)
     optimizer.step()
-    wanted = dict(
+    expected = dict(
         zip(fixture.data[f"{fixture.part}/step_names"].tolist(), fixture.data[f"{fixture.part}/step_l2"].tolist())
     )
     allowed = 2 * tolerance(fixture, losses)
@@ -170,4 +212,4 @@ def test_one_step(learnt):
         moved = float(np.linalg.norm(parameter.numpy() - before[name]))
         # A step of float32 weights is known to their last digit only.
         rounding = 1e-7 * float(np.linalg.norm(before[name]))
-        assert moved == pytest.approx(wanted[foreign_names[name]], rel=allowed, abs=rounding), name
+        assert moved == pytest.approx(expected[foreign_names[name]], rel=allowed, abs=rounding), name

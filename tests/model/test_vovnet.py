@@ -1,4 +1,4 @@
-"""VoVNetV2's shapes, what its blocks add up, and what is trained."""
+"""VoVNetV2: shapes, residual blocks, attention, and the stages that are trained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_maps_and_pyramid_have_the_right_sizes():
 
 @pytest.mark.parametrize("depth", STAGE_BLOCKS)
 def test_a_depth_is_its_number_of_convolutions(depth):
-    """Without the stem's; the number in the name counts 3x3 convolutions and one of each block as those do."""
+    """The number in the name counts the 3x3 convolutions of all blocks, one more for each block, and the stem."""
     backbone = build_backbone(replace(SMALL.backbone, depth=depth))
     assert sum(6 * len(stage) for stage in backbone.stages) + len(backbone.stem) == depth
 
@@ -71,7 +71,7 @@ def test_norms_that_are_not_trained():
     assert names and not any(".norm." in name for name in names)
 
 
-def test_solov2_takes_it_too():
+def test_solov2_with_vovnet():
     overrides = [*tiny.OVERRIDES, "backbone.kind=vovnet", "backbone.depth=39", "backbone.stem_channels=8"]
     network = build_network(load_config(tiny.CONFIG, overrides))
     scores, *_ = network(paddle.zeros([1, 3, 64, 64]))

@@ -1,4 +1,4 @@
-"""Boxes for suppression to choose from, of the kind on which the order of equals matters."""
+"""Random boxes for tests of suppression; many are equal, so that the order of equal boxes matters."""
 
 from __future__ import annotations
 

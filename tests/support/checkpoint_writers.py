@@ -1,4 +1,4 @@
-"""Files of other programs, byte for byte, written without those programs."""
+"""Write checkpoint files byte for byte as other programs write them, without those programs."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ _VARIABLE_TYPES = {"bool": 0, "int16": 1, "int32": 2, "int64": 3, "float16": 4, 
 
 @dataclass(frozen=True)
 class Global:
-    """A name of a module that need not be installed; in a pickle it is that name and nothing else."""
+    """A name in a module that may be missing; in a pickle only the name is stored."""
 
     module: str
     name: str
 
     def __call__(self, *args: object) -> object:
-        raise AssertionError(f"{self} is only to be written")
+        raise AssertionError(f"{self} can only be written")
 
 
 @dataclass(frozen=True)
 class Call:
-    """In a pickle: the call of a global with these arguments and state, made by whoever unpickles it."""
+    """In a pickle, the call of a global with these arguments and state, which happens when it is unpickled."""
 
     function: Global
     args: tuple
@@ -65,7 +65,7 @@ class Call:
 
 @dataclass(eq=False)
 class Storage:
-    """A storage of torch: flat elements, and the name of its class where the dtype does not say it (bfloat16)."""
+    """A storage of torch: flat elements, and the name of its class if numpy has no such dtype (bfloat16)."""
 
     elements: np.ndarray
     kind: str = ""
@@ -76,7 +76,7 @@ class Storage:
 
 @dataclass(eq=False)
 class TorchTensor:
-    """A tensor over a storage that others may share; offset and stride in elements."""
+    """A tensor over a storage that several tensors may share; offset and stride are in elements."""
 
     storage: Storage
     size: tuple[int, ...]
@@ -96,7 +96,7 @@ _REBUILD_PARAMETER = Global("torch._utils", "_rebuild_parameter")
 
 
 def write_torch_zip(path: Path, tensors: Mapping[str, object], wrap: str | None = "state_dict") -> None:
-    """What torch.save writes since 1.6. tensors: arrays, TorchTensors, or anything that is to be in the pickle."""
+    """Write a file as torch.save does since 1.6. tensors: arrays, TorchTensors, or anything else to pickle."""
     pickled, storages = _torch_pickle(_wrapped(tensors, wrap), is_legacy=False)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", pickled)
@@ -107,7 +107,7 @@ def write_torch_zip(path: Path, tensors: Mapping[str, object], wrap: str | None 
 
 
 def write_torch_legacy(path: Path, tensors: Mapping[str, object], wrap: str | None = "state_dict") -> None:
-    """What torch.save wrote before 1.6."""
+    """Write a file as torch.save did before 1.6."""
     pickled, storages = _torch_pickle(_wrapped(tensors, wrap), is_legacy=True)
     system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     with path.open("wb") as stream:
@@ -120,7 +120,7 @@ def write_torch_legacy(path: Path, tensors: Mapping[str, object], wrap: str | No
 
 
 def write_pdparams(path: Path, arrays: Mapping[str, object], *, protocol: int = 4, is_nested: bool = False) -> None:
-    """What paddle.save writes for a state dict, or (`is_nested`) for a dict that holds one under "model"."""
+    """Write a file as paddle.save does for a state dict, or (`is_nested`) for a dict with one under "model"."""
     if is_nested:
         named = {name: Call(Global("builtins", "tuple"), ((f"var_{name}", array),)) for name, array in arrays.items()}
         tree = {"model": OrderedDict(named), "epoch": 3}
@@ -130,7 +130,7 @@ def write_pdparams(path: Path, arrays: Mapping[str, object], *, protocol: int = 
 
 
 def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], *, bfloat16: Mapping[str, np.ndarray] = {}) -> None:
-    """The safetensors format; bfloat16 holds further tensors, as their upper halves in uint16."""
+    """Write a safetensors file. bfloat16: further tensors, as the upper halves of float32 in uint16."""
     header, data = {"__metadata__": {"format": "pt"}}, b""
     for name, array in {**arrays, **bfloat16}.items():
         dtype = "BF16" if name in bfloat16 else _SAFETENSORS_DTYPES[array.dtype.name]
@@ -143,14 +143,14 @@ def write_safetensors(path: Path, arrays: Mapping[str, np.ndarray], *, bfloat16:
 
 
 def write_variable_folder(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """A folder as PaddlePaddle 1.x saves the variables of a static program."""
+    """Write a folder as PaddlePaddle 1.x saves the variables of a static program."""
     path.mkdir(exist_ok=True)
     for name, array in arrays.items():
         (path / name).write_bytes(lod_tensor(array))
 
 
 def write_variable_tar(path: Path, arrays: Mapping[str, np.ndarray], mode: str = "w") -> None:
-    """Such a folder in a tar, as PaddleClas publishes its pretrained backbones."""
+    """Write a folder of variables in a tar file, as PaddleClas publishes its pretrained backbones."""
     folder = path.with_name(f"{path.name}_folder")
     write_variable_folder(folder, arrays)
     with tarfile.open(path, mode) as archive:
@@ -158,7 +158,7 @@ def write_variable_tar(path: Path, arrays: Mapping[str, np.ndarray], mode: str =
 
 
 def write_variable_tar_gz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """The same, compressed."""
+    """Write a folder of variables in a compressed tar file."""
     write_variable_tar(path, arrays, "w:gz")
 
 
@@ -174,7 +174,7 @@ TORCH_WRITERS = (write_torch_zip, write_torch_legacy)
 
 
 def lod_tensor(array: np.ndarray, *, levels: tuple[bytes, ...] = (), is_packed: bool = False) -> bytes:
-    """One variable as a LoDTensor stream; its shape in protobuf's packed form or, as Paddle does, a tag per size."""
+    """Return a variable as a LoDTensor stream. is_packed: protobuf's packed form of the shape, unlike Paddle itself."""
     sizes = [_varint(size) for size in array.shape]
     if is_packed:
         shape = b"\x12" + _varint(len(b"".join(sizes))) + b"".join(sizes)
@@ -186,7 +186,7 @@ def lod_tensor(array: np.ndarray, *, levels: tuple[bytes, ...] = (), is_packed: 
 
 
 def dump_with_globals(tree: object, *, protocol: int) -> bytes:
-    """Pickle an object in which Global and Call stand for names and calls of modules that need not exist."""
+    """Pickle an object in which Global and Call are names and calls of modules that may be missing."""
     stream = io.BytesIO()
     _Pickler(stream, protocol).dump(tree)
     return stream.getvalue()
@@ -222,7 +222,7 @@ def _torch_pickle(tree: object, *, is_legacy: bool) -> tuple[bytes, dict[str, St
 
 
 class _Pickler(pickle._Pickler):
-    """Writes a Global without importing its module, which the pickler of the standard library insists on."""
+    """Pickle a Global without importing its module, unlike the pickler of the standard library."""
 
     dispatch = dict(pickle._Pickler.dispatch)
 
@@ -234,7 +234,7 @@ class _Pickler(pickle._Pickler):
 
 
 class _TorchPickler(_Pickler):
-    """Keeps storages out of the pickle, as torch.save does."""
+    """Keep storages out of the pickle, as torch.save does."""
 
     def __init__(self, stream: io.BytesIO, *, is_legacy: bool) -> None:
         super().__init__(stream, protocol=2)

@@ -1,4 +1,4 @@
-"""A small annotation file in COCO form, to be read whole or damaged."""
+"""A small annotation file in COCO form, to read complete or damaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRIANGLE = [30.0, 30.0, 50.0, 30.0, 40.0, 38.0]
 
 
 def runs_of(mask: np.ndarray) -> list[int]:
-    """The counts of an uncompressed RLE, by the definition."""
+    """Return the counts of an uncompressed RLE, pixel by pixel."""
     pixels = mask.reshape(-1, order="F").tolist()
     runs, value = [0], 0
     for pixel in pixels:
@@ -38,8 +38,8 @@ PICTURE = cv2.imencode(".jpg", np.zeros((HEIGHT, WIDTH, 3), np.uint8))[1].tobyte
 COMPRESSED = coco_mask.encode(np.asfortranarray(DISC))["counts"].decode()
 
 
-def valid() -> dict:
-    """Three pictures, the last without instances; an instance of each form and a crowd; category ids with holes."""
+def valid_content() -> dict:
+    """Return three pictures, the last one empty, with each form of instance, a crowd, and gaps in category ids."""
 
     def row(number: int, image: int, category: int, segmentation: object, bbox: list, crowd: int = 0) -> dict:
         ids = {"id": number, "image_id": image, "category_id": category}
@@ -60,7 +60,7 @@ def valid() -> dict:
 
 
 def read(folder: Path, content: object, *, pictures: tuple[str, ...] = PICTURES, **options: object) -> CocoData:
-    """Write `content` as train.json, the pictures of these names into `pictures`, and read it."""
+    """Write `content` as train.json and pictures of these names into the folder `pictures`, and read the file."""
     (folder / "pictures").mkdir(exist_ok=True)
     for name in pictures:
         (folder / "pictures" / name).write_bytes(PICTURE)

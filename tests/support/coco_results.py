@@ -1,13 +1,17 @@
-"""Annotations and results in COCO form whose masks are rectangles."""
+"""Annotations and results in COCO form whose masks are rectangles, and their evaluation by pycocotools."""
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from data.coco import read_coco
 from tools.evaluate.coco_metrics import GroundTruth, ground_truth
@@ -31,7 +35,7 @@ def annotation(image_id: int, category_id: int, box: tuple, **others) -> dict:
 
 
 def row(image_id: int, category_id: int, box: tuple, score: float) -> dict:
-    """A result whose mask is the box."""
+    """Return a result whose mask is its box."""
     found = {"image_id": image_id, "category_id": category_id, "bbox": [float(side) for side in box], "score": score}
     return {**found, "segmentation": rectangle(*box)}
 
@@ -44,13 +48,23 @@ def data_set(*annotations: dict, pictures: int = 1) -> dict:
     }
 
 
+def pycocotools_evaluation(annotations: COCO, results: COCO, kind: str) -> COCOeval:
+    """Return what pycocotools itself computes, without its prints. kind: "segm" for masks or "bbox" for boxes."""
+    evaluation = COCOeval(annotations, results, kind)
+    with redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
 def truth_in(annotations: str | Path) -> GroundTruth:
-    """What is read from a file, without a look at its pictures."""
+    """Read an annotation file without looking at its pictures."""
     return ground_truth(read_coco(annotations, Path(annotations).parent, keep_empty=True, check_files=False))
 
 
 def truth_of(content: dict) -> GroundTruth:
-    """What is read from a file with this content."""
+    """Read an annotation file with this content."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "val.json"
         path.write_text(json.dumps(content))

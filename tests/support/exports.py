@@ -1,38 +1,32 @@
-"""Exported networks to test with, what boards do with them, and an environment in which there is no Paddle."""
+"""Exported networks for tests, a device that runs them on raw .bin files, and Python without Paddle."""
 
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from config import load_config
-from config.base import PROJECT, Config
+from config.base import Config
 from tests.support import tiny
+from tests.support.programs import Finished, override_options, run_main, run_python
 from tools import export, postprocess_bin_outputs, preprocess_inputs_to_bin
-from tools.common.cli import run
 from tools.deploy.exported import open_exported
 from tools.engine.select import foreign_translator
 
-SIZE = (64, 96)  # height and width of exports of one size
+SIZE = (64, 96)  # height and width of exports with fixed size
 KINDS = ("solov2", "solo", "decoupled_solo")
 BOXES = "centermask2"
-OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # that fewer pairs pass than are candidates
+OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # so high that fewer pairs pass than there are candidates
 
-# Python runs it before anything else: no program finds Paddle, as where it is not installed.
+# Python runs this before anything else. It hides Paddle from all programs, as if it were not installed.
 SITE = """
 import sys
 from importlib.machinery import PathFinder
@@ -50,7 +44,7 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutPaddle
 
 
 def reason_for_none() -> str:
-    """Why nothing can be exported to ONNX here; nothing where it can."""
+    """Return why nothing can be exported to ONNX here, or "" if it can."""
     packages = (*export.EXPORT_PACKAGES, "onnxruntime")
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(missing)}" if missing else foreign_translator()
@@ -65,55 +59,35 @@ def config_of(kind: str, *overrides: str) -> Config:
     return load_config(tiny.CONFIG, [*OVERRIDES, f"head.kind={kind}", *overrides])
 
 
-def call(main: Callable[[], int], *arguments: object) -> tuple[int, str, str]:
-    """Exit status, output and error output of a program that is run within this process."""
-    out, err = io.StringIO(), io.StringIO()
-    argv = patch.object(sys, "argv", ["program.py", *map(str, arguments)])
-    with argv, redirect_stdout(out), redirect_stderr(err):
-        try:
-            status = run(main)
-        except SystemExit as error:
-            status = error.code
-    return status, out.getvalue(), err.getvalue()
-
-
 @cache
 def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = OVERRIDES) -> Path:  # noqa: A002
-    """The file that tools/export.py writes for the tiny network of a grid, with these options besides."""
+    """Export a tiny grid network with tools/export.py and these further options; return the cached file."""
     path = Path(mkdtemp(prefix="exports")) / ("network.onnx" if format == "onnx" else "network")
-    changes = [word for text in overrides for word in ("-o", text)]
     rest = f"--format={format}", f"--output={path}", *options
     if not any(option.startswith("--weights") for option in options):
         rest = "--untrained=0", *rest
-    status, out, err = call(export.main, f"--config={tiny.CONFIG}", *changes, *rest)
+    status, out, err = run_main(export.main, f"--config={tiny.CONFIG}", *override_options(*overrides), *rest)
     assert status == 0, err
     assert str(path) in out
     return path
 
 
 def of_kind(kind: str, *options: str, format: str = "onnx") -> Path:  # noqa: A002
-    """Of the tiny network of this kind; CenterMask2 needs --end-to-end."""
+    """Export the tiny network of this kind and return the file; CenterMask2 needs --end-to-end."""
     if kind == BOXES:
         number = f"--config={tiny.CENTERMASK2}"
         return exported(number, *options, format=format, overrides=tiny.CENTERMASK2_OVERRIDES)
     return exported("-o", f"head.kind={kind}", *options, format=format)
 
 
-def without_paddle(folder: Path) -> dict[str, str]:
-    """Environment variables for a process that finds no Paddle."""
+def run_python_without_paddle(folder: Path, *arguments: object) -> Finished:
+    """Run Python as on a machine without Paddle. folder: where the module that hides Paddle is written."""
     (folder / "sitecustomize.py").write_text(SITE)
-    return {**os.environ, "PYTHONPATH": str(folder)}
-
-
-def in_a_process(folder: Path, program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A program that finds no Paddle; folder: for what that needs."""
-    command = [sys.executable, str(PROJECT / program), *map(str, arguments)]
-    environment = without_paddle(folder)
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    return run_python(*arguments, environment={**os.environ, "PYTHONPATH": str(folder)})
 
 
 def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
-    """What the board's program does: bytes in, bytes out."""
+    """Run a model on raw .bin files, as the program of a device does."""
     outputs.mkdir()
     session = open_exported(model)
     index = json.loads((inputs / "index.json").read_text())
@@ -125,19 +99,19 @@ def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
 
 
 def by_files(model: Path, data: Path, folder: Path) -> str:
-    """What is printed where a board's program runs the model on a data set: `images` and `annotations.json` of data."""
+    """Evaluate a model through raw .bin files; return the output. data: with `images` and `annotations.json`."""
     inputs, outputs = folder / "inputs", folder / "outputs"
-    status, out, err = call(preprocess_inputs_to_bin.main, model, data / "images", "--output", inputs)
+    status, out, err = run_main(preprocess_inputs_to_bin.main, model, data / "images", "--output", inputs)
     assert status == 0, err
     assert f"wrote {len(list((data / 'images').iterdir()))} pictures" in out
     on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
     annotations = "--annotations", data / "annotations.json", "--pictures", data / "images"
     results = "--json", folder / "results.json"
-    status, out, err = call(postprocess_bin_outputs.main, inputs, outputs, *results, *annotations)
+    status, out, err = run_main(postprocess_bin_outputs.main, inputs, outputs, *results, *annotations)
     assert status == 0, err
     return out
 
 
 def average_precisions(text: str) -> list[float]:
-    """In percent, of what a program printed."""
+    """Return the numbers, in percent, of a printed evaluation."""
     return [float(number) for number in re.findall(r"\d+\.\d+", text[text.index("\n") :])]

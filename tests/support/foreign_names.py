@@ -1,7 +1,7 @@
-"""How other programs name what our networks hold, for tests that need a checkpoint of theirs where none is at hand.
+"""The names that other programs give to the parameters of our networks, to write checkpoints of theirs in tests.
 
-Each function takes our names and returns theirs by ours. `tests/convert/test_names.py` compares them with the names
-that the programs recorded.
+Each function takes our names and returns a dict from our names to theirs. `tests/convert/test_names.py` compares them
+with recorded names of the programs.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def ppdet_2(ours: Collection[str]) -> Names:
         (r"^backbone\.stages\.(\d)\.(\d+)", lambda m: f"backbone.res{int(m[1]) + 2}.{_block(m, ours)}"),
         (_BACKBONE + r"\.conv\.offset", r"\1.conv_offset"),
         (r"^(backbone\.res.*)\.conv(\d)\.", lambda m: f"{m[1]}.branch2{_letter(int(m[2]) - 1)}."),
-        # Variant d pools before the projection where the block strides, which is everywhere but in the first stage.
+        # Variant d pools before the projection of blocks with stride 2, which are in all stages except the first.
         (r"(res[345]\w+)\.shortcut\.projection", r"\1.short.conv" if _has_deep_stem(ours) else r"\1.short"),
         (r"\.shortcut\.projection", ".short"),
         (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"neck.{_paddle_level(m)}"),
@@ -106,7 +106,7 @@ def clas_2_0(ours: Collection[str]) -> Names:
 
 
 def clas_2(ours: Collection[str]) -> Names:
-    """PaddleClas from 2.1 on, ResNet-50."""
+    """Return the names of PaddleClas since 2.1, for ResNet-50."""
     return _renamed(
         ours,
         (r"\.conv(\d)\.", lambda m: f".conv{int(m[1]) - 1}."),
@@ -139,8 +139,8 @@ def centermask2(ours: Collection[str]) -> Names:
     )
 
 
-def stored(ours: str, array: np.ndarray) -> np.ndarray:
-    """A parameter of ours as it stands in a file: torch's fully connected layers have (out, in)."""
+def stored_array(ours: str, array: np.ndarray) -> np.ndarray:
+    """Return a parameter of ours as a file of torch stores it: fully connected layers are transposed, (out, in)."""
     is_linear = re.search(r"\.iou_head\.(fcs\.\d|pred)\.weight$", ours)
     return np.ascontiguousarray(array.T) if is_linear else array
 
@@ -190,13 +190,13 @@ def _osa(stage: str, block: str) -> str:
 
 
 def _tower_layer(match: re.Match) -> str:
-    """Convolution, norm and ReLU of a tower's layers stand in a row."""
+    """Return the name of a tower's layer; the index counts convolution, norm and ReLU."""
     tower = {"cate": "cls_tower", "box": "bbox_tower"}[match[1]]
     return f"head.{tower}.{3 * int(match[2]) + (match[3] == 'norm')}"
 
 
 def _static_rules(ours: Collection[str]) -> tuple[tuple, ...]:
-    """Names of variables of a static program: the backbone, and the leaves of all convolutions."""
+    """Return the rules for variables of a static program: the backbone, and the leaves of all convolutions."""
     conv, norm = ("conv1_{}", "bnv1_{}") if _has_deep_stem(ours) else ("conv1", "bn_conv1")
     leaves = {"weight": "scale", "bias": "offset", "_mean": "mean", "_variance": "variance"}
     return (
@@ -212,7 +212,7 @@ def _static_rules(ours: Collection[str]) -> tuple[tuple, ...]:
 
 
 def _block(match: re.Match, ours: Collection[str]) -> str:
-    """The name of block `match[2]` of stage `match[1]`: res4c, but res4b2 in ResNet-101."""
+    """Return the name of block `match[2]` of stage `match[1]`: res4c, but res4b2 in ResNet-101."""
     stage, block = int(match[1]), int(match[2])
     is_long = f"backbone.stages.{stage}.10.conv1.conv.weight" in ours
     return f"res{stage + 2}{f'b{block}' if is_long and block else _letter(block)}"

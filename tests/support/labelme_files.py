@@ -1,4 +1,4 @@
-"""Files as labelme writes them, and their pictures."""
+"""Annotation files as labelme writes them, and their pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def write_picture(path: Path, *, height: int = HEIGHT, width: int = WIDTH, value
 
 
 def annotate(path: Path, *shapes: object, picture: str | None = None, **changes: object) -> Path:
-    """Write a labelme file for the picture beside it of the same name, or for `picture`."""
+    """Write a labelme file for the picture of the same name in the same folder, or for `picture`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "version": "5.4.1",
@@ -41,10 +41,10 @@ def annotate(path: Path, *shapes: object, picture: str | None = None, **changes:
 
 
 def add(folder: Path, name: str, *shapes: object, **changes: object) -> None:
-    """A picture and its labelme file."""
+    """Write a picture and its labelme file."""
     write_picture(folder / f"{name}.png")
     annotate(folder / f"{name}.json", *(shapes or [shape()]), **changes)
 
 
-def in_base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+def in_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

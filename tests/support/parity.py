@@ -1,4 +1,4 @@
-"""The numbers that the original programs produced, where they are at hand (the folder `shared` beside the project)."""
+"""The recorded numbers of the original programs, if the folder `shared` is next to the project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ needs_coco = pytest.mark.skipif(not COCO_TINY.is_dir(), reason=f"the COCO pictur
 
 @lru_cache(maxsize=1)
 def recipe():
-    """The module that draws weights and pictures from seeds."""
+    """Return the module that draws weights and pictures from seeds."""
     spec = importlib.util.spec_from_file_location("weights_recipe", PARITY / "weights_recipe.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -35,7 +35,7 @@ def picture(salt: int = 1) -> np.ndarray:
 
 
 class Fixture:
-    """One recorded evaluation: `solo_solov2_r50_fpn_8gpu_3x_evalc` and the like."""
+    """One recorded evaluation, such as `solo_solov2_r50_fpn_8gpu_3x_evalc`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -44,7 +44,7 @@ class Fixture:
         self.meta = json.loads(str(self.data["meta"]))
 
     def checkpoint(self) -> dict[str, np.ndarray]:
-        """The foreign checkpoint with the biases that the recording added."""
+        """Return the foreign checkpoint with the constants that were added to its biases for the recording."""
         weights = foreign_checkpoint(self.model)
         if self.model.startswith("solo"):
             kind = "dsolo" if "decoupled" in self.model else "solo"
@@ -64,7 +64,7 @@ class Fixture:
         return [key[: -len("/values")] for key in self.data.files if key.endswith("/values")]
 
     def final(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Classes, scores, masks bool [n, H, W] of the instances; without PaddleDetection's padding row."""
+        """Return classes, scores and masks bool [n, H, W] of the instances, without PaddleDetection's padding row."""
         if "result/labels" in self.data:
             count, height, width = self.data["result/shape"]
             bits = np.unpackbits(self.data["result/masks_packed"], axis=1)[:, : height * width]
@@ -75,87 +75,37 @@ class Fixture:
         return self.data["det/class"][:-1], self.data["det/score"][:-1], np.stack(masks)
 
     def areas_before_nms(self) -> tuple[np.ndarray, np.ndarray]:
-        """Classes and areas of the masks that entered Matrix NMS (the original SOLO kept the best 500)."""
+        """Return classes and areas of the masks that enter Matrix NMS (in the original SOLO the best 500)."""
         prefix = "nms/pre" if "nms/pre_labels" in self.data else "nms/in"
         return self.data[f"{prefix}_labels"], self.data[f"{prefix}_areas"]
 
 
-class TrainingFixture(Fixture):
-    """One recorded training step on a batch of two: `solo_solov2_r50_fpn_8gpu_3x_train` and the like.
-
-    kind: "" for the original SOLO, "plain" or "k" for PaddleDetection, whose second recording moves the kernel bias.
-    """
-
-    def __init__(self, name: str, part: str) -> None:
-        self.name = name
-        self.model, _, self.kind = name.rpartition("_")
-        if self.model.endswith("enhance"):
-            self.model += "_coco"
-        elif self.model.startswith("ppdet"):
-            self.model = f"{self.model}_coco"
-        self.part = part
-        self.data = np.load(PARITY / f"{name}.npz")
-        self.meta = json.loads(str(self.data["meta"])) if "meta" in self.data else {}
-
-    def biases(self) -> dict[str, float]:
-        """What was added to the biases of the category and the kernel branch."""
-        if not self.part:
-            return {"cate": float(self.data["bias_add"])}
-        kernel = self.meta["kernel_bias_added (k/ only)"] if self.part == "k" else 0.0
-        return {"cate": self.meta["cate_bias_added"], "kernel": kernel}
-
-    def masks(self) -> np.ndarray:
-        """uint8 [2, n, H, W]"""
-        shape = self.data["masks_shape"]
-        bits = np.unpackbits(self.data["masks_packed"].reshape(-1))
-        return bits[: shape.prod()].reshape(shape)
-
-    def boxes(self) -> np.ndarray:
-        """float32 [2, n, 4], x2 and y2 exclusive."""
-        return self.data["boxes"] + np.float32([0, 0, 1, 1] if self.model.startswith("solo") else 0)
-
-    def classes(self) -> np.ndarray:
-        """int64 [2, n], 0-based."""
-        labels = self.data["labels"] - 1 if "labels" in self.data else self.data["classes"]
-        return labels.astype(np.int64)
-
-
 def foreign_checkpoint(model: str) -> dict[str, np.ndarray]:
-    """The checkpoint that `<model>_shapes.json` describes, aliases included."""
+    """Return the checkpoint that `<model>_shapes.json` describes, aliases included."""
     described = json.loads((PARITY / f"{model}_shapes.json").read_text())
     weights = recipe().state(described.get("shapes", described))
     aliases = described.get("aliases", {})
     return {**weights, **{alias: weights[name] for alias, name in aliases.items()}}
 
 
-def centermask2_checkpoint() -> dict[str, np.ndarray]:
-    """The checkpoint of CenterMask2 with the changes that its recordings made to it."""
-    weights = foreign_checkpoint("cm2_v39")
-    changes = json.loads((PARITY / "cm2_v39_overrides.json").read_text())
-    for name, value in changes["add"].items():
-        weights[name] = weights[name] + np.float32(value)
-    for name, value in changes["mul"].items():
-        weights[name] = weights[name] * np.float32(value)
-    for name, value in changes["set"].items():
-        weights[name] = np.float32(value)
-    return weights
-
-
 def relative_errors(recorded: np.ndarray, ours: np.ndarray, spread: float) -> np.ndarray:
-    """Differences relative to each value's size plus the stage's standard deviation, at the 64 recorded places."""
+    """Return the differences at the 64 recorded places, relative to |value| + the stage's standard deviation."""
     places = np.linspace(0, ours.size - 1, len(recorded)).astype(int)
     return np.abs(ours.reshape(-1)[places] - recorded) / (np.abs(recorded) + spread)
 
 
 def match(fixture: Fixture, found: Instances) -> tuple[list[int], set[int]]:
-    """Recorded instances without one of ours of the same class, score within 2e-4 and IoU 0.995; and ours left over."""
+    """Match instances of the same class with scores within 2e-4 and an IoU of at least 0.995.
+
+    Returns the rows of recorded instances without a match, and the indices of ours without one.
+    """
     classes, scores, masks = fixture.final()
     ours = found.masks
     left = set(range(len(found)))
     unmatched = []
     for row, (class_id, score, mask) in enumerate(zip(classes, scores, masks)):
-        near = [i for i in left if found.classes[i] == class_id and abs(found.scores[i] - score) < 2e-4]
-        overlaps = {i: mask_iou(mask, ours[i]) for i in near}
+        candidates = [i for i in left if found.classes[i] == class_id and abs(found.scores[i] - score) < 2e-4]
+        overlaps = {i: mask_iou(mask, ours[i]) for i in candidates}
         best = max(overlaps, key=overlaps.get, default=None)
         if best is None or overlaps[best] < 0.995:
             unmatched.append(row)

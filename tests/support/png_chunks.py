@@ -1,4 +1,4 @@
-"""PNG files put together by hand, so that they can say what no encoder writes."""
+"""PNG files put together by hand, so that they can contain what no encoder writes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import struct
 import zlib
 
 
-def grey_png(width: int, height: int, *more: tuple[bytes, bytes]) -> bytes:
-    """The header of an 8-bit grey picture, further chunks (name, content) and pixels that do not fill a large one."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(min(height, 100) * (1 + min(width, 100))))
-    chunks = [(b"IHDR", header), *more, (b"IDAT", rows), (b"IEND", b"")]
+def grey_png(
+    width: int, height: int, *more: tuple[bytes, bytes], rows: bytes | None = None, interlaced: bool = False
+) -> bytes:
+    """Return an 8-bit grey PNG file.
+
+    more: further chunks, name and content, after the header. rows: the pixels, each row after its filter byte; by
+    default black ones, which do not fill a picture larger than 100 x 100.
+    """
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
+    if rows is None:
+        rows = bytes(min(height, 100) * (1 + min(width, 100)))
+    chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
 
 

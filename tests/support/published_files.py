@@ -1,10 +1,10 @@
-"""The files that programs publish, as `convert/` meets them: drawn numbers under the names that each program writes."""
+"""Files as other programs publish them: random weights under the names that each program writes."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Callable
@@ -29,13 +29,13 @@ from tests.support.checkpoint_writers import (
 COUNTER = "bn1.num_batches_tracked"
 
 
-def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
+def random_array(name: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(zlib.crc32(name.encode())).random(shape, np.float32)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file as a program publishes it. extra: name and shape of what the program writes and we do not need."""
+    """A file as a program publishes it. extra: names and shapes of tensors in it that we do not need."""
 
     script: str
     program: str
@@ -50,44 +50,58 @@ class Published:
     options: tuple[str, ...] = ()
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What our checkpoint must hold in the end."""
-        return {name: drawn(name, shape) for name, shape in self.shapes.items()}
+        """Return the weights that our checkpoint must contain after the conversion."""
+        return {name: random_array(name, shape) for name, shape in self.shapes.items()}
 
 
 PPDET_2_ALIASES = {"solov2_head.solo_cate.bias": (80,), "mask_head.conv_pred.norm.bias": (128,)}
 NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11, 31)}
 VOVNET39 = backbone_shapes(load_config(30).backbone)
+SOLO_R18 = Published(
+    "solo2paddle",
+    "the original SOLO",
+    "SOLOv2_Light_448_R18_3x.pth",
+    write_torch_legacy,
+    NETWORKS[3],
+    foreign_names.solo,
+    {f"backbone.{COUNTER}": ()},
+    config=3,
+)
+TORCHVISION_R18 = Published(
+    "torchvision2paddle",
+    "torchvision",
+    "resnet18-5c106cde.pth",
+    partial(write_torch_legacy, wrap=None),
+    RESNET18,
+    foreign_names.torchvision,
+    {"fc.weight": (1000, 512), "fc.bias": (1000,), COUNTER: ()},
+    backbone="resnet18_imagenet",
+)
+SSLD_R50 = Published(
+    "ssld2paddle",
+    "PaddleClas 1.x",
+    "ResNet50_vd_ssld_pretrained",
+    write_variable_folder,
+    RESNET50_VD,
+    foreign_names.clas_1,
+    {"fc_0.w_0": (2048, 1000), "fc_0.b_0": (1000,)},
+    backbone="resnet50_vd_imagenet",
+)
 PUBLISHED = (
-    Published(
-        "solo2paddle",
-        "the original SOLO",
-        "SOLOv2_Light_448_R18_3x.pth",
-        write_torch_legacy,
-        NETWORKS[3],
-        foreign_names.solo,
-        {f"backbone.{COUNTER}": ()},
-        config=3,
-    ),
-    Published(
-        "solo2paddle",
-        "the original SOLO",
-        "new_torch.pth",
-        write_torch_zip,
-        NETWORKS[3],
-        foreign_names.solo,
-        {f"backbone.{COUNTER}": ()},
-        config=3,
+    SOLO_R18,
+    replace(
+        SOLO_R18,
+        file="new_torch.pth",
+        write=write_torch_zip,
         options=("--config", "solov2_light_448_r18_fpn_8gpu_3x", "--output", "weights/new/folder/mine.pdparams"),
     ),
-    Published(
-        "openfirework2paddle",
-        "OpenFirework's pytorch_solov2",
-        "solov2_448_r18.pth",
-        partial(write_torch_zip, wrap=None),
-        NETWORKS[3],
-        foreign_names.openfirework,
-        {f"backbone.{COUNTER}": ()},
-        config=3,
+    replace(
+        SOLO_R18,
+        script="openfirework2paddle",
+        program="OpenFirework's pytorch_solov2",
+        file="solov2_448_r18.pth",
+        write=partial(write_torch_zip, wrap=None),
+        names=foreign_names.openfirework,
     ),
     Published(
         "ppdet2paddle",
@@ -131,64 +145,22 @@ PUBLISHED = (
         {"classifier.weight": (1000, 1024), "classifier.bias": (1000,)},
         backbone="vovnet39_ese_imagenet",
     ),
-    Published(
-        "torchvision2paddle",
-        "torchvision",
-        "resnet18-5c106cde.pth",
-        partial(write_torch_legacy, wrap=None),
-        RESNET18,
-        foreign_names.torchvision,
-        {"fc.weight": (1000, 512), "fc.bias": (1000,), COUNTER: ()},
-        backbone="resnet18_imagenet",
+    TORCHVISION_R18,
+    replace(TORCHVISION_R18, file="without_classifier.pth", write=partial(write_torch_zip, wrap=None), extra={}),
+    replace(
+        TORCHVISION_R18,
+        file="model.safetensors",
+        write=write_safetensors,
+        extra={"fc.weight": (1000, 512), "fc.bias": (1000,)},
     ),
-    Published(
-        "torchvision2paddle",
-        "torchvision",
-        "without_classifier.pth",
-        partial(write_torch_zip, wrap=None),
-        RESNET18,
-        foreign_names.torchvision,
-        {},
-        backbone="resnet18_imagenet",
-    ),
-    Published(
-        "torchvision2paddle",
-        "torchvision",
-        "model.safetensors",
-        write_safetensors,
-        RESNET18,
-        foreign_names.torchvision,
-        {"fc.weight": (1000, 512), "fc.bias": (1000,)},
-        backbone="resnet18_imagenet",
-    ),
-    Published(
-        "ssld2paddle",
-        "PaddleClas 1.x",
-        "ResNet50_vd_ssld_pretrained",
-        write_variable_folder,
-        RESNET50_VD,
-        foreign_names.clas_1,
-        {"fc_0.w_0": (2048, 1000), "fc_0.b_0": (1000,)},
-        backbone="resnet50_vd_imagenet",
-    ),
-    Published(
-        "ssld2paddle",
-        "PaddleClas 1.x",
-        "ResNet50_vd_ssld_pretrained.tar",
-        write_variable_tar,
-        RESNET50_VD,
-        foreign_names.clas_1,
-        {"fc_0.w_0": (2048, 1000), "fc_0.b_0": (1000,)},
-        backbone="resnet50_vd_imagenet",
-    ),
-    Published(
-        "ssld2paddle",
-        "PaddleClas 2.x",
-        "ResNet50_vd_ssld_pretrained.pdparams",
-        write_pdparams,
-        RESNET50_VD,
-        foreign_names.clas_2,
-        {"fc.weight": (2048, 1000), "fc.bias": (1000,)},
-        backbone="resnet50_vd_imagenet",
+    SSLD_R50,
+    replace(SSLD_R50, file="ResNet50_vd_ssld_pretrained.tar", write=write_variable_tar),
+    replace(
+        SSLD_R50,
+        program="PaddleClas 2.x",
+        file="ResNet50_vd_ssld_pretrained.pdparams",
+        write=write_pdparams,
+        names=foreign_names.clas_2,
+        extra={"fc.weight": (2048, 1000), "fc.bias": (1000,)},
     ),
 )

@@ -1,4 +1,4 @@
-"""Random samples whose picture shows which pixel belongs to which instance, and what must hold for every sample."""
+"""Random samples whose pixels show their instance, and the assertions that hold for every sample."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from data.samples import MaskWindow, Sample
 
-MOST = 8
+MAX_INSTANCES = 8
 
 
-def painted_sample(seed: int, height: int, width: int, count: int = MOST, first_class: int = 0) -> Sample:
-    """Blocky, disjoint instances; each has its own class, and all its pixels have the value `class + 1`."""
+def painted_sample(seed: int, height: int, width: int, count: int = MAX_INSTANCES, first_class: int = 0) -> Sample:
+    """Return disjoint instances of square blocks, each of its own class; the value of its pixels is `class + 1`."""
     rng = np.random.default_rng(seed)
     cell = int(rng.integers(1, 8))
     cells = rng.integers(0, count + 1, (-(-height // cell), -(-width // cell)))
@@ -30,11 +30,11 @@ def painted_sample(seed: int, height: int, width: int, count: int = MOST, first_
 
 SIDES = st.integers(1, 60)
 SEEDS = st.integers(0, 2**32 - 1)
-SAMPLES = st.builds(painted_sample, seed=SEEDS, height=SIDES, width=SIDES, count=st.integers(0, MOST))
+SAMPLES = st.builds(painted_sample, seed=SEEDS, height=SIDES, width=SIDES, count=st.integers(0, MAX_INSTANCES))
 
 
 def full_masks(sample: Sample) -> np.ndarray:
-    """uint8 [n, H, W]."""
+    """Return uint8 [n, H, W]."""
     height, width = sample.image.shape[:2]
     return np.array([mask.to_full(height, width) for mask in sample.gt_masks], np.uint8).reshape(-1, height, width)
 
@@ -59,7 +59,7 @@ def assert_consistent(sample: Sample) -> None:
 
 
 def assert_masks_match_paint(sample: Sample) -> None:
-    """For samples that were moved, not blended or scaled: each mask is where the picture has its value."""
+    """Assert that each mask is where the picture has its value; not for blended or scaled pictures."""
     for mask, number in zip(full_masks(sample), sample.gt_classes):
         assert np.array_equal(mask > 0, sample.image[..., 0] == number + 1)
 

@@ -1,4 +1,4 @@
-"""A data set of 64 x 64 pixels in COCO form whose instances are squares, and options that give it small grids."""
+"""A COCO data set of 64 x 64 pixels whose instances are squares, and overrides that give it small grids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.coco_files import runs_of
 
 SIDE = 64
 Square = tuple[int, int, int]  # left, top, side in pixels
-# 8, 16 and 32 pixels to a cell; a scale is the side of the square.
+# Cells have 8, 16 and 32 pixels; the scale of an instance is the side of its square.
 GRIDS = (
     "data.short_side=64",
     "data.long_side=64",
@@ -29,9 +29,9 @@ GRIDS = (
 
 
 def write_squares(folder: Path, split: str, pictures: Sequence[Sequence[Square]], names: Sequence[str]) -> list[str]:
-    """Write a split whose instances have the classes 1, 2 ... in turn, and the class list.
+    """Write a split, whose instances have the classes 1, 2 ... in turn, and its class list.
 
-    Returns the overrides that name the files.
+    Returns the overrides that use these files.
     """
     rows = []
     for image_id, squares in enumerate(pictures, start=1):
@@ -56,7 +56,3 @@ def write_squares(folder: Path, split: str, pictures: Sequence[Sequence[Square]]
         f"{split}_pre_path={folder / split}",
         f"classes_path={folder / 'classes.txt'}",
     ]
-
-
-def options(*overrides: str) -> list[str]:
-    return [word for text in overrides for word in ("-o", text)]

@@ -1,4 +1,4 @@
-"""A network of config 3 so small that a picture takes some milliseconds, with a threshold that random weights pass."""
+"""Networks so small that a picture takes milliseconds, with score thresholds that random weights pass."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from data.shapes import draw_scene
+from tests.support.programs import override_options
 from tools.predict.load import load_predictor
 from tools.predict.predictor import Predictor
 
@@ -28,7 +29,7 @@ OVERRIDES = (
 )
 
 
-OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *(word for text in OVERRIDES for word in ("-o", text)))
+OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *override_options(*OVERRIDES))
 CENTERMASK2 = 30
 CENTERMASK2_OVERRIDES = (
     "data.short_side=64",
@@ -50,20 +51,20 @@ CENTERMASK2_OVERRIDES = (
     "test_cfg.score=0",
 )
 
-predictor = partial(load_predictor, engine="dynamic")  # to compile takes longer than what is tested
+predictor = partial(load_predictor, engine="dynamic")  # compiling takes longer than the tests
 
 
 @lru_cache(maxsize=1)
 def tiny_predictor() -> Predictor:
-    """Finds something in every picture; what it is means nothing."""
+    """Return a predictor that finds meaningless instances in every picture."""
     return predictor(CONFIG, untrained=0, overrides=OVERRIDES)
 
 
 def scene(seed: int, height: int = 80, width: int = 120) -> np.ndarray:
-    """uint8 [height, width, 3] RGB."""
+    """Return a generated RGB picture, uint8 [height, width, 3]."""
     return draw_scene(rng=np.random.default_rng(seed), height=height, width=width).image
 
 
 def pool_threads() -> int:
-    """Threads of pools that are alive now; tqdm's own thread, which stays, is none of them."""
+    """Return the number of threads of pools that are alive, without tqdm's own thread."""
     return sum(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())

@@ -1,4 +1,4 @@
-"""A training of some milliseconds a step, for tests: config 20 made small, and a data set of little pictures."""
+"""A training whose steps take milliseconds: config 20 with few channels, and a data set of small pictures."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from paddle import nn
 from config import load_config
 from config.base import Config
 from data.shapes import draw_scene, write_coco
+from tests.support.programs import override_options
 from tools.common.kinds import build_network
 
 CONFIG = 20
@@ -42,23 +43,27 @@ PICTURES = 8
 
 @lru_cache(maxsize=1)
 def data_set() -> Path:
-    """A folder with `annotations.json` and `images`, made once for all tests of a process."""
+    """Return a folder with `annotations.json` and `images`, written once for all tests of a process."""
     folder = Path(mkdtemp(prefix="shapes"))
     scenes = [draw_scene(rng=np.random.default_rng([7, i]), height=64, width=64) for i in range(PICTURES)]
     write_coco(scenes=scenes, output=folder)
     return folder
 
 
-def overrides(*more: str, folder: Path | None = None) -> list[str]:
+def data_paths(folder: Path | None = None) -> list[str]:
+    """Return the overrides that train and evaluate on the data set in `folder` (default: `data_set`)."""
     folder = folder or data_set()
     paths = [f"{split}_path={folder / 'annotations.json'}" for split in ("train", "val")]
-    paths += [f"{split}_pre_path={folder / 'images'}" for split in ("train", "val")]
-    return [*OVERRIDES, *paths, *more]
+    return [*paths, *(f"{split}_pre_path={folder / 'images'}" for split in ("train", "val"))]
+
+
+def overrides(*more: str, folder: Path | None = None) -> list[str]:
+    return [*OVERRIDES, *data_paths(folder), *more]
 
 
 def options(*more: str, folder: Path | None = None) -> list[str]:
-    """The same for a command line."""
-    return [f"--config={CONFIG}", *(word for text in overrides(*more, folder=folder) for word in ("-o", text))]
+    """Return the overrides of `overrides` and the config as options of a command line."""
+    return [f"--config={CONFIG}", *override_options(*overrides(*more, folder=folder))]
 
 
 def config(*more: str) -> Config:

@@ -1,25 +1,26 @@
+"""`tools/benchmark.py`: the times of each stage, the comparison of engines, and errors of one line."""
+
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from config.base import PROJECT
 from data.images import write_image
 from tests.support import tiny
+from tests.support.programs import Finished, run_python
 from tools.benchmark import lines_of
 
-BENCHMARK = Path(__file__).resolve().parent.parent.parent / "tools" / "benchmark.py"
+BENCHMARK = PROJECT / "tools/benchmark.py"
 
 
-def benchmark(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, BENCHMARK, *tiny.OPTIONS, "--untrained=0", *arguments]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=cwd)
+def benchmark(*arguments: object, cwd: Path) -> Finished:
+    return run_python(BENCHMARK, *tiny.OPTIONS, "--untrained=0", *arguments, cwd=cwd)
 
 
-def test_it_times_the_stages_up_to_the_results_file(tmp_path):
+def test_times_of_all_stages(tmp_path):
     photos = tmp_path / "photos"
     for number in range(4):
         write_image(photos / f"{number}.png", tiny.scene(number))
@@ -44,7 +45,7 @@ def test_it_times_the_stages_up_to_the_results_file(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "photos"]
 
 
-def test_an_engine_is_compared_with_another_one(tmp_path):
+def test_two_engines_are_compared(tmp_path):
     photo = tmp_path / "1.png"
     write_image(photo, tiny.scene(1))
     done = benchmark("--images", photo, "--vs=static", "--json", "times.json", cwd=tmp_path)
@@ -54,14 +55,14 @@ def test_an_engine_is_compared_with_another_one(tmp_path):
     assert "dynamic fp32 against static: network " in done.stdout.splitlines()[-1]
 
 
-def test_each_config_is_followed_by_what_it_is_compared_with():
+def test_each_config_is_followed_by_its_comparison():
     ours = [("3", "auto", "bf16"), ("1", "auto", "bf16")]
     assert lines_of(["3", "1"], "auto", "bf16", None) == ours
     others = [("3", "onnx", "fp32"), ("1", "onnx", "fp32")]
     assert lines_of(["3", "1"], "auto", "bf16", "onnx") == [ours[0], others[0], ours[1], others[1]]
 
 
-def test_a_mistake_is_said_before_anything_is_timed(tmp_path):
+def test_a_mistake_is_reported_before_timing(tmp_path):
     write_image(tmp_path / "1.png", tiny.scene(1))
     done = benchmark("--images", tmp_path, "--config=3,77", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -69,18 +70,18 @@ def test_a_mistake_is_said_before_anything_is_timed(tmp_path):
     assert line.startswith("benchmark.py: error: ") and "77" in line
 
 
-def test_a_place_for_the_figures_that_cannot_be_written_is_said_at_once(tmp_path):
+def test_an_output_that_cannot_be_written_is_reported_before_timing(tmp_path):
     write_image(tmp_path / "1.png", tiny.scene(1))
     before = (tmp_path / "1.png").read_bytes()
-    for place, told in (("1.png", "is read too"), ("1.png/figures.json", "cannot be written")):
+    for place, expected in (("1.png", "is read too"), ("1.png/figures.json", "cannot be written")):
         done = benchmark("--images", tmp_path, "--config=3,1", "--json", tmp_path / place, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()
-        assert line.startswith("benchmark.py: error: ") and told in line
+        assert line.startswith("benchmark.py: error: ") and expected in line
     assert (tmp_path / "1.png").read_bytes() == before
 
 
-def test_nothing_to_time_is_a_mistake(tmp_path):
+def test_no_readable_picture_is_a_mistake(tmp_path):
     (tmp_path / "a.jpg").write_text("no picture")
     done = benchmark("--images", tmp_path, cwd=tmp_path)
     assert done.returncode == 2
@@ -90,9 +91,8 @@ def test_nothing_to_time_is_a_mistake(tmp_path):
 
 
 @pytest.mark.parametrize("options", [[], ["--candidates=20"]])
-def test_the_default_config_and_a_picture_that_is_none(tmp_path, options):
+def test_an_unreadable_picture_with_the_default_config(tmp_path, options):
     (tmp_path / "photo.jpg").write_text("no picture")
-    command = [sys.executable, BENCHMARK, "--untrained=0", "--images", tmp_path / "photo.jpg", *options]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    done = run_python(BENCHMARK, "--untrained=0", "--images", tmp_path / "photo.jpg", *options, cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "none of 1 pictures could be read" in done.stderr.splitlines()[-1] and "photo.jpg" in done.stderr

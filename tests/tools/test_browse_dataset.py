@@ -1,9 +1,7 @@
-"""Drawings of what a network learns: the samples of training, and the cells of their instances."""
+"""Drawings of training samples and of the grid cells that learn each instance."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from unittest import mock
 
 import numpy as np
@@ -12,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import load_config
-from config.base import PROJECT
 from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco import read_coco
 from data.grid_targets import CellBlock
 from data.images import read_image
 from data.training_set import TrainingSet, load_sample
+from tests.support.programs import override_options, run_python
 from tests.support.samples import SAMPLES, assert_equal
-from tests.support.squares import GRIDS, options, write_squares
+from tests.support.squares import GRIDS, write_squares
 from tools.browse_dataset import draw_grid, draw_sample, main
 from tools.common.kinds import kind_of
 from tools.predict.drawing import PALETTE
@@ -36,10 +34,10 @@ def squares(tmp_path_factory) -> list[str]:
 
 
 def drawn_samples(overrides: list[str], *arguments: object) -> list:
-    """The samples that the program draws."""
+    """Return the samples that the program draws."""
     blank = np.zeros((8, 8, 3), np.uint8)
     with mock.patch("tools.browse_dataset.draw_sample", return_value=blank) as draw:
-        assert main(["--config=20", *options(*overrides), *map(str, arguments)]) == 0
+        assert main(["--config=20", *override_options(*overrides), *map(str, arguments)]) == 0
     return [call.args[0] for call in draw.call_args_list]
 
 
@@ -74,13 +72,13 @@ def test_each_epoch_has_its_own_order(squares):
 def test_raw_pictures_are_those_of_the_data_set(squares, tmp_path):
     records = {str(record.path): record for record in training_set(squares, seed=0).records}
     drawn = drawn_samples(squares, "--raw", "--output", tmp_path)
-    assert len(drawn) == len(PICTURES)  # 16 are asked for, by default
+    assert len(drawn) == len(PICTURES)  # fewer than the default of 16
     for sample in drawn:
         assert_equal(sample, load_sample(records[sample.name]))
 
 
 def test_program_writes_what_draw_sample_draws(squares, tmp_path):
-    assert main(["--config=20", *options(*squares), "--count=1", "--output", str(tmp_path)]) == 0
+    assert main(["--config=20", *override_options(*squares), "--count=1", "--output", str(tmp_path)]) == 0
     (path,) = tmp_path.iterdir()
     config = load_config(20, squares)
     source = training_set(squares, seed=config.train_cfg.seed)
@@ -90,8 +88,8 @@ def test_program_writes_what_draw_sample_draws(squares, tmp_path):
     )
 
 
-def test_grid_shows_who_learns_what():
-    """A grid of 2 x 2 and one of 4 x 4 on 80 x 80 pixels; red has a row of the second, green one of its cells too."""
+def test_grid_shows_the_cells_of_each_instance():
+    """The grids have 2 x 2 and 4 x 4 cells; red has a row of the finer one and shares one of its cells with green."""
     red, green = colors = np.array([(255, 0, 0), (0, 255, 0)], np.uint8)
     blocks = [
         CellBlock(level=0, instance=0, centre=3, cells=np.array([3])),
@@ -121,7 +119,7 @@ def test_grid_shows_who_learns_what():
 @settings(max_examples=8)
 @given(SAMPLES, st.sampled_from(["target.scale_ranges=1,10,8,20,16,30", "target.scale_ranges=90,91,92,93,94,95"]))
 def test_every_sample_can_be_drawn(sample, ranges):
-    """Without instances, with instances on no level, of any shape."""
+    """Samples may have no instances, instances on no level, and any shape."""
     classes = ClassList(tuple(f"class {index}" for index in range(20)), tuple(range(20)))
     config = load_config(20, [*GRIDS, ranges])
     drawn = draw_sample(sample, classes, config, title="train")
@@ -131,21 +129,28 @@ def test_every_sample_can_be_drawn(sample, ranges):
 
 
 def test_command_line(squares, tmp_path):
-    command = [sys.executable, PROJECT / "tools" / "browse_dataset.py", "--config=20", *options(*squares)]
-    done = subprocess.run([*command, "--count=2", "--output", tmp_path], capture_output=True, text=True, timeout=300)
+    overrides = override_options(*squares)
+    done = run_python("tools/browse_dataset.py", "--config=20", *overrides, "--count=2", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"2 drawings are in {tmp_path}" in done.stdout and len(list(tmp_path.iterdir())) == 2
 
 
 def test_missing_pictures_are_a_mistake(squares, tmp_path):
     with pytest.raises(InputError, match="none of its 4 pictures is in .*set train_pre_path"):
-        main(["--config=20", *options(*squares, f"train_pre_path={tmp_path}"), "--output", str(tmp_path / "out")])
+        main(
+            [
+                "--config=20",
+                *override_options(*squares, f"train_pre_path={tmp_path}"),
+                "--output",
+                str(tmp_path / "out"),
+            ]
+        )
 
 
 def test_pictures_without_any_instance_are_a_mistake(tmp_path):
     paths = write_squares(tmp_path, "train", [(), ()], NAMES)
     with pytest.raises(InputError, match=r"train\.json: no picture has a usable annotation"):
-        main(["--config=20", *options(*GRIDS, *paths), "--output", str(tmp_path / "out")])
+        main(["--config=20", *override_options(*GRIDS, *paths), "--output", str(tmp_path / "out")])
 
 
 def test_unknown_split_is_a_mistake(capsys):

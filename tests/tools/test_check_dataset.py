@@ -1,10 +1,8 @@
-"""What is counted about a data set, on squares whose cells are worked out by hand."""
+"""Statistics of a data set, on squares whose cells are worked out by hand."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import load_config
-from config.base import PROJECT, HeadConfig, TargetConfig
+from config.base import HeadConfig, TargetConfig
 from config.errors import InputError
 from data.coco import read_coco
 from data.grid_targets import Extents, box_scales, measure_extents
 from data.images import read_image
+from tests.support.programs import Finished, override_options, run_python
 from tests.support.samples import SAMPLES
-from tests.support.squares import GRIDS, options, write_squares
+from tests.support.squares import GRIDS, write_squares
 from tools.check_dataset import main, spread_evenly
 from tools.common.kinds import kind_of
 from tools.common.plots import LINE_COLORS
@@ -52,22 +51,22 @@ SCENE = (
 
 @pytest.fixture(scope="module")
 def squares(tmp_path_factory) -> list[str]:
-    """Overrides for a training set of SCENE and an empty picture, and a validation set of one square."""
+    """Return overrides for a training set of SCENE and an empty picture, and a validation set of one square."""
     folder = tmp_path_factory.mktemp("squares")
     train = write_squares(folder, "train", [SCENE, ()], NAMES)
     return [*GRIDS, *train, *write_squares(folder, "val", [SCENE[:1]], NAMES)]
 
 
-def measured(overrides: list[str], short_side: int) -> tuple[Measurement, HeadConfig, TargetConfig]:
-    """The scene at one size."""
+def measure_scene(overrides: list[str], short_side: int) -> tuple[Measurement, HeadConfig, TargetConfig]:
+    """Return the measured scene at one size, and the configs of head and targets."""
     config = load_config(20, overrides)
     data = read_coco(config.train_path, config.train_pre_path)
     (found,) = measure(data.records[0], short_sides=[short_side], data=config.data, target=config.target)
     return found, config.head, config.target
 
 
-def test_instances_fall_where_the_paper_puts_them(squares):
-    found, head, target = measured(squares, 64)
+def test_instances_are_counted_on_the_levels_and_cells_of_the_paper(squares):
+    found, head, target = measure_scene(squares, 64)
     landing = count_assignments(found, head=head, target=target)
     assert landing.objects.tolist() == [5, 3, 2]
     assert landing.cells.tolist() == [4, 4, 2]
@@ -79,23 +78,23 @@ def test_instances_fall_where_the_paper_puts_them(squares):
 
 
 def test_half_the_size_moves_instances_to_finer_levels(squares):
-    found, head, target = measured(squares, 32)
+    found, head, target = measure_scene(squares, 32)
     assert found.size == (32, 32)
-    assert measured(squares, 40)[0].size == (64, 64)  # padded
+    assert measure_scene(squares, 40)[0].size == (64, 64)  # padded
     assert (found.lost, len(found.extents.sides)) == (1, 8)
     landing = count_assignments(found, head=head, target=target)
     assert landing.objects.tolist() == [6, 3, 1]  # 3, 3, 2, 4.5, 6 and 8.5; 12, 8.5 and 20; 20
     assert landing.on_no_level == 0
 
 
-def test_vanished_is_what_the_targets_have_nothing_of(squares):
-    found, _, soft = measured([*squares, "target.soft_masks=true"], 64)
+def test_vanished_instances_have_no_pixel_in_the_targets(squares):
+    found, _, soft = measure_scene([*squares, "target.soft_masks=true"], 64)
     assert soft.soft_masks and found.vanished == 0  # a sixteenth of it remains
 
 
 @given(SAMPLES)
 def test_same_cells_as_in_training(sample):
-    """Cells and instances on no level are those of grid_targets."""
+    """Cells, and instances on no level, equal those of grid_targets."""
     head, target = replace(HeadConfig(), num_grids=(9, 4)), replace(TargetConfig(), scale_ranges=(2, 15, 9, 30))
     config = load_config(0).replace(head=head, target=target)
     targets = kind_of(config).targets(sample, (64, 96), config)
@@ -121,7 +120,7 @@ def test_fitted_ranges_leave_no_instance_out(scales, grids):
 
 
 def test_fitted_ranges_share_instances_as_cells():
-    """Grids of 16 and 4 cells: four fifths of the instances belong to the fine one."""
+    """With grids of 16 and 4 cells, four fifths of the instances are for the fine one."""
     scales = np.arange(1.0, 101.0)
     ranges = fit_scale_ranges(scales, num_grids=(4, 2), present=(1.0, 50.0))
     border = np.quantile(scales, 0.8)
@@ -129,7 +128,7 @@ def test_fitted_ranges_share_instances_as_cells():
 
 
 def crowd(count: int, side: float) -> Measurement:
-    """Squares side by side in a row of cells of the fine grid, two in each cell of the middle one."""
+    """Return squares in a row, one in each cell of the fine grid and two in each cell of the middle one."""
     return squares_at([(8 * index + 4, 4) for index in range(count)], side)
 
 
@@ -139,7 +138,7 @@ def squares_at(centres: list[tuple[float, float]], side: float) -> Measurement:
 
 
 def test_better_ranges_are_suggested(squares):
-    """Squares of 12 fall on the middle grid only, in pairs; on the fine one each has a cell."""
+    """Squares of 12 pixels share cells of the middle grid; on the fine grid each has its own cell."""
     config = load_config(20, squares)
     suggestion = suggest([crowd(8, 12)], head=config.head, target=config.target)
     assert suggestion.before.crowded_out == 8
@@ -149,7 +148,7 @@ def test_better_ranges_are_suggested(squares):
 
 
 def test_landing_on_no_level_is_worse_than_sharing(squares):
-    """Ranges that nearly all squares are outside of have no shared cells, and are no good."""
+    """Ranges that exclude nearly all squares have no shared cells, but are worse."""
     config = load_config(20, [*squares, "target.scale_ranges=1,5,5,5,5,11"])
     few = squares_at([(60, 60), (4, 60)], 4)
     suggestion = suggest([crowd(8, 12), few], head=config.head, target=config.target)
@@ -161,11 +160,11 @@ def test_landing_on_no_level_is_worse_than_sharing(squares):
     "pictures",
     [
         [crowd(8, 6)],  # each has a cell
-        [squares_at([(4, 4), (4, 4)], 6)],  # no grid could part them
-        [crowd(8, 6)] * 6 + [crowd(1, 40)],  # for the one that is on no level many others would share cells
+        [squares_at([(4, 4), (4, 4)], 6)],  # no grid can separate them
+        [crowd(8, 6)] * 6 + [crowd(1, 40)],  # to put one more on a level, many others would share cells
         [crowd(0, 6)],
     ],
-    ids=["nothing to mend", "nothing to gain", "more to lose", "nothing there"],
+    ids=["nothing to improve", "nothing to gain", "more to lose", "nothing there"],
 )
 def test_nothing_is_suggested_without_a_gain(squares, pictures):
     config = load_config(20, squares)
@@ -192,7 +191,7 @@ def check(*arguments: object) -> int:
 
 
 def test_report(squares, tmp_path, capsys):
-    assert check(*options(*squares), "--output", tmp_path) == 0
+    assert check(*override_options(*squares), "--output", tmp_path) == 0
     report = capsys.readouterr().out
     assert "2 pictures, 1 of them without an instance, 9 instances; 0 crowds" in report
     assert "classes: 2, the same in" in report
@@ -212,9 +211,9 @@ def test_suggestion_is_an_option_that_works(tmp_path, capsys):
     row = [(16 * index + left, 0, 7) for index in range(4) for left in (0, 8)]
     paths = write_squares(tmp_path, "train", [row], NAMES)
     ranges = "target.scale_ranges=1,2,5,20,16,30"
-    assert check(*options(*GRIDS, *paths, ranges), "--split=train", "--output", tmp_path / "before") == 0
+    assert check(*override_options(*GRIDS, *paths, ranges), "--split=train", "--output", tmp_path / "before") == 0
     (line,) = re.findall(r"-o (target\.scale_ranges=\S+)", capsys.readouterr().out)
-    assert check(*options(*GRIDS, *paths, line), "--split=train", "--output", tmp_path / "after") == 0
+    assert check(*override_options(*GRIDS, *paths, line), "--split=train", "--output", tmp_path / "after") == 0
     report = capsys.readouterr().out
     assert "0 instances are on no level, 0 are crowded out" in report and "-o target" not in report
 
@@ -222,13 +221,13 @@ def test_suggestion_is_an_option_that_works(tmp_path, capsys):
 def test_problems_are_named(squares, tmp_path, capsys):
     paths = write_squares(tmp_path, "train", [SCENE, ()], NAMES)
     (tmp_path / "train" / "2.png").unlink()
-    assert check(*options(*GRIDS, *paths), "--split=train", "--limit=1", "--output", tmp_path) == 0
+    assert check(*override_options(*GRIDS, *paths), "--split=train", "--limit=1", "--output", tmp_path) == 0
     assert re.search(r"1 image not found in .*, left out: .*train\.json image 2 '2\.png'", capsys.readouterr().out)
 
 
 def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
     paths = write_squares(tmp_path, "train", [(), ()], NAMES)
-    assert check(*options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
+    assert check(*override_options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
     report = capsys.readouterr().out
     assert "  no picture has a usable annotation; annotate some pictures\n" in report
     assert "nothing is wrong" not in report
@@ -237,28 +236,27 @@ def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
 def test_other_classes_are_an_error(squares, tmp_path):
     more = write_squares(tmp_path, "val", [SCENE], (*NAMES, "hen"))
     with pytest.raises(InputError, match=r"1 category id of .*val\.json is not in .*: 3 'hen'; "):
-        check(*options(*squares, *more[:2]), "--output", tmp_path)
+        check(*override_options(*squares, *more[:2]), "--output", tmp_path)
     (tmp_path / "renamed.txt").write_text("cat\nwolf")
     with pytest.raises(InputError, match=r"train\.json has other category names .*2 is 'dog' and was 'wolf'"):
-        check(*options(*squares, f"classes_path={tmp_path / 'renamed.txt'}"), "--output", tmp_path)
+        check(*override_options(*squares, f"classes_path={tmp_path / 'renamed.txt'}"), "--output", tmp_path)
     with pytest.raises(InputError, match=r"1 category id of .*classes\.txt is not in .*train\.json: 3 'hen'"):
-        check(*options(*squares, more[2]), "--output", tmp_path)
+        check(*override_options(*squares, more[2]), "--output", tmp_path)
 
 
-def command_line(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, PROJECT / "tools" / "check_dataset.py", "--config=20", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+def command_line(*arguments: object) -> Finished:
+    return run_python("tools/check_dataset.py", "--config=20", *arguments)
 
 
 def test_command_line(squares, tmp_path):
-    """With processes that decode."""
-    done = command_line(*options(*squares), "--processes=1", "--output", tmp_path)
+    """Run it with a process that decodes pictures."""
+    done = command_line(*override_options(*squares), "--processes=1", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"The drawings are in {tmp_path}" in done.stdout
 
 
 def test_mistake_is_one_line(squares, tmp_path):
-    done = command_line(*options(*squares, f"train_path={tmp_path / 'none.json'}"), "--output", tmp_path)
+    done = command_line(*override_options(*squares, f"train_path={tmp_path / 'none.json'}"), "--output", tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1 and "none.json: cannot be read" in done.stderr
 
@@ -279,5 +277,5 @@ def test_scale_plot_shows_each_level(scales):
 
 
 def test_scale_plot_is_written_as_it_is(squares, tmp_path):
-    check(*options(*squares), "--split=val", "--output", tmp_path)
+    check(*override_options(*squares), "--split=val", "--output", tmp_path)
     assert read_image(tmp_path / "scales_val_64.png").shape[1] == 1280

@@ -1,22 +1,20 @@
-"""Data sets of generated pictures: drawn when a config asks for its own, and only then."""
+"""Data sets of generated pictures are drawn when a config uses its own default paths, and only then."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
-from config.base import PROJECT
 from config.errors import InputError
 from config.solov2_tiny_shapes import SOLOv2TinyShapes
+from tests.support.programs import override_options, run_python
 from tools.dataset.splits import read_splits
 
 
 @pytest.fixture
 def few(tmp_path):
-    """Config 20 with few pictures, in a folder of the test's own."""
+    """Return config 20 with few pictures, in a folder of the test."""
 
     class Few(SOLOv2TinyShapes):
         shapes = replace(SOLOv2TinyShapes.shapes, train_pictures=3, val_pictures=2, height=64, width=64)
@@ -47,12 +45,10 @@ def test_a_users_path_is_never_drawn_to(few, tmp_path):
 
 
 def test_the_command_line(tmp_path):
-    command = [sys.executable, str(PROJECT / "tools" / "draw_shapes.py")]
-    done = subprocess.run([*command, "--config=0"], capture_output=True, text=True, timeout=60, check=False)
+    done = run_python("tools/draw_shapes.py", "--config=0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     small = ["shapes.train_pictures=2", "shapes.val_pictures=1", "shapes.height=64", "shapes.width=96"]
     paths = [f"{split}_path={tmp_path}/{split}/annotations.json" for split in ("train", "val")]
-    options = [word for text in (*small, *paths) for word in ("-o", text)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=60, check=False)
+    done = run_python("tools/draw_shapes.py", *override_options(*small, *paths))
     assert (done.returncode, done.stdout.count("drew")) == (0, 2), done.stderr
     assert len(list((tmp_path / "train" / "images").iterdir())) == 2

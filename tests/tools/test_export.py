@@ -1,4 +1,4 @@
-"""An exported network says what the dynamic graph and its decoding say, in operators that every program knows."""
+"""Exported networks give what the dynamic graph and its decoding give, and use standard operators only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from config.base import Config
 from data.class_lists import read_class_list
 from model.decode.decoded import Decoded
 from tests.support import tiny
-from tests.support.exports import BOXES, KINDS, OVERRIDES, SIZE, call, config_of, exported, needs_onnx, of_kind
+from tests.support.exports import BOXES, KINDS, OVERRIDES, SIZE, config_of, exported, needs_onnx, of_kind
+from tests.support.programs import override_options, run_main
 from tools import export
 from tools.common.kinds import RawPredictions, kind_of
 from tools.deploy.exported import METADATA, exported_predictor, metadata_of
@@ -33,20 +34,20 @@ def noise(height: int, width: int, count: int = 1) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
 
 
-def dynamic(kind: str, images: np.ndarray) -> RawPredictions:
+def dynamic_predictions(kind: str, images: np.ndarray) -> RawPredictions:
     with paddle.no_grad():
         return [array.numpy() for array in untrained_network(config_of(kind), 0)(paddle.to_tensor(images))]
 
 
-def detected(images: np.ndarray, picture: Size, *overrides: str) -> Decoded:
-    """Return the instances of CenterMask2's dynamic graph in a picture of this size within the input."""
+def detect_in_picture(images: np.ndarray, picture: Size, *overrides: str) -> Decoded:
+    """Return what the dynamic graph of CenterMask2 finds in a picture of this size within the padded input."""
     config = config_of(BOXES, *overrides)
     (found,) = DynamicEngine(untrained_network(config, 0), config)(images, [picture])
     return found
 
 
 def assert_same_boxes(given: RawPredictions, found: Decoded, picture: Size, most: int = 8) -> None:
-    """given: what the end-to-end graph of CenterMask2 gives."""
+    """Compare the outputs `given` of the end-to-end graph of CenterMask2 with the decoded dynamic graph."""
     masks, scores, classes, (count,), boxes, soft_masks, box_scores = given
     assert count == len(found.scores) and [len(part) for part in given] == [most, most, most, 1, most, most, most]
     assert (masks.dtype, classes.dtype) == (np.uint8, np.int64)
@@ -60,11 +61,11 @@ def assert_same_boxes(given: RawPredictions, found: Decoded, picture: Size, most
     windows = masks_in_boxes(soft_masks[:count], boxes[:count], original=masks.shape[1:], threshold=0.5)
     for mask, (top, left, pixels) in zip(masks, windows):
         own = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
-        assert mask.sum() == own.sum() and (own != pixels).mean() < 0.01  # rounding, where it is as likely as not
+        assert mask.sum() == own.sum() and (own != pixels).mean() < 0.01  # rounding at a probability of 0.5
 
 
 def assert_same(given: RawPredictions, raw: RawPredictions, config: Config) -> None:
-    """given: what an end-to-end graph of a grid gives; raw: of the dynamic graph."""
+    """Compare the outputs `given` of an end-to-end grid network with raw predictions of the dynamic graph."""
     assert (raw[0] > config.nms.score_thr).sum() <= config.nms.nms_pre
     masks, scores, classes, (count,) = given
     assert len(masks) == len(scores) == len(classes) == config.nms.max_per_img
@@ -76,18 +77,18 @@ def assert_same(given: RawPredictions, raw: RawPredictions, config: Config) -> N
 
 
 def assert_fits(given: RawPredictions, kind: str, images: np.ndarray, way: tuple[str, ...]) -> None:
-    """given: what an exported graph gives for a picture without padding."""
+    """Compare the outputs `given` of any exported graph, for a picture without padding, with the dynamic graph."""
     if kind == BOXES:
         picture = images.shape[2:]
-        assert_same_boxes(given, detected(images, picture), picture)
+        assert_same_boxes(given, detect_in_picture(images, picture), picture)
     elif way:
-        assert_same(given, dynamic(kind, images), config_of(kind))
+        assert_same(given, dynamic_predictions(kind, images), config_of(kind))
     else:
-        assert_close(given, dynamic(kind, images))
+        assert_close(given, dynamic_predictions(kind, images))
 
 
 def assert_close(given: RawPredictions, raw: RawPredictions) -> None:
-    """Except for cells as probable as a neighbour, of which rounding says which one is suppressed."""
+    """Compare raw predictions, except for equally probable neighbours: rounding decides which one is suppressed."""
     assert len(given) == len(raw)
     suppressed_in_one = (given[0] == 0) != (raw[0] == 0)
     assert suppressed_in_one.mean() <= 1e-3
@@ -103,44 +104,43 @@ def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
     engine = exported_predictor(of_kind(kind)).engine
     for size in SIZES:
         images = noise(*size, count=2)
-        assert_close(engine(images, []), dynamic(kind, images))
+        assert_close(engine(images, []), dynamic_predictions(kind, images))
 
 
 @needs_onnx
 @pytest.mark.parametrize("kind", KINDS)
-def test_end_to_end_gives_what_decoding_gives(kind):
+def test_end_to_end_graph_equals_decoding(kind):
     engine = exported_predictor(of_kind(kind, *WHOLE)).engine
     for size in SIZES:
         images = noise(*size)
-        assert_same(engine(images, []), dynamic(kind, images), config_of(kind))
+        assert_same(engine(images, []), dynamic_predictions(kind, images), config_of(kind))
 
 
 @needs_onnx
 @pytest.mark.parametrize("way", [(), (FIXED,)])
-def test_end_to_end_gives_the_instances_in_boxes(way):
+def test_end_to_end_graph_of_centermask2_equals_decoding(way):
     engine = exported_predictor(of_kind(BOXES, *WHOLE, *way)).engine
     for height, width in (SIZE,) if way else SIZES:
         for picture in ((height, width), (height - 31, width - 20)):
             images = np.zeros((1, 3, height, width), np.float32)
             images[:, :, : picture[0], : picture[1]] = noise(*picture)
             given = engine(images, [])
-            assert_same_boxes(given, detected(images, picture), picture)
-            assert given[3] == len(given[0])  # there are more than rows for them
+            assert_same_boxes(given, detect_in_picture(images, picture), picture)
+            assert given[3] == len(given[0])  # all rows are used
 
 
 @needs_onnx
 @pytest.mark.parametrize(("threshold", "most"), [(0.9, 8), (0.0165, 30)])
 def test_fewer_instances_than_rows(threshold, most):
     overrides = f"nms.score_thr={threshold}", f"nms.max_per_img={most}"
-    changes = [word for text in overrides for word in ("-o", text)]
-    given = exported_predictor(of_kind(BOXES, *WHOLE, *changes)).engine(noise(*SIZE), [SIZE])
-    assert_same_boxes(given, detected(noise(*SIZE), SIZE, *overrides), SIZE, most)
+    given = exported_predictor(of_kind(BOXES, *WHOLE, *override_options(*overrides))).engine(noise(*SIZE), [SIZE])
+    assert_same_boxes(given, detect_in_picture(noise(*SIZE), SIZE, *overrides), SIZE, most)
     assert given[3] < most and (given[3] > 0) == (threshold < 0.5)
 
 
 @needs_onnx
 @pytest.mark.parametrize(("kind", "way"), [("solov2", ()), ("solov2", WHOLE), (BOXES, WHOLE)])
-def test_a_graph_of_one_size_knows_its_shapes(kind, way):
+def test_a_graph_of_one_size_has_fixed_shapes(kind, way):
     path = of_kind(kind, FIXED, *way)
     predictor = exported_predictor(path)
     assert predictor.config.data.fixed_size == SIZE
@@ -152,7 +152,7 @@ def test_a_graph_of_one_size_knows_its_shapes(kind, way):
 
 @needs_onnx
 @pytest.mark.parametrize("version", [1, 2])
-def test_deformable_convolutions_go_out_as_an_operator_of_the_standard(version):
+def test_deformable_convolutions_become_the_standard_operator(version):
     import onnx
 
     changes = f"head.deform_version={version}", f"mask_feat_head.deform_version={version}"
@@ -197,7 +197,7 @@ def properties(path) -> dict[str, str]:
 
 
 @needs_onnx
-def test_what_a_program_must_know_is_in_the_file():
+def test_metadata_in_the_file():
     path = of_kind("solo", FIXED)
     text = properties(path)[METADATA]
     stated = json.loads(text)
@@ -233,7 +233,7 @@ def test_a_model_for_paddles_inference_library(kind, way):
 )
 def test_a_mistake_is_one_line(options, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    status, _, err = call(export.main, *options)
+    status, _, err = run_main(export.main, *options)
     assert status == 2 and err.count("\n") == 1
     assert all(word in err for word in words)
     assert not list(tmp_path.iterdir())
@@ -241,12 +241,12 @@ def test_a_mistake_is_one_line(options, words, tmp_path, monkeypatch):
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
-    status, _, err = call(export.main, f"--output={tmp_path / 'a.onnx'}")
+    status, _, err = run_main(export.main, f"--output={tmp_path / 'a.onnx'}")
     assert status == 2 and "needs onnx and onnxslim and paddle2onnx; pip install '.[export]'" in err
 
 
 def test_candidates_are_the_pairs_of_the_highest_scores_where_there_are_too_many():
-    """As decoding finds where no others are above the threshold."""
+    """The result equals that of decoding with a threshold that only these pairs pass."""
     config = load_config(config_of("solov2"), ["nms.score_thr=0.001", "nms.nms_pre=20", "nms.update_thr=0"])
     network = untrained_network(config, 0)
     graph = kind_of(config).with_decoding(network, config)

@@ -1,30 +1,26 @@
-"""An exported network without Paddle finds what the dynamic graph finds."""
+"""An exported network finds the same instances on a machine without Paddle."""
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from config.base import PROJECT
 from data.images import write_image
 from tests.support import tiny
 from tests.support.exports import (
     BOXES,
     KINDS,
     OVERRIDES,
-    call,
     config_of,
     exported,
-    in_a_process,
     needs_onnx,
     of_kind,
-    without_paddle,
+    run_python_without_paddle,
 )
+from tests.support.programs import run_main
 from tools import infer_onnx
 from tools.deploy.exported import exported_predictor
 from tools.predict.load import load_predictor
@@ -32,11 +28,9 @@ from tools.predict.load import load_predictor
 SCENES = [tiny.scene(seed, *size) for seed, size in enumerate([(80, 120), (120, 80), (64, 64)])]
 
 
-def test_there_is_no_paddle_in_that_environment(tmp_path):
+def test_the_environment_has_no_paddle(tmp_path):
     program = "import importlib.util, model; print(importlib.util.find_spec('paddle')); import paddle"
-    command = [sys.executable, "-c", program]
-    environment = without_paddle(tmp_path)
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=PROJECT, check=False)
+    done = run_python_without_paddle(tmp_path, "-c", program)
     assert done.stdout == "None\n" and "No module named 'paddle'" in done.stderr
 
 
@@ -57,7 +51,7 @@ def test_finds_what_the_dynamic_graph_finds(tmp_path, kind, way):
     pictures.mkdir()
     for number, scene in enumerate(SCENES):
         write_image(pictures / f"{number}.png", scene)
-    done = in_a_process(
+    done = run_python_without_paddle(
         tmp_path, "tools/infer_onnx.py", path, pictures, "--score=0",
         "--output", tmp_path / "drawn", "--json", tmp_path / "a.json",
     )  # fmt: skip
@@ -94,12 +88,12 @@ def test_mistakes_are_one_line(tmp_path):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
     for model, words in ((tmp_path / "none.onnx", "there is no such file"), (broken, "onnxruntime cannot read it")):
-        status, _, err = call(infer_onnx.main, model, tmp_path / "a.png")
+        status, _, err = run_main(infer_onnx.main, model, tmp_path / "a.png")
         assert status == 2 and err.count("\n") == 1
         assert str(model) in err and words in err
     model = exported("--config=20", "--untrained=0", overrides=())
     before = model.read_bytes()
-    status, _, err = call(infer_onnx.main, model, tmp_path / "a.png", "--no-draw", "--json", model)
+    status, _, err = run_main(infer_onnx.main, model, tmp_path / "a.png", "--no-draw", "--json", model)
     assert status == 2 and "is read too" in err and model.read_bytes() == before
 
 
@@ -111,7 +105,7 @@ def test_a_foreign_graph_is_refused(tmp_path):
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     write_image(tmp_path / "a.png", SCENES[0])
-    status, _, err = call(infer_onnx.main, tmp_path / "foreign.onnx", tmp_path / "a.png")
+    status, _, err = run_main(infer_onnx.main, tmp_path / "foreign.onnx", tmp_path / "a.png")
     assert status == 2 and "is no network of tools/export.py" in err
 
 
@@ -125,6 +119,6 @@ def test_a_foreign_graph_is_refused(tmp_path):
         (BOXES, ("--end-to-end",), "roi.size=10"),
     ],
 )
-def test_what_is_decided_in_the_file_is_not_changed_afterwards(kind, way, change):
+def test_fields_fixed_by_the_export_cannot_be_changed(kind, way, change):
     with pytest.raises(ValueError, match=f"-o {change}: is decided in .*; export it again"):
         exported_predictor(of_kind(kind, *way), overrides=[change])

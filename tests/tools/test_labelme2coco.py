@@ -1,12 +1,9 @@
-"""From folders of labelme files to COCO files, pictures and the options for training."""
+"""From folders of labelme files to a COCO file, its pictures and the options for training."""
 
 from __future__ import annotations
 
-import base64
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -22,11 +19,12 @@ from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
 from tests.support.labelme_files import HEIGHT, WIDTH, add, annotate, in_base64, shape, write_picture
+from tests.support.programs import run_python
 from tools.labelme2coco import choose_validation, main
 
 
 def convert(tmp_path: Path, *folders: str, options: tuple[str, ...] = ()) -> COCO:
-    """Run the command line over folders of `tmp_path` and let pycocotools read what it writes."""
+    """Convert folders of `tmp_path` and read the result with pycocotools."""
     output = tmp_path / "out" / "mine.json"
     assert main([*(str(tmp_path / folder) for folder in folders), "--output", str(output), *options]) == 0
     return COCO(str(output))
@@ -37,14 +35,14 @@ def names_of(coco: COCO) -> list[str]:
 
 
 def options_in(printed: str) -> list[str]:
-    """What stands behind each -o that the program recommends."""
+    """Return the overrides that the program recommends with -o."""
     return shlex.split(printed.rpartition("train on it with ")[2].splitlines()[0])[1::2]
 
 
 def test_every_kind_of_shape_end_to_end(tmp_path):
-    """As a user calls it, in another folder."""
+    """Run as a user does, from another folder."""
     crop = np.ones((6, 8), np.uint8)
-    mask = base64.b64encode(cv2.imencode(".png", crop)[1].tobytes()).decode("ascii")
+    mask = in_base64(cv2.imencode(".png", crop)[1].tobytes())
     add(
         tmp_path / "my photos",
         "a",
@@ -59,12 +57,7 @@ def test_every_kind_of_shape_end_to_end(tmp_path):
         shape("__ignore__"),
         shape("dog", [[1, 1], [1, 1], [1, 1]]),
     )
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "tools" / "labelme2coco.py"), "my photos", "--output", "out/all.json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python(PROJECT / "tools/labelme2coco.py", "my photos", "--output", "out/all.json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "skipped 0; left out 1 shapes and 1 points" in done.stdout
     assert "a.json: shape 10: polygon 'dog' covers no pixel" in done.stderr
@@ -103,8 +96,8 @@ def test_pictures_of_two_folders_are_found_from_the_one_that_is_printed(tmp_path
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_picture_that_only_the_file_holds_is_written_as_it_is(tmp_path, capsys, suffix):
     original = write_picture(tmp_path / f"original{suffix}", value=33)
-    annotate(tmp_path / "in" / "a.b.json", shape(), picture="gone.tif", imageData=in_base64(original))
-    for _ in range(2):  # the second time they are there already
+    annotate(tmp_path / "in" / "a.b.json", shape(), picture="gone.tif", imageData=in_base64(original.read_bytes()))
+    for _ in range(2):  # the second run finds existing files
         coco = convert(tmp_path, "in")
         assert names_of(coco) == [f"a.b{suffix}"]
     written = tmp_path / "out" / "mine_images" / f"a.b{suffix}"
@@ -115,7 +108,9 @@ def test_picture_that_only_the_file_holds_is_written_as_it_is(tmp_path, capsys, 
 def test_pictures_inside_of_files_stay_apart_by_folder_and_never_replace_another(tmp_path):
     for value, folder in ((10, "x"), (200, "y")):
         picture = write_picture(tmp_path / f"{folder}.png", value=value)
-        annotate(tmp_path / "in" / folder / "a.json", shape(), picture="a.png", imageData=in_base64(picture))
+        annotate(
+            tmp_path / "in" / folder / "a.json", shape(), picture="a.png", imageData=in_base64(picture.read_bytes())
+        )
     kept = ("--images", str(tmp_path / "kept"))
     assert names_of(convert(tmp_path, "in/x", "in/y", options=kept)) == ["x/a.png", "y/a.png"]
     assert (tmp_path / "kept" / "y" / "a.png").read_bytes() == (tmp_path / "y.png").read_bytes()
@@ -126,15 +121,15 @@ def test_pictures_inside_of_files_stay_apart_by_folder_and_never_replace_another
     assert (tmp_path / "kept" / "x" / "a.png").read_bytes() == mine
 
 
-def test_picture_on_disk_goes_before_the_one_in_the_file(tmp_path):
+def test_picture_on_disk_is_preferred_to_the_one_in_the_file(tmp_path):
     other = write_picture(tmp_path / "other.png", value=5)
-    add(tmp_path / "in", "a", imageData=in_base64(other))
+    add(tmp_path / "in", "a", imageData=in_base64(other.read_bytes()))
     assert names_of(convert(tmp_path, "in")) == ["a.png"]
     assert not (tmp_path / "out" / "mine_images").exists()
 
 
 def damage(folder: Path) -> dict[str, str]:
-    """Write files that cannot be used; name -> why."""
+    """Write files that cannot be used; return the reason for each name."""
     add(folder, "text")
     (folder / "text.json").write_text("no JSON {")
     add(folder, "binary")
@@ -209,7 +204,7 @@ def test_size_is_that_of_the_picture(tmp_path, capsys, stated):
 
 
 @pytest.mark.parametrize("stated", [("40", "60"), ([40], {}), (True, 60)], ids=str)
-def test_size_that_is_no_number_is_called_so(tmp_path, capsys, stated):
+def test_size_that_is_not_a_number_is_named(tmp_path, capsys, stated):
     add(tmp_path / "in", "a", imageHeight=stated[0], imageWidth=stated[1])
     assert names_of(convert(tmp_path, "in")) == ["a.png"]
     assert "a.json: imageHeight and imageWidth are not integers; the coordinates" in capsys.readouterr().err
@@ -230,16 +225,16 @@ def test_picture_in_a_forbidden_folder_counts_as_missing(tmp_path, capsys, monke
     assert "closed/a.png does not exist and is not in the file" in capsys.readouterr().err
 
 
-def turned_picture(path: Path) -> None:
-    """A picture that lies on its side and says so: HEIGHT x WIDTH once upright."""
+def write_rotated_picture(path: Path) -> None:
+    """Write a rotated picture with an Exif orientation: upright it has HEIGHT x WIDTH pixels."""
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (HEIGHT, WIDTH)).save(path, exif=exif)
 
 
-def test_turned_picture_has_the_coordinates_of_the_upright_one(tmp_path, capsys):
-    turned_picture(tmp_path / "in" / "a.jpg")
+def test_rotated_picture_has_the_coordinates_of_the_upright_one(tmp_path, capsys):
+    write_rotated_picture(tmp_path / "in" / "a.jpg")
     annotate(tmp_path / "in" / "a.json", shape(points=[[50, 0], [WIDTH, 10]], kind="rectangle"), picture="a.jpg")
     coco = convert(tmp_path, "in")
     assert coco.dataset["images"][0]["width"] == WIDTH
@@ -248,9 +243,9 @@ def test_turned_picture_has_the_coordinates_of_the_upright_one(tmp_path, capsys)
     assert capsys.readouterr().err == ""
 
 
-def test_picture_annotated_on_its_side_is_refused(tmp_path, capsys):
+def test_picture_annotated_without_its_rotation_is_refused(tmp_path, capsys):
     add(tmp_path / "in", "good")
-    turned_picture(tmp_path / "in" / "a.jpg")
+    write_rotated_picture(tmp_path / "in" / "a.jpg")
     annotate(tmp_path / "in" / "a.json", shape(), picture="a.jpg", imageHeight=WIDTH, imageWidth=HEIGHT)
     assert names_of(convert(tmp_path, "in")) == ["good.png"]
     assert "a.json: made for 40x60 pixels, but the picture has 60x40 when it is upright" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""INT8: what computes in whole numbers, and that the network still finds what it found."""
+"""INT8 networks: the layers that are quantized, and the accuracy that remains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from config.base import PROJECT
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
 from tests.support import tiny
-from tests.support.exports import BOXES, call, exported, needs_onnx, of_kind
+from tests.support.exports import BOXES, exported, needs_onnx, of_kind
+from tests.support.programs import run_main
 from tools import quantize_onnx
 from tools.deploy.exported import exported_predictor
 
@@ -28,7 +29,7 @@ def test_the_small_model_in_int8(tmp_path, options):
     write_coco(scenes=scenes, output=tmp_path)
     pictures, annotations = tmp_path / "images", tmp_path / "annotations.json"
     output = tmp_path / "int8.onnx"
-    status, out, err = call(
+    status, out, err = run_main(
         quantize_onnx.main, model, pictures, "--limit=4", "--output", output, *options,
         "--annotations", annotations, "--pictures", pictures,
     )  # fmt: skip
@@ -49,14 +50,14 @@ def test_the_small_model_in_int8(tmp_path, options):
     ours, theirs = (predictor(scenes[0].image) for predictor in (first, second))
     assert len(ours) > 0 and abs(len(ours) - len(theirs)) <= 2
     before = output.read_bytes()
-    for target, told in ((tmp_path / "again.onnx", "is in INT8 already"), (output, "is read too")):
-        status, _, err = call(quantize_onnx.main, output, pictures, "--output", target)
-        assert status == 2 and told in err and err.count("\n") == 1
+    for target, expected in ((tmp_path / "again.onnx", "is in INT8 already"), (output, "is read too")):
+        status, _, err = run_main(quantize_onnx.main, output, pictures, "--output", target)
+        assert status == 2 and expected in err and err.count("\n") == 1
     assert output.read_bytes() == before and not (tmp_path / "again.onnx").exists()
 
 
 @needs_onnx
-def test_last_convolutions_are_those_without_one_behind_them():
+def test_last_convolutions_have_none_after_them():
     from onnx import TensorProto, helper
 
     nodes = [
@@ -72,15 +73,15 @@ def test_last_convolutions_are_those_without_one_behind_them():
 
 
 @needs_onnx
-def test_centermask2_chooses_boxes_in_float(tmp_path):
-    """By three convolutions of each of five levels; one more is the last that its scores are made by."""
+def test_centermask2_predicts_boxes_in_float(tmp_path):
+    """Three convolutions on each of five levels predict boxes; one more is the last one for the scores."""
     import onnx
 
     model = of_kind(BOXES, "--end-to-end")
     assert len(quantize_onnx.last_convolutions(onnx.load(model))) == 3 * 5 + 1
     write_image(tmp_path / "a.png", tiny.scene(0))
     output = tmp_path / "int8.onnx"
-    status, _, err = call(quantize_onnx.main, model, tmp_path / "a.png", "--output", output)
+    status, _, err = run_main(quantize_onnx.main, model, tmp_path / "a.png", "--output", output)
     assert status == 0, err
     ours, theirs = (exported_predictor(path, score=0.0)(tiny.scene(0)) for path in (model, output))
     assert len(ours) == len(theirs) > 0

@@ -1,10 +1,8 @@
-"""From the palette masks of PASCAL VOC to COCO files."""
+"""From the palette masks of PASCAL VOC to a COCO file."""
 
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -20,13 +18,14 @@ from config.base import PROJECT
 from config.errors import InputError
 from data.images import read_image
 from tests.support.png_chunks import grey_png
+from tests.support.programs import run_python
 from tools.voc2coco import main, split_instances
 
 HEIGHT, WIDTH = 30, 40
 
 
 def write_mask(path: Path, indices: np.ndarray) -> None:
-    """A palette PNG whose colours say nothing about the indices."""
+    """Write a palette PNG whose colours do not reveal the indices."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.fromarray(indices).convert("P")
     picture.putdata(indices.ravel().tolist())
@@ -35,7 +34,7 @@ def write_mask(path: Path, indices: np.ndarray) -> None:
 
 
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """Instances 1 (cat), 2 (person) and 3 (person) with a void border, and the classes of the pixels."""
+    """Return instances 1 (cat), 2 (person) and 3 (person) with a void border, and the class of each pixel."""
     objects = np.zeros((HEIGHT, WIDTH), np.uint8)
     for number, (top, left, bottom, right) in enumerate([(2, 2, 12, 15), (5, 20, 25, 30), (15, 1, 28, 18)], start=1):
         objects[top - 1 : bottom + 1, left - 1 : right + 1] = 255
@@ -58,7 +57,7 @@ def list_pictures(folder: Path, *names: str, split: str = "train") -> None:
 
 @pytest.fixture
 def voc(tmp_path) -> Path:
-    """A data set of one picture, 2007_01, with the instances of `scene`."""
+    """Write a data set of one picture, 2007_01, with the instances of `scene`."""
     add(tmp_path / "VOC", "2007_01", *scene())
     list_pictures(tmp_path / "VOC", "2007_01")
     return tmp_path / "VOC"
@@ -71,13 +70,8 @@ def convert(folder: Path, *options: str) -> COCO:
 
 
 def test_instances_are_those_of_the_masks(voc):
-    """As a user calls it, in another folder."""
-    done = subprocess.run(
-        [sys.executable, str(PROJECT / "tools" / "voc2coco.py"), "VOC", "--output", "out/voc.json"],
-        cwd=voc.parent,
-        capture_output=True,
-        text=True,
-    )
+    """Run as a user does, from another folder."""
+    done = run_python(PROJECT / "tools/voc2coco.py", "VOC", "--output", "out/voc.json", cwd=voc.parent)
     assert done.returncode == 0, done.stderr
     coco = COCO(str(voc.parent / "out" / "voc.json"))
     assert coco.dataset["images"] == [{"id": 1, "file_name": "2007_01.jpg", "height": HEIGHT, "width": WIDTH}]
@@ -132,7 +126,7 @@ def test_class_is_that_of_most_pixels(objects, classes):
         assert number == 0 if not inside else inside.count(number) == max(map(inside.count, inside))
 
 
-# Each makes Pillow raise something else: DecompressionBombError, ValueError, SyntaxError, IndexError.
+# Pillow raises another error for each: DecompressionBombError, ValueError, SyntaxError, IndexError.
 DAMAGED_PNGS = {
     "huge": grey_png(50_000, 50_000),
     "cut_chunk": grey_png(WIDTH, HEIGHT, (b"pHYs", b"a")),
@@ -142,7 +136,7 @@ DAMAGED_PNGS = {
 
 
 def damage(voc: Path) -> dict[str, str]:
-    """Add pictures that cannot be used to the list; part of the path -> why."""
+    """List pictures that cannot be used; return the reason for a part of each path."""
     objects, classes = scene()
     bad = ("no_picture", "no_objects", "colours", "small", "text", "classless", *DAMAGED_PNGS)
     for name in bad:

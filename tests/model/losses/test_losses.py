@@ -1,4 +1,4 @@
-"""Dice and focal loss against plain expressions of them, and what a batch of any kind leaves in a network."""
+"""Dice and focal loss equal plain formulas, and every kind of batch gives finite gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FLOAT = 4  # bytes
 
 
 def dice_inputs(p: int, *, dims: int = 6, pixels: int = 40, targets: int = 3, seed: int = 0):
-    """Kernels, features, masks and rows; with more masks than targets several cells predict the same one."""
+    """Draw kernels of p cells, features, masks and rows; for p > targets several cells learn the same mask."""
     rng = np.random.default_rng(seed)
     kernels = paddle.to_tensor(rng.normal(size=(p, dims)).astype(np.float32))
     feats = paddle.to_tensor(rng.normal(size=(dims, pixels)).astype(np.float32))
@@ -33,7 +33,7 @@ def dice_inputs(p: int, *, dims: int = 6, pixels: int = 40, targets: int = 3, se
 
 
 def plain_dice(kernels, feats, masks, rows):
-    """The formula of the original SOLO, with its smoothing of each sum of squares."""
+    """Compute the formula of the original SOLO, which adds a constant to each sum of squares."""
     p = F.sigmoid(paddle.matmul(kernels, feats))
     t = masks.astype("float32").gather(rows) / 16
     return (1 - 2 * (p * t).sum(1) / ((p * p).sum(1) + SMOOTH + (t * t).sum(1) + SMOOTH)).sum()
@@ -59,7 +59,7 @@ def test_dice_and_its_gradients_are_those_of_the_formula(p):
 
 
 def test_dice_gradients_are_finite_differences():
-    """In float64 by numpy, so that the step can be small."""
+    """The differences are computed in float64, so that the step can be small."""
     kernels, feats, masks, rows = dice_inputs(5)
     _, *gradients = value_and_gradients(dynamic_dice_loss, (kernels, feats, masks, rows))
     arrays = [kernels.numpy().astype(np.float64), feats.numpy().astype(np.float64)]
@@ -81,7 +81,7 @@ def test_dice_gradients_are_finite_differences():
 
 
 def product_inputs(p: int, *, maps: int = 7, pixels: int = 40, targets: int = 3, seed: int = 0):
-    """Maps, the two of each mask, masks and rows; a map belongs to several masks, or to one twice."""
+    """Draw maps, the two maps of each mask, masks and rows; masks may share a map or use one twice."""
     rng = np.random.default_rng(seed)
     values = paddle.to_tensor(rng.random((maps, pixels)).astype(np.float32), stop_gradient=False)
     masks = paddle.to_tensor(rng.integers(0, 17, (targets, pixels)).astype(np.uint8))
@@ -113,7 +113,7 @@ def test_product_dice_and_its_gradient_are_those_of_the_formula(p):
 def test_product_dice_keeps_its_maps_until_the_backward_pass_and_no_masks():
     p, pixels = 3 * CHUNK, 4096
     inputs = product_inputs(p, pixels=pixels)
-    product_dice_loss(*inputs).backward()  # what is made once
+    product_dice_loss(*inputs).backward()  # caches are filled once
     before = _allocated()
     value = product_dice_loss(*inputs)
     assert _allocated() - before < 0.1 * p * pixels * FLOAT
@@ -129,7 +129,7 @@ def test_dice_of_a_perfect_and_of_a_wrong_mask():
 
 
 def test_dice_keeps_one_float_per_pixel_of_each_mask_until_the_backward_pass():
-    """Paddle's own memory counter; with the plain expression it shows several times as much."""
+    """Measurement by Paddle's memory counter; the plain expression takes several times as much."""
     p, pixels = 3 * CHUNK, 4096
     inputs = dice_inputs(p, pixels=pixels)
     assert 1.0 <= held(dynamic_dice_loss, inputs) / (p * pixels * FLOAT) < 1.1
@@ -137,8 +137,8 @@ def test_dice_keeps_one_float_per_pixel_of_each_mask_until_the_backward_pass():
 
 
 def held(function, inputs) -> int:
-    """Bytes that are there between the forward and the backward pass and were not before."""
-    value_and_gradients(function, inputs)  # what is made once
+    """Return the bytes that are allocated from the forward to the backward pass."""
+    value_and_gradients(function, inputs)  # caches are filled once
     before = _allocated()
     value = function(*inputs)
     held = _allocated() - before
@@ -175,7 +175,7 @@ def test_focal_loss_is_its_formula(gamma, alpha):
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
 def test_focal_loss_of_extreme_logits_is_finite(gamma):
-    """Right answers cost nothing, wrong ones their distance, with the gradient -alpha or 1 - alpha."""
+    """Correct logits have loss 0; wrong ones have their distance, with the gradient -alpha or 1 - alpha."""
     logits = paddle.to_tensor([[100.0, -100.0], [-100.0, 100.0], [20.0, -20.0], [0.0, 0.0]])
     logits.stop_gradient = False
     loss = focal_loss(logits, paddle.to_tensor([0, 0, 0, -1]), gamma=gamma, alpha=0.25)
@@ -188,7 +188,7 @@ def test_focal_loss_of_extreme_logits_is_finite(gamma):
 
 
 def picture(labels: list[int], cells: list[int], rows: list[int], masks: int = 2) -> PictureTargets:
-    """Targets of a picture of 2 x 4 pixels at 1/4 size; mask number i is inside in column i."""
+    """Return the targets of a picture of 2 x 4 pixels at 1/4 size; mask i covers column i."""
     pixels = np.zeros((masks, 2, 4), np.uint8)
     for number in range(masks):
         pixels[number, :, number] = 16
@@ -203,7 +203,7 @@ def picture(labels: list[int], cells: list[int], rows: list[int], masks: int = 2
 
 
 def test_the_losses_of_a_batch_are_sums_with_their_counts():
-    """Three cells, two classes; cell 2 learns two masks and mask 0 is learnt by two cells; the second one has none."""
+    """In the first picture cell 2 learns two masks and two cells learn mask 0; the second picture has none."""
     rng = np.random.default_rng(5)
     cate, kernels = (paddle.to_tensor(rng.normal(size=(2, 3, n)).astype(np.float32)) for n in (2, 4))
     feats = paddle.to_tensor(rng.normal(size=(2, 4, 2, 4)).astype(np.float32))

@@ -1,3 +1,5 @@
+"""Checkpoint files: saving and loading, damaged files, and weights that do not fit the network."""
+
 from __future__ import annotations
 
 import os
@@ -53,7 +55,7 @@ def write(path: Path, content: object) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A checkpoint of the tiny network for three classes."""
+    """Return a checkpoint of the tiny network for three classes."""
     path = tmp_path_factory.mktemp("weights") / "tiny.pdparams"
     folder = path.parent
     (folder / "classes.txt").write_text("7\tcap\n12\tring\n31\tbelt\n")
@@ -210,9 +212,9 @@ def test_a_failing_write_leaves_the_old_checkpoint(tmp_path, monkeypatch, error,
 
 
 def test_differences_are_told_in_words():
-    wanted = {"a": (2, 3), "b": (4,), "c": (1,)}
-    assert compare_shapes(wanted, wanted) == ""
-    assert compare_shapes(wanted, {"a": (3, 2), "b": (4,), "d": ()}) == (
+    expected = {"a": (2, 3), "b": (4,), "c": (1,)}
+    assert compare_shapes(expected, expected) == ""
+    assert compare_shapes(expected, {"a": (3, 2), "b": (4,), "d": ()}) == (
         "other shape: a (3, 2) instead of (2, 3); missing: c; unknown: d"
     )
     many = {f"w{number}": (1,) for number in range(20)}
@@ -258,7 +260,7 @@ def test_what_does_not_fit_stays_as_it_is_and_is_told_once():
 
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int64"])
 def test_weights_of_another_type_are_converted_or_refused(dtype):
-    """A network must never compute with weights that another type made wrong."""
+    """A network never computes with weights that a conversion of dtype has changed."""
     network = paddle.nn.Linear(2, 3)
     weights = {"weight": np.full((2, 3), 2, dtype), "bias": np.full(3, 1, dtype)}
     try:

@@ -1,4 +1,4 @@
-"""Several processes: what they exchange, however late one of them is, and what is left when one has gone."""
+"""Several processes exchange values, wait for a late one, and end when one of them fails."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tools.common.processes import run_processes
 
-# What both of two processes run; `world` is theirs.
+# Runs in each of two processes.
 PROGRAM = """
 import os, sys, time
 import model
@@ -26,7 +26,7 @@ sys.exit(run(main))
 
 
 def run_two(tmp_path: Path, capfd, monkeypatch, *body: str) -> tuple[int, str, str]:
-    """Status, output and errors."""
+    """Run these lines in two processes; return exit status, standard output and standard error."""
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(body="\n    ".join(body)))
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
@@ -45,8 +45,8 @@ def test_values_are_summed_and_gathered(tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_may_be_late(tmp_path, capfd, monkeypatch):
-    """By more than the half minute that Paddle's exchange over CPUs waits."""
+def test_a_process_may_be_late(tmp_path, capfd, monkeypatch):
+    """It may be later than the 30 seconds after which Paddle's exchange over CPUs gives up."""
     body = ("if world.rank == 0:", "    time.sleep(35)", "assert world.gather(world.rank) == [0, 1]", "world.sum([1])")
     status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
     assert status == 0, errors
@@ -54,7 +54,7 @@ def test_one_may_be_late(tmp_path, capfd, monkeypatch):
 
 @pytest.mark.parametrize("exchange", ["world.sum([1.0])", "world.wait_for_all()"])
 @pytest.mark.parametrize("gone", [0, 1])
-def test_one_that_has_gone_is_one_line(tmp_path, capfd, monkeypatch, exchange, gone):
+def test_an_exited_process_is_an_error_of_one_line(tmp_path, capfd, monkeypatch, exchange, gone):
     body = ("world.wait_for_all()", f"if world.rank == {gone}:", "    os._exit(7)", exchange)
     status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
     assert status == 7
@@ -62,7 +62,7 @@ def test_one_that_has_gone_is_one_line(tmp_path, capfd, monkeypatch, exchange, g
 
 
 @pytest.mark.parametrize("failing", [0, 1])
-def test_the_one_that_fails_says_why(tmp_path, capfd, monkeypatch, failing):
+def test_the_failing_process_says_why(tmp_path, capfd, monkeypatch, failing):
     body = (
         "from config.errors import InputError",
         f"if world.rank == {failing}:",

@@ -1,13 +1,12 @@
-"""What a process tells of its memory: each time a process of its own, whose peak nothing else has raised."""
+"""Peak memory and its release, each measured in a process of its own."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
 
-from config.base import PROJECT
+from tests.support.programs import run_python
 from tools.common import memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says it")
@@ -46,22 +45,23 @@ print(kept, resident() - before)
 
 
 def figures(program: str) -> list[float]:
-    done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
+    done = run_python("-c", program)
+    assert done.returncode == 0, done.stderr
     return [float(word) for word in done.stdout.split()]
 
 
-def test_a_peak_that_is_forgotten():
+def test_peak_memory_after_a_reset():
     first, second = figures(PEAKS)
     assert 150 < first < 300 and second < 50
 
 
-def test_a_system_that_does_not_say_the_peak_of_a_program_alone(monkeypatch, tmp_path):
+def test_a_system_without_the_peak_in_proc(monkeypatch, tmp_path):
     for status in (tmp_path / "none", tmp_path / "status"):
         monkeypatch.setattr(memory, "STATUS", status)
         assert memory.peak_memory() > 50
         (tmp_path / "status").write_text("VmRSS:\t 1 kB\n")
 
 
-def test_what_nothing_needs_is_given_back():
+def test_unused_memory_is_given_back_to_the_system():
     kept, left = figures(SMALL_ONES)
     assert kept > 150 and left < 50

@@ -1,3 +1,5 @@
+"""Work in threads: order, look-ahead, errors, and the measured times of stages."""
+
 from __future__ import annotations
 
 import itertools
@@ -11,11 +13,11 @@ from hypothesis import strategies as st
 
 from tools.common.threads import StageTimes, ordered_map, worker_threads
 
-GUARD = 10  # seconds, after which something hangs
+GUARD = 10  # seconds, after which a test counts as deadlocked
 
 
 def within_time(work: Callable[[], object]) -> object:
-    """Run in a thread, so that what hangs fails the test instead of stopping all of them."""
+    """Run a function in a thread, so that a deadlock fails this test and does not stop all of them."""
     outcome = {}
 
     def record() -> None:
@@ -34,7 +36,7 @@ def within_time(work: Callable[[], object]) -> object:
 
 
 class WorkError(Exception):
-    """What the tests raise."""
+    """An error that only these tests raise."""
 
 
 @settings(max_examples=60)
@@ -44,7 +46,7 @@ class WorkError(Exception):
     ahead=st.integers(1, 9),
     efforts=st.lists(st.integers(0, 20_000), min_size=1, max_size=7),
 )
-def test_order_is_kept_and_not_more_than_ahead_is_begun(count, threads, ahead, efforts):
+def test_order_is_kept_and_only_a_few_items_are_started_ahead(count, threads, ahead, efforts):
     taken, excess = [0], []
 
     def items():
@@ -54,7 +56,7 @@ def test_order_is_kept_and_not_more_than_ahead_is_begun(count, threads, ahead, e
             yield number
 
     def function(number):
-        sum(range(efforts[number % len(efforts)]))  # so that they do not end in the order in which they began
+        sum(range(efforts[number % len(efforts)]))  # so that they end in another order
         return -number
 
     def work():
@@ -121,7 +123,7 @@ def test_an_error_is_raised_and_the_rest_is_dropped(count, bad, threads, ahead, 
         assert results == list(range(bad)), "what came before the error is delivered"
 
 
-def test_two_stages_with_one_between_them_in_the_callers_thread():
+def test_two_stages_in_threads_with_one_of_the_caller_between_them():
     places = {"first": set(), "between": set(), "last": set()}
 
     def note(stage, value):
@@ -177,7 +179,7 @@ def test_dropping_the_generator_drops_what_has_not_begun():
             release.set()
 
     within_time(work)
-    assert len(begun) <= 2  # the first, and the one that the thread had in its hands
+    assert len(begun) <= 2  # the first, and the one that the thread was working on
 
 
 def test_without_threads_everything_happens_here_one_after_another():

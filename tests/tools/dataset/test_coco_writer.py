@@ -1,4 +1,4 @@
-"""Annotation files are checked before they appear; an error of the program is not taken for one of a file."""
+"""Annotation files are checked before they appear, and errors of our program are not blamed on a file."""
 
 from __future__ import annotations
 

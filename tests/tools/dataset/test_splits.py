@@ -1,4 +1,4 @@
-"""Which pictures of a data set are trained on."""
+"""The pictures of a data set that are used for training."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import eval as door
+import eval as evaluation
 from config.base import PROJECT
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
@@ -18,14 +18,14 @@ from tests.support.exports import (
     SIZE,
     average_precisions,
     by_files,
-    call,
     config_of,
     exported,
-    in_a_process,
     needs_onnx,
     of_kind,
     on_board,
+    run_python_without_paddle,
 )
+from tests.support.programs import override_options, run_main
 from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
 from tools.predict.load import load_predictor
 
@@ -48,12 +48,12 @@ def test_ap_is_that_of_eval(tmp_path, shapes, way):
     model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, *way, overrides=())
     out = by_files(model, shapes, tmp_path)
     paths = f"val_path={shapes / 'annotations.json'}", f"val_pre_path={shapes / 'images'}"
-    rest = *(word for text in paths for word in ("-o", text)), "--output", tmp_path / "eval"
+    rest = *override_options(*paths), "--output", tmp_path / "eval"
     for options in (
         ("--engine=onnx", model),
         ("--engine=dynamic", f"--weights={WEIGHTS}", "-o", "data.fixed_size=352,352"),
     ):
-        status, expected, err = call(door.main, *options, *rest)
+        status, expected, err = run_main(evaluation.main, *options, *rest)
         assert status == 0, err
         numbers = [average_precisions(text) for text in (out, expected)]
         assert len(numbers[0]) == len(numbers[1]) >= 12 and numbers[0][0] > 20
@@ -69,14 +69,14 @@ def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
     write_image(tmp_path / "a.png", tiny.scene(0))
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     size = f"--input-size={SIZE[0]}x{SIZE[1]}"
-    assert call(preprocess_inputs_to_bin.main, model, tmp_path / "a.png", size, "--output", inputs)[0] == 0
+    assert run_main(preprocess_inputs_to_bin.main, model, tmp_path / "a.png", size, "--output", inputs)[0] == 0
     (entry,) = json.loads((inputs / "index.json").read_text())["pictures"]
     assert entry["original_size"] == [80, 120] and entry["resized"] == [64, 96] and entry["scale"] == 0.8
     names = "{picture}_{number}.bin"
     on_board(model, inputs, outputs, names)
     results = tmp_path / "results.json"
     rest = "--json", results, "--names", names, "--score=0"
-    done = in_a_process(tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest)
+    done = run_python_without_paddle(tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest)
     assert done.returncode == 0, done.stderr
     expected = load_predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
     rows = json.loads(results.read_text())
@@ -90,7 +90,7 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     pictures, inputs = shapes / "images", tmp_path / "inputs"
 
     def mistake(main, *arguments: object) -> str:
-        status, _, err = call(main, *arguments)
+        status, _, err = run_main(main, *arguments)
         assert status == 2 and err.count("\n") == 1, err
         return err
 
@@ -99,7 +99,7 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     other = mistake(write, fixed, pictures, "--output", inputs, "--input-size=96x96")
     assert "takes 64x96" in other
     assert not list(inputs.glob("*.bin"))
-    assert call(write, fixed, pictures, "--output", inputs)[0] == 0
+    assert run_main(write, fixed, pictures, "--output", inputs)[0] == 0
     read, rest = postprocess_bin_outputs.main, ("--json", tmp_path / "found.json")
     assert "is read too" in mistake(read, inputs, tmp_path, "--json", inputs / "index.json")
     assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)

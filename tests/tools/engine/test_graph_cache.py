@@ -1,3 +1,5 @@
+"""The cache of compiled graphs: hits, damaged entries, several processes at once, and limits."""
+
 from __future__ import annotations
 
 import os

@@ -14,7 +14,18 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from config.errors import InputError
-from tests.support.coco_results import CAT, DOG, SIDE, annotation, data_set, rectangle, row, truth_in, truth_of
+from tests.support.coco_results import (
+    CAT,
+    DOG,
+    SIDE,
+    annotation,
+    data_set,
+    pycocotools_evaluation,
+    rectangle,
+    row,
+    truth_in,
+    truth_of,
+)
 from tests.support.parity import COCO_TINY, needs_coco
 from tools.evaluate.coco_metrics import (
     SUMMARY,
@@ -36,7 +47,7 @@ def evaluate(content: dict, *rows: dict, image_ids=None):
 A, B, C = (0, 0, 10, 10), (40, 40, 10, 10), (70, 10, 10, 10)
 
 
-def test_all_found_is_one():
+def test_ap_is_1_if_everything_is_found():
     content = data_set(annotation(1, CAT, A), annotation(1, DOG, B), annotation(2, CAT, C), pictures=2)
     evaluation = evaluate(content, row(1, CAT, A, 0.3), row(1, DOG, B, 0.1), row(2, CAT, C, 0.9))
     for result in (evaluation.mask, evaluation.box):
@@ -46,7 +57,7 @@ def test_all_found_is_one():
     assert (evaluation.pictures, evaluation.left_out) == (2, 0)
 
 
-def test_nothing_found_is_zero_and_what_is_not_there_is_not_a_number():
+def test_ap_is_0_if_nothing_is_found_and_undefined_without_objects():
     evaluation = evaluate(data_set(annotation(1, CAT, A)))
     for result in (evaluation.mask, evaluation.box):
         assert result.summary == {**dict.fromkeys(SUMMARY, 0.0), **dict.fromkeys(("APm", "APl", "ARm", "ARl"))}
@@ -83,7 +94,7 @@ def test_two_objects(rows, ap):
         assert (result.classes[0].ap, result.classes[0].ap50) == (pytest.approx(ap), pytest.approx(ap))
 
 
-def test_a_false_one_in_a_picture_without_objects_counts_where_that_picture_does():
+def test_a_false_positive_counts_only_if_its_picture_is_evaluated():
     content, rows = data_set(annotation(1, CAT, A), pictures=2), [row(1, CAT, A, 0.8), row(2, CAT, A, 0.9)]
     assert evaluate(content, *rows).mask.summary["AP"] == pytest.approx(1 / 2)
     assert evaluate(content, *rows, image_ids=[1]).mask.summary["AP"] == pytest.approx(1)
@@ -100,7 +111,7 @@ def test_an_overlap_counts_up_to_its_iou():
 
 
 def test_sizes_go_by_the_mask_for_masks_and_by_the_box_for_boxes():
-    """A false one whose mask is small and whose box is not: it counts among the small masks and the medium boxes."""
+    """A false positive with a small mask and a medium box counts among the small masks and the medium boxes."""
     false = {**row(1, CAT, (0, 50, 40, 40), 0.9), "segmentation": rectangle(0, 50, 10, 10)}
     content = data_set(annotation(1, CAT, A), annotation(1, CAT, (50, 50, 40, 40)))
     evaluation = evaluate(content, false, row(1, CAT, A, 0.8), row(1, CAT, (50, 50, 40, 40), 0.7))
@@ -108,7 +119,7 @@ def test_sizes_go_by_the_mask_for_masks_and_by_the_box_for_boxes():
     assert [evaluation.box.summary[name] for name in ("APs", "APm")] == pytest.approx([1, 1 / 2])
 
 
-def test_what_lies_in_a_crowd_is_not_false_and_a_crowd_is_not_an_object():
+def test_results_in_a_crowd_are_ignored_and_crowds_are_no_objects():
     content = data_set(annotation(1, CAT, A), annotation(1, CAT, (40, 40, 50, 50), iscrowd=1))
     evaluation = evaluate(content, row(1, CAT, A, 0.5), row(1, CAT, B, 0.9), row(1, CAT, B, 0.8))
     assert evaluation.mask.summary["AP"] == evaluation.box.summary["AP"] == pytest.approx(1)
@@ -128,17 +139,14 @@ def test_nothing_is_printed_or_logged_and_nothing_given_is_changed(capsys, caplo
 
 
 def reference(annotations, rows: list[dict], kind: str, folder) -> COCOeval:
-    """Plain pycocotools on files. Without their boxes, it takes the area of results from their masks."""
+    """Evaluate files by pycocotools, which takes the area of a result from its mask only where it has no box."""
     results = folder / f"{kind}.json"
     shown = [{key: value for key, value in row.items() if kind == "bbox" or key != "bbox"} for row in rows]
     results.write_text(json.dumps(shown))
     with redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
-        evaluator = COCOeval(truth, truth.loadRes(str(results)), kind)
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
-    return evaluator
+        found = truth.loadRes(str(results))
+    return pycocotools_evaluation(truth, found, kind)
 
 
 def assert_same(annotations, rows: list[dict], folder) -> None:
@@ -158,7 +166,7 @@ def random_box(rng: np.random.Generator) -> tuple:
 
 
 def random_case(seed: int, most: int) -> tuple[dict, list[dict]]:
-    """Objects of two classes, some of them crowds, and results near to them, far from them and of the other class."""
+    """Draw objects of two classes, some of them crowds, and results close to them, elsewhere and of the other class."""
     rng = np.random.default_rng(seed)
     pictures = int(rng.integers(1, 5))
     entries, rows = [], []
@@ -205,10 +213,10 @@ def test_numbers_on_coco_are_those_of_pycocotools(tmp_path):
     (tmp_path / "truth.json").write_text(json.dumps(content))
     rng = np.random.default_rng(0)
     rows = []
-    for made in truth_of(content).objects:
-        mask = np.roll(coco_mask.decode(made["segmentation"]), int(rng.integers(-5, 6)), axis=1)
+    for entry in truth_of(content).objects:
+        mask = np.roll(coco_mask.decode(entry["segmentation"]), int(rng.integers(-5, 6)), axis=1)
         rle = coco_mask.encode(np.asfortranarray(mask))
-        found = {key: made[key] for key in ("image_id", "category_id")}
+        found = {key: entry[key] for key in ("image_id", "category_id")}
         found |= {"score": float(rng.random()), "bbox": coco_mask.toBbox(rle).tolist()}
         rows.append({**found, "segmentation": {**rle, "counts": rle["counts"].decode("ascii")}})
     assert len(rows) == len(content["annotations"])
@@ -221,21 +229,21 @@ def test_numbers_on_coco_are_those_of_pycocotools(tmp_path):
         {"segmentation": [[1, 1, 9, 9]]},  # 2 points
         {"segmentation": [["1", "1", "9", "1", "9", "9"]]},
         {"segmentation": [[1, 1, 9, 1, 9, 9, 5]]},
-        {"segmentation": {"size": [SIDE, SIDE], "counts": "x"}},  # pycocotools would never end
+        {"segmentation": {"size": [SIDE, SIDE], "counts": "x"}},  # an endless loop in pycocotools
         {"segmentation": {"size": [SIDE, SIDE], "counts": [1, 2]}},
         *({"image_id": 99}, {"category_id": "3"}, {"iscrowd": "1"}, {"bbox": [0, 0, float("nan"), 9]}),
     ],
     ids=str,
 )
-def test_what_training_leaves_out_evaluation_does_too(damage):
-    """tests/data/test_coco_damage.py has all damages."""
+def test_evaluation_leaves_out_what_training_leaves_out(damage):
+    """All kinds of damage are tested in tests/data/test_coco_damage.py."""
     damaged = {**annotation(1, CAT, B), **damage}
     evaluation = evaluate(data_set(annotation(1, CAT, A), damaged, {"image_id": 1}), row(1, CAT, A, 0.5))
     assert evaluation.left_out == 2
     assert evaluation.mask.summary["AP"] == evaluation.box.summary["AP"] == pytest.approx(1)
 
 
-def test_an_annotation_that_stands_there_twice_counts_once():
+def test_a_repeated_annotation_counts_once():
     content = data_set(annotation(1, CAT, A))
     content["annotations"] *= 2
     evaluation = evaluate(content, row(1, CAT, A, 0.5))
@@ -249,7 +257,7 @@ def test_of_pictures_with_the_same_id_the_first_counts_as_in_training():
 
 
 @pytest.mark.parametrize("missing", ["iscrowd", "area", "bbox"])
-def test_what_can_be_told_from_the_mask_may_be_missing(missing):
+def test_fields_that_follow_from_the_mask_may_be_missing(missing):
     content = data_set(annotation(1, CAT, A), annotation(1, CAT, B))
     expected = evaluate(content, row(1, CAT, A, 0.5))
     content["annotations"][0][missing] = None
@@ -265,7 +273,7 @@ def test_the_box_of_the_file_counts_although_it_is_not_that_of_the_mask():
 
 
 @pytest.mark.parametrize("ids", [(0, 1), (5, 5)])
-def test_ids_and_polygons_that_pycocotools_stumbles_over(ids):
+def test_ids_and_polygons_that_break_pycocotools(ids):
     content = data_set(annotation(1, CAT, A), annotation(1, DOG, B))
     for entry, number in zip(content["annotations"], ids):
         entry["id"] = number
@@ -273,7 +281,7 @@ def test_ids_and_polygons_that_pycocotools_stumbles_over(ids):
     assert evaluate(content, row(1, CAT, A, 0.5), row(1, DOG, B, 0.5)).mask.summary["AP"] == pytest.approx(1)
 
 
-def test_masks_and_boxes_can_be_had_alone():
+def test_masks_and_boxes_can_be_evaluated_alone():
     content, found = random_case(5, most=16)
     truth = truth_of(content)
     both = evaluate_coco(truth, found, truth.image_ids)
@@ -287,7 +295,7 @@ def compare(content: dict, *rows: dict, **options):
     return compare_instances(truth, rows, truth.image_ids, **options)
 
 
-def test_everything_right_is_the_diagonal():
+def test_correct_results_are_on_the_diagonal_of_the_confusion_matrix():
     content = data_set(annotation(1, CAT, A), annotation(1, DOG, B))
     comparison = compare(content, row(1, CAT, A, 0.9), row(1, DOG, B, 0.5))
     assert comparison.class_names == ("cat", "dog")
@@ -295,14 +303,14 @@ def test_everything_right_is_the_diagonal():
     assert comparison.pictures == (PictureQuality(1, hits=2),)
 
 
-def test_nothing_found_is_the_last_column_and_an_empty_picture_is_right():
+def test_missed_objects_are_in_the_last_column_and_an_empty_picture_is_correct():
     comparison = compare(data_set(annotation(1, CAT, A), pictures=2))
     assert comparison.matrix.tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert [(picture.f1, picture.mistakes) for picture in comparison.pictures] == [(0, 1), (1, 0)]
 
 
-def test_a_mixture():
-    """A cat found twice, a cat called dog, a dog missed and a dog where nothing is."""
+def test_confusion_matrix_of_mixed_results():
+    """One cat is found twice, one is taken for a dog, a dog is missed, and one is found where nothing is."""
     comparison = compare(
         data_set(annotation(1, CAT, A), annotation(1, CAT, B), annotation(1, DOG, C)),
         row(1, CAT, A, 0.9),
@@ -318,26 +326,26 @@ def test_a_mixture():
     assert picture.f1 == pytest.approx(2 * (1 / 4) * (1 / 3) / (1 / 4 + 1 / 3))
 
 
-def test_the_thresholds():
+def test_confusion_matrix_follows_the_thresholds():
     content, half = data_set(annotation(1, CAT, A)), row(1, CAT, (0, 0, 10, 5), 0.3)
     assert compare(content, half).matrix.tolist() == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
     assert compare(content, half, score=0.3).matrix.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
     assert compare(content, half, score=0.3, iou=0.51).matrix.tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
 
 
-def test_the_best_score_chooses_first_and_takes_the_best_overlap():
+def test_the_highest_score_is_matched_first_and_to_the_largest_overlap():
     truth = truth_of(data_set(annotation(1, CAT, (0, 0, 10, 10)), annotation(1, DOG, (0, 0, 10, 8))))
     both = [row(1, DOG, (0, 0, 10, 8), 0.6), row(1, CAT, (0, 0, 10, 8), 0.9)]
     assert match_instances(both, truth.objects) == [(DOG, CAT), (CAT, DOG)]
 
 
-def test_crowds_excuse_their_own_class_and_unknown_categories_are_left_out():
+def test_confusion_matrix_ignores_results_in_crowds_and_unknown_categories():
     content = data_set(annotation(1, CAT, (30, 30, 60, 60), iscrowd=1))
     assert not compare(content, row(1, CAT, B, 0.9), row(1, 99, A, 0.9)).matrix.any()
     assert compare(content, row(1, DOG, B, 0.9)).matrix.tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
 
 
-def test_pictures_come_worst_first():
+def test_the_worst_pictures_come_first():
     content = data_set(*(annotation(i, CAT, box) for i, box in [(1, A), (2, A), (2, B), (3, A)]), pictures=4)
     comparison = compare(content, row(3, CAT, A, 0.9), row(3, CAT, B, 0.9), row(4, CAT, A, 0.1))
     assert [picture.image_id for picture in comparison.pictures] == [2, 1, 3, 4]
@@ -349,12 +357,12 @@ def test_every_object_and_every_result_is_counted_once(seed):
     content, rows = random_case(seed, most=12)
     truth = truth_of(content)
     comparison = compare_instances(truth, rows, truth.image_ids, score=0.3)
-    objects = [made["category_id"] for made in truth.objects if not made["iscrowd"]]
+    objects = [entry["category_id"] for entry in truth.objects if not entry["iscrowd"]]
     used = [found["category_id"] for found in rows if found["score"] >= 0.3]
     for place, category_id in enumerate((CAT, DOG)):
         assert comparison.matrix[place].sum() == objects.count(category_id)
         assert comparison.matrix[:, place].sum() <= used.count(category_id)
-    if not any(made["iscrowd"] for made in truth.objects):
+    if not any(entry["iscrowd"] for entry in truth.objects):
         assert comparison.matrix[:, :2].sum() == len(used)
     matrix = comparison.matrix
     numbers = {"hits": matrix.trace(), "false_positives": matrix[2].sum(), "misses": matrix[:, 2].sum()}
@@ -363,7 +371,7 @@ def test_every_object_and_every_result_is_counted_once(seed):
     assert all(0 <= picture.f1 <= 1 for picture in comparison.pictures)
 
 
-def test_the_table():
+def test_summary_table():
     evaluation = evaluate(data_set(annotation(1, CAT, A)), row(1, CAT, (0, 0, 10, 6), 0.5))
     assert summary_table(evaluation).splitlines() == [
         "percent     AP   AP50   AP75    APs    APm    APl    AR1   AR10  AR100    ARs    ARm    ARl",

@@ -1,4 +1,4 @@
-"""A network over records: in which order, for whom, and of what size the pictures have to be."""
+"""Prediction for an evaluation: sizes of pictures, several processes, and masks without boxes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def validation():
 
 
 class OneOfTwo(World):
-    """A process whose partner has found what it has."""
+    """The world of one of two processes whose results are equal."""
 
     def gather(self, value: object) -> list:
         return [value, value]

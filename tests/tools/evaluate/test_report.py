@@ -1,4 +1,4 @@
-"""The plots by their pixels, and the page by its links and its text."""
+"""The evaluation report: its plots by their pixels, its page by links and text."""
 
 from html.parser import HTMLParser
 
@@ -21,16 +21,16 @@ NAMES = ("<b>cat</b> & \"dog\" 'x'", "Käse 猫")
 
 
 def is_color(picture: np.ndarray, color: tuple) -> np.ndarray:
-    """bool [H, W]: where a picture has nearly this colour."""
+    """Return bool [H, W], true where a picture has nearly this colour."""
     return (np.abs(picture.astype(int) - color) < 12).all(axis=2)
 
 
 def columns_of(picture: np.ndarray, color: tuple) -> np.ndarray:
-    """The columns that have this colour below the legend, which takes the upper 25 points."""
+    """Return the columns that have this colour below the legend, which takes the upper 25 rows."""
     return np.flatnonzero(is_color(picture[35 * SCALE :], color).any(axis=0))
 
 
-def test_a_curve_goes_where_its_values_are():
+def test_a_curve_is_drawn_at_its_values():
     picture = line_plot({"loss": ([0, 1, 2], [0, 1, 0])}, size=(300, 400), y_range=(0, 1))
     assert (picture.shape, picture.dtype) == ((300 * SCALE, 400 * SCALE, 3), np.uint8)
     rows, columns = np.nonzero(is_color(picture[35 * SCALE :], LINE_COLORS[0]))
@@ -39,7 +39,7 @@ def test_a_curve_goes_where_its_values_are():
     assert rows.max() - rows.min() > 200 * SCALE
 
 
-def test_a_curve_is_interrupted_where_there_is_no_number():
+def test_a_curve_is_interrupted_at_nan():
     whole = columns_of(line_plot({"loss": (range(9), [1] * 9)}), LINE_COLORS[0])
     assert np.diff(whole).max() == 1
     gap = columns_of(line_plot({"loss": (range(9), [1, 1, 1, np.nan, np.inf, 1, 1, 1, 1])}), LINE_COLORS[0])
@@ -134,7 +134,7 @@ def evaluation_of(rows: list, annotations: list, names: tuple = NAMES):
 
 
 def load(image_id: int, score: float) -> tuple:
-    """A grey picture with one instance of score 0.9, one of score 0.3 and an annotation."""
+    """Return a grey picture with one instance of score 0.9, one of score 0.3 and an annotation."""
     masks = np.zeros((2, SIDE, SIDE), bool)
     masks[0, 5:25, 5:25] = masks[1, 30:50, 30:50] = True
     found = Instances.from_masks(masks, [0.9, 0.3], [0, 1], NAMES, (0, 1))
@@ -198,7 +198,7 @@ def test_classes_without_objects_come_last(tmp_path):
     assert len(page.links) == 4
 
 
-def test_what_was_found_is_drawn_beside_what_is_there(tmp_path):
+def test_predictions_are_drawn_next_to_annotations(tmp_path):
     report(tmp_path, [], [MISSED])
     found, truth = (read_image(tmp_path / "pictures" / f"worst_001_{kind}.jpg") for kind in ("found", "annotated"))
     assert found.shape == truth.shape == (SIDE, SIDE, 3)

@@ -1,3 +1,5 @@
+"""Drawings of instances: masks, boxes, labels, colours and sizes."""
+
 import cv2
 import numpy as np
 import pytest

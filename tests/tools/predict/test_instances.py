@@ -1,3 +1,5 @@
+"""Instances: RLE, masks, boxes, polygons, selection and COCO rows."""
+
 import cv2
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""From files of pictures to drawings and results: order, threads, unreadable files and full disks."""
+
 from __future__ import annotations
 
 import itertools

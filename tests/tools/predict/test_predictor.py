@@ -1,3 +1,5 @@
+"""The predictor: accepted pictures, batches, threads, weights and errors."""
+
 from __future__ import annotations
 
 import itertools

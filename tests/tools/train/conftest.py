@@ -1,3 +1,5 @@
+"""Fixtures of the tests of training."""
+
 import pytest
 from paddle import nn
 
