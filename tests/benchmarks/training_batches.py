@@ -19,6 +19,7 @@ from data.coco import read_coco
 from data.training_set import TrainingSet
 from tests.support.reference_targets import assert_same_targets, reference_batch
 from tools.common.cli import Parser, add_config_options, positive_number, run
+from tools.common.kinds import kind_of
 
 
 def main() -> int:
@@ -30,7 +31,8 @@ def main() -> int:
     if config.head.kind != "solov2":
         parser.error("--config: choose one of SOLOv2; only there all masks have one size")
     cv2.setNumThreads(1)
-    data = TrainingSet(read_coco(config.train_path, config.train_pre_path).records, config, seed=0)
+    records = read_coco(config.train_path, config.train_pre_path).records
+    data = TrainingSet(records, config, seed=0, make_targets=kind_of(config).targets)
     seconds = {"reference": 0.0, "data.training_set": 0.0}
     for number in tqdm(range(args.pictures)):
         epoch, place = divmod(number, len(data))

@@ -50,7 +50,8 @@ def test_a_picture_with_a_hundred_instances_takes_little_memory(tmp_path):
     image = random.integers(0, 256, (480, 640, 3), dtype=np.uint8)
     write_coco(scenes=[Scene(image, masks, np.arange(100) % len(CLASS_NAMES))], output=tmp_path)
     config = load_config(2, ["augment.crop=0", "augment.short_sides=512"])
-    data = TrainingSet(read_coco(tmp_path / "annotations.json", tmp_path / "images").records, config, seed=0)
+    records = read_coco(tmp_path / "annotations.json", tmp_path / "images").records
+    data = TrainingSet(records, config, seed=0, make_targets=kind_of(config).targets)
     data.batch(0, [0])  # caches are filled once
     tracemalloc.start()
     try:
