@@ -296,12 +296,6 @@ class Config:
         return PROJECT / self.classes_path
 
     @property
-    def deformable_ungrouped(self) -> bool:
-        """Whether the network has deformable convolutions, none of them grouped."""
-        parts = [self.backbone, self.head, *([self.mask_feat_head] if self.head.kind == "solov2" else [])]
-        return any(part.deform_version for part in parts) and self.backbone.groups == 1
-
-    @property
     def lists_its_classes(self) -> bool:
         """Whether `classes_path` is the class list of the data in `train_path`.
 

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from config.base import SECTIONS, Config, file_of, known_fields, with_field
 from config.errors import InputError
-from config.networks import BOX_STRIDES, DEPTHS, BackboneConfig
+from config.networks import BOX_KINDS, DEPTHS, BackboneConfig
 from config.rules import rule_of
 from config.values import as_type_of, describe_type
 
@@ -64,13 +64,15 @@ def _convert_types(config: Config) -> Config:
 
 def _check_levels(config: Config) -> None:
     """Raise InputError if the number of strides or of scale ranges is not the number of levels."""
-    levels, of_what = len(config.head.num_grids), "head.num_grids"
-    counts = [("head.strides", config.head.strides, levels)]
-    if config.head.finds_boxes:
-        levels, of_what, counts = len(BOX_STRIDES), "CenterMask2", []
-    for path, values, count in (*counts, ("target.scale_ranges", config.target.scale_ranges, 2 * levels)):
+    head, ranges = config.head, config.target.scale_ranges
+    predicts_boxes = head.kind in BOX_KINDS
+    levels_of = f"head.kind={head.kind}" if predicts_boxes else "head.num_grids"
+    counts = [("target.scale_ranges", ranges, 2 * head.levels)]
+    if not predicts_boxes:
+        counts.insert(0, ("head.strides", head.strides, head.levels))
+    for path, values, count in counts:
         if len(values) != count:
-            raise InputError(f"{path}={values}: expected {count} numbers for the {levels} levels of {of_what}")
+            raise InputError(f"{path}={values}: expected {count} numbers for the {head.levels} levels of {levels_of}")
 
 
 def _check_backbone(backbone: BackboneConfig) -> None:

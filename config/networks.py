@@ -10,6 +10,7 @@ from config.rules import EvenInt, Fraction, GridSizes, PositiveInt, StageChannel
 DEPTHS = {"resnet": (18, 34, 50, 101), "vovnet": (39, 57, 99)}  # by BackboneConfig.kind
 DeformVersion = Literal[0, 1, 2]  # 0: no deformable convolution; 1: offsets (DCN v1); 2: also modulation (DCN v2)
 
+BOX_KINDS = ("centermask2",)  # values of `head.kind` whose networks predict boxes, not cells of grids
 BOX_STRIDES = (8, 16, 32, 64, 128)  # strides of the levels P3 to P7 of CenterMask2, in pixels of the network's input
 
 
@@ -99,14 +100,9 @@ class HeadConfig:
     drop_block: bool = False  # DropBlock before both predictions in training (PaddleDetection's enhanced model)
 
     @property
-    def finds_boxes(self) -> bool:
-        """Whether an instance is found as a box, with a mask made in it, and not as a cell of a grid."""
-        return self.kind == "centermask2"
-
-    @property
-    def mask_strides(self) -> tuple[int, ...]:
-        """How many pixels of the input a side of one pixel of a mask has that a level learns."""
-        return ((4, 4, 4, 4, 4) if self.kind == "solov2" else (4, 4, 8, 16, 16))[: len(self.num_grids)]
+    def levels(self) -> int:
+        """Levels of the pyramid that predict: one for each grid, or P3 to P7 for boxes."""
+        return len(BOX_STRIDES) if self.kind in BOX_KINDS else len(self.num_grids)
 
 
 @dataclass(frozen=True)

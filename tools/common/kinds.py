@@ -41,6 +41,7 @@ class NetworkKind(ABC):
     """What the programs ask about a kind of network. All methods take the config of a network of this kind."""
 
     has_grids = True  # cells learn instances, as dataset commands can show
+    sections: tuple[str, ...] = ("backbone", "head")  # of the config, whose convolutions may be deformable
     instance_outputs: tuple[str, ...] = ("masks", "scores", "classes", "count")  # of a graph that decodes
 
     @abstractmethod
@@ -180,6 +181,7 @@ class GridKind(NetworkKind):
 class SOLOv2Kind(GridKind):
     """SOLOv2 (Wang et al. 2020)."""
 
+    sections = ("backbone", "head", "mask_feat_head")
     outputs = ("scores", "kernels", "mask_feats")
     mask_strides = (4, 4, 4, 4, 4)
     shares_cells = True

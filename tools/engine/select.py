@@ -7,8 +7,10 @@ import importlib.util
 
 import paddle
 
+from config.base import Config
 from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES
 from config.errors import InputError
+from tools.common.kinds import kind_of
 
 
 def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -> str:
@@ -47,6 +49,12 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
     if reason := _unusable(name):
         raise InputError(f"--engine {name}: {reason}")
     return name
+
+
+def has_ungrouped_deformable(config: Config) -> bool:
+    """Return whether a network has deformable convolutions, none of them in groups."""
+    sections = [getattr(config, section) for section in kind_of(config).sections]
+    return any(section.deform_version for section in sections) and config.backbone.groups == 1
 
 
 def _fastest(precision: str, *, deformable: bool) -> str:

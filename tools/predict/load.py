@@ -19,7 +19,7 @@ from tools.common.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.common.kinds import build_network, kind_of
 from tools.engine.compiled import compile_engine
 from tools.engine.dynamic import DynamicEngine
-from tools.engine.select import choose_engine
+from tools.engine.select import choose_engine, has_ungrouped_deformable
 from tools.predict.predictor import Predictor
 
 
@@ -46,7 +46,7 @@ def load_predictor(
     """
     device = select_device(device)
     config = load_config(config, overrides)
-    engine = choose_engine(engine, precision, device, deformable=config.deformable_ungrouped)
+    engine = choose_engine(engine, precision, device, deformable=has_ungrouped_deformable(config))
     source = network_source(config, weights, overrides=overrides, untrained=untrained, section=section)
     config = source.config
     if engine == "dynamic":

@@ -26,7 +26,7 @@ from tools.engine.compiled import LOADERS, CompiledEngine, compile_engine
 from tools.engine.dynamic import DynamicEngine
 from tools.engine.graph_writer import write_graph
 from tools.engine.openvino_graph import SignalStack
-from tools.engine.select import choose_engine
+from tools.engine.select import choose_engine, has_ungrouped_deformable
 from tools.predict.load import load_predictor, untrained_network
 
 SIZES = ((1, 256, 320), (1, 320, 256), (2, 256, 256))
@@ -243,7 +243,7 @@ def test_auto_is_the_fastest_that_is_installed(monkeypatch):
 
 
 def test_what_the_choice_depends_on():
-    found = {number: load_config(number).deformable_ungrouped for number in (0, 5, 8, 9, 11, 30)}
+    found = {number: has_ungrouped_deformable(load_config(number)) for number in (0, 5, 8, 9, 11, 30)}
     assert found == {0: False, 5: True, 8: True, 9: False, 11: True, 30: False}
 
 
