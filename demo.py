@@ -1,8 +1,9 @@
 """Find the instances in pictures and draw them.
 
-python demo.py --config=0                          the pictures in images/test, drawings in images/res
-python demo.py --config=2 --input photos 'more/*.jpg' --output drawn --json found.json
-python demo.py --list                              all configs, and where their checkpoints are published
+Examples:
+    python demo.py --config=0                          the pictures in images/test, drawings in images/res
+    python demo.py --config=2 --input photos 'more/*.jpg' --output drawn --json found.json
+    python demo.py --list                              all configs, and where their checkpoints are published
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Evaluate a network: box and mask AP on the validation pictures, and a report as a web page.
 
-python eval.py                                             the small model in weights/, on generated pictures
-python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
-python eval.py --config=0 --split test-dev                 write the file for the COCO server
-python eval.py --engine onnx shapes.onnx                   an ONNX file written by tools/export.py
-python eval.py --config=0 --images photos                  without annotations: write drawings and COCO results
+Examples:
+    python eval.py                                             the small model in weights/, on generated pictures
+    python eval.py --config=1 -o val_path=my/val.json -o val_pre_path=my/pictures --classwise
+    python eval.py --config=0 --split test-dev                 write the file for the COCO server
+    python eval.py --engine onnx shapes.onnx                   an ONNX file written by tools/export.py
+    python eval.py --config=0 --images photos                  without annotations: write drawings and COCO results
 """
 
 from __future__ import annotations

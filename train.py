@@ -1,9 +1,10 @@
 """Train a network.
 
-python train.py --config=20                                        the small model, on generated pictures
-python train.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ...
-python train.py --config=20 --resume auto                          continue a stopped run
-python -m paddle.distributed.launch --nproc_per_node=8 train.py --config=0
+Examples:
+    python train.py --config=20                                        the small model, on generated pictures
+    python train.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ...
+    python train.py --config=20 --resume auto                          continue a stopped run
+    python -m paddle.distributed.launch --nproc_per_node=8 train.py --config=0
 """
 
 from __future__ import annotations

@@ -7,8 +7,10 @@ from functools import lru_cache
 import numpy as np
 
 
-def taps(before: int, after: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What pixels of a resized axis are made of: two times a pixel, int64 [after], and its share, float64 [after]."""
+def interpolation_taps(before: int, after: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the two source pixels of each pixel of a resized axis: twice (index, int64 [after], weight, float64
+    [after]).
+    """
     centres = np.clip((np.arange(after) + 0.5) * before / after - 0.5, 0, before - 1)
     lower = centres.astype(np.int64)
     upper = np.minimum(lower + 1, before - 1)
@@ -16,15 +18,15 @@ def taps(before: int, after: int) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def bilinear_matrix(before: int, after: int) -> np.ndarray:
-    """The matrix [after, before] that resizes one axis; float64."""
+    """Return the matrix that resizes one axis, float64 [after, before]."""
     matrix = np.zeros((after, before))
-    for pixels, shares in taps(before, after):
+    for pixels, shares in interpolation_taps(before, after):
         matrix[np.arange(after), pixels] += shares
     return matrix
 
 
 def resize_maps(maps: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-    """float32 [n, h, w] to [n, *size]; out: where to write it."""
+    """Resize maps, float32 [n, h, w], to [n, *size]. out: the array to write to."""
     wide = maps.reshape(-1, maps.shape[2]) @ _matrix(maps.shape[2], size[1]).T  # one product for all maps
     return np.matmul(_matrix(maps.shape[1], size[0]), wide.reshape(len(maps), -1, size[1]), out=out)
 

@@ -32,7 +32,7 @@ class GridNetwork(nn.Layer, ABC):
 
         images: float32 [N, 3, H, W], normalised, H and W multiples of 32. The first tensor is scores [N, cells,
         classes], cells of all levels row by row: probabilities, 0 where a neighbouring cell has a higher one. The
-        others are what masks are made of; each subclass describes its own.
+        others are the parts of masks; each subclass describes its own.
         """
         cate_features, parts = self.trunk(images)
         return (self.scores(cate_features), *parts)
@@ -40,7 +40,7 @@ class GridNetwork(nn.Layer, ABC):
     def trunk(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Compute everything except the scores, which compare cells for equality and so need full precision.
 
-        Returns the features that scores are made of, [N, channels, S, S] of each level, and what masks are made of.
+        Returns the features for the scores, [N, channels, S, S] of each level, and the parts of masks.
         """
         features = self.neck(self.backbone(images))
         cate_features, mask_features = self.head.towers(features)
@@ -48,7 +48,7 @@ class GridNetwork(nn.Layer, ABC):
 
     @abstractmethod
     def mask_parts(self, features: Sequence[Tensor], mask_features: Sequence[Tensor]) -> list[Tensor]:
-        """Return what masks are made of, from the pyramid and the head's output for masks."""
+        """Return the parts of masks, from the pyramid and the head's output for masks."""
 
     def scores(self, cate_features: Sequence[Tensor]) -> Tensor:
         """Return the scores of `forward` from the features that `trunk` returns for them."""

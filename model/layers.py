@@ -12,11 +12,11 @@ from paddle.vision.ops import deform_conv2d
 
 from model.resize import shape_of
 
-STATISTICS = ("._mean", "._variance")  # ends of the names that Paddle gives those of a batch norm
+STATISTICS = ("._mean", "._variance")  # suffixes of Paddle's names of the statistics of a batch norm
 
 
 def norm_layer(kind: str, channels: int, *, groups: int = 32, trainable: bool = True, lr_mult: float = 1.0) -> nn.Layer:
-    """A normalisation over [N, channels, H, W].
+    """Return a normalisation layer for [N, channels, H, W].
 
     kind: "frozen" (batch norm that always uses its running statistics), "batch", "sync" (statistics over all GPUs;
     plain batch norm on a CPU, which has no synchronised kernel) or "group" (`groups` groups, Wu & He 2018).
@@ -33,7 +33,7 @@ def norm_layer(kind: str, channels: int, *, groups: int = 32, trainable: bool = 
 
 
 class GroupNorm(nn.GroupNorm):
-    """Paddle's group norm, or with `portable` the same made of an instance norm, whose translation to ONNX is right."""
+    """Paddle's group norm; with `portable` computed by an instance norm, which paddle2onnx translates correctly."""
 
     portable = False
 
@@ -45,7 +45,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 class Conv2D(nn.Conv2D):
-    """Paddle's convolution; in training it adds its bias as `add_bias` does."""
+    """Paddle's convolution; in training it adds its bias by `add_bias`."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None or not self.training:
@@ -55,7 +55,7 @@ class Conv2D(nn.Conv2D):
 
 
 class Conv2DTranspose(nn.Conv2DTranspose):
-    """Paddle's transposed convolution without padding; in training it adds its bias as `add_bias` does."""
+    """Paddle's transposed convolution without padding; in training it adds its bias by `add_bias`."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None or not self.training:
@@ -64,10 +64,10 @@ class Conv2DTranspose(nn.Conv2DTranspose):
 
 
 def add_bias(x: Tensor, bias: Tensor) -> Tensor:
-    """[N, C, H, W] plus [C] of each channel.
+    """Add a bias, [C], to the channels of [N, C, H, W].
 
-    Over flattened maps, which Paddle's CPU kernel adds, and sums for the gradient, 2.5 times as fast as over [H, W].
-    A graph that is compiled keeps the bias in its convolution instead, where it costs nothing.
+    The maps are flattened: Paddle's CPU kernel adds to them, and sums the gradient over them, 2.5 times as fast as over
+    [H, W]. Compiled graphs keep the bias in the convolution, where it costs nothing.
     """
     return (x.flatten(start_axis=2) + bias.astype(x.dtype).unsqueeze(1)).reshape(x.shape)
 
@@ -79,7 +79,7 @@ class DeformConv2D(nn.Layer):
     positions outside of the picture count as 0. `weight` has the layout of an ordinary convolution.
     """
 
-    portable = False  # with a modulation of 1 in v1 too: paddle2onnx translates nothing else
+    portable = False  # v1 gets a modulation of 1: paddle2onnx translates only modulated ones
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class DeformConv2D(nn.Layer):
             attr=weight_attr,
             default_initializer=nn.initializer.Normal(std=math.sqrt(2.0 / fan_in)),
         )
-        # Where PaddleDetection has a bias, it trains it and the offsets' one twice as fast and without decay.
+        # PaddleDetection trains this bias and that of the offsets at twice the learning rate and without decay.
         training = {"learning_rate": 2.0, "regularizer": L2Decay(0.0)} if bias else {}
         zero = {"initializer": nn.initializer.Constant(0.0), "trainable": weight_attr is None or weight_attr.trainable}
         bias_attr = paddle.ParamAttr(**zero, **training)
@@ -130,7 +130,7 @@ class DeformConv2D(nn.Layer):
 
 
 class ConvNorm(nn.Layer):
-    """Convolution (plain or deformable), normalisation, ReLU where asked for.
+    """Convolution (plain or deformable), normalisation, and ReLU if `relu`.
 
     bias: of a plain convolution; deform_bias: of a deformable one.
     """
@@ -178,7 +178,7 @@ class ConvNorm(nn.Layer):
 
 
 class DropBlock(nn.Layer):
-    """Drop square blocks of a feature map in training (Ghiasi et al. 2018) and rescale what is left."""
+    """Drop square blocks of a feature map in training (Ghiasi et al. 2018) and rescale the rest."""
 
     def __init__(self, *, block_size: int, keep_prob: float) -> None:
         super().__init__()
@@ -197,20 +197,20 @@ class DropBlock(nn.Layer):
 
 
 def append_coordinates(x: Tensor) -> Tensor:
-    """[N, C, H, W] to [N, C + 2, H, W]: `coordinates_of` behind the channels (CoordConv, Liu et al. 2018)."""
+    """Append `coordinates_of` to the channels: [N, C, H, W] to [N, C + 2, H, W] (CoordConv, Liu et al. 2018)."""
     return paddle.concat([x, coordinates_of(x)], axis=1)
 
 
 def coordinates_of(x: Tensor) -> Tensor:
-    """[N, 2, H, W] for [N, C, H, W]: x and y of each position, from -1 to 1."""
+    """Return x and y of each position of [N, C, H, W], from -1 to 1: [N, 2, H, W]."""
     batch, _, height, width = shape_of(x)
-    xs = _from_end_to_end(width, x.dtype).reshape([1, 1, 1, width]).expand([batch, 1, height, width])
-    ys = _from_end_to_end(height, x.dtype).reshape([1, 1, height, 1]).expand([batch, 1, height, width])
+    xs = _evenly_spaced(width, x.dtype).reshape([1, 1, 1, width]).expand([batch, 1, height, width])
+    ys = _evenly_spaced(height, x.dtype).reshape([1, 1, height, 1]).expand([batch, 1, height, width])
     return paddle.concat([xs, ys], axis=1)
 
 
-def _from_end_to_end(count: int | Tensor, dtype: paddle.dtype) -> Tensor:
-    """[count], from -1 to 1; -1 alone where it is one."""
+def _evenly_spaced(count: int | Tensor, dtype: paddle.dtype) -> Tensor:
+    """Return `count` evenly spaced numbers from -1 to 1; a single one is -1."""
     if isinstance(count, int):
         return paddle.linspace(-1, 1, count, dtype=dtype)
     # In a portable graph `linspace` of one number divides by 0.

@@ -17,12 +17,12 @@ LONGEST_BY_MATRIX = 128  # pixels; the cost of a product grows with the square o
 
 
 def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """[N, C, H, W] to [N, C, *size].
+    """Resize [N, C, H, W] to [N, C, *size].
 
-    Small maps on a CPU by two products with constant matrices, which forward and backward take a quarter of the time of
-    Paddle's interpolation there. The same values, except for a side of 1, which Paddle's makes of the first pixel.
-    In a static graph, whose sizes are known when it runs, the matrices are computed by the graph, if it has not an
-    operation of its own for it (`resizes_by_operation`).
+    On a CPU, small maps are resized by two products with constant matrices: forward and backward take a quarter of the
+    time of Paddle's interpolation. The values are the same, except for a target side of 1, for which Paddle takes the
+    first pixel. Static graphs compute the matrices themselves, because sizes are known only when they run, or use an
+    operation (`resizes_by_operation`).
     """
     static = not paddle.in_dynamic_mode()
     if static and _by_operation:
@@ -33,7 +33,7 @@ def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = shape_of(x)[2:]
     rows, columns = matrix(height, size[0]), matrix(width, size[1])
     maps = x.flatten(stop_axis=1)  # three axes, because Paddle 3.3 multiplies a convolution's four wrongly on oneDNN
-    # Not by transpose_y, with which Paddle 3.3's inference library is wrong on oneDNN for maps that are one pixel wide.
+    # Not by transpose_y, which Paddle 3.3's inference library computes wrongly on oneDNN for maps one pixel wide.
     resized = paddle.matmul(paddle.matmul(rows, maps), columns.t())
     return resized.reshape([-1, x.shape[1], *size])
 
@@ -43,10 +43,10 @@ _by_operation = False  # in static graphs
 
 @contextmanager
 def resizes_by_operation(wanted: bool) -> Iterator[None]:
-    """Static graphs that are written in the block resize by an operation, not by matrices.
+    """Make static graphs that are written in the block resize by an operation, if `wanted`, instead of matrices.
 
-    OpenVINO would compute the matrices' places in bfloat16 where the network is, which has no half pixels beyond 128,
-    and lay maps out anew to put pixels beside each other.
+    In bfloat16, OpenVINO would compute positions in the matrices in bfloat16, which has no half pixels beyond 128, and
+    it would copy maps to another layout.
     """
     global _by_operation
     before, _by_operation = _by_operation, wanted
@@ -57,13 +57,13 @@ def resizes_by_operation(wanted: bool) -> Iterator[None]:
 
 
 def doubled(x: Tensor) -> Tensor:
-    """[N, C, H, W] to [N, C, 2 * H, 2 * W], bilinear."""
+    """Enlarge [N, C, H, W] to [N, C, 2 * H, 2 * W], bilinear."""
     height, width = shape_of(x)[2:]
     return resize_bilinear(x, (2 * height, 2 * width))
 
 
 def double_nearest(x: Tensor) -> Tensor:
-    """[N, C, H, W] to [N, C, 2 * H, 2 * W]: each pixel four times."""
+    """Enlarge [N, C, H, W] to [N, C, 2 * H, 2 * W], each pixel four times."""
     channels, height, width = shape_of(x)[1:]
     if not paddle.in_dynamic_mode() and _by_operation:
         return F.interpolate(x, size=[2 * height, 2 * width], mode="nearest")
@@ -73,7 +73,7 @@ def double_nearest(x: Tensor) -> Tensor:
 
 
 def shape_of(x: Tensor) -> list[int | Tensor]:
-    """Whole numbers; in a static graph tensors for those that are known only when it runs."""
+    """Return the sides of a tensor as integers; in a static graph, sides known only when it runs are tensors."""
     if paddle.in_dynamic_mode():
         return x.shape
     sides = paddle.shape(x)
@@ -81,7 +81,7 @@ def shape_of(x: Tensor) -> list[int | Tensor]:
 
 
 def _matrix_in_graph(before: int | Tensor, after: int | Tensor) -> Tensor:
-    """`bilinear_matrix` in float32, from sizes that may be tensors."""
+    """Return `bilinear_matrix` as float32 for sizes that may be tensors."""
     before, after = paddle.to_tensor(before, dtype="float32"), paddle.to_tensor(after, dtype="float32")
     centres = (paddle.arange(after, dtype="float32") + 0.5) * (before / after) - 0.5
     centres = paddle.minimum(F.relu(centres), before - 1)

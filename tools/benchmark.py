@@ -3,17 +3,16 @@
     python tools/benchmark.py --config=1 --images photos
     python tools/benchmark.py --config=0,1 --images photos --untrained=0 --candidates=1300 --vs dynamic
 
-By default the stages run one after another, so that none is timed while another one uses the processor; --threads 4
-times the pipeline of demo.py instead. Each stage has its median and 95th percentile in milliseconds a picture, and all
-of them but the network their share of the whole. Decoding takes the longer the more candidates there are: pairs of a
-place and a class above nms.score_thr, of which the table has the median. With random weights that is chance, unless
---candidates moves the threshold to where so many of the first picture's pass.
+By default the stages run one after another, so that each is timed without the others; --threads 4 times the pipeline of
+demo.py instead. The table has the median and 95th percentile of each stage in milliseconds per picture, and the share
+of all stages except the network. Decoding time grows with the number of candidates: pairs of a place and a class above
+nms.score_thr, of which the table shows the median. With random weights that number is arbitrary, unless --candidates
+sets the threshold so that the first picture has this many.
 
-GFLOP are those of the network's convolutions for the first picture, two operations for a multiplication and its
-addition. The peak they are compared with is measured in the same run, on a CPU: 3x3 convolutions of 256 channels at 64
-x 64, one after another, by the static engine in the same precision, the fastest of ten runs. Each line of the table
-comes from a process of its own, so that its memory is its own: the most that it takes while it predicts. Compiling,
-once, takes more.
+GFLOP counts the convolutions of the network for the first picture, two operations for a multiplication with its
+addition. It is compared with a peak that the same run measures on a CPU: 3x3 convolutions of 256 channels at 64 x 64 by
+the static engine in the same precision, the fastest of ten runs. Each line of the table comes from its own process, so
+that its memory is the most used while predicting; compiling, once, uses more.
 """
 
 from __future__ import annotations
@@ -68,9 +67,12 @@ def main() -> int:
     parser.add_argument("--images", nargs="+", required=True, metavar="PATH", help="files, folders, globs")
     parser.add_argument("--limit", type=positive_number, metavar="N", help="take the first N pictures only")
     parser.add_argument(
-        "--candidates", type=positive_number, metavar="N", help="move nms.score_thr: the first picture has N candidates"
+        "--candidates",
+        type=positive_number,
+        metavar="N",
+        help="set nms.score_thr for N candidates in the first picture",
     )
-    parser.add_argument("--threads", type=natural_number, default=0, help="threads beside the network (default: 0)")
+    parser.add_argument("--threads", type=natural_number, default=0, help="worker threads (default: 0)")
     parser.add_argument("--vs", choices=tuple(ENGINES), help="time another engine too, in fp32, and print the ratios")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures of all lines as JSON")
     args = parser.parse_args()
@@ -81,7 +83,7 @@ def main() -> int:
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")
     for config in configs:
-        load_config(config, args.overrides)  # a mistake in the last one is said before the first one is timed
+        load_config(config, args.overrides)  # mistakes are reported before the first config is timed
     lines = lines_of(configs, args.engine, args.precision, args.vs)
     figures = [_measure(args, paths)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
     print(f"{_machine()}, Paddle {paddle.__version__}, {args.threads} threads")
@@ -94,7 +96,7 @@ def main() -> int:
 
 
 def lines_of(configs: Sequence[str], engine: str, precision: str, other: str | None) -> list[tuple[str, str, str]]:
-    """(config, engine, precision) of each line of the table: each config, followed by what it is compared with."""
+    """Return (config, engine, precision) of each line of the table, each config before its comparison."""
     lines = []
     for config in configs:
         lines.append((config, engine, precision))
@@ -104,7 +106,7 @@ def lines_of(configs: Sequence[str], engine: str, precision: str, other: str | N
 
 
 def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, object]:
-    """The figures of one line of the table, in this process."""
+    """Return the figures of one line of the table, measured in this process."""
     config = config_of(args)
     predictor = load_predictor(config, **network_options(args), score=0.0)
     if args.candidates:
@@ -127,7 +129,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
         "paddle": paddle.__version__,
         "machine": _machine(),
         "threads": args.threads,
-        "candidates": median(candidates[1:]),  # without the warming-up's
+        "candidates": median(candidates[1:]),  # without the warm-up
         **statistics,
         "share_beside_network": sum(totals.values()) / (sum(totals.values()) + network),
         "peak_memory_mib": memory,
@@ -136,7 +138,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
 
 
 def _let_pass(count: int, predictor: Predictor, paths: Sequence[Path]) -> None:
-    """Move the threshold on the scores so that this many of the first picture's are above it."""
+    """Set the score threshold so that this many scores of the first picture exceed it."""
     engine, first = predictor.engine, []
     kind, engine.kind = engine.kind, _WatchedKind(engine.kind, first.append)
     engine(*_first_input(predictor, paths))
@@ -161,14 +163,14 @@ class _WatchedKind:
 
 
 def _machine() -> str:
-    """The processor's name, and how many cores of it the networks take."""
+    """Return the processor's name and the number of cores that networks use."""
     described = CPUINFO.read_text() if CPUINFO.exists() else ""
     name = re.search(r"^model name\s*: (.*)$", described, re.MULTILINE)
     return f"{name[1] if name else platform.machine()}, {CPU_THREADS} cores"
 
 
 def _arithmetic(predictor: Predictor, paths: Sequence[Path], milliseconds: float, precision: str) -> dict[str, float]:
-    """What the network computes for the first picture that can be read; and as a share of the peak, on a CPU."""
+    """Return the GFLOP of the network for the first readable picture, and on a CPU the share of the peak."""
     network = build_network(predictor.config)
     images, _ = _first_input(predictor, paths)
     network.eval()
@@ -194,7 +196,7 @@ def _first_input(predictor: Predictor, paths: Sequence[Path]) -> tuple[np.ndarra
 
 
 def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision: str) -> dict[str, object]:
-    """The same in a process of its own, which says itself what is wrong."""
+    """Return the figures of one line of the table, measured in another process, which prints its own errors."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "figures.json"
         options = {"config": config, "engine": engine, "precision": precision, "device": args.device, "json": target}

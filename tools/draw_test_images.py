@@ -1,7 +1,8 @@
 """Draw the pictures of images/test: shapes on cluttered backgrounds, in different sizes, for a first run of demo.py.
 
-python tools/draw_test_images.py
-python tools/draw_test_images.py --output images/more --seed 12
+Examples:
+    python tools/draw_test_images.py
+    python tools/draw_test_images.py --output images/more --seed 12
 """
 
 from __future__ import annotations

@@ -5,20 +5,20 @@
     python tools/export.py --config=20 --output shapes --format paddle                          shapes.json, .pdiparams
     python tools/export.py --config=30 --output centermask2.onnx --end-to-end                   instances in boxes
 
-Raw predictions are scores of cells and what their masks are made of; tools/infer_onnx.py makes instances of them. With
---end-to-end the graph does so itself, for one picture: masks [n, H / 4, W / 4] (probabilities), scores [n] in
-descending order, classes [n] counted from 0, and count [1]; n is nms.max_per_img, and behind the first `count` rows
-the scores are 0. Its candidates are the nms.nms_pre pairs of cell and class with the highest category scores.
+Raw predictions are the scores of cells and the parts of masks; tools/infer_onnx.py decodes them. With --end-to-end the
+graph decodes them itself, for one picture: masks [n, H / 4, W / 4] (probabilities), scores [n], highest first, classes
+[n], counted from 0, and count [1]. n is nms.max_per_img; after the first `count` rows the scores are 0. Candidates are
+the nms.nms_pre pairs of a cell and a class with the highest category scores.
 
-CenterMask2 is written with --end-to-end only. Its masks are uint8 [n, H, W], 0 or 1 at the size of the input, and
-behind the count come boxes [n, 4], x1, y1, x2, y2 in pixels of the input; box_masks [n, 28, 28], the probabilities
-that were spread over the boxes, from which masks of any other size can be made; and box_scores [n], in whose
-descending order all stands: scores are those times the estimated IoU of the mask.
+CenterMask2 is written with --end-to-end only. Its masks are uint8 [n, H, W], 0 or 1 at the size of the input. Further
+outputs are boxes [n, 4], x1, y1, x2, y2 in pixels of the input; box_masks [n, 28, 28], the probabilities that were
+pasted into the boxes, from which masks of any other size can be computed; and box_scores [n], by which all outputs are
+sorted, highest first. Scores are these times the estimated IoU of the mask.
 
-The input is `images`, float32 [N, 3, H, W]: RGB (BGR for CenterMask2), less the mean, divided by the deviation, padded
-with zeros at the bottom and right; CenterMask2 sees by them where the picture ends. What a program needs to know of
-that, and the names of the classes, is in the file: as JSON under the key paddle_solo of an ONNX file's metadata, or in
-OUTPUT_metadata.json beside a model of Paddle.
+The input is `images`, float32 [N, 3, H, W]: (RGB - mean) / std (BGR for CenterMask2), zero-padded at the bottom and
+right; CenterMask2 finds the end of the picture by these zeros. Everything that a program must know about this, and the
+class names, is stored as JSON: under the key paddle_solo of an ONNX file's metadata, or in OUTPUT_metadata.json next to
+a model of Paddle.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
         type=input_size,
         default=(),
         metavar="HxW|dynamic",
-        help="the one size of padded pictures, one at a time, or dynamic for any (default: dynamic)",
+        help="the fixed size of the padded input, one picture at a time, or dynamic for any size (default: dynamic)",
     )
     parser.add_argument("--end-to-end", action="store_true", help="with NMS: the graph gives instances")
     parser.add_argument(
@@ -85,8 +85,8 @@ def main() -> int:
     kind = kind_of(config)
     if not args.end_to_end and not kind.raw_outputs(config):
         raise InputError(
-            f"--config {args.config}: CenterMask2 is a network in two parts, and between them boxes are chosen, which "
-            "raw predictions cannot say; add --end-to-end"
+            f"--config {args.config}: CenterMask2 chooses boxes between the two parts of its network, so it has no raw "
+            "predictions to export; add --end-to-end"
         )
     source = network_source(config, args.weights, overrides=args.overrides, untrained=args.untrained)
     config = source.config.replace(data=replace(source.config.data, fixed_size=args.input_size))

@@ -1,7 +1,8 @@
-"""Find the instances in pictures with an exported network: ONNX Runtime instead of Paddle, which is not needed.
+"""Find the instances in pictures with an exported network, in ONNX Runtime and without Paddle.
 
-python tools/export.py --config=20 --output shapes.onnx
-python tools/infer_onnx.py shapes.onnx images/test --output drawn --json found.json
+Examples:
+    python tools/export.py --config=20 --output shapes.onnx
+    python tools/infer_onnx.py shapes.onnx images/test --output drawn --json found.json
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Make an INT8 network of an exported one, and say what that costs: AP, size and speed of both.
+"""Quantize an exported network to INT8, and compare AP, size and speed of both.
 
     python tools/export.py --config=20 --output shapes.onnx
     python tools/quantize_onnx.py shapes.onnx datasets/shapes/train/images --limit 100 --output shapes_int8.onnx \\
         --annotations datasets/shapes/val/annotations.json --pictures datasets/shapes/val/images
 
-ONNX Runtime runs the network on the pictures, which are to resemble those that it is for and need no annotations, and
-chooses scales by the largest and smallest values that it sees. Convolutions then compute in whole numbers, with a scale
-for each channel of their weights; all else stays float32: above all the comparison of neighbouring cells, which would
-find many of them equal, norms, and deformable convolutions. So do, unless --all is given, the last convolutions: those
-behind which there is no other. The file is used as any other of tools/export.py.
+ONNX Runtime runs the network on the pictures, which should resemble those of its later use and need no annotations, and
+chooses scales by the largest and smallest values. Convolutions then compute in INT8, with a scale for each channel of
+their weights. Everything else stays in float32: the comparison of neighbouring cells, which would find many of them
+equal, norms, and deformable convolutions; without --all also the last convolutions, those that feed no other
+convolution. The file is used like any other file of tools/export.py.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ DECISIONS = ("ArgMax", "Equal", "Greater", "GreaterOrEqual", "TopK")
 def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="file of tools/export.py")
-    parser.add_argument("folder", metavar="PICTURES", nargs="+", help="to choose scales by: files, folders, globs")
-    parser.add_argument("--limit", type=positive_number, metavar="N", help="take N of them, evenly spread")
+    parser.add_argument("folder", metavar="PICTURES", nargs="+", help="pictures for calibration: files, folders, globs")
+    parser.add_argument("--limit", type=positive_number, metavar="N", help="use N of them, evenly spread")
     parser.add_argument("--output", metavar="FILE", type=Path, required=True, help="the INT8 network")
-    parser.add_argument("--all", action="store_true", help="the last convolutions too")
-    parser.add_argument("--annotations", metavar="FILE", type=Path, help="say the mask AP on these annotations")
+    parser.add_argument("--all", action="store_true", help="quantize the last convolutions too")
+    parser.add_argument("--annotations", metavar="FILE", type=Path, help="print the mask AP on these annotations")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="with --annotations: the folder of their pictures")
     args = parser.parse_args()
     if bool(args.annotations) != bool(args.pictures):
         parser.error("--annotations and --pictures: give both or none")
     if importlib.util.find_spec("onnx") is None:
-        raise InputError("the package onnx, by which networks are quantized, is not installed; pip install '.[export]'")
+        raise InputError("quantization needs the package onnx; pip install '.[export]'")
     paths = find_images(args.folder)
     check_writable(args.output, read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)
@@ -85,12 +85,12 @@ def main() -> int:
 
 
 def spread(count: int, limit: int) -> list[int]:
-    """At most `limit` of `count` places, evenly spread."""
+    """Return at most `limit` of `count` indices, evenly spread."""
     return np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()
 
 
 def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: Path, *, keep_last: bool) -> int:
-    """Write the INT8 network; returns how many convolutions are in INT8. keep_last: the last ones stay float32.
+    """Write the INT8 network, and return how many convolutions are in INT8. keep_last: the last ones stay float32.
 
     Raises InputError where the network is in INT8 already.
     """
@@ -107,13 +107,13 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
 
     graph = onnx.load(model)
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
-        raise InputError(f"{model}: is in INT8 already; give the file that it was made of")
+        raise InputError(f"{model}: is in INT8 already; give the float32 file")
     kept = last_convolutions(graph) if keep_last else []
     quantized = sum(node.op_type == "Conv" for node in graph.graph.node) - len(kept)
     with tempfile.TemporaryDirectory() as folder, atomic_write(output) as temporary:
         named = Path(folder) / "named.onnx"
         onnx.save(graph, named)
-        logging.disable(logging.WARNING)  # it advises to simplify the graph before, which export has done
+        logging.disable(logging.WARNING)  # it advises to simplify the graph first, which export has done
         quantization.quantize_static(
             named,
             temporary,
@@ -132,13 +132,13 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
 
 
 def last_convolutions(model: ModelProto) -> list[str]:
-    """Names of the convolutions behind which there is no other; nodes without a name get one.
+    """Return the names of the convolutions that feed no other convolution; nodes without a name get one.
 
-    Behind a decision there is none: what CenterMask2 finds its boxes by counts as last, though it makes masks in them.
+    A decision ends the path: the convolutions that predict CenterMask2's boxes are last ones too.
     """
-    feeds_convolution = set()  # names of arrays of which some convolution is made
+    feeds_convolution = set()  # names of arrays that some convolution depends on
     last = []
-    for number, node in reversed(list(enumerate(model.graph.node))):  # each stands behind what it is made of
+    for number, node in reversed(list(enumerate(model.graph.node))):  # nodes come after their inputs
         is_convolution = node.op_type in ("Conv", "DeformConv")
         node.name = node.name or f"{node.op_type}_{number}"
         before_another = any(name in feeds_convolution for name in node.output)
@@ -150,7 +150,7 @@ def last_convolutions(model: ModelProto) -> list[str]:
 
 
 def _seconds(predictors: Sequence[Predictor], paths: Sequence[Path]) -> list[float]:
-    """Median of the network's time for a picture, in turn, so that what else the machine does disturbs all alike."""
+    """Return the median time of each network per picture, measured in turn, so that disturbances affect all alike."""
     seconds = [[] for _ in predictors]
     for path in paths:
         image = read_image(path)

@@ -1,4 +1,4 @@
-"""Which backbone a config means: the one table that new backbones are added to."""
+"""The table of backbones."""
 
 from __future__ import annotations
 
@@ -13,5 +13,6 @@ Backbone = Union[ResNet, VoVNet]
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:
-    """[N, 3, H, W] to four maps at strides 4, 8, 16 and 32, whose channels are in `out_channels`."""
+    """Return the backbone of a config: [N, 3, H, W] to four maps at strides 4, 8, 16, 32 with `out_channels`
+    channels."""
     return BACKBONES[config.kind](config)

@@ -12,7 +12,7 @@ STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4
 
 
 class Shortcut(nn.Layer):
-    """The projection beside a block that changes the shape; variant d pools before it instead of striding in it."""
+    """The projection of the identity in a block that changes the shape; variant d pools instead of striding in it."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, variant: str, **norm_options) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class BasicBlock(nn.Layer):
 
     def __init__(self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, **options) -> None:
         super().__init__()
-        options.pop("deform_version")  # a config has no deformable stages of this block
+        options.pop("deform_version")  # config/checks.py allows deformable stages for bottlenecks only
         self.conv1 = ConvNorm(in_channels, width, 3, stride=stride, **options)
         self.conv2 = ConvNorm(width, width, 3, relu=False, **options)
         self.shortcut = None

@@ -14,7 +14,7 @@ CHAINED = 5  # 3x3 convolutions of a block
 
 
 class ESE(nn.Layer):
-    """Effective squeeze and excitation: each channel times a share that follows from the means of all."""
+    """Effective squeeze and excitation: scale each channel by a weight computed from the means of all channels."""
 
     def __init__(self, channels: int, *, trainable: bool, lr_mult: float) -> None:
         super().__init__()
@@ -26,7 +26,10 @@ class ESE(nn.Layer):
 
 
 class OSABlock(nn.Layer):
-    """The input and all of a chain of convolutions, brought together by one; a stage's later blocks add their input."""
+    """One-shot aggregation: a convolution over the input and all outputs of a chain of convolutions.
+
+    adds: the block adds its input to its output, as all blocks of a stage except the first do.
+    """
 
     def __init__(self, in_channels: int, width: int, out_channels: int, *, adds: bool, **options) -> None:
         super().__init__()
@@ -40,8 +43,8 @@ class OSABlock(nn.Layer):
         parts = [x]
         for layer in self.chain:
             parts.append(layer(parts[-1]))
-        found = self.ese(self.concat(paddle.concat(parts, axis=1)))
-        return found + x if self.adds else found
+        features = self.ese(self.concat(paddle.concat(parts, axis=1)))
+        return features + x if self.adds else features
 
 
 class VoVNet(nn.Layer):

@@ -31,7 +31,7 @@ class CellDecoder(nn.Layer):
         self.candidates = min(config.nms.nms_pre, pairs)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """images: float32 [1, 3, H, W], as for the network.
+        """Predict and decode one picture. images: float32 [1, 3, H, W], as for the network.
 
         Returns masks, float32 [n, H / 4, W / 4], probabilities; scores, float32 [n], highest first; classes, int64 [n];
         and how many of them are instances, int64 [1]. The scores of the others are 0.
@@ -63,7 +63,7 @@ class BoxDecoder(nn.Layer):
         self.config = config
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """images: float32 [1, 3, H, W], as for the network.
+        """Predict and decode one picture. images: float32 [1, 3, H, W], as for the network.
 
         Returns masks, uint8 [n, H, W], 0 or 1, and the fields of `plain_boxes.BoxInstances`, whose masks come after the
         boxes.

@@ -1,7 +1,7 @@
 """The fast decoder of the SOLO family for CPUs: the results of `plain.py`, in numpy.
 
-Thousands of cells may pass the score threshold, of which `nms.nms_pre` enter Matrix NMS. This version computes the
-masks of those that can be among them: a sample of the pixels bounds the score of the others.
+Thousands of cells may pass the score threshold, but only `nms.nms_pre` of them enter Matrix NMS. This version computes
+the masks of cells that can be among these: a sample of the pixels bounds the scores of the others.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def decode(scores: np.ndarray, masks: CellMasks, head: HeadConfig, nms: NMSConfi
 def best_candidates(scores: np.ndarray, masks: CellMasks, head: HeadConfig, nms: NMSConfig) -> Candidates:
     """Return the `nms_pre` best candidates; arguments as in `decode`.
 
-    Masks are computed in rounds, in descending order of what their best score can be: first those that are likely to
-    be needed, then more until no other can be among the best.
+    Masks are computed in rounds, sorted by the highest score that they can have: first those that are likely to be
+    needed, then more until no other can be among the best.
     """
     cells, classes = np.nonzero(scores > nms.score_thr)
     values = scores[cells, classes]
@@ -87,7 +87,7 @@ def _search_order(
 
 
 class _Rounds:
-    """Masks computed so far, and what follows from them, by cell."""
+    """The masks computed so far, with the area and maskness of each cell."""
 
     def __init__(self, masks: CellMasks, smallest: np.ndarray, nms: NMSConfig) -> None:
         self.masks = masks
@@ -99,6 +99,7 @@ class _Rounds:
         self._count = 0
 
     def compute(self, cells: np.ndarray) -> None:
+        """Compute the masks of cells, int64 [n]."""
         inside, areas, sums = self.masks.inside(cells, self.threshold)
         self._rows[cells] = self._count + np.arange(len(cells))
         self._count += len(cells)

@@ -39,7 +39,7 @@ class CellMasks(Protocol):
     size: tuple[int, int]  # height and width of a mask: a quarter of the padded input's
 
     def inside(self, cells: np.ndarray, threshold: float) -> Inside:
-        """Return what is inside the masks of cells, int64 [m], at a threshold on the probability."""
+        """Return the pixels of the masks of cells, int64 [m], whose probability exceeds a threshold."""
 
     def estimate_maskness(self, cells: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Estimate the mean probability inside each mask, float32 [m], and bound it from above, float32 [m].
@@ -219,13 +219,13 @@ def _estimate(sample: Inside, threshold: float) -> tuple[np.ndarray, np.ndarray]
 def _sum_tiles(
     count: int, maps: np.ndarray, inside: Callable[[np.ndarray], Inside], map_tiles: Callable[..., Iterable]
 ) -> Inside:
-    """Put together what is inside `count` masks from tiles of the maps, [n, pixels], that they are made of."""
+    """Compute `Inside` of `count` masks tile by tile. maps: [n, pixels], the maps that the masks are made of."""
     bits, areas, sums = zip(*map_tiles(inside, tiles_of(maps, _tile_width(count))))
     return Inside(np.concatenate(bits, axis=1), np.sum(areas, axis=0), np.sum(sums, axis=0))
 
 
 def _fill_tiles(count: int, maps: np.ndarray, masks_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Put together `count` masks, float32 [count, pixels], from tiles of the maps that they are made of."""
+    """Compute `count` masks, float32 [count, pixels], tile by tile. maps: [n, pixels], as in `_sum_tiles`."""
     tiles = tiles_of(maps, _tile_width(count))
     if len(tiles) == 1:
         return masks_of(tiles[0])
@@ -259,19 +259,19 @@ def _concat(groups: Iterable[Inside]) -> Inside:
 
 
 def _inside_logits(halves: np.ndarray, threshold: float) -> Inside:
-    """halves: float32 [m, pixels], half of each logit; they are changed.
+    """Sum the probabilities inside m masks, p = (1 + tanh(x / 2)) / 2 of a logit x.
 
-    A probability is (1 + tanh(x / 2)) / 2. Outside, x is set to 0, whose tanh is 0.
+    halves: float32 [m, pixels], x / 2; changed in place: outside it is set to 0, whose tanh is 0.
     """
     inside = halves > math.log(threshold / (1 - threshold)) / 2
     ones = inside.astype(np.float32)
     areas = _row_sums(ones)
-    halves *= ones  # in place: what stays in the cache takes half of the time
+    halves *= ones  # in place: new memory would take twice the time
     return Inside(np.packbits(inside, axis=1), areas, (areas + _row_sums(np.tanh(halves))) / 2)
 
 
 def _inside_probabilities(probabilities: np.ndarray, threshold: float) -> Inside:
-    """probabilities: float32 [m, pixels]."""
+    """Sum the probabilities inside m masks. probabilities: float32 [m, pixels]."""
     inside = probabilities > threshold
     ones = inside.astype(np.float32)
     return Inside(np.packbits(inside, axis=1), _row_sums(ones), _row_sums(probabilities * ones))

@@ -1,8 +1,7 @@
 """The plain decoder of CenterMask2 (Lee and Park 2020): boxes by FCOS, box NMS, RoIAlign and masks, in Paddle tensors.
 
-No branch depends on the data: there is always the same number of candidates and of instances, of which the last ones
-may be empty. `exported.py` makes a graph of it. `fast_boxes.py` and `model/head/roi_align.py` compute only what is
-needed.
+No branch depends on the data: the numbers of candidates and instances are fixed, and the last ones may be empty.
+`exported.py` makes a graph of it. `fast_boxes.py` and `model/head/roi_align.py` compute only what is needed.
 """
 
 from __future__ import annotations
@@ -160,7 +159,7 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: Sequence, *, threshold: floa
 
 
 def _cell_shares(low: Tensor, high: Tensor, cells: int, length: int | Tensor) -> Tensor:
-    """Return, for one axis, how much of each cell's value the centre of each pixel takes: [n, length, cells]."""
+    """Return, for one axis, the weight of each cell at the centre of each pixel: [n, length, cells]."""
     low, high = low.unsqueeze(1), high.unsqueeze(1)
     pixels = paddle.arange(length, dtype="float32").unsqueeze(0)
     reached = (pixels >= low.floor()).logical_and(pixels < high.ceil()).logical_and(high > low).astype("float32")

@@ -13,7 +13,7 @@ from model.head.towers import cells_in_rows, prediction, tower
 
 
 class LocationPredictions(NamedTuple):
-    """What the locations of all levels say, level by level and there row by row."""
+    """The predictions of the locations of all levels, level by level and there row by row."""
 
     logits: Tensor  # [N, locations, classes]
     centre_logits: Tensor  # [N, locations], of the centerness
@@ -21,7 +21,7 @@ class LocationPredictions(NamedTuple):
 
 
 class FCOSHead(nn.Layer):
-    """P3 to P7 to what their locations predict; both towers are shared by the levels."""
+    """The head of FCOS: P3 to P7 to predictions of their locations. All levels share both towers."""
 
     def __init__(self, in_channels: int, num_classes: int, config: HeadConfig) -> None:
         super().__init__()
@@ -37,13 +37,16 @@ class FCOSHead(nn.Layer):
         return self.predictions(self.towers(features))
 
     def towers(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """[N, channels, h, w] of each level for the categories, and then of each level for centerness and box."""
+        """Return the features of each level for the categories, then of each level for centerness and box.
+
+        Each is [N, channels, h, w].
+        """
         return [convs(feature) for convs in (self.cate_convs, self.box_convs) for feature in features]
 
     def predictions(self, maps: Sequence[Tensor]) -> LocationPredictions:
-        """From what `towers` returned."""
+        """Return the predictions from the features that `towers` returned."""
         for_cate, for_box = maps[: len(BOX_STRIDES)], maps[len(BOX_STRIDES) :]
-        # Reshaped, because to a static graph a parameter as it stands is no operand of a product.
+        # Reshaped, because a static graph cannot multiply by a parameter itself.
         scales = [scale.reshape([1, 1, 1, 1]) for scale in self.scales]
         distances = [F.relu(self.box_pred(level) * scale) for level, scale in zip(for_box, scales)]
         return LocationPredictions(

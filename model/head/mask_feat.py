@@ -38,7 +38,7 @@ class MaskFeatHead(nn.Layer):
         self.pred = ConvNorm(config.mid_channels, config.out_channels, 1, **options)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        halves = []  # what remains to be doubled once, which is done for their sum
+        halves = []  # maps at half of P2's size; their sum is doubled once
         for convs, x in zip(self.levels[1:], features[1:]):
             if convs is self.levels[-1]:
                 x = append_coordinates(x)

@@ -48,7 +48,7 @@ class MaskHead(nn.Layer):
         return self.pred(F.relu(self.deconv(x)))
 
     def attended(self, x: Tensor) -> Tensor:
-        """Each position times a share that follows from mean and maximum over the channels."""
+        """Scale each position by a weight computed from the mean and the maximum over the channels."""
         summary = paddle.concat([x.mean(axis=1, keepdim=True), _largest_channel(x)], axis=1)
         return x * F.sigmoid(self.attention(summary))
 
@@ -65,7 +65,7 @@ class MaskIoUHead(nn.Layer):
         self.pred = nn.Linear(config.iou_features, num_classes, weight_attr=_normal(0.01))
 
     def forward(self, features: Tensor, masks: Tensor) -> Tensor:
-        """features: [n, C, size, size]; masks: probabilities [n, 1, 2 size, 2 size]."""
+        """Estimate IoUs. features: [n, C, size, size]; masks: probabilities [n, 1, 2 size, 2 size]."""
         halved = F.max_pool2d(masks, kernel_size=2, stride=2)
         x = _through(self.convs, paddle.concat([features, halved], axis=1)).flatten(start_axis=1)
         for layer in self.fcs:
@@ -89,7 +89,10 @@ def _through(layers: nn.LayerList, x: Tensor) -> Tensor:
 
 
 def _largest_channel(x: Tensor) -> Tensor:
-    """[n, C, h, w] to [n, 1, h, w], by pooling, whose gradient takes a hundredth of the time of that of `max`."""
+    """Return the maximum over the channels, [n, C, h, w] to [n, 1, h, w].
+
+    By pooling, whose gradient takes a hundredth of the time of the gradient of `max`.
+    """
     channels, height, width = x.shape[1:]
     flat = x.reshape([-1, 1, channels, height * width])
     return F.max_pool2d(flat, kernel_size=(channels, 1)).reshape([-1, 1, height, width])

@@ -16,9 +16,9 @@ from model.resize import doubled, resize_bilinear
 class SOLOHead(CellHead):
     """P2 to P6 to category logits [N, classes, S, S] and mask features [N, channels + 1, 2 h, 2 w], lists by level.
 
-    A level of h x w has S * S masks, one for each cell, by a 1x1 convolution of its mask features. That is a matrix
-    product with constant `kernels`, and otherwise what SOLOv2 does; it is done for the cells that need it. The last
-    channel of the features is 1 and meets the bias.
+    A level has S * S masks, one for each cell, by a 1x1 convolution of its mask features. That is a matrix product with
+    constant `kernels`, as in SOLOv2 with predicted ones, so that masks of single cells can be computed. The last
+    channel of the features is 1, for the bias.
     """
 
     def __init__(self, in_channels: int, num_classes: int, config: HeadConfig) -> None:
@@ -40,7 +40,7 @@ class SOLOHead(CellHead):
         return cate_features, mask_feats
 
     def kernels(self) -> Tensor:
-        """[cells, channels + 1]: weights and bias of each cell's mask."""
+        """Return weights and bias of each cell's mask, [cells, channels + 1]."""
         weights = paddle.concat([layer.weight.flatten(start_axis=1) for layer in self.mask_preds])
         biases = paddle.concat([layer.bias for layer in self.mask_preds])
         return paddle.concat([weights, biases.unsqueeze(1)], axis=1)

@@ -1,4 +1,4 @@
-"""What the heads of the SOLO family have in common: levels, towers, the category prediction, points-NMS."""
+"""The common parts of the heads of the SOLO family: levels, towers, the category prediction, points NMS."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal 
 
 
 class CellHead(nn.Layer, ABC):
-    """P2 to P6 to category logits [N, classes, S, S] and what masks are made of, lists by level.
+    """The head of a grid: P2 to P6 to category logits [N, classes, S, S] and the parts of masks, lists by level.
 
-    There are as many levels as `num_grids` has entries, from P2 on. A subclass has `cate_pred`.
+    `num_grids` has an entry for each level, from P2 on. A subclass adds `cate_pred`.
     """
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        cate_features, of_masks = self.towers(features)
-        return self.cate_logits(cate_features), of_masks
+        cate_features, mask_features = self.towers(features)
+        return self.cate_logits(cate_features), mask_features
 
     @abstractmethod
     def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """What the category logits are made of, [N, channels, S, S] of each level, and what masks are made of."""
+        """Return the features for the category logits, [N, channels, S, S] of each level, and the parts of masks."""
 
     def cate_logits(self, cate_features: Sequence[Tensor]) -> list[Tensor]:
         return [self.cate_pred(cate) for cate in cate_features]
 
 
 def split_levels(features: Sequence[Tensor]) -> list[Tensor]:
-    """Strides 4, 8, 16, 32, 64 to 8, 8, 16, 32, 32: the first is halved, the last gets its neighbour's size."""
+    """Resize maps of strides 4, 8, 16, 32, 64 to strides 8, 8, 16, 32, 32, as in the original SOLO."""
     first, *middle, last = features
     height, width = shape_of(first)[2:]
     return [resize_bilinear(first, (height // 2, width // 2)), *middle, resize_bilinear(last, shape_of(middle[-1])[2:])]
 
 
 def tower(in_channels: int, config: HeadConfig, *, bias: bool = False) -> nn.Sequential:
-    """`stacked_convs` convolutions in a row, the last one or all of them deformable where the config says so.
+    """Return `stacked_convs` convolutions in a row; the last one or all of them are deformable if the config asks for
+    it.
 
-    bias: in those that are not.
+    bias: of those that are not deformable.
     """
     layers = []
     for position in range(config.stacked_convs):
@@ -66,7 +67,7 @@ def tower(in_channels: int, config: HeadConfig, *, bias: bool = False) -> nn.Seq
 
 
 def prediction(in_channels: int, out_channels: int, kernel_size: int, *, prior: bool) -> Conv2D:
-    """The last convolution of a branch; prior: its outputs begin as logits of PRIOR_PROBABILITY."""
+    """Return the last convolution of a branch. prior: its initial outputs are logits of PRIOR_PROBABILITY."""
     small = paddle.ParamAttr(initializer=nn.initializer.Normal(std=0.01))
     bias = nn.initializer.Constant(-math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY))
     return Conv2D(
@@ -90,10 +91,10 @@ def points_nms(scores: Tensor) -> Tensor:
 
 
 def cell_scores(cate_logits: Sequence[Tensor]) -> Tensor:
-    """Logits [N, classes, S, S] of each level to the scores of raw predictions."""
+    """Return the scores of raw predictions, [N, cells, classes], from logits [N, classes, S, S] of each level."""
     return cells_in_rows([points_nms(F.sigmoid(level)) for level in cate_logits])
 
 
 def cells_in_rows(levels: Sequence[Tensor]) -> Tensor:
-    """[N, C, S, S] of each level to [N, cells, C]."""
+    """Concatenate [N, C, S, S] of each level to [N, cells, C], row by row."""
     return paddle.concat([level.flatten(start_axis=2).transpose([0, 2, 1]) for level in levels], axis=1)

@@ -13,9 +13,9 @@ from model.resize import double_nearest
 
 
 class FPN(nn.Layer):
-    """Maps of strides 4 to 32 to five maps of `out_channels` at strides 4 to 64 (P2 to P6).
+    """Feature pyramid: maps of strides 4 to 32 to five maps of `out_channels` at strides 4 to 64 (P2 to P6).
 
-    The way down is by nearest neighbours; P6 is every second position of P5.
+    The top-down path enlarges by nearest neighbours; P6 is every second position of P5.
     """
 
     def __init__(self, in_channels: Sequence[int], config: NeckConfig) -> None:
@@ -30,7 +30,7 @@ class FPN(nn.Layer):
         return [*outputs, F.max_pool2d(outputs[-1], kernel_size=1, stride=2)]
 
     def merged(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """As many maps as there are features."""
+        """Return a map for each feature map, without the additional coarse ones."""
         merged = [lateral(feature) for lateral, feature in zip(self.lateral_convs, features)]
         for level in range(len(merged) - 1, 0, -1):
             merged[level - 1] = merged[level - 1] + double_nearest(merged[level])
@@ -38,9 +38,9 @@ class FPN(nn.Layer):
 
 
 class FPNToP7(FPN):
-    """Maps of strides 8 to 32 to five maps at strides 8 to 128 (P3 to P7); the last two are made by convolutions.
+    """Feature pyramid of FCOS: maps of strides 8 to 32 to five maps at strides 8 to 128 (P3 to P7).
 
-    A map of odd sides is followed by one of half of them, rounded up.
+    Convolutions compute the last two; half of an odd side is rounded up.
     """
 
     def __init__(self, in_channels: Sequence[int], config: NeckConfig) -> None:

@@ -106,7 +106,7 @@ def test_a_foreign_graph_is_refused(tmp_path):
     onnx.save(model, tmp_path / "foreign.onnx")
     write_image(tmp_path / "a.png", SCENES[0])
     status, _, err = run_main(infer_onnx.main, tmp_path / "foreign.onnx", tmp_path / "a.png")
-    assert status == 2 and "is no network of tools/export.py" in err
+    assert status == 2 and "was not written by tools/export.py" in err
 
 
 @needs_onnx

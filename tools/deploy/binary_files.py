@@ -1,7 +1,7 @@
-"""Inputs and outputs of a network as files of bare numbers, for boards that run it without any of this project.
+"""Inputs and outputs of a network as raw .bin files, for boards that run it without this project.
 
-A folder of inputs holds a file for each picture, float32 [1, 3, H, W], and index.json: what the network's file says
-about itself, and of each picture its path, its size and its size within the input.
+A folder of inputs has a file for each picture, float32 [1, 3, H, W], and index.json: the metadata of the network, and
+the path, the size and the size within the input of each picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INDEX = "index.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture of an index; name: of its files, without an ending; sizes are heights and widths in pixels."""
+    """A picture of the index. name: of its files, without the suffix; sizes are heights and widths in pixels."""
 
     name: str
     path: str
@@ -51,7 +51,7 @@ def write_index(folder: Path, metadata: Metadata, entries: Iterable[Entry]) -> N
 
 
 def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, list[Entry]]:
-    """Raises InputError where there is no index, or it is none of `write_index`."""
+    """Read the index of a folder. Raises InputError if it is missing or was not written by `write_index`."""
     path = folder / INDEX
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, l
             f"{path}: cannot be read ({error.strerror}); tools/preprocess_inputs_to_bin.py writes it"
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path}: is no index of tools/preprocess_inputs_to_bin.py; write it again") from None
+        raise InputError(f"{path}: was not written by tools/preprocess_inputs_to_bin.py; write it again") from None
     return metadata, entries
 
 
@@ -77,7 +77,7 @@ def _size(sides: list[int]) -> tuple[int, int]:
 
 
 def read_outputs(folder: Path, pattern: str, entry: Entry, outputs: Iterable[Output]) -> list[np.ndarray]:
-    """The arrays of a picture; pattern: the names of their files, with {picture}, {output} and {number}.
+    """Read the arrays of a picture. pattern: the names of their files, with {picture}, {output} and {number}.
 
     Raises InputError for a file that is missing or has another size.
     """

@@ -1,4 +1,4 @@
-"""An exported network: what its file says about it, and how ONNX Runtime runs it. Needs no Paddle."""
+"""Exported networks: the metadata in their files, and a predictor that runs them in ONNX Runtime, without Paddle."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 METADATA = "paddle_solo"  # the key in an ONNX file
 IMAGES = "images"  # the name of a graph's input
-NO_EXPORT = "{}: is no network of tools/export.py, which says what its classes are; export it with that"
+NO_EXPORT = "{}: was not written by tools/export.py (no class names in its metadata); export the network with it"
 
 
 @dataclass(frozen=True)
 class Output:
-    """One of the arrays that a graph gives; shape: known where that of its input is, else empty."""
+    """An output of a graph. shape: known if the shape of its input is, else empty."""
 
     name: str
     dtype: str
@@ -43,7 +43,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What travels with a graph. end_to_end: it gives instances, not raw predictions."""
+    """The metadata of a graph. end_to_end: its outputs are instances, not raw predictions."""
 
     config: Config  # with `data.fixed_size` where the graph takes no other size
     classes: ClassList
@@ -74,9 +74,9 @@ class Metadata:
 
 
 def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> Metadata:
-    """What `to_json` wrote, with the user's changes of the config.
+    """Read the text that `to_json` wrote, and apply the user's changes of the config.
 
-    Raises InputError, which names the file, where it is something else, and for a change that only export can make.
+    Raises InputError if the text of the file `path` is something else, and for changes that only export can make.
     """
     try:
         content = json.loads(text)
@@ -98,13 +98,13 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
 
 
 def read_metadata(session: InferenceSession, path: str | Path, overrides: Iterable[str] = ()) -> Metadata:
-    """The same of an ONNX file."""
+    """Read the metadata of an ONNX file, and apply the user's changes of the config."""
     properties: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
     return metadata_of(properties.get(METADATA, ""), path, overrides)
 
 
 def open_exported(path: str | Path) -> InferenceSession:
-    """Raises InputError where there is no ONNX Runtime, or it cannot read the file."""
+    """Open an exported network. Raises InputError if ONNX Runtime is not installed or cannot read the file."""
     if importlib.util.find_spec("onnxruntime") is None:
         raise InputError(f"{path}: onnxruntime, which runs it, is not installed; pip install onnxruntime")
     if not Path(path).is_file():
@@ -119,11 +119,11 @@ def open_exported(path: str | Path) -> InferenceSession:
 def exported_predictor(
     path: str | Path, *, overrides: Iterable[str] = (), score: float | None = None, section: str = "test_cfg"
 ) -> Predictor:
-    """A predictor around an ONNX file of tools/export.py.
+    """Return a predictor for an ONNX file written by tools/export.py.
 
-    Decoding is faster where `model` was imported ahead of numpy.
-    overrides: assignments as after `-o`; score: instances below it are left out, None takes that of the
-    config's `section`. Raises InputError as `open_exported` and `metadata_of` do.
+    overrides: assignments as after `-o`. score: instances below it are left out; None takes the score of the config's
+    `section`. Raises InputError as `open_exported` and `metadata_of` do. Decoding is faster if `model.startup` was
+    imported before numpy.
     """
     session = open_exported(path)
     metadata = read_metadata(session, path, overrides)
@@ -148,9 +148,9 @@ def exported_predictor(
 
 
 def predictor_of_options(args: argparse.Namespace, parser: argparse.ArgumentParser, section: str) -> Predictor:
-    """The predictor of `args.model` beside the options of `add_network_options`, most of which exclude it."""
+    """Return the predictor for `args.model`. Raises InputError for options of `add_network_options` against it."""
     if args.engine != "onnx":
-        raise InputError(f"{args.model}: exported networks are run by --engine onnx; add it")
+        raise InputError(f"{args.model}: exported networks need --engine onnx; add it")
     for name in ("config", "weights", "untrained", "device", "precision"):
         if getattr(args, name) != parser.get_default(name):
             raise InputError(f"--{name}: {args.model} brings its own; leave out one of them")

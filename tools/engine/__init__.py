@@ -1,1 +1,1 @@
-"""What runs a network: Paddle's dynamic graph, or a compiled graph in Paddle, ONNX Runtime or OpenVINO."""
+"""Engines, which run networks: Paddle's dynamic graph, or compiled graphs in Paddle, ONNX Runtime or OpenVINO."""

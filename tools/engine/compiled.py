@@ -40,7 +40,7 @@ def compile_engine(
     """Return a compiled engine for these weights, from the graph cache if it is there.
 
     build: returns the network, in evaluation mode, with the weights; called only if the cache has no graph of it, and
-    not usable afterwards. facts: what the network depends on in addition to config and weights.
+    not usable afterwards. facts: other things on which the network depends.
     """
     sections = (config.backbone, config.neck, config.mask_feat_head, config.head, config.roi, config.num_classes)
     portable, apart = name in PACKAGES, precision != "fp32"

@@ -57,7 +57,7 @@ def graph_file(path: Path) -> Path:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Suppress what libraries print in the block; they report errors by exceptions."""
+    """Suppress the output of libraries in the block; they report errors by exceptions."""
     sys.stdout.flush()
     sys.stderr.flush()
     with open(os.devnull, "wb") as nothing:  # noqa: PTH123

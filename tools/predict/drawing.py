@@ -38,7 +38,7 @@ PALETTE = np.array(
 
 
 class Drawable(Protocol):
-    """What is drawn of n instances; `tools.predict.instances.Instances` describes the fields."""
+    """The fields of n instances that are drawn; `tools.predict.instances.Instances` describes them."""
 
     size: tuple[int, int]
     boxes: np.ndarray
@@ -94,10 +94,10 @@ def draw_instances(image: np.ndarray, instances: Drawable) -> np.ndarray:
 
 
 def pick_colors(boxes: np.ndarray) -> np.ndarray:
-    """A colour of the palette, uint8 [n, 3], for each of the boxes [n, 4].
+    """Choose a colour of the palette for each of the boxes [n, 4]: uint8 [n, 3].
 
     Boxes that meet share a colour only where more meet than there are colours: each box in turn takes the colour whose
-    nearest bearer is farthest away, of equals the one with the fewest bearers.
+    nearest box is farthest away, of equals the one of the fewest boxes.
     """
     picks = np.zeros(len(boxes), np.int64)
     for i, box in enumerate(boxes.astype(np.int64)):
@@ -128,7 +128,7 @@ def _draw_mask(
 def _draw_labels(
     canvas: np.ndarray, instances: Drawable, order: Sequence[int], colors: np.ndarray, style: Style
 ) -> None:
-    """Give the best scores the first choice of place, then draw them last, over what they had to cover."""
+    """Place the labels of the best scores first, and draw them last, over the others."""
     height, width = instances.size
     placed = []
     labels = np.zeros((0, 4), np.int64)
@@ -145,9 +145,9 @@ def _draw_labels(
 
 
 def label_texts(name: str, category_id: int, score: float) -> tuple[str, ...]:
-    """What a label may say, the best first; the category id stands for a name that no font can write.
+    """Return the possible texts of a label, the best first; the category id replaces a name that no font can write.
 
-    A score that is not a number, as true instances have it, is not said.
+    A score that is NaN, as annotated instances have, is left out.
     """
     names = (name, f"#{category_id}") if find_font(name) else (f"#{category_id}",)
     if math.isnan(score):

@@ -1,4 +1,4 @@
-"""The instances of one picture, and what becomes of them: COCO RLE, polygons, result rows, a drawing."""
+"""The instances of one picture, with conversions to COCO RLE, polygons, result rows and a drawing."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class Instances:
         return rows
 
     def draw(self, image: np.ndarray) -> np.ndarray:
-        """A copy of the picture, uint8 [H, W, 3] RGB, with these instances drawn on it; see tools.predict.drawing."""
+        """Return a copy of the picture, uint8 [H, W, 3] RGB, with the instances drawn on it."""
         return draw_instances(image, self)
 
 

@@ -70,7 +70,7 @@ class NetworkSource(NamedTuple):
     classes: ClassList
     build: Callable[[], paddle.nn.Layer]  # returns it in evaluation mode; raises InputError if weights do not fit
     weights: Mapping[str, np.ndarray]  # of the checkpoint
-    facts: tuple  # what the network depends on in addition to config and weights
+    facts: tuple  # other things on which the network depends
 
 
 def network_source(

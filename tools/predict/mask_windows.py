@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from model.bilinear import taps
+from model.bilinear import interpolation_taps
 from model.decode.threads import parallel_map
 
 Size = tuple[int, int]  # height, width
@@ -90,7 +90,9 @@ class _Axis(NamedTuple):
 @lru_cache(maxsize=8)
 def _axis(quarter: int, resized: int, original: int) -> _Axis:
     matrix = np.zeros((original, quarter), np.float32)
-    for (pixels, shares), (quarters, parts) in product(taps(resized, original), taps(quarter, quarter * 4)):
+    for (pixels, shares), (quarters, parts) in product(
+        interpolation_taps(resized, original), interpolation_taps(quarter, quarter * 4)
+    ):
         matrix[np.arange(original), quarters[pixels]] += shares * parts[pixels]
     used = matrix > 0
     return _Axis(matrix, used.argmax(axis=1), quarter - 1 - used[:, ::-1].argmax(axis=1))
