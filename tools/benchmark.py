@@ -70,7 +70,7 @@ def main() -> int:
         "--candidates",
         type=positive_number,
         metavar="N",
-        help="set nms.score_thr for N candidates in the first picture",
+        help="set nms.score_thr for N candidates in picture 1",
     )
     parser.add_argument("--threads", type=natural_number, default=0, help="worker threads (default: 0)")
     parser.add_argument("--vs", choices=tuple(ENGINES), help="time another engine too, in fp32, and print the ratios")

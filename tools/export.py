@@ -85,7 +85,7 @@ def main() -> int:
     kind = kind_of(config)
     if not args.end_to_end and not kind.raw_outputs(config):
         raise InputError(
-            f"--config {args.config}: CenterMask2 chooses boxes between the two parts of its network, so it has no raw "
+            f"--config {args.config}: CenterMask2 has two parts with a choice of boxes between them, so it has no raw "
             "predictions to export; add --end-to-end"
         )
     source = network_source(config, args.weights, overrides=args.overrides, untrained=args.untrained)
