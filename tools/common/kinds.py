@@ -1,7 +1,7 @@
 """One descriptor per kind of network: everything that depends on `head.kind` is reached through `kind_of(config)`.
 
-To add a kind, write its head and its network, and add a class here to KINDS. Networks and plain decoders are imported
-when they are needed, because exported networks are run without Paddle.
+To add a kind, write its head and its network, and add a class here to KINDS. Networks, plain decoders and targets
+are imported where they are needed: exported networks run without Paddle, and prediction needs no targets.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ import numpy as np
 
 from config.base import Config
 from config.networks import BOX_STRIDES
-from data.box_targets import BoxTargets, box_targets, centerness_of
-from data.grid_targets import GridTargets, grid_targets
-from data.samples import Sample
 from model.decode import fast
 from model.decode.decoded import Decoded
 from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
@@ -25,6 +22,9 @@ if TYPE_CHECKING:
     from paddle import Tensor, nn
     from paddle.static import InputSpec
 
+    from data.box_targets import BoxTargets
+    from data.grid_targets import GridTargets
+    from data.samples import Sample
     from model.grid_network import GridNetwork
     from model.losses.boxes import BoxPictureTargets
     from model.losses.grid import PictureTargets
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Size = tuple[int, int]  # height, width
 # Arrays on a CPU, tensors on a device; of CenterMask2 what `BoxKind.complete` returns.
 RawPredictions = Sequence[Any]
-Targets = Union[GridTargets, BoxTargets]
+Targets = Union["GridTargets", "BoxTargets"]
 # Outputs of `NetworkKind.second_stage`, given features of boxes and their classes.
 SecondStage = Callable[["Tensor", np.ndarray], "tuple[Tensor, Tensor]"]
 
@@ -146,6 +146,8 @@ class GridKind(NetworkKind):
         return CellDecoder(network, config, self.plain_masks())
 
     def targets(self, sample: Sample, size: Size, config: Config) -> GridTargets:
+        from data.grid_targets import grid_targets
+
         return grid_targets(
             sample.gt_masks,
             sample.gt_boxes,
@@ -273,6 +275,8 @@ class CenterMask2Kind(NetworkKind):
         return BoxDecoder(network, config)
 
     def targets(self, sample: Sample, size: Size, config: Config) -> BoxTargets:
+        from data.box_targets import box_targets
+
         picture = sample.image.shape[:2]
         annotations = sample.gt_masks, sample.gt_boxes, sample.gt_classes
         return box_targets(*annotations, picture=picture, size=size, config=config.target)
@@ -280,6 +284,7 @@ class CenterMask2Kind(NetworkKind):
     def target_tensors(self, targets: BoxTargets) -> BoxPictureTargets:
         import paddle
 
+        from data.box_targets import centerness_of
         from model.losses.boxes import BoxPictureTargets
 
         places, centerness = np.flatnonzero(targets.labels >= 0), centerness_of(targets.distances)
