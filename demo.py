@@ -1,7 +1,7 @@
 """Find the instances in pictures and draw them.
 
 Examples:
-    python demo.py --config=0                          the pictures in images/test, drawings in images/res
+    python demo.py                                     the small model, images/test, drawings in images/res
     python demo.py --config=2 --input photos 'more/*.jpg' --output drawn --json found.json
     python demo.py --list                              all configs, and where their checkpoints are published
 """

@@ -48,7 +48,7 @@ def main() -> int:
     if world.is_first and not args.performance:
         check_folder(folder, resumes=args.resume is not None)
     if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
-        return run_processes(sys.argv, config.train_cfg.processes)
+        return run_processes(sys.argv, config.train_cfg.processes)  # this program again, as members of one training
     data = read_data_sets(config, world=world)
     trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
     if args.resume:

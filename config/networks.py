@@ -27,7 +27,7 @@ class BackboneConfig:
     """
 
     kind: Literal["resnet", "vovnet"] = "resnet"
-    depth: int = 50  # number of layers in the model's name, one of DEPTHS[kind]
+    depth: int = 50  # number of layers in the model's name, one of DEPTHS[kind], which may have a single one
     stem_channels: EvenInt = 64
     # Width of each of the four stages; from depth 50 on, a ResNet stage has 4 times as many output channels.
     stage_channels: StageChannels = (64, 128, 256, 512)

@@ -160,7 +160,8 @@ def _read_json(path: Path) -> dict:
             content = json.load(stream, object_hook=pack_polygons)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); set train_path or val_path to a COCO annotation file"
+            f"{path}: cannot be read ({error.strerror}); set train_path or val_path to a COCO annotation file, "
+            "or draw generated ones with tools/draw_shapes.py and the same options"
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON or cut off ({error}); export or copy it again") from error

@@ -166,8 +166,9 @@ def _swaps_sides(exif: bytes | None) -> bool:
     return tags.get(_ORIENTATION) in (5, 6, 7, 8)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write a uint8 [H, W, 3] RGB picture in the format of the suffix. Raises InputError if it cannot be written."""
+    path = Path(path)
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")

@@ -1,4 +1,4 @@
-"""Where the computing happens: the one switch between CPU and GPU."""
+"""Select the CPU or a GPU."""
 
 from __future__ import annotations
 

@@ -43,12 +43,12 @@ class GridNetwork(nn.Layer, ABC):
         Returns the features for the scores, [N, channels, S, S] of each level, and the parts of masks.
         """
         features = self.neck(self.backbone(images))
-        cate_features, mask_features = self.head.towers(features)
-        return cate_features, self.mask_parts(features, mask_features)
+        cate_features, mask_outputs = self.head.towers(features)
+        return cate_features, self.mask_parts(features, mask_outputs)
 
     @abstractmethod
-    def mask_parts(self, features: Sequence[Tensor], mask_features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the parts of masks, from the pyramid and the head's output for masks."""
+    def mask_parts(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
+        """Return the parts of masks from the pyramid and the head's outputs for masks (in SOLOv2 kernels)."""
 
     def scores(self, cate_features: Sequence[Tensor]) -> Tensor:
         """Return the scores of `forward` from the features that `trunk` returns for them."""
@@ -62,9 +62,10 @@ class GridNetwork(nn.Layer, ABC):
         Losses are float32, in mixed precision too.
         """
         features = self.neck(self.backbone(images))
-        cate_logits, mask_features = self.head(features)
-        parts = self.mask_parts(features, mask_features)
+        cate_logits, mask_outputs = self.head(features)
+        parts = self.mask_parts(features, mask_outputs)
         with paddle.amp.auto_cast(enable=False):
+            # Levels of the pyramid without a grid, as in config 20, get gradients of 0.
             dice = self.dice(parts, targets, images.shape[2]) + zero_loss(*features[len(cate_logits) :])
             return {
                 "mask": LossSum(dice * self.loss.dice_weight, pair_count(targets)),

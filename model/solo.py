@@ -22,8 +22,8 @@ class SOLO(GridNetwork):
         super().__init__(config)
         self.head = SOLOHead(config.neck.out_channels, config.num_classes, config.head)
 
-    def mask_parts(self, features: Sequence[Tensor], mask_features: Sequence[Tensor]) -> list[Tensor]:
-        return [self.head.kernels(), *mask_features]
+    def mask_parts(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
+        return [self.head.kernels(), *mask_outputs]
 
     def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
         kernels, *mask_feats = parts

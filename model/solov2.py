@@ -23,8 +23,8 @@ class SOLOv2(GridNetwork):
         self.mask_feat_head = MaskFeatHead(channels, config.mask_feat_head)
         self.head = SOLOv2Head(channels, config.mask_feat_head.out_channels, config.num_classes, config.head)
 
-    def mask_parts(self, features: Sequence[Tensor], mask_features: Sequence[Tensor]) -> list[Tensor]:
-        return [cells_in_rows(mask_features), self.mask_feat_head(features)]
+    def mask_parts(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
+        return [cells_in_rows(mask_outputs), self.mask_feat_head(features)]
 
     def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
         kernels, mask_feats = parts

@@ -1,7 +1,8 @@
-"""The fast decoder of the SOLO family for CPUs: the results of `plain.py`, in numpy.
+"""The fast decoder of the SOLO family for CPUs: the results of `plain.py`, up to rounding, in numpy.
 
 Thousands of cells may pass the score threshold, but only `nms.nms_pre` of them enter Matrix NMS. This version computes
-the masks of cells that can be among these: a sample of the pixels bounds the scores of the others.
+the masks of cells that can be among these: a sample of the pixels bounds the scores of the others, with a risk of 1e-9
+per mask (`fast_masks.RISK`).
 """
 
 from __future__ import annotations
@@ -50,14 +51,14 @@ def best_candidates(scores: np.ndarray, masks: CellMasks, head: HeadConfig, nms:
     values = scores[cells, classes]
     smallest = smallest_areas(head)
     rounds = _Rounds(masks, smallest, nms)
-    order, highest, threshold = _search_order(cells, values, masks, smallest, nms)
-    wanted = np.count_nonzero(highest >= threshold)
+    order, highest, needed = _search_order(cells, values, masks, smallest, nms)
+    wanted = np.count_nonzero(highest >= needed)
     start = 0
     while wanted:
         rounds.compute(order[start : start + wanted])
         start += wanted
-        threshold = _nth_largest(values * rounds.maskness[cells], nms.nms_pre)
-        wanted = min(np.count_nonzero(highest[start:] >= threshold), BLOCK)
+        needed = _nth_largest(values * rounds.maskness[cells], nms.nms_pre)
+        wanted = min(np.count_nonzero(highest[start:] >= needed), BLOCK)
     ranked = values * rounds.maskness[cells]
     best = np.argsort(-ranked, kind="stable")[: nms.nms_pre]
     best = best[ranked[best] > 0]
@@ -73,17 +74,17 @@ def _search_order(
     Gives their indices, int64 [m], the highest score that each can have, float32 [m], descending, and a score that the
     worst of the `nms_pre` best is likely to reach. cells, values: cell and category score of each candidate.
     """
-    highest = np.zeros(len(smallest), np.float32)
+    highest = np.zeros(len(smallest), np.float32)  # of each cell
     np.maximum.at(highest, cells, values)
-    present = np.unique(cells)
-    threshold = 0.0
+    present = np.unique(cells)  # the m cells
+    needed = 0.0
     if len(values) > nms.nms_pre:
-        likely = np.zeros(len(smallest), np.float32)
+        likely = np.zeros(len(smallest), np.float32)  # maskness of each cell
         likely[present], bound = masks.estimate_maskness(present, nms.mask_thr)
-        threshold = MARGIN * _nth_largest(values * likely[cells], nms.nms_pre)
+        needed = MARGIN * _nth_largest(values * likely[cells], nms.nms_pre)
         highest[present] *= bound
     order = present[np.argsort(-highest[present], kind="stable")]
-    return order, highest[order], threshold
+    return order, highest[order], needed
 
 
 class _Rounds:

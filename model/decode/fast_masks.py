@@ -44,7 +44,7 @@ class CellMasks(Protocol):
     def estimate_maskness(self, cells: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Estimate the mean probability inside each mask, float32 [m], and bound it from above, float32 [m].
 
-        Arguments as in `inside`. Without a better estimate than 1, which is free, the masks are all computed.
+        Arguments as in `inside`. By default both are 1, so that every mask is computed.
         """
         return np.ones(len(cells), np.float32), np.ones(len(cells), np.float32)
 
@@ -207,7 +207,9 @@ def _estimate(sample: Inside, threshold: float) -> tuple[np.ndarray, np.ndarray]
     """Estimate the mean probability inside each mask from a sample of its pixels, and bound it, with RISK to fail.
 
     By the first inequality of Hoeffding (1963, also for samples without replacement): probabilities inside lie between
-    the threshold and 1, and the nearer their mean is to 1, the less they can vary. Returns float32 [m] twice.
+    the threshold and 1, and the nearer their mean is to 1, the less they can vary. The variance of the sample's mean
+    may stand in for that of the true mean: with `shares` of at least 0.5 it is the larger one if the true mean is
+    higher. Returns float32 [m] twice.
     """
     areas = np.maximum(sample.areas, 1)
     means = np.where(sample.areas > 0, np.minimum(sample.sums / areas, 1), 1)

@@ -24,8 +24,8 @@ class CellHead(nn.Layer, ABC):
     """
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        cate_features, mask_features = self.towers(features)
-        return self.cate_logits(cate_features), mask_features
+        cate_features, mask_outputs = self.towers(features)
+        return self.cate_logits(cate_features), mask_outputs
 
     @abstractmethod
     def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

@@ -110,7 +110,7 @@ def _dice_gradient(p: Tensor, t: Tensor, overlaps: Tensor, sizes: Tensor, gradie
 
 
 def _targets(masks: Tensor, rows: Tensor) -> Tensor:
-    return masks.gather(rows).astype("float32") * (1 / 16)
+    return masks.gather(rows).astype("float32") * (1 / 16)  # sixteenths, `data.grid_targets.INSIDE`
 
 
 def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:

@@ -173,7 +173,7 @@ def test_masks_of_given_boxes(computed, network, kind):
 
 def test_instances(computed):
     recorded, predictor, prepared, *_ = computed
-    found = predictor.finish(predictor.engine(predictor.pad([prepared]), [prepared.size]), 0, prepared)
+    found = predictor.decode(predictor.engine(predictor.pad([prepared]), [prepared.size]), 0, prepared)
     np.testing.assert_allclose(found.network_boxes.boxes, recorded["final/boxes"], atol=0.05)
     np.testing.assert_allclose(found.network_boxes.scores, recorded["final/scores"], atol=1e-4)
     np.testing.assert_allclose(found.scores, recorded["final/mask_scores"], atol=1e-4)

@@ -119,7 +119,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 
 
 def network_options(args: argparse.Namespace) -> dict[str, object]:
-    """Return the options of `add_network_options`, without the config, as keyword arguments of `Predictor`."""
+    """Return the options of `add_network_options`, without the config, as keyword arguments of `load_predictor`."""
     names = ("weights", "overrides", "untrained", "device", "engine", "precision")
     return {name: getattr(args, name) for name in names}
 
@@ -160,6 +160,8 @@ def _backbone_cell(config: Config) -> str:
     backbone = config.backbone
     if backbone.kind == "vovnet":
         return f"VoVNetV2-{backbone.depth}-eSE"
+    if backbone.kind != "resnet":
+        return backbone.name
     name = f"ResNet-{backbone.depth}"
     if backbone.groups > 1:
         name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from model.losses.grid import PictureTargets
 
 Size = tuple[int, int]  # height, width
-# Arrays on a CPU, tensors on a device; of CenterMask2 what `BoxKind.complete` returns.
+# Arrays on a CPU, tensors on a GPU; of CenterMask2 what `CenterMask2Kind.complete` returns.
 RawPredictions = Sequence[Any]
 Targets = Union["GridTargets", "BoxTargets"]
 # Outputs of `NetworkKind.second_stage`, given features of boxes and their classes.
@@ -99,7 +99,8 @@ class GridKind(NetworkKind):
     """The SOLO family: an instance for each cell of the grids."""
 
     outputs: tuple[str, ...]  # names of the raw predictions; {} stands for the number of each level
-    mask_strides: tuple[int, ...] = (4, 4, 8, 16, 16)  # pixels of the input per pixel of a target mask, of each level
+    # Pixels of the input per pixel of a target mask, of each level: those of the masks that the network predicts there.
+    mask_strides: tuple[int, ...] = (4, 4, 8, 16, 16)
     shares_cells = False  # whether a cell learns the masks of all instances that it is assigned to, or of the last
 
     @abstractmethod
@@ -122,7 +123,7 @@ class GridKind(NetworkKind):
         return [name.format(level) for name in self.outputs for level in (levels if "{}" in name else (0,))]
 
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
-        """Decode by the fast version from arrays, on a CPU, or by the plain one from tensors, on a device."""
+        """Decode by the fast version from arrays, on a CPU, or by the plain one from tensors, on a GPU."""
         scores, *parts = raw
         if isinstance(scores, np.ndarray):
             masks = self.fast_masks(parts, index, config.head.num_grids)
@@ -137,7 +138,7 @@ class GridKind(NetworkKind):
     def complete(
         self, raw: RawPredictions, sizes: Sequence[Size], config: Config, second_stage: SecondStage | None
     ) -> RawPredictions:
-        """Return raw predictions in the CPU's memory as arrays, and those of a device as they are."""
+        """Return raw predictions in the CPU's memory as arrays, and those of a GPU as they are."""
         return [part if isinstance(part, np.ndarray) or not part.place.is_cpu_place() else part.numpy() for part in raw]
 
     def with_decoding(self, network: nn.Layer, config: Config) -> nn.Layer:

@@ -103,10 +103,11 @@ class CompiledEngine:
         return self.kind.complete(self.run_first_stage(images), sizes, self.config, self.run_second_stage)
 
     def run_first_stage(self, images: np.ndarray) -> list[np.ndarray] | list[Tensor]:
-        """Return what the network's `forward` returns: arrays on a CPU, tensors on a device."""
+        """Return what the network's `forward` returns: arrays on a CPU, tensors on a GPU."""
         raw = self._main([images])
         if self._scores is not None:
             raw = [*self._scores(raw[: self._score_features]), *raw[self._score_features :]]
+        # Paddle's inference library returns arrays of a GPU too; the plain decoder takes them back there.
         return raw if paddle.get_device() == "cpu" else [on_device(part) for part in raw]
 
     def run_second_stage(self, features: Tensor, classes: np.ndarray) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ import importlib.util
 import paddle
 
 from config.base import Config
-from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES
+from config.engines import ENGINES, FASTEST, FASTEST_DEFORMABLE, PACKAGES, PRECISIONS
 from config.errors import InputError
 from tools.common.kinds import kind_of
 
@@ -21,6 +21,9 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
     Raises InputError if the engine is not installed or cannot do what is asked.
     """
     on_gpu = device.startswith("gpu")
+    if name not in ("auto", *ENGINES) or precision not in PRECISIONS:
+        known = f"--engine auto, {', '.join(ENGINES)} and --precision {', '.join(PRECISIONS)}"
+        raise InputError(f"--engine {name} --precision {precision}: expected {known}")
     if precision == "int8":
         raise InputError(
             "--precision int8: needs a file that is calibrated on pictures; write it with tools/export.py and "

@@ -46,7 +46,7 @@ def _rows_by_picture(
 
         def encode(row) -> tuple[int, list[dict]]:
             (record, picture), raw, index = row
-            return record.image_id, predictor.finish(raw, index, picture).to_coco(record.image_id)
+            return record.image_id, predictor.decode(raw, index, picture).to_coco(record.image_id)
 
         rows = ordered_map(decoder, encode, predicted, ahead=2)
         bar = {"total": len(records), "unit": "picture", "desc": "evaluation", "leave": False}

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from tools.predict.drawing import draw_instances
-from tools.predict.mask_windows import MaskWindow, tight_crop
+from tools.predict.mask_windows import MaskCrop, tight_crop
 
 
 class NetworkBoxes(NamedTuple):
@@ -75,14 +75,14 @@ class Instances:
 
         Raises ValueError for masks of another dtype.
         """
-        windows = [MaskWindow(0, 0, mask) for mask in masks]
+        windows = [MaskCrop(0, 0, mask) for mask in masks]
         return cls.from_windows(masks.shape[1:], windows, scores, classes, class_names, category_ids)
 
     @classmethod
     def from_windows(
         cls,
         size: tuple[int, int],
-        windows: Iterable[MaskWindow],
+        windows: Iterable[MaskCrop],
         scores: np.ndarray,
         classes: np.ndarray,
         class_names: Sequence[str],
@@ -99,7 +99,7 @@ class Instances:
     def from_crops(
         cls,
         size: tuple[int, int],
-        crops: Sequence[MaskWindow],
+        crops: Sequence[MaskCrop],
         scores: np.ndarray,
         classes: np.ndarray,
         class_names: Sequence[str],

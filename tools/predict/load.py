@@ -37,13 +37,19 @@ def load_predictor(
 ) -> Predictor:
     """Return a predictor for a checkpoint.
 
-    config: number or name of a config, or a Config. overrides: assignments as after `-o`.
-    weights: a checkpoint of this project; None takes the one that the config's `section` names. untrained: a seed, for
-    random weights instead.
-    score: instances below it are left out; None takes the config's.
-    engine, precision: what runs the network and in which arithmetic; see config/engines.py.
-    Raises InputError if something does not exist or does not fit.
+    config: number or name of a config, or a Config. overrides: a list of assignments as after `-o`.
+    weights: a checkpoint of this project; None takes the one that the config's `section` names, "test_cfg" or
+    "eval_cfg". untrained: a seed, for random weights instead.
+    score: from 0 to 1; instances below it are left out; None takes the score of the config's `section`.
+    device: "auto", "cpu", "gpu", "gpu:1" ... engine, precision: what runs the network and in which arithmetic, "auto"
+    or one of config/engines.py.
+    Raises config.errors.InputError if something does not exist or does not fit. Import this module before numpy: it
+    sets the number of numpy's threads, which decoding depends on.
     """
+    if weights is not None and untrained is not None:
+        raise InputError("weights and untrained: give one of them")
+    if score is not None and not 0 <= score <= 1:
+        raise InputError(f"score={score}: expected a number from 0 to 1")
     device = select_device(device)
     config = load_config(config, overrides)
     engine = choose_engine(engine, precision, device, deformable=has_ungrouped_deformable(config))
@@ -53,7 +59,7 @@ def load_predictor(
         run = DynamicEngine(source.build(), config)
     else:
         run = compile_engine(engine, precision, source.build, config, source.weights, *source.facts)
-    score = config.test_cfg.score if score is None else score
+    score = getattr(config, section).score if score is None else score
     return Predictor(config, source.classes, run, score=score, engine_name=engine, device=device)
 
 

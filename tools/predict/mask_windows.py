@@ -19,7 +19,7 @@ SMALL = 1 / 4  # share of the picture below which matrices are faster for a wind
 _OF_THREAD = threading.local()
 
 
-class MaskWindow(NamedTuple):
+class MaskCrop(NamedTuple):
     """A mask as the part inside a window; outside it is 0."""
 
     top: int
@@ -27,7 +27,7 @@ class MaskWindow(NamedTuple):
     mask: np.ndarray  # bool or uint8 [rows, columns]
 
 
-def tight_crop(window: MaskWindow) -> MaskWindow:
+def tight_crop(window: MaskCrop) -> MaskCrop:
     """Cut a window down to the tight box of its mask, bool; an empty mask gives an empty window at 0, 0.
 
     Raises ValueError for masks of another dtype than bool or uint8.
@@ -39,14 +39,14 @@ def tight_crop(window: MaskWindow) -> MaskWindow:
     # cv2.boundingRect of OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
     rows = np.flatnonzero(inside.any(axis=1))
     if not rows.size:
-        return MaskWindow(0, 0, np.zeros((0, 0), bool))
+        return MaskCrop(0, 0, np.zeros((0, 0), bool))
     y1, y2 = rows[0], rows[-1] + 1
     columns = np.flatnonzero(inside[y1:y2].any(axis=0))
     x1, x2 = columns[0], columns[-1] + 1
-    return MaskWindow(top + y1, left + x1, inside[y1:y2, x1:x2].copy(order="K"))
+    return MaskCrop(top + y1, left + x1, inside[y1:y2, x1:x2].copy(order="K"))
 
 
-def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, threshold: float) -> list[MaskWindow]:
+def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, threshold: float) -> list[MaskCrop]:
     """Enlarge masks to the picture's size and cut them at a threshold: a tight window of each, in Fortran order.
 
     masks: float32 [n, h, w], probabilities at a quarter of the padded input's size; resized: height and width of the
@@ -56,7 +56,7 @@ def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, t
     rows = _axis(masks.shape[1], resized[0], original[0])
     columns = _axis(masks.shape[2], resized[1], original[1])
 
-    def window_of(mask: np.ndarray) -> MaskWindow:
+    def window_of(mask: np.ndarray) -> MaskCrop:
         inside = mask > threshold
         # A resized pixel exceeds the threshold only if one of the pixels that it is made of does.
         top, bottom, y0, y1 = rows.reach(inside.any(axis=1))
@@ -65,7 +65,7 @@ def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, t
             enlarged = columns.matrix[left:right, x0:x1] @ mask[y0:y1, x0:x1].T @ rows.matrix[top:bottom, y0:y1].T
         else:
             top, left, enlarged = 0, 0, _resize_twice(mask.T, resized, original)
-        return tight_crop(MaskWindow(top, left, (enlarged > threshold).T))
+        return tight_crop(MaskCrop(top, left, (enlarged > threshold).T))
 
     return list(parallel_map(window_of, masks))
 
@@ -98,18 +98,18 @@ def _axis(quarter: int, resized: int, original: int) -> _Axis:
     return _Axis(matrix, used.argmax(axis=1), quarter - 1 - used[:, ::-1].argmax(axis=1))
 
 
-def masks_in_boxes(masks: np.ndarray, boxes: np.ndarray, *, original: Size, threshold: float) -> list[MaskWindow]:
+def masks_in_boxes(masks: np.ndarray, boxes: np.ndarray, *, original: Size, threshold: float) -> list[MaskCrop]:
     """Spread masks over their boxes, sampled at the centres of the pixels, and cut them at a threshold.
 
     masks: float32 [n, h, w], probabilities; boxes: float32 [n, 4], x1, y1, x2, y2 with an area, within the picture;
     original: the picture's size. Outside of its cells a mask is 0. Returns windows as `masks_at_picture_size`.
     """
 
-    def window_of(mask: np.ndarray, box: list[float]) -> MaskWindow:
+    def window_of(mask: np.ndarray, box: list[float]) -> MaskCrop:
         x1, y1, x2, y2 = box
         top, rows = _samples(y1, y2, mask.shape[0], original[0])
         left, columns = _samples(x1, x2, mask.shape[1], original[1])
-        return tight_crop(MaskWindow(top, left, (columns @ mask.T @ rows.T >= threshold).T))
+        return tight_crop(MaskCrop(top, left, (columns @ mask.T @ rows.T >= threshold).T))
 
     return list(parallel_map(window_of, masks, boxes.tolist()))
 

@@ -128,7 +128,7 @@ class _Stages:
         if raw is None:
             return job
         with self.times.measure("decode"):
-            return replace(job, instances=self.predictor.finish(raw, index, job.prepared))
+            return replace(job, instances=self.predictor.decode(raw, index, job.prepared))
 
     def finish(self, job: Job) -> Job:
         """Draw, encode and write; the result is small, because it may wait for slower pictures before it."""

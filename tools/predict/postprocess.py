@@ -10,7 +10,7 @@ from config.base import Config
 from data.class_lists import ClassList
 from model.decode.decoded import Decoded
 from tools.predict.instances import Instances, NetworkBoxes
-from tools.predict.mask_windows import MaskWindow, Size, masks_at_picture_size, masks_in_boxes, tight_crop
+from tools.predict.mask_windows import MaskCrop, Size, masks_at_picture_size, masks_in_boxes, tight_crop
 
 
 def to_instances(
@@ -29,20 +29,20 @@ def to_instances(
     return Instances.from_crops(original, crops, scores, labels, classes.names, classes.ids, boxes)
 
 
-def _enlarge(masks, config: Config, resized: Size, original: Size) -> list[MaskWindow]:
-    """Enlarge masks of the padded input: arrays on a CPU, tensors on a device."""
+def _enlarge(masks, config: Config, resized: Size, original: Size) -> list[MaskCrop]:
+    """Enlarge masks of the padded input: arrays on a CPU, tensors on a GPU."""
     threshold = config.nms.mask_thr
     if isinstance(masks, np.ndarray):
         return masks_at_picture_size(masks, resized=resized, original=original, threshold=threshold)
     from model.decode.plain import enlarge_masks  # needs Paddle, which exported networks do not
 
     enlarged = enlarge_masks(masks, resized=resized, original=original, threshold=threshold)
-    return [tight_crop(MaskWindow(0, 0, np.asfortranarray(mask))) for mask in enlarged]
+    return [tight_crop(MaskCrop(0, 0, np.asfortranarray(mask))) for mask in enlarged]
 
 
 def _paste(
     decoded: Decoded, config: Config, score: float, resized: Size, original: Size
-) -> tuple[np.ndarray, list[MaskWindow], NetworkBoxes]:
+) -> tuple[np.ndarray, list[MaskCrop], NetworkBoxes]:
     """Paste masks into their boxes; boxes without an area in the picture are left out.
 
     An estimated IoU may be below 0, and then so is the score; with `score` 0 such instances are kept.

@@ -50,8 +50,8 @@ class PreparedInput:
 class Predictor:
     """A network with the steps before and after it.
 
-        predictor = load_predictor(config=2, weights="weights/solov2_light_r50_vd_fpn_dcn_512_3x.pdparams")
-        instances = predictor(image)
+        predictor = load_predictor(config=20)
+        instances = predictor("images/test/shapes_09.jpg")
 
     engine: runs the network on `device`; None if something else does. decode: turns its raw predictions into instances
     at the network's resolution; None takes the decoder of the config's kind of network. score: instances below it are
@@ -75,10 +75,11 @@ class Predictor:
         self.engine_name = engine_name
         self.device = device
         self.score = score
-        self._decode = decode or kind_of(config).decode
+        self._decoder = decode or kind_of(config).decode
 
     def __call__(self, pictures: Picture | Sequence[Picture] | Iterable[Picture]) -> Instances | list | Iterator:
-        """Return the instances of a picture, a list for a list, and for any other iterable a generator that streams.
+        """Return the instances of a picture, a list for a list or tuple, and for other iterables a generator that
+        streams.
 
         A picture is uint8 [H, W, 3] RGB or the path of a file.
         """
@@ -91,15 +92,21 @@ class Predictor:
         return self.stream(pictures)
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
-        """Yield the instances of each picture in order; threads work before and after the network."""
+        """Yield the instances of each picture in order.
+
+        threads: workers that read and prepare pictures; 0 does everything in the caller's thread. Raises InputError at
+        the first picture that cannot be read.
+        """
 
         def read(picture: Picture) -> PreparedInput:
+            if not isinstance(picture, (np.ndarray, str, Path)):
+                raise InputError(f"{picture!r} is no picture; give uint8 [H, W, 3] RGB or a path")
             return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
 
         with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
             prepared = ordered_map(pool, read, pictures, ahead=threads)
             raw = self.run_batches(prepared, lambda item: item)
-            yield from ordered_map(decoder, lambda row: self.finish(row[1], row[2], row[0]), raw, ahead=2)
+            yield from ordered_map(decoder, lambda row: self.decode(row[1], row[2], row[0]), raw, ahead=2)
 
     def prepare(self, image: np.ndarray) -> PreparedInput:
         """Resize and normalise a picture, uint8 [H, W, 3] RGB."""
@@ -139,14 +146,14 @@ class Predictor:
                 yield item, raw if present else None, index
             del raw  # otherwise it stays in memory while the network runs on the next batch
 
-    def finish(self, raw: RawPredictions, index: int, prepared: PreparedInput) -> Instances:
+    def decode(self, raw: RawPredictions, index: int, prepared: PreparedInput) -> Instances:
         """Decode picture `index` of a batch."""
         return self.instances(raw, index, resized=prepared.size, original=prepared.original)
 
     def instances(self, raw: RawPredictions, index: int, *, resized: Size, original: Size) -> Instances:
         """Decode picture `index`. resized: height and width within the padded input; original: of the picture
         itself."""
-        decoded = self._decode(raw, index, self.config)
+        decoded = self._decoder(raw, index, self.config)
         return to_instances(decoded, self.config, self.classes, score=self.score, resized=resized, original=original)
 
     def warm_up(self) -> None:

@@ -84,10 +84,11 @@ def start_from(network: nn.Layer, config: Config, finetune: str | None) -> str:
         return "starting from random weights"
     path = Path(finetune or config.model_path("train_cfg"))
     if not finetune and not path.exists():
+        script = BACKBONE_SCRIPTS.get(config.backbone.kind)
+        convert = f"convert an ImageNet backbone (python convert/{script} FILE), " if script else ""
         raise InputError(
-            f"{path}: the checkpoint to start from does not exist; convert an ImageNet backbone (python "
-            f"convert/{BACKBONE_SCRIPTS[config.backbone.kind]} FILE), give another one with --finetune FILE, or start "
-            "from random weights with -o train_cfg.model_path="
+            f"{path}: the checkpoint to start from does not exist; {convert}give another one with --finetune FILE, or "
+            "start from random weights with -o train_cfg.model_path="
         )
     checkpoint = load_checkpoint(path)
     problems = load_fitting_weights(network, checkpoint.weights, path=path)

@@ -60,7 +60,6 @@ class Trainer:
         self.config: Config = training_set.config
         self.settings = self.config.train_cfg
         self.kind = kind_of(self.config)
-        self.kind = kind_of(self.config)
         self.classes = classes
         self.world = world
         self.folder = folder

@@ -137,7 +137,7 @@ def test_an_error_in_any_stage_ends_the_run_with_it(photos, tmp_path, monkeypatc
     places = {
         "preprocess": (Predictor, "prepare"),
         "network": (DynamicEngine, "__call__"),
-        "decode": (Predictor, "finish"),
+        "decode": (Predictor, "decode"),
         "draw": (Instances, "draw"),
         "write": ("tools.predict.pipeline.write_image",),
         "rows": (Instances, "to_coco"),
@@ -169,7 +169,7 @@ def test_not_more_than_a_few_pictures_are_read_ahead(photos, monkeypatch):
         ahead.append(next(read) - finished[0])
         return read_image(path)
 
-    original = Predictor.finish
+    original = Predictor.decode
 
     def finishing(self, *args):
         result = original(self, *args)
@@ -177,7 +177,7 @@ def test_not_more_than_a_few_pictures_are_read_ahead(photos, monkeypatch):
         return result
 
     monkeypatch.setattr("tools.predict.pipeline.read_image", reading)
-    monkeypatch.setattr(Predictor, "finish", finishing)
+    monkeypatch.setattr(Predictor, "decode", finishing)
     predict(paths, threads=2)
     assert max(ahead) <= 3 * 2 + 2
 
