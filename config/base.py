@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from config.errors import InputError
 from config.networks import BackboneConfig, HeadConfig, MaskFeatHeadConfig, NeckConfig, RoIConfig
@@ -298,7 +298,7 @@ class Config:
     @property
     def deformable_ungrouped(self) -> bool:
         """Whether the network has deformable convolutions, none of them grouped."""
-        parts = [self.backbone, self.head, *([self.mask_feat_head] if self.head.kind == "solov2" else [])]
+        parts: list[Any] = [self.backbone, self.head, *([self.mask_feat_head] if self.head.kind == "solov2" else [])]
         return any(part.deform_version for part in parts) and self.backbone.groups == 1
 
     @property

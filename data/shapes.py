@@ -247,7 +247,8 @@ def draw_scene(
         raise ValueError(f"a scene needs at least {MIN_SIDE} pixels per side, not {height}x{width}")
     image = _draw_background(rng, height=height, width=width)
     owners = np.zeros((height, width), np.int64)
-    classes, full_areas = [], []
+    classes: list[int] = []
+    full_areas: list[int] = []
     # All centres lie in one random part of the picture, so that some pictures are crowded.
     spread = rng.uniform(0.4, 1)
     left, top = rng.uniform(0, 1 - spread, 2)

@@ -148,7 +148,7 @@ class Trainer:
             targets = [self.kind.target_tensors(picture) for picture in batch.targets]
             losses = self.network.losses(paddle.to_tensor(batch.images), targets)
         totals = [float(loss.total) for loss in losses.values()]
-        counts = [loss.count for loss in losses.values()]
+        counts = [loss.terms for loss in losses.values()]
         *sums, stop = self.world.sum([*totals, *counts, self._received_signal])
         # The other processes do not know yet of a signal that arrives after this sum.
         self._agreed_signal = (self._received_signal or signal.SIGTERM) if stop else 0
