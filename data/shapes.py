@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,7 +234,7 @@ def _add_blur_and_noise(rng: np.random.Generator, image: np.ndarray) -> np.ndarr
 
 
 def draw_scene(
-    *, rng: np.random.Generator, height: int, width: int, diameters: tuple[float, float] = (20 / 256, 1 / 2)
+    *, rng: np.random.Generator, height: int, width: int, diameters: Sequence[float] = (20 / 256, 1 / 2)
 ) -> Scene:
     """Draw a picture of MIN_SHAPES to MAX_SHAPES shapes; advances `rng`.
 

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Callable, NoReturn
+from typing import Any, Callable, NoReturn
 
 from config import load_config, registry
 from config.base import Config, Published
@@ -118,21 +118,23 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def network_options(args: argparse.Namespace) -> dict[str, object]:
+def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_network_options`, without the config, as keyword arguments of `Predictor`."""
     names = ("weights", "overrides", "untrained", "device", "engine", "precision")
     return {name: getattr(args, name) for name in names}
 
 
 class _ListConfigs(argparse.Action):
-    def __call__(self, parser, *_) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(list_configs())
         parser.exit()
 
 
 def list_configs() -> str:
     """Return the table that `--list` prints."""
-    rows = [("", "config", "backbone", "input", "parameters", "GFLOP", "mask AP", "convert with", "published at")]
+    rows: list[tuple[str, ...]] = [
+        ("", "config", "backbone", "input", "parameters", "GFLOP", "mask AP", "convert with", "published at")
+    ]
     for number, kind in registry().items():
         config = kind()
         first, *others = config.published or (None,)
