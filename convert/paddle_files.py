@@ -126,10 +126,11 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
             assert content is not None  # it is a regular file
             yield inside.name, content.read()
         # tarfile stops silently at a header it cannot read; a complete archive ends with a block of zeros.
-        archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        rest: Any = archive.fileobj
+        rest.seek(archive.offset)
+        if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise ValueError(f"the archive ends after {len(archive.getmembers())} members without its end mark")
-        while archive.fileobj.read(1 << 20):  # read to the end, where gzip checks its checksum
+        while rest.read(1 << 20):  # read to the end, where gzip checks its checksum
             continue
 
 
