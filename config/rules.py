@@ -54,7 +54,8 @@ Fraction = Annotated[float, Rule(lambda value: 0 <= value <= 1, "a number from 0
 FractionBelow1 = Annotated[float, Rule(lambda value: 0 <= value < 1, "a number from 0 to below 1")]
 OpenFraction = Annotated[float, Rule(lambda value: 0 < value < 1, "a number above 0 and below 1")]
 
-Ints, Floats = tuple[int, ...], tuple[float, ...]
+Ints = tuple[int, ...]
+Floats = tuple[float, ...]
 
 _GRIDS = "1 to 5 whole numbers, one for each level from P2 on, none below 1"
 GridSizes = Annotated[Ints, Rule(lambda sizes: 1 <= len(sizes) <= 5 and min(sizes) >= 1, _GRIDS)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -101,7 +103,9 @@ def _find_only_fit(
     )
 
 
-def _check_class_count(args, foreign: Arrays, tables: Sequence[NameTable], classes: ClassList) -> None:
+def _check_class_count(
+    args: argparse.Namespace, foreign: Arrays, tables: Sequence[NameTable], classes: ClassList
+) -> None:
     """Raise InputError if the checkpoint has another number of classes than the list."""
     for table in tables:
         bias = table.rename(foreign).get("head.cate_pred.bias")
@@ -126,6 +130,6 @@ def _describe_instances(config: Config, weights: Path, picture: np.ndarray) -> s
     return "\n".join(lines)
 
 
-def plain_resnets(*depths: int, variant: str) -> list[BackboneConfig]:
+def plain_resnets(*depths: int, variant: Literal["b", "d"]) -> list[BackboneConfig]:
     """Return the configs of ResNets of these depths without deformable convolutions."""
     return [replace(BackboneConfig(), depth=depth, variant=variant) for depth in depths]

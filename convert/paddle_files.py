@@ -6,6 +6,7 @@ import struct
 import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def read_variable_tar(path: Path) -> dict[str, np.ndarray]:
     return _decode_variables(path, members.items())
 
 
-def _unpack_named_array(value: object) -> np.ndarray | None:
+def _unpack_named_array(value: Any) -> np.ndarray | None:
     """Return the array of `(variable name, array)`, the form of tensors in nested containers of `paddle.save`."""
     is_named_array = isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], np.ndarray)
     return value[1] if is_named_array else None
@@ -121,12 +122,15 @@ def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
             limit -= member.size
             if limit < 0:
                 raise ValueError("its members are larger than the file")
-            yield inside.name, archive.extractfile(member).read()
+            content = archive.extractfile(member)
+            assert content is not None  # it is a regular file
+            yield inside.name, content.read()
         # tarfile stops silently at a header it cannot read; a complete archive ends with a block of zeros.
-        archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        rest: Any = archive.fileobj
+        rest.seek(archive.offset)
+        if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise ValueError(f"the archive ends after {len(archive.getmembers())} members without its end mark")
-        while archive.fileobj.read(1 << 20):  # read to the end, where gzip checks its checksum
+        while rest.read(1 << 20):  # read to the end, where gzip checks its checksum
             continue
 
 

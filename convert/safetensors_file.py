@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from mmap import mmap
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _view_tensor(data: bytes, start: int, name: str, entry: object) -> np.ndarray:
+def _view_tensor(data: mmap, start: int, name: str, entry: object) -> np.ndarray:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"the header does not describe {one_line(name)}")
     kind, shape, offsets = _DTYPES.get(str(entry["dtype"])), entry["shape"], entry["data_offsets"]

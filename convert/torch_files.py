@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -138,7 +139,7 @@ class _StorageTable:
         self.storages: dict[str, _Storage] = {}
         self._read = read
 
-    def persistent_load(self, pid: object) -> _Storage:
+    def persistent_load(self, pid: Any) -> _Storage:
         """Return the storage of `("storage", type, key, location, numel)`; torch before 1.6 appends view metadata."""
         require(isinstance(pid, tuple) and len(pid) in (5, 6) and pid[0] == "storage", "an id that is not a storage")
         kind, key, numel = pid[1], pid[2], pid[4]
@@ -174,7 +175,7 @@ def _as_array(value: object) -> np.ndarray | None:
     return value.array() if isinstance(value, _Tensor) else None
 
 
-def _rebuild_tensor(storage: object, offset: object, size: object, stride: object, *_unused: object) -> _Tensor:
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_unused: object) -> _Tensor:
     """Replace `torch._utils._rebuild_tensor_v2`, whose other arguments concern gradients."""
     require(isinstance(storage, _Storage), "a tensor without a storage")
     require(is_shape(size) and is_shape(stride) and len(size) == len(stride), "a tensor without a shape")
@@ -182,7 +183,7 @@ def _rebuild_tensor(storage: object, offset: object, size: object, stride: objec
     return _Tensor(storage, offset, size, stride)
 
 
-def _rebuild_parameter(data: object, *_unused: object) -> _Tensor:
+def _rebuild_parameter(data: Any, *_unused: object) -> _Tensor:
     """Replace `torch._utils._rebuild_parameter` and, for torch before 0.4, `Parameter` itself."""
     require(isinstance(data, _Tensor), "a parameter without a tensor")
     return data

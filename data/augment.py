@@ -69,7 +69,8 @@ def random_crop(sample: Sample, rng: np.random.Generator) -> Sample:
     A sample without instances is not cropped.
     """
     limits = rng.permutation(CROP_OVERLAPS)
-    windows = _draw_windows(*sample.image.shape[:2], rng)
+    height, width = sample.image.shape[:2]
+    windows = _draw_windows(height, width, rng)
     if not len(sample):
         return sample
     best_overlaps = _ious(windows, sample.gt_boxes).max(axis=1)

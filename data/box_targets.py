@@ -70,17 +70,17 @@ def _centre_block(
     Returns them as slices of rows and columns, and their distances to the left, upper, right and lower side in pixels,
     float32 [rows, columns, 4].
     """
-    block, distances = [], []
+    slices, distances = [], []
     for axis, count in ((1, shape[0]), (0, shape[1])):
         low, high = box[axis], box[axis + 2]
         centre, reach = (low + high) / 2, np.float32(radius * stride)
         positions = np.arange(count, dtype=np.float32) * stride + stride // 2
         inside = np.flatnonzero((positions > max(centre - reach, low)) & (positions < min(centre + reach, high)))
-        block.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(0, 0))
+        slices.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(0, 0))
         distances.append((positions[inside] - low, high - positions[inside]))
     (top, bottom), (left, right) = distances
     to_sides = np.broadcast_arrays(left[None], top[:, None], right[None], bottom[:, None])
-    return tuple(block), np.stack(to_sides, axis=2)
+    return (slices[0], slices[1]), np.stack(to_sides, axis=2)
 
 
 def centerness_of(distances: np.ndarray) -> np.ndarray:

@@ -215,7 +215,9 @@ def _add_annotations(
     for position, entry in enumerate(bar):
         number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:
-            record = _find_record(entry, number, pictures)
+            if number is None:
+                raise UnusableError("without an integer id, left out")
+            record = _find_record(entry, pictures)
             if record is None:
                 continue
             is_crowd = _is_crowd(entry)
@@ -235,15 +237,14 @@ def _add_annotations(
         for remark in remarks:
             problems.add("annotation", remark, str(number))
     return [
-        replace(pictures[image_id], annotations=tuple(instances[image_id]), crowds=tuple(crowds[image_id]))
-        for image_id in instances
+        replace(record, annotations=tuple(instances[image_id]), crowds=tuple(crowds[image_id]))
+        for image_id, record in pictures.items()
+        if record
     ]
 
 
-def _find_record(entry: object, number: int | None, pictures: dict[int, Record | None]) -> Record | None:
-    """Return the picture of an annotation; None if the picture is left out. number: the annotation's id."""
-    if number is None:
-        raise UnusableError("without an integer id, left out")
+def _find_record(entry: dict, pictures: dict[int, Record | None]) -> Record | None:
+    """Return the picture of an annotation; None if the picture is left out."""
     image_id = as_integer(entry.get("image_id"))
     if image_id not in pictures:
         raise UnusableError("of an unknown image, left out")
@@ -261,8 +262,8 @@ def _read_annotation(
     number: int, entry: dict, record: Record, class_of: dict[int, int]
 ) -> tuple[Annotation, list[str]]:
     """Return a usable annotation and remarks on faults that do not prevent its use."""
-    class_index = class_of.get(as_integer(entry.get("category_id")))
-    if class_index is None:
+    category_id = as_integer(entry.get("category_id"))
+    if category_id not in class_of:
         raise UnusableError("of an unknown category, left out")
     size = {"height": record.height, "width": record.width}
     segmentation, extent = check_segmentation(entry.get("segmentation"), **size)
@@ -283,7 +284,7 @@ def _read_annotation(
             box = own
         else:
             remarks.append("with a bbox that does not match its mask, trained on with the mask's")
-    return Annotation(number, class_index, box, segmentation, bbox, area), remarks
+    return Annotation(number, class_of[category_id], box, segmentation, bbox, area), remarks
 
 
 def _check_not_repeated(annotation: Annotation, others: list[Annotation]) -> None:

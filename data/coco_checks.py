@@ -6,7 +6,7 @@ import math
 from array import array
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -31,7 +31,7 @@ class UnusableError(Exception):
 class ProblemCount(NamedTuple):
     """The number of entries with one kind of problem, and the labels of the first few."""
 
-    count: int
+    entries: int
     examples: tuple[str, ...]
 
 
@@ -51,13 +51,13 @@ class Problems:
 
     def count(self, noun: str) -> int:
         """Return the number of problems with entries of this kind."""
-        return sum(problem.count for (kind, _), problem in self.counts.items() if kind == noun)
+        return sum(problem.entries for (kind, _), problem in self.counts.items() if kind == noun)
 
     def lines(self) -> list[str]:
         """Return a line per problem, such as "2 annotations of an unknown image, left out: a.json annotation 7, 9"."""
         return [
-            f"{problem.count} {noun if problem.count == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
-            + listed(problem.examples, count=problem.count)
+            f"{problem.entries} {noun if problem.entries == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
+            + listed(problem.examples, count=problem.entries)
             for (noun, what), problem in self.counts.items()
         ]
 
@@ -83,7 +83,7 @@ def pack_polygons(entry: dict) -> dict:
     return entry
 
 
-def _pack_polygon(polygon: object) -> object:
+def _pack_polygon(polygon: Any) -> Any:
     try:
         return np.array(array("d", polygon))  # `array` refuses strings and None, which numpy would convert
     except (TypeError, OverflowError):
@@ -122,8 +122,8 @@ def _check_polygons(polygons: list, *, height: int, width: int) -> tuple[Segment
         raise UnusableError("whose polygons cover no pixel, left out")
     if len(extents) == 1:
         return usable, extents[0]
-    x1, y1, x2, y2 = zip(*extents)
-    return usable, (min(x1), min(y1), max(x2), max(y2))
+    lefts, tops, rights, bottoms = zip(*extents)
+    return usable, (min(lefts), min(tops), max(rights), max(bottoms))
 
 
 def _extent(polygon: np.ndarray) -> Box:
@@ -155,7 +155,7 @@ def _check_rle(rle: dict, *, height: int, width: int) -> tuple[Segmentation, Box
     return usable, (x, y, x + w, y + h)
 
 
-def _parse_plain_runs(counts: object) -> np.ndarray | None:
+def _parse_plain_runs(counts: Any) -> np.ndarray | None:
     """Return the runs of an uncompressed RLE, float64 [n]; None if empty or not integers."""
     try:
         runs = np.array(array("d", counts or ()))
@@ -205,7 +205,7 @@ def to_rle(segmentation: Segmentation, height: int, width: int) -> dict:
     return coco_mask.merge(coco_mask.frPyObjects(list(segmentation), height, width))
 
 
-def check_bbox(bbox: object) -> Box | None:
+def check_bbox(bbox: Any) -> Box | None:
     """Return an entry's bbox x, y, width, height, or None without one. Raises UnusableError if it is malformed."""
     if bbox is None or bbox == []:
         return None
@@ -237,7 +237,7 @@ def boxes_match(box: Box, extent: Box) -> bool:
     return w > 0 and h > 0 and w * h >= MIN_OVERLAP * (sum(areas) - w * h)
 
 
-def check_area(area: object) -> float | None:
+def check_area(area: Any) -> float | None:
     """Return an entry's area in pixels; None if it is missing or not a finite number >= 0."""
     try:
         return float(area) if type(area) in (int, float) and 0 <= area < math.inf else None

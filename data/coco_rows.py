@@ -39,9 +39,8 @@ class CocoInstance:
     @classmethod
     def union(cls, parts: Sequence[CocoInstance]) -> CocoInstance:
         """Unite at least one part of the same class and picture; stored as polygons if all parts have polygons."""
-        polygons = None
-        if all(part.polygons is not None for part in parts):
-            polygons = tuple(chain.from_iterable(part.polygons for part in parts))
+        lists = [part.polygons for part in parts if part.polygons is not None]
+        polygons = tuple(chain.from_iterable(lists)) if len(lists) == len(parts) else None
         return cls(parts[0].category, coco_mask.merge([part.rle for part in parts]), polygons)
 
     @property
@@ -76,7 +75,8 @@ def coco_dict(pictures: Iterable[CocoPicture], classes: ClassList) -> dict:
     Raises KeyError for an instance of a class that is not in `classes`.
     """
     category_ids = dict(zip(classes.names, classes.ids))
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for image_id, picture in enumerate(pictures, start=1):
         images.append(
             {"id": image_id, "file_name": picture.file_name, "height": picture.height, "width": picture.width}

@@ -148,7 +148,7 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     return (width, height) if is_swapped else (height, width)
 
 
-def _read_header(stream: BinaryIO) -> tuple[tuple[int, int], bool, str] | None:
+def _read_header(stream: BinaryIO) -> tuple[tuple[int, int], bool, str | None] | None:
     """Return the stored (width, height), whether EXIF swaps them, and Pillow's name of the format; None on failure."""
     try:
         with Image.open(stream) as image:

@@ -6,7 +6,7 @@ import base64
 import math
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ class ConvertedShapes(NamedTuple):
     points: int
 
 
-def convert_shapes(shapes: Sequence[object], *, height: int, width: int, line_width: float) -> ConvertedShapes:
+def convert_shapes(shapes: Sequence[Any], *, height: int, width: int, line_width: float) -> ConvertedShapes:
     """Convert the `shapes` of a labelme file for a picture of this size; line_width in pixels.
 
     Shapes with the same label and group_id are one instance. Parts outside of the picture are cut off.
@@ -73,7 +73,7 @@ def convert_shapes(shapes: Sequence[object], *, height: int, width: int, line_wi
     return ConvertedShapes(instances, tuple(left_out), points)
 
 
-def _read_kind_and_label(shape: object) -> tuple[str, str]:
+def _read_kind_and_label(shape: Any) -> tuple[str, str]:
     if not isinstance(shape, dict):
         raise UnusableShapeError("is not a labelme shape")
     label = shape.get("label")
@@ -121,8 +121,9 @@ def _paste_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, wid
 
     Its upper left corner is the first point, rounded; the second point is not used (labelme, shapes_to_label).
     """
+    encoded: Any = shape.get("mask")
     try:
-        content = np.frombuffer(base64.b64decode(shape.get("mask")), np.uint8)
+        content = np.frombuffer(base64.b64decode(encoded), np.uint8)
     except (TypeError, ValueError) as error:
         raise UnusableShapeError(f"mask '{label}' is not in base64 ({error})") from error
     try:

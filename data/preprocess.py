@@ -102,7 +102,7 @@ def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = 
         return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
     size = _rounded_size(height, width, factor)[::-1]
     if config.resize_by == "pillow":
-        return np.asarray(Image.fromarray(image).resize(size, Image.BILINEAR))
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
 
 

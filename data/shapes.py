@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,7 +234,7 @@ def _add_blur_and_noise(rng: np.random.Generator, image: np.ndarray) -> np.ndarr
 
 
 def draw_scene(
-    *, rng: np.random.Generator, height: int, width: int, diameters: tuple[float, float] = (20 / 256, 1 / 2)
+    *, rng: np.random.Generator, height: int, width: int, diameters: Sequence[float] = (20 / 256, 1 / 2)
 ) -> Scene:
     """Draw a picture of MIN_SHAPES to MAX_SHAPES shapes; advances `rng`.
 
@@ -247,7 +247,8 @@ def draw_scene(
         raise ValueError(f"a scene needs at least {MIN_SIDE} pixels per side, not {height}x{width}")
     image = _draw_background(rng, height=height, width=width)
     owners = np.zeros((height, width), np.int64)
-    classes, full_areas = [], []
+    classes: list[int] = []
+    full_areas: list[int] = []
     # All centres lie in one random part of the picture, so that some pictures are crowded.
     spread = rng.uniform(0.4, 1)
     left, top = rng.uniform(0, 1 - spread, 2)

@@ -93,9 +93,11 @@ class CenterMask2(nn.Layer):
         arrays = [part.astype("float32").numpy() for part in probabilities_of(predictions)]
         return [
             choose_boxes(
-                decode_boxes(*parts, level_maps, self.config.nms, limit=settings.train_boxes).boxes, picture, settings
+                decode_boxes(scores, centers, distances, level_maps, self.config.nms, limit=settings.train_boxes).boxes,
+                picture,
+                settings,
             )
-            for parts, picture in zip(zip(*arrays), targets)
+            for (scores, centers, distances), picture in zip(zip(*arrays), targets)
         ]
 
 
@@ -122,7 +124,8 @@ def decode_batch(
     """
     level_maps = level_sizes(*(BOX_STRIDES[0] * side for side in pyramid[0].shape[2:]))
     boxes = [
-        decode_boxes(*picture, level_maps, config.nms, limit=config.nms.max_per_img) for picture in zip(*predictions)
+        decode_boxes(scores, centers, distances, level_maps, config.nms, limit=config.nms.max_per_img)
+        for scores, centers, distances in zip(*predictions)
     ]
     ends = np.cumsum([len(own.boxes) for own in boxes])
     masks, ious = np.zeros((0, 2 * config.roi.size, 2 * config.roi.size), np.float32), np.zeros(0, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -16,7 +16,7 @@ from model.bilinear import bilinear_matrix
 LONGEST_BY_MATRIX = 128  # pixels; the cost of a product grows with the square of a side
 
 
-def resize_bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_bilinear(x: Tensor, size: Sequence[int | Tensor]) -> Tensor:
     """Resize [N, C, H, W] to [N, C, *size].
 
     On a CPU, small maps are resized by two products with constant matrices: forward and backward take a quarter of the

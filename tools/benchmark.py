@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from typing import Callable
+from typing import Any, Callable, cast
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -112,8 +112,8 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
     reset_peak_memory()
-    candidates = []
-    threshold, engine = predictor.config.nms.score_thr, predictor.engine
+    candidates: list[int] = []
+    threshold, engine = predictor.config.nms.score_thr, cast(Any, predictor.engine)
     engine.kind = _WatchedKind(engine.kind, lambda scores: candidates.append(int((scores > threshold).sum())))
     with tempfile.TemporaryDirectory() as folder:
         report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
@@ -139,7 +139,8 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
 
 def _let_pass(count: int, predictor: Predictor, paths: Sequence[Path]) -> None:
     """Set the score threshold so that this many scores of the first picture exceed it."""
-    engine, first = predictor.engine, []
+    first: list[np.ndarray] = []
+    engine = cast(Any, predictor.engine)
     kind, engine.kind = engine.kind, _WatchedKind(engine.kind, first.append)
     engine(*_first_input(predictor, paths))
     engine.kind = kind
@@ -156,7 +157,7 @@ class _WatchedKind:
         self.kind = kind
         self.watch = watch
 
-    def complete(self, raw: RawPredictions, *rest: object) -> RawPredictions:
+    def complete(self, raw: RawPredictions, *rest: Any) -> RawPredictions:
         for scores in np.asarray(raw[0]):
             self.watch(scores)
         return self.kind.complete(raw, *rest)

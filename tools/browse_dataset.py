@@ -44,6 +44,7 @@ from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.predict.drawing import pick_colors
 from tools.predict.instances import Instances
+from tools.predict.mask_windows import MaskCrop
 
 LONG_SIDE = 900  # pixels; smaller pictures are enlarged by an integer factor to at least this length
 PANEL_REDUCTION = 2  # size of the picture / size of a panel
@@ -94,7 +95,8 @@ def draw_sample(sample: Sample, classes: ClassList, config: Config, *, title: st
     """Draw the picture with its instances, a panel for each grid, and a legend: uint8 [H, W, 3] RGB."""
     size = padded_size(*sample.image.shape[:2], divisor=config.data.size_divisor)
     picture, colors, background, contours = _enlarge(sample, classes, size)
-    panels, entries = [], [classes.names[label] for label in sample.gt_classes]
+    panels: list[tuple[str, np.ndarray]] = []
+    entries = [classes.names[label] for label in sample.gt_classes]
     if kind_of(config).has_grids:
         panels, notes = _grid_panels(sample, config, size, background, contours, colors)
         entries = [f"{entry}, {note}" for entry, note in zip(entries, notes)]
@@ -143,15 +145,16 @@ def _enlarge(
     height, width = sample.image.shape[:2]
     factor = -(-LONG_SIDE // max(size))
     large = resize(sample, height=height * factor, width=width * factor)
+    masks = [MaskCrop(*mask) for mask in large.gt_masks]
     instances = Instances.from_windows(
-        large.image.shape[:2], large.gt_masks, np.full(len(large), np.nan), large.gt_classes, classes.names, classes.ids
+        large.image.shape[:2], masks, np.full(len(large), np.nan), large.gt_classes, classes.names, classes.ids
     )
     padded = np.full((*size, 3), PADDING, np.uint8)
     padded[:height, :width] = sample.image
     panel_size = (size[1] * factor // PANEL_REDUCTION, size[0] * factor // PANEL_REDUCTION)
     grey = cv2.cvtColor(cv2.resize(padded, panel_size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     faded = np.rint(grey[..., None].repeat(3, axis=2) * (1 - FADE) + 255 * FADE).astype(np.uint8)
-    contours = []
+    contours: list[Sequence[np.ndarray]] = []
     for mask in large.gt_masks:
         offset = (mask.left, mask.top)
         outlines, _ = cv2.findContours(mask.pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=offset)

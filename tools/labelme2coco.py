@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +118,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _extract(path: Path, encoded: object, target: Path) -> tuple[Path, np.ndarray]:
+def _extract(path: Path, encoded: Any, target: Path) -> tuple[Path, np.ndarray]:
     """Write the picture of a labelme file's imageData byte for byte. Returns its path and pixels, uint8 [H, W, 3]."""
     try:
         content = base64.b64decode(encoded)

@@ -19,9 +19,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -151,7 +151,7 @@ def last_convolutions(model: ModelProto) -> list[str]:
 
 def _seconds(predictors: Sequence[Predictor], paths: Sequence[Path]) -> list[float]:
     """Return the median time of each network per picture, measured in turn, so that disturbances affect all alike."""
-    seconds = [[] for _ in predictors]
+    seconds: list[list[float]] = [[] for _ in predictors]
     for path in paths:
         image = read_image(path)
         for predictor, own in zip(predictors, seconds):
@@ -164,7 +164,7 @@ def _seconds(predictors: Sequence[Predictor], paths: Sequence[Path]) -> list[flo
     return [statistics.median(own) for own in seconds]
 
 
-def _summary(predictor: Predictor, found: CocoData) -> dict[str, float]:
+def _summary(predictor: Predictor, found: CocoData) -> Mapping[str, Any]:
     pictures = (read_record_image(record) for record in tqdm(found.records, unit="picture", disable=None))
     rows = [
         row

@@ -8,8 +8,8 @@ from config.networks import BackboneConfig
 from model.backbone.resnet import ResNet
 from model.backbone.vovnet import VoVNet
 
-BACKBONES = {"resnet": ResNet, "vovnet": VoVNet}  # by `backbone.kind`
 Backbone = Union[ResNet, VoVNet]
+BACKBONES: dict[str, type[Backbone]] = {"resnet": ResNet, "vovnet": VoVNet}  # by `backbone.kind`
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from paddle import Tensor, nn
 from paddle.nn import functional as F
 
@@ -14,7 +16,7 @@ STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4
 class Shortcut(nn.Layer):
     """The projection of the identity in a block that changes the shape; variant d pools instead of striding in it."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, variant: str, **norm_options) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, variant: str, **norm_options: Any) -> None:
         super().__init__()
         self.pool = variant == "d" and stride == 2
         stride = 1 if self.pool else stride
@@ -31,7 +33,7 @@ class BasicBlock(nn.Layer):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, **options) -> None:
+    def __init__(self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, **options: Any) -> None:
         super().__init__()
         options.pop("deform_version")  # config/checks.py allows deformable stages for bottlenecks only
         self.conv1 = ConvNorm(in_channels, width, 3, stride=stride, **options)
@@ -51,7 +53,7 @@ class Bottleneck(nn.Layer):
     expansion = 4
 
     def __init__(
-        self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, deform_version: int, **options
+        self, in_channels: int, width: int, *, stride: int, config: BackboneConfig, deform_version: int, **options: Any
     ) -> None:
         super().__init__()
         inner = width * config.base_width // 64 * config.groups
@@ -75,13 +77,13 @@ class ResNet(nn.Layer):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        block = BasicBlock if config.depth < 50 else Bottleneck
+        block: type[BasicBlock | Bottleneck] = BasicBlock if config.depth < 50 else Bottleneck
         self.out_channels = tuple(width * block.expansion for width in config.stage_channels)
         self.stem = _stem(config)
         self.stages = nn.LayerList()
         in_channels = config.stem_channels
         for index, (blocks, width) in enumerate(zip(STAGE_BLOCKS[config.depth], config.stage_channels), start=1):
-            options = {
+            options: dict[str, Any] = {
                 "norm": config.norm,
                 "train_norm": config.train_norm,
                 "trainable": index > config.frozen_stages,
@@ -109,7 +111,11 @@ class ResNet(nn.Layer):
 
 
 def _stem(config: BackboneConfig) -> nn.LayerList:
-    options = {"norm": config.norm, "train_norm": config.train_norm, "trainable": config.frozen_stages < 1}
+    options: dict[str, Any] = {
+        "norm": config.norm,
+        "train_norm": config.train_norm,
+        "trainable": config.frozen_stages < 1,
+    }
     channels = config.stem_channels
     if config.variant == "b":
         return nn.LayerList([ConvNorm(3, channels, 7, stride=2, **options)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
@@ -31,7 +33,7 @@ class OSABlock(nn.Layer):
     adds: the block adds its input to its output, as all blocks of a stage except the first do.
     """
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, *, adds: bool, **options) -> None:
+    def __init__(self, in_channels: int, width: int, out_channels: int, *, adds: bool, **options: Any) -> None:
         super().__init__()
         inputs = (in_channels, *[width] * (CHAINED - 1))
         self.chain = nn.LayerList([ConvNorm(channels, width, 3, **options) for channels in inputs])
@@ -56,7 +58,7 @@ class VoVNet(nn.Layer):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.out_channels = config.stage_outputs
-        norm = {"norm": config.norm, "train_norm": config.train_norm}
+        norm: dict[str, Any] = {"norm": config.norm, "train_norm": config.train_norm}
         width = config.stem_channels
         shapes = ((3, width, 2), (width, width, 1), (width, 2 * width, 2))
         trained = config.frozen_stages < 1

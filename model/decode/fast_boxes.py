@@ -88,7 +88,7 @@ def suppress(candidates: Boxes, *, iou_thr: float, limit: int) -> np.ndarray:
 
     candidates: sorted by score, highest first. At most `limit` indices, int64.
     """
-    kept = []
+    kept: list[int] = []
     left = np.arange(len(candidates.boxes))
     while len(left) and len(kept) < limit:
         best, left = left[0], left[1:]

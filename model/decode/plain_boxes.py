@@ -47,9 +47,9 @@ def decode(
     config: Config,
 ) -> BoxInstances:
     """Decode a batch of one. raw: as of `CenterMask2.forward`; size: height and width of the picture, float32 []."""
-    *predictions, p3, p4, p5 = raw
+    probabilities, centerness, distances, p3, p4, p5 = raw
     sizes = level_sizes(*(BOX_STRIDES[0] * side for side in shape_of(p3)[2:]))
-    candidates = find_candidates(*(part[0] for part in predictions), sizes, config.nms)
+    candidates = find_candidates(probabilities[0], centerness[0], distances[0], sizes, config.nms)
     kept, products = suppress(candidates, iou_thr=config.nms.iou_thr, limit=config.nms.max_per_img)
     present = products > EMPTY
     boxes = candidates.boxes.gather(kept) * present.astype("float32").unsqueeze(1)

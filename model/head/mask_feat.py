@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from paddle import Tensor, nn
 
@@ -22,7 +23,7 @@ class MaskFeatHead(nn.Layer):
 
     def __init__(self, in_channels: int, config: MaskFeatHeadConfig) -> None:
         super().__init__()
-        options = {
+        options: dict[str, Any] = {
             "norm": "group",
             "norm_groups": config.norm_groups,
             "deform_version": config.deform_version,

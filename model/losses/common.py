@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import paddle
 from paddle import Tensor
@@ -17,7 +17,7 @@ class LossSum(NamedTuple):
     """A loss as a sum and a count, to be divided when the counts of all processes are known."""
 
     total: Tensor  # float32 scalar with gradient
-    count: float  # terms of the sum
+    terms: float  # number of terms of the sum
     extra: int = 0  # added once to the counts of all processes
     least: float = 1.0  # smallest divisor
 
@@ -27,7 +27,7 @@ class LossSum(NamedTuple):
 
     def mean(self) -> Tensor:
         """Return the loss of a single process."""
-        return self.total / self.divisor(self.count)
+        return self.total / self.divisor(self.terms)
 
 
 def zero_loss(*parts: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class _DynamicDice(PyLayer):
     """
 
     @staticmethod
-    def forward(ctx, kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
         probabilities, quotients = [], []
         for start in range(0, kernels.shape[0], CHUNK):
             p = F.sigmoid(kernels[start : start + CHUNK] @ feats)  # [chunk, pixels]
@@ -54,7 +54,7 @@ class _DynamicDice(PyLayer):
         return (1 - 2 * overlaps / sizes).sum()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kernels, feats, masks, rows, overlaps, sizes, *probabilities = ctx.saved_tensor()
         kernel_gradients = []
         feat_gradient = paddle.zeros_like(feats)
@@ -71,7 +71,7 @@ class _ProductDice(PyLayer):
     """Sum of dice losses of masks that are products of two maps; only the maps are kept for the backward pass."""
 
     @staticmethod
-    def forward(ctx, maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
         quotients = []
         for start in range(0, rows.shape[0], CHUNK):
             chunk = slice(start, start + CHUNK)
@@ -82,7 +82,7 @@ class _ProductDice(PyLayer):
         return (1 - 2 * overlaps / sizes).sum()
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         maps, firsts, seconds, masks, rows, overlaps, sizes = ctx.saved_tensor()
         map_gradient = paddle.zeros_like(maps)
         for start in range(0, rows.shape[0], CHUNK):

@@ -8,10 +8,10 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Callable, NoReturn
+from typing import Any, Callable, NoReturn
 
 from config import load_config, registry
-from config.base import Config, Published
+from config.base import BackboneConfig, Config, Published
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError
 
@@ -118,21 +118,23 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def network_options(args: argparse.Namespace) -> dict[str, object]:
+def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_network_options`, without the config, as keyword arguments of `load_predictor`."""
     names = ("weights", "overrides", "untrained", "device", "engine", "precision")
     return {name: getattr(args, name) for name in names}
 
 
 class _ListConfigs(argparse.Action):
-    def __call__(self, parser, *_) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         print(list_configs())
         parser.exit()
 
 
 def list_configs() -> str:
     """Return the table that `--list` prints."""
-    rows = [("", "config", "backbone", "input", "parameters", "GFLOP", "mask AP", "convert with", "published at")]
+    rows: list[tuple[str, ...]] = [
+        ("", "config", "backbone", "input", "parameters", "GFLOP", "mask AP", "convert with", "published at")
+    ]
     for number, kind in registry().items():
         config = kind()
         first, *others = config.published or (None,)
@@ -157,17 +159,22 @@ def _checkpoint_cells(config: Config, published: Published | None) -> tuple[str,
 
 
 def _backbone_cell(config: Config) -> str:
-    backbone = config.backbone
-    if backbone.kind == "vovnet":
-        return f"VoVNetV2-{backbone.depth}-eSE"
-    if backbone.kind != "resnet":
-        return backbone.name
+    return _BACKBONE_LABELS[config.backbone.kind](config.backbone)
+
+
+def _resnet_label(backbone: BackboneConfig) -> str:
     name = f"ResNet-{backbone.depth}"
     if backbone.groups > 1:
         name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"
     if backbone.variant == "d":
         name += "-vd"
     return name + (f" DCNv{backbone.deform_version}" if backbone.deform_version else "")
+
+
+_BACKBONE_LABELS: dict[str, Callable[[BackboneConfig], str]] = {
+    "resnet": _resnet_label,
+    "vovnet": lambda backbone: f"VoVNetV2-{backbone.depth}-eSE",
+}
 
 
 def _input_cell(config: Config) -> str:

@@ -66,7 +66,7 @@ class World:
         if self.size == 1:
             return [value]
         self.wait_for_all()
-        values = []
+        values: list = []
         with _lost_connection_error():
             dist.all_gather_object(values, value)
         return values

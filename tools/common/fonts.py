@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, lru_cache
+from typing import cast
 
 import numpy as np
 from PIL import ImageFont
@@ -57,7 +58,9 @@ def find_font(text: str) -> ImageFont.FreeTypeFont | None:
 def _load_font(file_name: str | None) -> ImageFont.FreeTypeFont | None:
     """Load a font of the system, or Pillow's own for None. Return None if the system does not have it."""
     try:
-        return ImageFont.truetype(file_name, WRITING_SIZE) if file_name else ImageFont.load_default(WRITING_SIZE)
+        if file_name:
+            return ImageFont.truetype(file_name, WRITING_SIZE)
+        return cast(ImageFont.FreeTypeFont, ImageFont.load_default(WRITING_SIZE))  # no bitmap font, as it has a size
     except OSError:
         return None
 
@@ -66,5 +69,7 @@ def _load_font(file_name: str | None) -> ImageFont.FreeTypeFont | None:
 def _has_glyph(file_name: str | None, letter: str) -> bool:
     """Tell whether a font draws the letter differently from a code point that no font defines."""
     font = _load_font(file_name)
+    if font is None:
+        return False
     drawn, missing = font.getmask(letter), font.getmask("\U0010ffff")
     return (drawn.size, bytes(drawn)) != (missing.size, bytes(missing))

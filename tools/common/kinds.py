@@ -65,8 +65,8 @@ class NetworkKind(ABC):
         """Return the targets of a picture. size: height and width of the padded batch."""
 
     @abstractmethod
-    def target_tensors(self, targets: Targets) -> PictureTargets | BoxPictureTargets:
-        """Return targets as the network's `losses` takes them."""
+    def target_tensors(self, targets: Any) -> PictureTargets | BoxPictureTargets:
+        """Return what `targets` returned, as the network's `losses` takes it."""
 
     @abstractmethod
     def score_features(self, config: Config) -> list[InputSpec]:
@@ -286,13 +286,21 @@ class CenterMask2Kind(NetworkKind):
         import paddle
 
         from data.box_targets import centerness_of
-        from model.losses.boxes import BoxPictureTargets
+        from model.losses.boxes import BoxPictureTargets, MaskPart
 
         places, centerness = np.flatnonzero(targets.labels >= 0), centerness_of(targets.distances)
-        arrays = targets.labels, places, targets.distances, centerness
-        sums = len(places), float(centerness.sum())
-        instances = targets.boxes, targets.classes, targets.masks, targets.picture
-        return BoxPictureTargets(*map(paddle.to_tensor, arrays), *sums, *instances)
+        return BoxPictureTargets(
+            labels=paddle.to_tensor(targets.labels),
+            places=paddle.to_tensor(places),
+            distances=paddle.to_tensor(targets.distances),
+            centerness=paddle.to_tensor(centerness),
+            positives=len(places),
+            centerness_sum=float(centerness.sum()),
+            boxes=targets.boxes,
+            classes=targets.classes,
+            masks=[MaskPart(*mask) for mask in targets.masks],
+            picture=targets.picture,
+        )
 
     def score_features(self, config: Config) -> list[InputSpec]:
         return _level_inputs(config.head.channels, [None] * 2 * len(BOX_STRIDES))  # of both towers

@@ -332,12 +332,13 @@ def _draw_curve(canvas: Canvas, area: _PlotArea, positions: np.ndarray, color: t
             cv2.polylines(inside, [points[:, None]], False, color, SCALE, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _legend(canvas: Canvas, top: float, names: Sequence[str]) -> float:
+def _legend(canvas: Canvas, top: int, names: Sequence[str]) -> int:
     """Write the names of the curves above the axes; return the y coordinate below them."""
     names = [shorten(name, canvas.width - 2 * MARGIN - 30) for name in names]
     if not any(names):
         return top
-    x, line = MARGIN, text_height(LABEL_SIZE) + 4
+    x: float = MARGIN
+    line = text_height(LABEL_SIZE) + 4
     for index, name in enumerate(names):
         width = 24 + text_width(name) + 16
         if x > MARGIN and x + width - 16 > canvas.width - MARGIN:

@@ -49,9 +49,10 @@ def run_processes(command: Sequence[str], count: int) -> int:
     previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         failed, status = _first_failure(members)
-        if failed and not received and members[0].returncode != InputError.status:
-            messages[failed].seek(0)
-            sys.stderr.write(messages[failed].read().decode(errors="replace"))
+        output = messages[failed]  # None for the first process
+        if output is not None and not received and members[0].returncode != InputError.status:
+            output.seek(0)
+            sys.stderr.write(output.read().decode(errors="replace"))
         # A member that stops with the others, but has not received the signal itself, ends with the status of SIGTERM.
         return 128 + received[0] if received and status > 128 else status
     finally:

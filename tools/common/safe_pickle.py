@@ -11,9 +11,10 @@ import pickle
 import re
 import struct
 from collections.abc import Callable, Mapping
+from mmap import mmap
 from os import PathLike
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -39,7 +40,7 @@ _MALFORMED = (
 
 
 def load_arrays(
-    stream: BinaryIO,
+    stream: BinaryIO | mmap,
     path: str | PathLike[str],
     *,
     allowed: Mapping[tuple[str, str], object] = _NO_NAMES,
@@ -105,7 +106,7 @@ class _SafeUnpickler(pickle._Unpickler):
 
     def __init__(
         self,
-        stream: BinaryIO,
+        stream: BinaryIO | mmap,
         *,
         allowed: Mapping[tuple[str, str], object],
         persistent_load: Callable[[object], object] | None,
@@ -179,7 +180,7 @@ class _SafeUnpickler(pickle._Unpickler):
 class _BoundedStream:
     """A stream that refuses to read more bytes than are left, because the pickle may state any size."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO | mmap) -> None:
         start = stream.tell()
         stream.seek(0, 2)
         self._end = stream.tell()
@@ -193,7 +194,7 @@ class _BoundedStream:
         return self._stream.read(size)
 
 
-def _build_dict(pairs: object = ()) -> dict:
+def _build_dict(pairs: Any = ()) -> dict:
     """Build a dict, also in place of OrderedDict, with simple keys: hashing nested tuples can overflow the C stack."""
     entries = list(pairs.items() if isinstance(pairs, dict) else pairs)
     has_simple_keys = all(isinstance(key, (str, bytes, int, float, type(None))) for key, _ in entries)
@@ -208,7 +209,7 @@ def _numeric_dtype(name: object, align: object = False, copy: object = True) -> 
     return np.dtype(name, copy=True)
 
 
-def _set_byte_order(dtype: np.dtype, state: object) -> None:
+def _set_byte_order(dtype: np.dtype, state: Any) -> None:
     is_state = isinstance(state, tuple) and len(state) == 8 and state[1] in _BYTE_ORDERS
     require(is_state and state[2:5] == (None, None, None), "a dtype that is not a plain number")
     dtype.__setstate__((3, state[1], None, None, None, -1, -1, 0))
@@ -220,7 +221,7 @@ def _empty_array(kind: object, shape: object, dtype: object) -> np.ndarray:
     return np.ndarray((0,), np.int8)
 
 
-def _fill_array(array: np.ndarray, state: object) -> None:
+def _fill_array(array: np.ndarray, state: Any) -> None:
     require(isinstance(state, tuple) and len(state) == 5, "an array without its five parts")
     version, shape, dtype, fortran, raw = state
     raw = raw.encode("latin1") if isinstance(raw, str) else raw
@@ -229,14 +230,14 @@ def _fill_array(array: np.ndarray, state: object) -> None:
     array.__setstate__((1, shape, dtype, bool(fortran), raw))
 
 
-def _array_from_buffer(raw: object, dtype: object, shape: object, order: object) -> np.ndarray:
+def _array_from_buffer(raw: Any, dtype: Any, shape: Any, order: object) -> np.ndarray:
     """Stand in for `_frombuffer` of protocol 5."""
     require(isinstance(dtype, np.dtype) and isinstance(raw, bytes) and is_shape(shape), "an array that is not bytes")
     require(math.prod(shape) * dtype.itemsize == len(raw), "an array whose shape and bytes disagree")
     return np.ndarray(shape, dtype, buffer=raw, order="F" if order == "F" else "C")
 
 
-def _build_scalar(dtype: object, raw: object) -> np.generic:
+def _build_scalar(dtype: Any, raw: Any) -> np.generic:
     """Stand in for `scalar`."""
     require(isinstance(dtype, np.dtype) and isinstance(raw, bytes), "a number that is not bytes")
     require(dtype.itemsize == len(raw), "a number of the wrong size")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from multiprocessing import get_context
@@ -38,7 +38,7 @@ def ordered_map(
     if pool is None:
         yield from map(function, items)
         return
-    pending = deque()
+    pending: deque[Future[Result]] = deque()
     items = iter(items)
     failure = None
     try:

@@ -45,8 +45,8 @@ def convert_files(convert: Callable[[Item], Result], items: Sequence[Item]) -> t
             return error
 
     with worker_threads(THREADS) as pool:
-        outcomes = ordered_map(pool, attempt, items, ahead=2 * THREADS)
-        outcomes = list(tqdm(outcomes, total=len(items), unit="file", disable=None))
+        converted = ordered_map(pool, attempt, items, ahead=2 * THREADS)
+        outcomes = list(tqdm(converted, total=len(items), unit="file", disable=None))
     results = [outcome for outcome in outcomes if not isinstance(outcome, InputError)]
     print_reasons("skipped", (outcome for outcome in outcomes if isinstance(outcome, InputError)))
     if not results:

@@ -29,7 +29,7 @@ def class_plot(names: Sequence[str], counts: np.ndarray, *, title: str) -> np.nd
 
 def scale_plot(
     scales: np.ndarray,
-    levels: Mapping[str, tuple[Sequence[str], Sequence[float]]],
+    levels: Mapping[str, tuple[Sequence[str], tuple[float, ...]]],
     *,
     title: str,
 ) -> np.ndarray:

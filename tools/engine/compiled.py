@@ -35,7 +35,12 @@ NETWORK, TRUNK, SCORES, SECOND_STAGE = "network", "trunk", "scores", "second_sta
 
 
 def compile_engine(
-    name: str, precision: str, build: Callable[[], nn.Layer], config: Config, weights: Mapping[str, np.ndarray], *facts
+    name: str,
+    precision: str,
+    build: Callable[[], nn.Layer],
+    config: Config,
+    weights: Mapping[str, np.ndarray],
+    *facts: object,
 ) -> CompiledEngine:
     """Return a compiled engine for these weights, from the graph cache if it is there.
 
@@ -111,6 +116,7 @@ class CompiledEngine:
         return raw if paddle.get_device() == "cpu" else [on_device(part) for part in raw]
 
     def run_second_stage(self, features: Tensor, classes: np.ndarray) -> tuple[Tensor, ...]:
+        assert self._second_stage is not None  # only a kind that has one calls this
         return tuple(on_device(array) for array in self._second_stage([features.numpy(), classes]))
 
 

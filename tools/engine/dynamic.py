@@ -34,4 +34,5 @@ class DynamicEngine:
 
     @paddle.no_grad()
     def _run_second_stage(self, features: Tensor, classes: np.ndarray) -> tuple[Tensor, Tensor]:
+        assert self.second_stage is not None  # only a kind that has one calls this
         return self.second_stage(features, paddle.to_tensor(classes))

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def load_openvino_graph(path: Path, precision: str) -> Graph:
 
     core = openvino.Core()
     core.add_extension(ConversionExtension("DeformConv", _deform_conv))  # its ONNX reader has none
-    hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
+    hints: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
     hints["INFERENCE_NUM_THREADS"] = CPU_THREADS
     with kept_signal_stack():
         return OpenVINOGraph(core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints))
@@ -49,7 +49,8 @@ class OpenVINOGraph:
         results = list(request.infer(list(arrays), share_outputs=True).values())
         holders = [request] + [None] * (len(results) - 1)  # one item for each result; the request goes last
         for array in results:
-            weakref.finalize(array, self._release, holders).atexit = False
+            finalizer: Any = weakref.finalize(array, self._release, holders)
+            finalizer.atexit = False
         return results
 
     def _release(self, holders: list[InferRequest | None]) -> None:

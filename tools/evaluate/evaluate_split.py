@@ -29,6 +29,7 @@ from tools.evaluate.coco_metrics import (
 from tools.evaluate.predict_records import predict_records
 from tools.evaluate.report import write_report
 from tools.predict.instances import Instances
+from tools.predict.mask_windows import MaskCrop
 from tools.predict.predictor import Predictor
 
 # Masks and boxes have a results file each: if a row has both, pycocotools takes the area of the mask from the box, and
@@ -113,7 +114,8 @@ class _PictureLoader:
         index_of = {category_id: index for index, category_id in enumerate(self.classes.ids)}
         return Instances.from_windows(
             image.shape[:2],
-            ((0, 0, coco_mask.decode(row["segmentation"])) for row in rows),  # a generator: one decoded mask at a time
+            # A generator, for one decoded mask at a time.
+            (MaskCrop(0, 0, coco_mask.decode(row["segmentation"])) for row in rows),
             np.array([row.get("score", np.nan) for row in rows]),
             np.array([index_of[row["category_id"]] for row in rows], np.int64),
             self.classes.names,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from paddle import nn
 from tqdm import tqdm
@@ -14,7 +15,7 @@ from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
 from tools.predict.load import network_predictor
-from tools.predict.predictor import DEFAULT_THREADS, Predictor, decoding_thread
+from tools.predict.predictor import DEFAULT_THREADS, Predictor, PreparedInput, decoding_thread
 
 
 def predict_records(
@@ -44,7 +45,7 @@ def _rows_by_picture(
             prepared, lambda item: item[1], batch_size=predictor.config.eval_cfg.batch_size
         )
 
-        def encode(row) -> tuple[int, list[dict]]:
+        def encode(row: tuple[tuple[Record, PreparedInput], Any, int]) -> tuple[int, list[dict]]:
             (record, picture), raw, index = row
             return record.image_id, predictor.decode(raw, index, picture).to_coco(record.image_id)
 
@@ -67,6 +68,7 @@ def mask_ap(
         rows = predict_records(predictor, records, world=world, threads=threads)
         ap = None
         if world.is_first:
+            assert truth is not None  # the first process has it
             ap = mask_precision(truth, rows, {record.image_id for record in records}).summary["AP"]
         return world.gather(ap)[0] or 0.0
 

@@ -196,6 +196,8 @@ def _widest_tag(
     margin = WRITING_SIZE // 4
     for text in texts:
         font = find_font(text)
+        if font is None:
+            continue
         ascent, descent = font.getmetrics()
         full_width, full_height = round(font.getlength(text)) + 2 * margin, ascent + descent
         width, height = round(full_width * scale), round(full_height * scale)

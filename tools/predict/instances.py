@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from tools.predict.drawing import draw_instances
+from tools.predict.drawing import Drawable, draw_instances
 from tools.predict.mask_windows import MaskCrop, tight_crop
 
 
@@ -109,7 +109,7 @@ class Instances:
         """Build instances from the tight windows of their masks, as `tight_crop` returns them."""
         boxes = [(left, top, left + mask.shape[1], top + mask.shape[0]) for top, left, mask in crops]
         return cls(
-            size=tuple(size),
+            size=(size[0], size[1]),
             boxes=np.array(boxes, np.int32).reshape(-1, 4),
             crops=tuple(crop.mask for crop in crops),
             scores=np.asarray(scores, np.float32),
@@ -194,7 +194,7 @@ class Instances:
 
     def draw(self, image: np.ndarray) -> np.ndarray:
         """Return a copy of the picture, uint8 [H, W, 3] RGB, with the instances drawn on it."""
-        return draw_instances(image, self)
+        return draw_instances(image, cast(Drawable, self))
 
 
 def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:

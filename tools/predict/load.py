@@ -20,7 +20,7 @@ from tools.common.kinds import build_network, kind_of
 from tools.engine.compiled import compile_engine
 from tools.engine.dynamic import DynamicEngine
 from tools.engine.select import choose_engine, has_ungrouped_deformable
-from tools.predict.predictor import Predictor
+from tools.predict.predictor import Engine, Predictor
 
 
 def load_predictor(
@@ -56,7 +56,7 @@ def load_predictor(
     source = network_source(config, weights, overrides=overrides, untrained=untrained, section=section)
     config = source.config
     if engine == "dynamic":
-        run = DynamicEngine(source.build(), config)
+        run: Engine = DynamicEngine(source.build(), config)
     else:
         run = compile_engine(engine, precision, source.build, config, source.weights, *source.facts)
     score = getattr(config, section).score if score is None else score

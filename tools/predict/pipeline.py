@@ -59,7 +59,7 @@ class Report:
         }
 
     def add(self, job: Job) -> None:
-        if job.problem:
+        if job.instances is None:
             self.problems.append(job.problem)
             tqdm.write(f"skipped {join_lines(job.problem)}", file=sys.stderr)
             return
@@ -125,7 +125,7 @@ class _Stages:
             return replace(job, image=image, prepared=self.predictor.prepare(image))
 
     def decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
-        if raw is None:
+        if raw is None or job.prepared is None:
             return job
         with self.times.measure("decode"):
             return replace(job, instances=self.predictor.decode(raw, index, job.prepared))
@@ -139,7 +139,7 @@ class _Stages:
                 drawing = job.instances.draw(job.image)
             with self.times.measure("write"):
                 write_image(job.target, drawing)
-        rows = ()
+        rows: tuple[dict, ...] = ()
         if self.encode:
             with self.times.measure("encode"):
                 found = job.instances.to_coco(job.image_id, polygons=self.polygons)
@@ -154,7 +154,7 @@ def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
     """
     paths = list(paths)
     taken = {realpath(path) for path in paths}  # unlike Path.resolve, it accepts circular links
-    ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    ids: Sequence[int] = [int(path.stem) for path in paths if path.stem.isdecimal()]
     if len(set(ids)) < len(paths):
         ids = range(1, len(paths) + 1)
     jobs = []

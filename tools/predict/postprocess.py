@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from data.class_lists import ClassList
 from model.decode.decoded import Decoded
 from tools.predict.instances import Instances, NetworkBoxes
 from tools.predict.mask_windows import MaskCrop, Size, masks_at_picture_size, masks_in_boxes, tight_crop
+
+if TYPE_CHECKING:
+    from paddle import Tensor
 
 
 def to_instances(
@@ -29,7 +33,7 @@ def to_instances(
     return Instances.from_crops(original, crops, scores, labels, classes.names, classes.ids, boxes)
 
 
-def _enlarge(masks, config: Config, resized: Size, original: Size) -> list[MaskCrop]:
+def _enlarge(masks: np.ndarray | Tensor, config: Config, resized: Size, original: Size) -> list[MaskCrop]:
     """Enlarge masks of the padded input: arrays on a CPU, tensors on a GPU."""
     threshold = config.nms.mask_thr
     if isinstance(masks, np.ndarray):
@@ -47,6 +51,7 @@ def _paste(
 
     An estimated IoU may be below 0, and then so is the score; with `score` 0 such instances are kept.
     """
+    assert decoded.boxes is not None and decoded.box_scores is not None  # a network has both or neither
     scales = np.float32([original[1] / resized[1], original[0] / resized[0]] * 2)
     boxes = np.clip(decoded.boxes * scales, 0, np.float32([original[1], original[0]] * 2))
     shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (np.maximum(decoded.scores, 0) >= score)

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, TypeVar, Union
+from typing import Any, Callable, TypeVar, Union, cast, overload
 
 import numpy as np
 
@@ -71,11 +71,17 @@ class Predictor:
     ) -> None:
         self.config = config
         self.classes = classes
-        self.engine = engine
+        self.engine = cast(Engine, engine)  # not called if it is None
         self.engine_name = engine_name
         self.device = device
         self.score = score
         self._decoder = decode or kind_of(config).decode
+
+    @overload
+    def __call__(self, pictures: Picture) -> Instances: ...
+
+    @overload
+    def __call__(self, pictures: Iterable[Picture]) -> list[Instances] | Iterator[Instances]: ...
 
     def __call__(self, pictures: Picture | Sequence[Picture] | Iterable[Picture]) -> Instances | list | Iterator:
         """Return the instances of a picture, a list for a list or tuple, and for other iterables a generator that
@@ -105,7 +111,7 @@ class Predictor:
 
         with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
             prepared = ordered_map(pool, read, pictures, ahead=threads)
-            raw = self.run_batches(prepared, lambda item: item)
+            raw: Iterator[tuple[PreparedInput, Any, int]] = self.run_batches(prepared, lambda item: item)
             yield from ordered_map(decoder, lambda row: self.decode(row[1], row[2], row[0]), raw, ahead=2)
 
     def prepare(self, image: np.ndarray) -> PreparedInput:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -186,7 +187,7 @@ def draw_curves(folder: Path) -> None:
         write_image(folder / CURVES_FILE, np.concatenate(plots, axis=1))
 
 
-def _open_visualdl(folder: Path):
+def _open_visualdl(folder: Path) -> Any:
     try:
         from visualdl import LogWriter
     except ImportError:

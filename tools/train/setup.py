@@ -109,7 +109,8 @@ def resume(trainer: Trainer, folder: Path, which: str) -> str:
                 f"{path}: {folder} has newer states of the same run; give another --output to branch off, or remove "
                 "the newer states"
             )
-        problems, state = [], load_state(path)
+        problems: list[str] = []
+        state = load_state(path)
     else:
         newest = newest_state(folder)
         if newest is None:

@@ -93,7 +93,7 @@ def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
 
     Raises InputError if there are states, but none of them is complete.
     """
-    problems = []
+    problems: list[str] = []
     for path in _newest_first(folder):
         try:
             return path, load_state(path), problems
@@ -116,4 +116,4 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _step(path: Path) -> int:
-    return int(_STEP.fullmatch(path.name)[1])
+    return int(path.stem.removeprefix("step_"))

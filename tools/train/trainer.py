@@ -106,7 +106,8 @@ class Trainer:
                 # The network's randomness depends on the step only, so that a resumed run repeats the original one.
                 paddle.seed((self.settings.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
                 rate = self._learning_rate()
-                losses, names = defaultdict(float), []
+                losses: dict[str, float] = defaultdict(float)
+                names: list[str] = []
                 for _ in range(accumulate):
                     with log.measure("data_wait"):
                         batch = next(batches)
@@ -147,7 +148,7 @@ class Trainer:
             targets = [self.kind.target_tensors(picture) for picture in batch.targets]
             losses = self.network.losses(paddle.to_tensor(batch.images), targets)
         totals = [float(loss.total) for loss in losses.values()]
-        counts = [loss.count for loss in losses.values()]
+        counts = [loss.terms for loss in losses.values()]
         *sums, stop = self.world.sum([*totals, *counts, self._received_signal])
         # The other processes do not know yet of a signal that arrives after this sum.
         self._agreed_signal = (self._received_signal or signal.SIGTERM) if stop else 0
@@ -249,19 +250,20 @@ class Trainer:
             raise _EvaluationStopped
         with self.average.swap_in() if self.average else nullcontext():
             self.network.eval()
+            assert self.evaluate is not None  # otherwise no evaluation is due
             ap = self.evaluate(self.network)
             self.network.train()
         self._evaluating = self.evaluation_due = False
         log.add_evaluation(self.step, ap)
         if ap > self.best_ap:
             self.best_ap = ap
-            if self.world.is_first:
+            if self.folder and self.world.is_first:
                 save_checkpoint(self.folder / BEST_CHECKPOINT, self._checkpoint())
 
     def save(self) -> None:
         """Write the weights and the training state; all processes call it, and the first one writes."""
         self._average_statistics()
-        if self.world.is_first:
+        if self.folder and self.world.is_first:
             save_state(self.folder, self._state(), self._checkpoint(), keep=self.settings.keep)
         self.world.wait_for_all()
 
