@@ -53,7 +53,7 @@ class NMSConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How a picture becomes the network's input."""
+    """The preparation of a picture as the network's input."""
 
     # Pixels. The picture is scaled until its short side is `short_side`, or less if its long side would then exceed
     # `long_side`.

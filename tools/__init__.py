@@ -1,3 +1,3 @@
-"""Command-line programs, and in its packages the code behind them and behind the entry points."""
+"""Commands, and in packages the code that commands and entry points share."""
 
 from model import startup as startup  # must run before any other import of Paddle

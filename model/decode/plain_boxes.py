@@ -21,7 +21,7 @@ from model.resize import shape_of
 EMPTY = -1.0  # the product where there is no box: less than any probability
 
 
-class Candidates(NamedTuple):
+class BoxCandidates(NamedTuple):
     """m boxes that enter the suppression, some of which may be empty."""
 
     boxes: Tensor  # float32 [m, 4], x1, y1, x2, y2 in pixels of the network's input
@@ -64,7 +64,7 @@ def decode(
 
 def find_candidates(
     probabilities: Tensor, centerness: Tensor, distances: Tensor, sizes: Sequence[Sequence], nms: NMSConfig
-) -> Candidates:
+) -> BoxCandidates:
     """Return the `nms_pre` best boxes of each level; arguments as of `fast_boxes.decode_boxes`, sizes may be
     tensors."""
     classes = probabilities.shape[1]
@@ -79,12 +79,12 @@ def find_candidates(
         places = paddle.stack([cells % width, cells // width], axis=1).astype("float32") * stride + stride // 2
         reach = distances.gather(cells + first) * stride
         boxes = paddle.concat([places - reach[:, :2], places + reach[:, 2:]], axis=1)
-        levels.append(Candidates(boxes, best, pairs % classes))
+        levels.append(BoxCandidates(boxes, best, pairs % classes))
         first = first + count
-    return Candidates(*map(paddle.concat, zip(*levels)))
+    return BoxCandidates(*map(paddle.concat, zip(*levels)))
 
 
-def suppress(candidates: Candidates, *, iou_thr: float, limit: int) -> tuple[Tensor, Tensor]:
+def suppress(candidates: BoxCandidates, *, iou_thr: float, limit: int) -> tuple[Tensor, Tensor]:
     """Choose `limit` boxes, best first, that no better one of their class overlaps by more than `iou_thr`.
 
     Returns their places, int64 [limit], and products, float32 [limit], EMPTY where no box is left. Of equal boxes the

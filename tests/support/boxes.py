@@ -13,7 +13,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 @st.composite
 def entering_boxes(draw: st.DrawFn) -> Boxes:
-    """Up to MOST in descending order of score, many of them equal in box, score or both, some without an area."""
+    """Draw up to MOST boxes, highest score first, many equal in box, score or both, some without an area."""
     count = draw(st.integers(1, MOST))
     rng = np.random.default_rng(draw(SEEDS))
     corners = np.sort(rng.integers(0, draw(st.integers(2, 9)), (count, 2, 2)), axis=1).reshape(count, 4)

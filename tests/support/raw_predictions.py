@@ -1,4 +1,4 @@
-"""What SOLOv2 says about a batch, with names for its parts."""
+"""The raw predictions of SOLOv2 with names for their parts."""
 
 from __future__ import annotations
 

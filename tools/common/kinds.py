@@ -38,7 +38,7 @@ SecondStage = Callable[["Tensor", np.ndarray], "tuple[Tensor, Tensor]"]
 
 
 class NetworkKind(ABC):
-    """What the programs ask about a kind of network. All methods take the config of a network of this kind."""
+    """Everything that programs need to know of a kind of network. Configs in its methods are of this kind."""
 
     has_grids = True  # cells learn instances, as dataset commands can show
     sections: tuple[str, ...] = ("backbone", "head")  # of the config, whose convolutions may be deformable
@@ -88,8 +88,7 @@ class NetworkKind(ABC):
     def complete(
         self, raw: RawPredictions, sizes: Sequence[Size], config: Config, second_stage: SecondStage | None
     ) -> RawPredictions:
-        """Return what `decode` takes from what the network returned for a batch; runs the second stage, if there is
-        one.
+        """Return the input of `decode` from the outputs of the network for a batch; run the second stage, if any.
 
         sizes: height and width of each picture within the network's input.
         """

@@ -1,4 +1,4 @@
-"""Boxes from what locations predict, by the fast and the plain version, against a direct reading of the paper."""
+"""Boxes decoded by the fast and the plain version, against a direct reading of the paper."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZE = (64, 96)
 
 
 def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities, centerness and distances of all locations of a picture of SIZE."""
+    """Return probabilities, centerness and distances of all locations of a picture of SIZE."""
     rng = np.random.default_rng(seed)
     count = sum(height * width for height, width in level_sizes(*SIZE))
     probabilities = rng.random((count, classes)) * (rng.random((count, 1)) < share)
@@ -33,7 +33,7 @@ def predictions(seed: int, classes: int = 3, share: float = 0.4) -> tuple[np.nda
 
 
 def reference_boxes(parts: tuple[np.ndarray, ...], nms: NMSConfig, limit: int) -> list[tuple]:
-    """Box, score and class, one location, class and pair of boxes after the other."""
+    """Return box, score and class, by loops over locations, classes and pairs of boxes."""
     probabilities, centerness, distances = parts
     entered, location = [], 0
     for (height, width), stride in zip(level_sizes(*SIZE), BOX_STRIDES):
@@ -65,8 +65,8 @@ def iou(first: tuple, second: tuple) -> float:
 
 
 def plain_suppress(found: Boxes, *, iou_thr: float, limit: int) -> np.ndarray:
-    """`suppress` as it is in an exported plain_boxes."""
-    entering = plain_boxes.Candidates(*map(paddle.to_tensor, found))
+    """Suppress boxes by the plain version, of which graphs are exported."""
+    entering = plain_boxes.BoxCandidates(*map(paddle.to_tensor, found))
     kept, products = plain_boxes.suppress(entering, iou_thr=iou_thr, limit=limit)
     real = products.numpy() > plain_boxes.EMPTY
     assert (np.diff(real.astype(int)) <= 0).all()
@@ -74,7 +74,7 @@ def plain_suppress(found: Boxes, *, iou_thr: float, limit: int) -> np.ndarray:
 
 
 def plain_decode(*parts: object, limit: int) -> Boxes:
-    """`decode_boxes` as it is in an exported plain_boxes."""
+    """Decode boxes by the plain version, of which graphs are exported."""
     *arrays, sizes, nms = parts
     found = plain_boxes.find_candidates(*map(paddle.to_tensor, arrays), sizes, nms)
     kept, products = plain_boxes.suppress(found, iou_thr=nms.iou_thr, limit=limit)

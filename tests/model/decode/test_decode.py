@@ -26,7 +26,7 @@ DISJOINT = ["###.........", "...###......", "......###...", ".........###", "###
 
 
 def raw_predictions(scores, masks) -> RawPredictions:
-    """A batch of one. scores: [cells][classes]; masks: a row of pixels for each cell, `#` where it is inside."""
+    """Return a batch of one. scores: [cells][classes]; masks: a row of pixels for each cell, `#` where it is inside."""
     inside = np.array([[pixel == "#" for pixel in row] for row in masks])
     logits = np.where(inside, 20.0, -20.0).astype(np.float32)  # probabilities of 1 and 0
     return RawPredictions(
@@ -54,7 +54,7 @@ def assert_equal(plain: Decoded, fast: Decoded) -> None:
 
 
 def found(decoded: Decoded) -> list[tuple[int, float, str]]:
-    """(class, score, mask) of each instance, checked for their types."""
+    """Return (class, score, mask) of each instance, and check their types."""
     assert decoded.masks.dtype == np.float32
     assert decoded.scores.dtype == np.float32 and decoded.classes.dtype == np.int64
     count = decoded.scores.shape[0]
@@ -133,9 +133,9 @@ def test_nms_pre_counts_before_max_per_img_after():
 
 
 def dense(raw: RawPredictions, index: int, head: HeadConfig, nms: NMSConfig) -> list[tuple[int, int, float]]:
-    """(class, cell, score) in descending order of score: all cells, all pairs, float64.
+    """Return (class, cell, score), highest score first, computed over all cells and pairs in float64.
 
-    Draws in which a comparison hangs on a rounding error are given back to hypothesis.
+    Examples in which a comparison depends on rounding are rejected.
     """
     scores, kernels, feats = (part[index].numpy().astype(np.float64) for part in raw)
     strides = np.concatenate([np.full(grid**2, stride) for grid, stride in zip(head.num_grids, head.strides)])
@@ -174,7 +174,7 @@ def paper_decay(masks: np.ndarray, classes: np.ndarray, nms: NMSConfig) -> np.nd
 
 
 def random_batch(seed: int, *, head: HeadConfig, size: int, busy: float) -> RawPredictions:
-    """Cells of which many resemble each other, so that their masks overlap; `busy`: the share of candidates."""
+    """Return predictions with many similar cells, whose masks overlap. busy: the share of candidates."""
     random = np.random.default_rng(seed)
     cells = sum(grid**2 for grid in head.num_grids)
     scores = random.random((size, cells, 2)) * (random.random((size, cells, 2)) < busy)

@@ -72,7 +72,7 @@ def test_only_masks_of_one_class_meet(config):
 
 
 def paper(masks: np.ndarray, classes: np.ndarray, config: NMSConfig) -> np.ndarray:
-    """min over all i of f(iou_ij) / f(compensation_i), over all pairs at once, in float64."""
+    """Return min over all i of f(iou_ij) / f(compensation_i), over all pairs, in float64."""
     masks = masks.astype(np.float64)
     intersection = masks @ masks.T
     areas = masks.sum(axis=1)

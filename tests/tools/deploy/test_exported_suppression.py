@@ -20,20 +20,20 @@ IOU_THR, KEPT = 0.5, 8
 
 
 class Suppression(nn.Layer):
-    """With a weight, for Paddle reads no graph without one."""
+    """The suppression with a weight, because Paddle loads no graph without one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.one = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
 
     def forward(self, boxes: Tensor, products: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        found = plain_boxes.Candidates(boxes, products * self.one, classes)
+        found = plain_boxes.BoxCandidates(boxes, products * self.one, classes)
         return plain_boxes.suppress(found, iou_thr=IOU_THR, limit=KEPT)
 
 
 @pytest.fixture(scope="module", params=["static", pytest.param("onnx", marks=needs_onnx)])
 def suppression(request, tmp_path_factory) -> Graph:
-    """Of MOST candidates, by what runs exported networks."""
+    """Return the graph of the suppression of MOST candidates."""
     path = tmp_path_factory.mktemp("suppression") / "graph"
     specs = [
         paddle.static.InputSpec([MOST, *more], dtype, name)

@@ -1,4 +1,4 @@
-"""What compiled engines find is what the original programs found; these tests are slow."""
+"""Compiled engines find the instances that the original programs found; these tests are slow."""
 
 from __future__ import annotations
 

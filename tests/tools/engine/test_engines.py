@@ -1,4 +1,4 @@
-"""Every engine says what the dynamic graph says, for pictures and batches of any size."""
+"""Every engine returns the results of the dynamic graph, for pictures and batches of any size."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def config(*overrides: str) -> Config:
 
 
 def network(*overrides: str) -> nn.Layer:
-    """Untrained, with deformable convolutions that do move their taps."""
+    """Return an untrained network whose deformable convolutions move their taps."""
     found = untrained_network(config(*overrides), 0)
     for layer in found.sublayers():
         if isinstance(layer, DeformConv2D):
@@ -80,7 +80,7 @@ def batches_of(*sizes: tuple[int, int, int]) -> list[np.ndarray]:
 
 
 def assert_equal(ours: RawPredictions, expected: RawPredictions, tolerance: float) -> None:
-    """Except for cells as probable as a neighbour, of which rounding says which one is suppressed."""
+    """Compare, except for equally probable neighbours: rounding decides which one is suppressed."""
     assert len(ours) == len(expected)
     for number, (mine, other) in enumerate(zip(ours, expected)):
         mine, other = np.asarray(mine), np.asarray(other)
