@@ -18,21 +18,13 @@ from tools.common.startup import run
 
 from config import load_config
 from config.errors import InputError
-from tools.common.cli import Parser
+from tools.common.cli import Parser, add_config_options
 from tools.dataset.generated import SPLITS, draw_split
 
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("--config", default=20, metavar="N", help="config with number, size and path (default: 20)")
-    parser.add_argument(
-        "-o",
-        dest="overrides",
-        action="append",
-        default=[],
-        metavar="SECTION.FIELD=VALUE",
-        help="change a setting of the config; may be repeated",
-    )
+    add_config_options(parser)
     args = parser.parse_args()
     config = load_config(args.config, args.overrides)
     if not config.shapes.train_pictures:
