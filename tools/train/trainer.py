@@ -316,7 +316,7 @@ class Trainer:
         self.precision.load(state.scaler)
         self.step = state.step
         self.best_ap = state.best_ap
-        self.evaluation_due = state.evaluation_due
+        self.evaluation_due = state.evaluation_due and self.evaluate is not None
 
 
 class _EvaluationStopped(BaseException):
