@@ -15,7 +15,7 @@ from model.losses.grid import PictureTargets, level_kernel_dice
 class SOLO(GridNetwork):
     """Raw predictions: scores, kernels [cells, D], and the mask features [N, D, h, w] of each level.
 
-    The mask features of the first levels have a quarter of the input's size, the others a half or a quarter of that.
+    By level, the mask features have 1/4, 1/4, 1/8, 1/16 and 1/16 of the input's size.
     """
 
     def __init__(self, config: Config) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Decoded(NamedTuple):
-    """The n instances of one picture at the network's resolution; n may be 0.
+    """Masks, scores and classes of one picture, n of each, at the network's resolution; n may be 0.
 
     From grids of cells they are sorted by score, from boxes (CenterMask2) by box score, highest first.
     """

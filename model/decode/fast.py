@@ -32,11 +32,14 @@ class Candidates(NamedTuple):
 
 
 def decode(scores: np.ndarray, masks: CellMasks, head: HeadConfig, nms: NMSConfig) -> Decoded:
-    """Decode one picture. scores: float32 [cells, classes], probabilities after points NMS."""
-    candidates = best_candidates(scores, masks, head, nms)
-    decayed = candidates.scores * matrix_nms(candidates.inside, candidates.areas, candidates.classes, nms)
-    kept = np.argsort(-decayed, kind="stable")[: nms.max_per_img]
-    kept = kept[decayed[kept] >= nms.update_thr]
+    """Decode one picture in the numbered steps of `plain.py`.
+
+    scores: float32 [cells, classes], probabilities after points NMS.
+    """
+    candidates = best_candidates(scores, masks, head, nms)  # 1. to 5.
+    decayed = candidates.scores * matrix_nms(candidates.inside, candidates.areas, candidates.classes, nms)  # 6.
+    kept = np.argsort(-decayed, kind="stable")[: nms.max_per_img]  # 8. before 7., with the same result: they are sorted
+    kept = kept[decayed[kept] >= nms.update_thr]  # 7.
     probabilities = masks.probabilities(candidates.cells[kept]) if len(kept) else np.zeros((0, *masks.size), np.float32)
     return Decoded(probabilities, decayed[kept], candidates.classes[kept])
 
@@ -47,7 +50,7 @@ def best_candidates(scores: np.ndarray, masks: CellMasks, head: HeadConfig, nms:
     Masks are computed in rounds, sorted by the highest score that they can have: first those that are likely to be
     needed, then more until no other can be among the best.
     """
-    cells, classes = np.nonzero(scores > nms.score_thr)
+    cells, classes = np.nonzero(scores > nms.score_thr)  # 1.
     values = scores[cells, classes]
     smallest = smallest_areas(head)
     rounds = _Rounds(masks, smallest, nms)
@@ -55,12 +58,12 @@ def best_candidates(scores: np.ndarray, masks: CellMasks, head: HeadConfig, nms:
     wanted = np.count_nonzero(highest >= needed)
     start = 0
     while wanted:
-        rounds.compute(order[start : start + wanted])
+        rounds.compute(order[start : start + wanted])  # 2. and 3.
         start += wanted
         needed = _nth_largest(values * rounds.maskness[cells], nms.nms_pre)
         wanted = min(np.count_nonzero(highest[start:] >= needed), BLOCK)
-    ranked = values * rounds.maskness[cells]
-    best = np.argsort(-ranked, kind="stable")[: nms.nms_pre]
+    ranked = values * rounds.maskness[cells]  # 4.
+    best = np.argsort(-ranked, kind="stable")[: nms.nms_pre]  # 5.
     best = best[ranked[best] > 0]
     chosen = cells[best]
     return Candidates(chosen, classes[best], ranked[best], rounds.areas[chosen], rounds.inside_of(chosen))

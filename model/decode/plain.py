@@ -46,7 +46,7 @@ def decode_candidates(
     masks = masks_of(cells)  # 2. the mask of each candidate's cell
     inside = (masks > nms.mask_thr).astype("float32").flatten(start_axis=1)  # [n, pixels]
     areas = inside.sum(axis=1)
-    # 3. A mask must be larger than the stride of its level.
+    # 3. A mask must be larger than the stride of its level. Exported graphs also take candidates below the threshold.
     smallest = paddle.to_tensor(smallest_areas(head).astype(np.float32)).gather(cells)
     valid = (scores > nms.score_thr).logical_and(areas > smallest)
     # 4. Maskness: the score is multiplied by the mean probability inside the mask.
