@@ -81,11 +81,14 @@ def _check_backbone(backbone: BackboneConfig) -> None:
     if backbone.depth not in depths:
         expected = " or ".join(map(str, depths))
         raise InputError(f"backbone.depth={backbone.depth}: expected {expected} with backbone.kind={backbone.kind}")
-    if (backbone.deform_version or backbone.groups > 1) and backbone.depth not in _BOTTLENECK_DEPTHS:
-        expected = " or ".join(map(str, _BOTTLENECK_DEPTHS))
-        raise InputError(
-            f"backbone.depth={backbone.depth}: expected {expected} with deformable or grouped convolutions"
-        )
+    if backbone.deform_version or backbone.groups > 1:
+        if backbone.kind != "resnet":
+            raise InputError(f"backbone.kind={backbone.kind}: expected resnet with deformable or grouped convolutions")
+        if backbone.depth not in _BOTTLENECK_DEPTHS:
+            expected = " or ".join(map(str, _BOTTLENECK_DEPTHS))
+            raise InputError(
+                f"backbone.depth={backbone.depth}: expected {expected} with deformable or grouped convolutions"
+            )
 
 
 def _check_head(config: Config) -> None:
