@@ -132,7 +132,7 @@ class DeformConv2D(nn.Layer):
 class ConvNorm(nn.Layer):
     """Convolution (plain or deformable), normalisation, and ReLU if `relu`.
 
-    relu: False if no activation, or another one, follows. bias: of a plain convolution; deform_bias: of a deformable one.
+    relu: False if another activation follows, or none. bias: of a plain convolution; deform_bias: of a deformable one.
     """
 
     def __init__(

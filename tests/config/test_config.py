@@ -94,7 +94,7 @@ def test_true_and_false_are_parsed(text):
         (0, ["backbone.norm=group"], "frozen or batch or sync"),
         (0, ["backbone.kind=vovnet"], "backbone.depth=50: expected 39 or 57 or 99 with backbone.kind=vovnet"),
         (30, ["backbone.depth=50"], "39 or 57 or 99"),
-        (30, ["backbone.deform_version=2"], "50 or 101"),
+        (30, ["backbone.deform_version=2"], "backbone.kind=vovnet: expected resnet with deformable"),
         (30, ["target.scale_ranges=0,10,10,20"], "expected 10 numbers for the 5 levels of head.kind=centermask2"),
         (30, ["roi.size=7"], "an even number"),
         (30, ["data.normalize_first=true"], "data.resize_by=pillow: expected size or factor"),
