@@ -167,8 +167,15 @@ def _swaps_sides(exif: bytes | None) -> bool:
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write a uint8 [H, W, 3] RGB picture in the format of the suffix. Raises InputError if it cannot be written."""
+    """Write a picture, uint8 [H, W, 3] RGB, or a mask, bool [H, W], in the format of the suffix.
+
+    A mask becomes black and white. Raises InputError if it cannot be written.
+    """
     path = Path(path)
+    if image.dtype == bool:
+        image = np.repeat(image[..., None], 3, axis=2) * np.uint8(255)
+    if not cv2.haveImageWriter(path.name):
+        raise InputError(f"{path}: {path.suffix or 'no suffix'} is no format of pictures; use .png or .jpg")
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")

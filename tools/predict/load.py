@@ -48,8 +48,8 @@ def load_predictor(
     """
     if weights is not None and untrained is not None:
         raise InputError("weights and untrained: give one of them")
-    if score is not None and not 0 <= score <= 1:
-        raise InputError(f"score={score}: expected a number from 0 to 1")
+    if isinstance(overrides, str):
+        raise InputError(f"overrides={overrides!r}: expected a list, such as ['nms.max_per_img=50']")
     device = select_device(device)
     config = load_config(config, overrides)
     engine = choose_engine(engine, precision, device, deformable=has_ungrouped_deformable(config))
@@ -93,7 +93,7 @@ def network_source(
         config = config.replace(num_classes=len(classes))
         build = partial(untrained_network, config, untrained)
         return NetworkSource(config, classes, build, {}, ("untrained", untrained))
-    path = Path(weights or _default_weights(config, section))
+    path = Path(_default_weights(config, section) if weights is None else weights)
     checkpoint = load_checkpoint(path)
     if not checkpoint.classes:
         raise InputError(f"{path} contains only a backbone to start training from; give the checkpoint of a network")

@@ -69,6 +69,8 @@ class Predictor:
         device: str = "cpu",
         decode: Decode | None = None,
     ) -> None:
+        if not isinstance(score, (int, float)) or not 0 <= score <= 1:
+            raise InputError(f"score={score!r}: expected a number from 0 to 1")
         self.config = config
         self.classes = classes
         self.engine = cast(Engine, engine)  # not called if it is None
@@ -90,7 +92,7 @@ class Predictor:
         A picture is uint8 [H, W, 3] RGB or the path of a file.
         """
         if isinstance(pictures, (np.ndarray, str, Path)):
-            return next(self.stream([pictures]))
+            return next(self.stream([pictures], threads=0))
         if isinstance(pictures, (list, tuple)):
             return list(self.stream(pictures))
         if not isinstance(pictures, Iterable):
@@ -100,8 +102,9 @@ class Predictor:
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
         """Yield the instances of each picture in order.
 
-        threads: workers that read and prepare pictures; 0 does everything in the caller's thread. Raises InputError at
-        the first picture that cannot be read.
+        threads: workers that read and prepare pictures; 0 does everything in the caller's thread. Arrays are taken
+        ahead of the results: yield a new array for each picture, or use 0. Raises InputError at the first picture that
+        cannot be read.
         """
 
         def read(picture: Picture) -> PreparedInput:
