@@ -41,7 +41,7 @@ class NMSConfig:
     CenterMask2 has box NMS instead: it uses `iou_thr`, and does not use `kernel`, `sigma` and `update_thr`.
     """
 
-    score_thr: Fraction = 0.1  # a (cell, category) is a candidate if its probability is above this
+    score_thr: Fraction = 0.1  # a (cell, class) is a candidate if its probability is above this
     mask_thr: OpenFraction = 0.5  # a pixel is inside a mask if its probability is above this
     iou_thr: Fraction = 0.6  # CenterMask2: a box is removed if its IoU with a better one of its class is above this
     nms_pre: PositiveInt = 500  # largest number of candidates that enter NMS; in CenterMask2 per level
@@ -96,7 +96,7 @@ class TargetConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Focal loss for categories (Lin et al. 2017) and dice loss for masks; CenterMask2 ignores `dice_weight`."""
+    """Focal loss for classes (Lin et al. 2017) and dice loss for masks; CenterMask2 ignores `dice_weight`."""
 
     dice_weight: NonNegativeFloat = 3.0
     focal_gamma: NonNegativeFloat = 2.0

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from config.base import SECTIONS, Config, file_of, known_fields, with_field
 from config.errors import InputError
-from config.networks import BOX_KINDS, DEPTHS, BackboneConfig
+from config.networks import DEPTHS, HEAD_KINDS, BackboneConfig
 from config.rules import rule_of
 from config.values import as_type_of, describe_type
 
@@ -65,7 +65,7 @@ def _convert_types(config: Config) -> Config:
 def _check_levels(config: Config) -> None:
     """Raise InputError if the number of strides or of scale ranges is not the number of levels."""
     head, ranges = config.head, config.target.scale_ranges
-    predicts_boxes = head.kind in BOX_KINDS
+    predicts_boxes = HEAD_KINDS[head.kind].predicts_boxes
     levels_of = f"head.kind={head.kind}" if predicts_boxes else "head.num_grids"
     counts = [("target.scale_ranges", ranges, 2 * head.levels)]
     if not predicts_boxes:
@@ -97,9 +97,10 @@ def _check_head(config: Config) -> None:
         channels, groups = getattr(getattr(config, section), field), getattr(config, section).norm_groups
         if channels % groups:
             raise InputError(f"{section}.{field}={channels}: expected a multiple of {section}.norm_groups={groups}")
-    for field, kind in (("drop_block", "solov2"), ("shared_tower", "decoupled_solo")):
-        if getattr(config.head, field) and config.head.kind != kind:
-            raise InputError(f"head.{field}=true: needs head.kind={kind}; this config has {config.head.kind}")
+    for name, kind in HEAD_KINDS.items():
+        for option in kind.options:
+            if getattr(config.head, option) and config.head.kind != name:
+                raise InputError(f"head.{option}=true: needs head.kind={name}; this config has {config.head.kind}")
 
 
 def _check_pictures(config: Config) -> None:

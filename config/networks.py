@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from config.rules import EvenInt, Fraction, GridSizes, PositiveInt, StageChannels, StageFactors
+from config.rules import EvenInt, Fraction, GridSizes, PositiveInt, StageChannels, StageFactors, one_of
 
 DEPTHS = {"resnet": (18, 34, 50, 101), "vovnet": (39, 57, 99)}  # by BackboneConfig.kind
 DeformVersion = Literal[0, 1, 2]  # 0: no deformable convolution; 1: offsets (DCN v1); 2: also modulation (DCN v2)
 
-BOX_KINDS = ("centermask2",)  # values of `head.kind` whose networks predict boxes, not cells of grids
+
+@dataclass(frozen=True)
+class HeadKind:
+    """A kind of network: what its descriptor is, and what configs must know of it."""
+
+    descriptor: str  # the NetworkKind of its programs, as "module:class"
+    predicts_boxes: bool = False  # boxes at locations, not instances at the cells of grids
+    options: tuple[str, ...] = ()  # switches of HeadConfig that only this kind has
+
+
+HEAD_KINDS = {  # by the value of `head.kind`
+    "solov2": HeadKind("tools.common.kinds:SOLOv2Kind", options=("drop_block",)),
+    "solo": HeadKind("tools.common.kinds:SOLOKind"),
+    "decoupled_solo": HeadKind("tools.common.kinds:DecoupledSOLOKind", options=("shared_tower",)),
+    "centermask2": HeadKind("tools.common.kinds:CenterMask2Kind", predicts_boxes=True),
+}
 BOX_STRIDES = (8, 16, 32, 64, 128)  # strides of the levels P3 to P7 of CenterMask2, in pixels of the network's input
 
 
@@ -80,13 +95,13 @@ class MaskFeatHeadConfig:
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The head: categories for each cell, and a mask or a mask kernel (Wang et al. 2019 and 2020).
+    """The head: classes for each cell, and a mask or a mask kernel (Wang et al. 2019 and 2020).
 
-    CenterMask2 predicts categories, a centerness and a box for each location (FCOS, Tian et al. 2019). It uses only
+    CenterMask2 predicts classes, a centerness and a box for each location (FCOS, Tian et al. 2019). It uses only
     `channels`, `stacked_convs` and `norm_groups` of these fields; `RoIConfig` describes its mask head.
     """
 
-    kind: Literal["solov2", "solo", "decoupled_solo", "centermask2"] = "solov2"  # also selects targets and losses
+    kind: Annotated[str, one_of(HEAD_KINDS)] = "solov2"  # also selects targets, losses and decoding
     channels: PositiveInt = 512  # channels of the towers
     stacked_convs: PositiveInt = 4  # convolutions in a tower
     num_grids: GridSizes = (40, 36, 24, 16, 12)  # S of each level, from P2 on; a level predicts S x S cells
@@ -102,7 +117,7 @@ class HeadConfig:
     @property
     def levels(self) -> int:
         """Levels of the pyramid that predict: one for each grid, or P3 to P7 for boxes."""
-        return len(BOX_STRIDES) if self.kind in BOX_KINDS else len(self.num_grids)
+        return len(BOX_STRIDES) if HEAD_KINDS[self.kind].predicts_boxes else len(self.num_grids)
 
 
 @dataclass(frozen=True)

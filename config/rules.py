@@ -5,7 +5,7 @@ A rule is a list of choices, `Literal`, or a `Rule` that `Annotated` adds to a t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -30,6 +30,10 @@ def rule_of(annotation: Any) -> Rule | None:
         item = rule_of(get_args(annotation)[0])
         return item and Rule(lambda values: all(map(item.accepts, values)), f"each item to be {item.expected}")
     return next((extra for extra in getattr(annotation, "__metadata__", ()) if isinstance(extra, Rule)), None)
+
+
+def one_of(choices: Collection[str]) -> Rule:
+    return Rule(lambda value: value in choices, " or ".join(choices))
 
 
 def at_least(minimum: int) -> Rule:

@@ -17,31 +17,33 @@ from data.coco_checks import to_rle
 class CocoInstance:
     """One instance of an annotation file.
 
-    category: its class name.
+    class_name: as in the data set's class list.
     rle: the mask as compressed RLE of `pycocotools.mask.encode`; area and box are computed from it.
     polygons: each x1, y1, x2, y2 ... in pixels; COCO takes their union. None if the mask is stored as RLE.
     """
 
-    category: str
+    class_name: str
     rle: dict
     polygons: tuple[list[float], ...] | None = None
 
     @classmethod
-    def from_mask(cls, category: str, mask: np.ndarray) -> CocoInstance:
+    def from_mask(cls, class_name: str, mask: np.ndarray) -> CocoInstance:
         """Create an instance stored as RLE; mask: [H, W], true or 1 inside."""
-        return cls(category, coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
+        return cls(class_name, coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
 
     @classmethod
-    def from_polygons(cls, category: str, polygons: Sequence[list[float]], *, height: int, width: int) -> CocoInstance:
+    def from_polygons(
+        cls, class_name: str, polygons: Sequence[list[float]], *, height: int, width: int
+    ) -> CocoInstance:
         """Create an instance from at least one polygon of at least three points, in a picture of this size."""
-        return cls(category, to_rle(tuple(polygons), height, width), tuple(polygons))
+        return cls(class_name, to_rle(tuple(polygons), height, width), tuple(polygons))
 
     @classmethod
     def union(cls, parts: Sequence[CocoInstance]) -> CocoInstance:
         """Unite at least one part of the same class and picture; stored as polygons if all parts have polygons."""
         lists = [part.polygons for part in parts if part.polygons is not None]
         polygons = tuple(chain.from_iterable(lists)) if len(lists) == len(parts) else None
-        return cls(parts[0].category, coco_mask.merge([part.rle for part in parts]), polygons)
+        return cls(parts[0].class_name, coco_mask.merge([part.rle for part in parts]), polygons)
 
     @property
     def area(self) -> int:
@@ -86,7 +88,7 @@ def coco_dict(pictures: Iterable[CocoPicture], classes: ClassList) -> dict:
                 {
                     "id": len(annotations) + 1,
                     "image_id": image_id,
-                    "category_id": category_ids[instance.category],
+                    "category_id": category_ids[instance.class_name],
                     "segmentation": instance.segmentation,
                     "area": instance.area,
                     "bbox": coco_mask.toBbox(instance.rle).tolist(),

@@ -43,7 +43,7 @@ class GridTargets(NamedTuple):
     labels: np.ndarray  # int64 [cells], 0-based class of each cell, NO_CLASS where it has none
     masks: dict[int, np.ndarray]  # stride -> uint8 [n, H / stride, W / stride], 0 outside to INSIDE
     cells: np.ndarray  # int64 [p], the cell of each (cell, instance) pair, level by level
-    rows: np.ndarray  # int64 [p], the instance of each pair, as row of the masks of its level's stride
+    mask_rows: np.ndarray  # int64 [p], the instance of each pair, as row of the masks of its level's stride
     level_pairs: tuple[int, ...]  # number of pairs of each level; the sum is p
 
 
@@ -69,35 +69,35 @@ def grid_targets(
     """
     labels = np.full(sum(grid * grid for grid in head.num_grids), NO_CLASS, np.int64)
     # For each stride, the row of each instance among the mask targets.
-    mask_rows: dict[int, dict[int, int]] = {stride: {} for stride in mask_strides[: len(head.num_grids)]}
+    instance_rows: dict[int, dict[int, int]] = {stride: {} for stride in mask_strides[: len(head.num_grids)]}
     blocks = assign_cells(measure_extents(masks, boxes, config), size=size, head=head, config=config)
     block_rows, block_levels = [], []
     for block in blocks:
         labels[block.cells] = classes[block.instance]
-        rows_of_stride = mask_rows[mask_strides[block.level]]
+        rows_of_stride = instance_rows[mask_strides[block.level]]
         block_rows.append(rows_of_stride.setdefault(block.instance, len(rows_of_stride)))
         block_levels.append(block.level)
     counts = [len(block.cells) for block in blocks]
     cells = np.concatenate([block.cells for block in blocks]) if blocks else np.zeros(0, np.int64)
-    rows = np.repeat(np.array(block_rows, np.int64), counts)
+    mask_rows = np.repeat(np.array(block_rows, np.int64), counts)
     levels = np.repeat(np.array(block_levels, np.int64), counts)
     mask_targets = {
         stride: _shrink_masks([masks[index] for index in instances], stride, size, soft=config.soft_masks)
-        for stride, instances in mask_rows.items()
+        for stride, instances in instance_rows.items()
     }
     kept = np.ones(len(cells), bool) if shares_cells else _mark_last_of_each(cells)
     if config.skip_empty_masks:
-        kept &= _has_pixels(mask_targets, rows, strides=np.array(mask_strides)[levels])
+        kept &= _has_pixels(mask_targets, mask_rows, strides=np.array(mask_strides)[levels])
     level_pairs = np.bincount(levels[kept], minlength=len(head.num_grids))
-    return GridTargets(labels, mask_targets, cells[kept], rows[kept], tuple(level_pairs.tolist()))
+    return GridTargets(labels, mask_targets, cells[kept], mask_rows[kept], tuple(level_pairs.tolist()))
 
 
-def _has_pixels(mask_targets: dict[int, np.ndarray], rows: np.ndarray, *, strides: np.ndarray) -> np.ndarray:
-    """Return whether the mask target of each pair has a pixel: bool [p]; rows, strides: int64 [p] of each pair."""
-    result = np.empty(len(rows), bool)
+def _has_pixels(mask_targets: dict[int, np.ndarray], mask_rows: np.ndarray, *, strides: np.ndarray) -> np.ndarray:
+    """Return whether the mask target of each pair has a pixel: bool [p]; mask_rows, strides: int64 [p] of each pair."""
+    result = np.empty(len(mask_rows), bool)
     for stride, targets in mask_targets.items():
         of_stride = strides == stride
-        result[of_stride] = targets.any(axis=(1, 2))[rows[of_stride]]
+        result[of_stride] = targets.any(axis=(1, 2))[mask_rows[of_stride]]
     return result
 
 

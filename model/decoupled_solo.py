@@ -19,8 +19,8 @@ class DecoupledSOLO(GridNetwork):
         super().__init__(config)
         self.head = DecoupledSOLOHead(config.neck.out_channels, config.num_classes, config.head)
 
-    def mask_parts(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
+    def mask_inputs(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
         return list(mask_outputs)
 
-    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
-        return product_dice(parts, targets, [height // level.shape[2] for level in parts])
+    def dice(self, mask_inputs: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
+        return product_dice(mask_inputs, targets, [height // level.shape[2] for level in mask_inputs])

@@ -21,14 +21,14 @@ def select_device(name: str) -> str:
     `paddle.distributed.launch` gave to this process. Raises InputError where a GPU is asked for and there is none.
     """
     if not re.fullmatch(r"auto|cpu|gpu(:\d+)?", name):
-        raise InputError(f"--device {name}: expected auto, cpu, gpu or gpu:0, gpu:1 ...")
+        raise InputError(f"device {name}: expected auto, cpu, gpu or gpu:0, gpu:1 ...")
     count = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     if name == "auto":
         name = "gpu" if count else "cpu"
     if name.startswith("gpu"):
         index = int(name.partition(":")[2] or os.environ.get(LAUNCHER_GPU) or 0)
         if index >= count:
-            raise InputError(f"--device {name}: {_why_none(count)}; use --device cpu")
+            raise InputError(f"device {name}: {_why_none(count)}; use device cpu")
         name = f"gpu:{index}"
     paddle.set_device(name)
     return name

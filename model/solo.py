@@ -22,9 +22,9 @@ class SOLO(GridNetwork):
         super().__init__(config)
         self.head = SOLOHead(config.neck.out_channels, config.num_classes, config.head)
 
-    def mask_parts(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
+    def mask_inputs(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
         return [self.head.kernels(), *mask_outputs]
 
-    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
-        kernels, *mask_feats = parts
+    def dice(self, mask_inputs: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
+        kernels, *mask_feats = mask_inputs
         return level_kernel_dice(kernels, mask_feats, targets, [height // level.shape[2] for level in mask_feats])

@@ -23,9 +23,9 @@ class SOLOv2(GridNetwork):
         self.mask_feat_head = MaskFeatHead(channels, config.mask_feat_head)
         self.head = SOLOv2Head(channels, config.mask_feat_head.out_channels, config.num_classes, config.head)
 
-    def mask_parts(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
+    def mask_inputs(self, features: Sequence[Tensor], mask_outputs: Sequence[Tensor]) -> list[Tensor]:
         return [cells_in_rows(mask_outputs), self.mask_feat_head(features)]
 
-    def dice(self, parts: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
-        kernels, mask_feats = parts
+    def dice(self, mask_inputs: Sequence[Tensor], targets: Sequence[PictureTargets], height: int) -> Tensor:
+        kernels, mask_feats = mask_inputs
         return kernel_dice(kernels, mask_feats, targets, stride=height // mask_feats.shape[2])

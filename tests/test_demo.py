@@ -153,7 +153,7 @@ def test_the_list_of_configs_and_help():
         (["--config=99"], ["--config 99", "--list"]),
         (["-o", "nms.scorethr=0.1"], ["nms.scorethr", "did you mean nms.score_thr"]),
         (["-o", "nms.score_thr"], ["nms.score_thr", "section.field=value"]),
-        (["--device=tpu"], ["--device tpu", "cpu"]),
+        (["--device=tpu"], ["device tpu", "cpu"]),
         (["--score=2"], ["--score", "0 to 1"]),
         (["--threads=-1"], ["--threads"]),
         (["--untrained=99999999999999999999"], ["--untrained"]),

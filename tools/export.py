@@ -5,10 +5,10 @@
     python tools/export.py --config=20 --output shapes --format paddle                          shapes.json, .pdiparams
     python tools/export.py --config=30 --output centermask2.onnx --end-to-end                   instances in boxes
 
-Raw predictions are the scores of cells and the parts of masks; tools/infer_onnx.py decodes them. With --end-to-end the
+Raw predictions are the scores of cells and the mask inputs; tools/infer_onnx.py decodes them. With --end-to-end the
 graph decodes them itself, for one picture: masks [n, H / 4, W / 4] (probabilities), scores [n], highest first, classes
 [n], counted from 0, and count [1]. n is nms.max_per_img; after the first `count` rows the scores are 0. Candidates are
-the nms.nms_pre pairs of a cell and a class with the highest category scores.
+the nms.nms_pre pairs of a cell and a class with the highest scores.
 
 CenterMask2 is written with --end-to-end only. Its masks are uint8 [n, H, W], 0 or 1 at the size of the input. Further
 outputs are boxes [n, 4], x1, y1, x2, y2 in pixels of the input; box_masks [n, 28, 28], the probabilities that were

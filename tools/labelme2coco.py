@@ -198,7 +198,7 @@ def _check_pictures_differ(files: Sequence[LabelmeFile]) -> None:
 
 def collect_classes(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
     """Return the classes of the file `labels`, or else all labels, sorted. Raises InputError for an unlisted label."""
-    used = {instance.category: file.source for file in files for instance in file.shapes.instances}
+    used = {instance.class_name: file.source for file in files for instance in file.shapes.instances}
     if labels is None:
         if not used:
             raise InputError(f"none of {len(files)} files has an instance; give --labels if that is intended")

@@ -18,7 +18,7 @@ PlainMasks = Callable[["Sequence[Tensor]", int, Tensor, HeadConfig], Tensor]  # 
 class CellDecoder(nn.Layer):
     """A network of the SOLO family that gives instances of one picture, always `nms.max_per_img`.
 
-    Candidates are the `nms.nms_pre` pairs of a cell and a class with the highest category scores. `plain.decode` takes
+    Candidates are the `nms.nms_pre` pairs of a cell and a class with the highest scores. `plain.decode` takes
     all pairs above `nms.score_thr`; up to `nms_pre` of them the results are the same.
     """
 
@@ -36,14 +36,14 @@ class CellDecoder(nn.Layer):
         Returns masks, float32 [n, H / 4, W / 4], probabilities; scores, float32 [n], highest first; classes, int64 [n];
         and how many of them are instances, int64 [1]. The scores of the others are 0.
         """
-        scores, *parts = self.network(images)
+        scores, *mask_inputs = self.network(images)
         num_classes = scores.shape[2]
         scores, pairs = paddle.topk(scores[0].flatten(), self.candidates)
         masks, scores, classes = plain.decode_candidates(
             scores,
             pairs // num_classes,
             pairs % num_classes,
-            lambda cells: self.masks_of(parts, 0, cells, self.head),
+            lambda cells: self.masks_of(mask_inputs, 0, cells, self.head),
             self.head,
             self.nms,
         )

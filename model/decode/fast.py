@@ -26,7 +26,7 @@ class Candidates(NamedTuple):
 
     cells: np.ndarray  # int64 [n]
     classes: np.ndarray  # int64 [n]
-    scores: np.ndarray  # float32 [n], category score times the mean probability inside the mask
+    scores: np.ndarray  # float32 [n], class score times the mean probability inside the mask
     areas: np.ndarray  # float32 [n], pixels inside
     inside: np.ndarray  # uint8 [n, ceil(pixels / 8)], a bit per pixel, 1 inside the mask
 
@@ -75,7 +75,7 @@ def _search_order(
     """Return the m cells with candidates in the order in which to compute their masks.
 
     Gives their indices, int64 [m], the highest score that each can have, float32 [m], descending, and a score that the
-    worst of the `nms_pre` best is likely to reach. cells, values: cell and category score of each candidate.
+    worst of the `nms_pre` best is likely to reach. cells, values: cell and class score of each candidate.
     """
     highest = np.zeros(len(smallest), np.float32)  # of each cell
     np.maximum.at(highest, cells, values)

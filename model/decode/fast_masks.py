@@ -71,8 +71,8 @@ class KernelMasks(CellMasks):
         return _estimate(self._inside(sample, cells, threshold), threshold)
 
     def _inside(self, feats: np.ndarray, cells: np.ndarray, threshold: float) -> Inside:
-        halves = self.kernels[cells] * 0.5
-        return _sum_tiles(len(cells), feats, lambda tile: _inside_logits(halves @ tile, threshold), parallel_map)
+        half_logits = self.kernels[cells] * 0.5
+        return _sum_tiles(len(cells), feats, lambda tile: _inside_logits(half_logits @ tile, threshold), parallel_map)
 
     def probabilities(self, cells: np.ndarray) -> np.ndarray:
         kernels = self.kernels[cells]
@@ -260,16 +260,16 @@ def _concat(groups: Iterable[Inside]) -> Inside:
     return Inside(*map(np.concatenate, zip(*groups)))
 
 
-def _inside_logits(halves: np.ndarray, threshold: float) -> Inside:
+def _inside_logits(half_logits: np.ndarray, threshold: float) -> Inside:
     """Sum the probabilities inside m masks, p = (1 + tanh(x / 2)) / 2 of a logit x.
 
-    halves: float32 [m, pixels], x / 2; changed in place: outside it is set to 0, whose tanh is 0.
+    half_logits: float32 [m, pixels], x / 2; changed in place: outside it is set to 0, whose tanh is 0.
     """
-    inside = halves > math.log(threshold / (1 - threshold)) / 2
+    inside = half_logits > math.log(threshold / (1 - threshold)) / 2
     ones = inside.astype(np.float32)
     areas = _row_sums(ones)
-    halves *= ones  # in place: new memory would take twice the time
-    return Inside(np.packbits(inside, axis=1), areas, (areas + _row_sums(np.tanh(halves))) / 2)
+    half_logits *= ones  # in place: new memory would take twice the time
+    return Inside(np.packbits(inside, axis=1), areas, (areas + _row_sums(np.tanh(half_logits))) / 2)
 
 
 def _inside_probabilities(probabilities: np.ndarray, threshold: float) -> Inside:

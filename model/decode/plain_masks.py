@@ -17,15 +17,15 @@ from model.decode.cells import axis_maps, cell_levels
 from model.resize import resize_bilinear, shape_of
 
 
-def solov2_masks(parts: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
+def solov2_masks(mask_inputs: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
     """Convolve the mask features with the kernel that each cell predicts (Wang et al. 2020, section 3.2)."""
-    kernels, mask_feats = parts  # [N, cells, D], [N, D, h, w]
+    kernels, mask_feats = mask_inputs  # [N, cells, D], [N, D, h, w]
     return _dynamic_convolution(kernels[index].gather(cells), mask_feats[index])
 
 
-def solo_masks(parts: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
+def solo_masks(mask_inputs: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
     """Compute each cell's mask from the features of its own level, enlarged to the first level's size."""
-    kernels, *mask_feats = parts  # [cells, D], [N, D, h, w] of each level
+    kernels, *mask_feats = mask_inputs  # [cells, D], [N, D, h, w] of each level
     kernels = kernels.gather(cells)
     levels = paddle.to_tensor(cell_levels(head.num_grids)).gather(cells).reshape([-1, 1, 1])
     size = shape_of(mask_feats[0])[2:]
@@ -36,11 +36,11 @@ def solo_masks(parts: Sequence[Tensor], index: int, cells: Tensor, head: HeadCon
     return total
 
 
-def decoupled_solo_masks(parts: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
+def decoupled_solo_masks(mask_inputs: Sequence[Tensor], index: int, cells: Tensor, head: HeadConfig) -> Tensor:
     """Multiply the probabilities of each cell's column and row (Wang et al. 2019, section 5)."""
-    size = shape_of(parts[0])[2:]
+    size = shape_of(mask_inputs[0])[2:]
     # By tanh, because Paddle 3.3's inference library fails where it fuses a sigmoid with the convolutions before it.
-    levels = [paddle.tanh(level[index : index + 1] * 0.5) * 0.5 + 0.5 for level in parts]  # [1, 2 S, h, w]
+    levels = [paddle.tanh(level[index : index + 1] * 0.5) * 0.5 + 0.5 for level in mask_inputs]  # [1, 2 S, h, w]
     maps = paddle.concat([resize_bilinear(level, size)[0] for level in levels])  # [maps, h, w]
     columns, rows = (paddle.to_tensor(chosen).gather(cells) for chosen in axis_maps(head.num_grids))
     return maps.gather(columns) * maps.gather(rows)

@@ -1,4 +1,4 @@
-"""The category branch and the two mask branches of Decoupled SOLO (Wang et al. 2019, section 5)."""
+"""The class branch and the two mask branches of Decoupled SOLO (Wang et al. 2019, section 5)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.resize import doubled, resize_bilinear
 
 
 class DecoupledSOLOHead(CellHead):
-    """P2 to P6 to category logits [N, classes, S, S] and mask logits [N, 2 S, 2 h, 2 w], lists by level.
+    """P2 to P6 to class logits [N, classes, S, S] and mask logits [N, 2 S, 2 h, 2 w], lists by level.
 
     The first S mask logits of a level are those of its columns, the others those of its rows; the mask of a cell is the
     product of the probabilities of its column and of its row. The light models have one tower for both.

@@ -1,4 +1,4 @@
-"""The boxes of CenterMask2: an anchor-free detector of categories, centerness and boxes (FCOS, Tian et al. 2019)."""
+"""The boxes of CenterMask2: an anchor-free detector of classes, centerness and boxes (FCOS, Tian et al. 2019)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FCOSHead(nn.Layer):
         return self.predictions(self.towers(features))
 
     def towers(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Return the features of each level for the categories, then of each level for centerness and box.
+        """Return the features of each level for the classes, then of each level for centerness and box.
 
         Each is [N, channels, h, w].
         """

@@ -39,12 +39,12 @@ class MaskFeatHead(nn.Layer):
         self.pred = ConvNorm(config.mid_channels, config.out_channels, 1, **options)
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        halves = []  # maps at half of P2's size; their sum is doubled once
+        half_maps = []  # maps at half of P2's size; their sum is doubled once
         for convs, x in zip(self.levels[1:], features[1:]):
             if convs is self.levels[-1]:
                 x = append_coordinates(x)
             x = convs[0](x)
             for conv in convs[1:]:
                 x = conv(doubled(x))
-            halves.append(x)
-        return self.pred(self.levels[0][0](features[0]) + doubled(sum(halves[1:], halves[0])))
+            half_maps.append(x)
+        return self.pred(self.levels[0][0](features[0]) + doubled(sum(half_maps[1:], half_maps[0])))

@@ -1,4 +1,4 @@
-"""The category and mask branches of SOLO (Wang et al. 2019, section 3.2)."""
+"""The class and mask branches of SOLO (Wang et al. 2019, section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.resize import doubled, resize_bilinear
 
 
 class SOLOHead(CellHead):
-    """P2 to P6 to category logits [N, classes, S, S] and mask features [N, channels + 1, 2 h, 2 w], lists by level.
+    """P2 to P6 to class logits [N, classes, S, S] and mask features [N, channels + 1, 2 h, 2 w], lists by level.
 
     A level has S * S masks, one for each cell, by a 1x1 convolution of its mask features. That is a matrix product with
     constant `kernels`, as in SOLOv2 with predicted ones, so that masks of single cells can be computed. The last

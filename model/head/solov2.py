@@ -1,4 +1,4 @@
-"""The category and kernel branches of SOLOv2 (Wang et al. 2020, section 3.2)."""
+"""The class and kernel branches of SOLOv2 (Wang et al. 2020, section 3.2)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.resize import resize_bilinear
 
 
 class SOLOv2Head(CellHead):
-    """P2 to P6 to category logits [N, classes, S, S] and kernels [N, kernel_channels, S, S], lists by level."""
+    """P2 to P6 to class logits [N, classes, S, S] and kernels [N, kernel_channels, S, S], lists by level."""
 
     def __init__(self, in_channels: int, kernel_channels: int, num_classes: int, config: HeadConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The common parts of the heads of the SOLO family: levels, towers, the category prediction, points NMS."""
+"""The common parts of the heads of the SOLO family: levels, towers, the class prediction, points NMS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal 
 
 
 class CellHead(nn.Layer, ABC):
-    """The head of a grid: P2 to P6 to category logits [N, classes, S, S] and the parts of masks, lists by level.
+    """The head of a grid: P2 to P6 to class logits [N, classes, S, S] and the mask inputs, lists by level.
 
     `num_grids` has an entry for each level, from P2 on. A subclass adds `cate_pred`.
     """
@@ -29,7 +29,7 @@ class CellHead(nn.Layer, ABC):
 
     @abstractmethod
     def towers(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the features for the category logits, [N, channels, S, S] of each level, and the parts of masks."""
+        """Return the features for the class logits, [N, channels, S, S] of each level, and the mask inputs."""
 
     def cate_logits(self, cate_features: Sequence[Tensor]) -> list[Tensor]:
         return [self.cate_pred(cate) for cate in cate_features]
@@ -83,7 +83,7 @@ def prediction(in_channels: int, out_channels: int, kernel_size: int, *, prior: 
 def points_nms(scores: Tensor) -> Tensor:
     """Keep a cell only where it is the maximum of itself and its upper, left and upper-left neighbours.
 
-    scores: [N, C, S, S] category probabilities, after the sigmoid.
+    scores: [N, C, S, S] class probabilities, after the sigmoid.
     Returns the same shape, 0 where suppressed; equal neighbours all survive, as in the original SOLO.
     """
     peaks = F.max_pool2d(scores, kernel_size=2, stride=1, padding=1)[:, :, :-1, :-1]  # [N, C, S, S]

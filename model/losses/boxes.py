@@ -1,4 +1,4 @@
-"""The losses of CenterMask2's locations (FCOS, Tian et al. 2019): categories, boxes and centerness."""
+"""The losses of CenterMask2's locations (FCOS, Tian et al. 2019): classes, boxes and centerness."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def location_losses(
 ) -> dict[str, LossSum]:
     """Return the losses `category` (focal), `box` (GIoU, Rezatofighi et al. 2019) and `centerness`.
 
-    Category and centerness are divided by the number of locations with a class, the box by their targets' centerness.
+    The first and the last are divided by the number of locations with a class, the box by their targets' centerness.
     """
     labels = paddle.concat([picture.labels for picture in targets])
     logits = predictions.logits.astype("float32").flatten(stop_axis=1)

@@ -1,4 +1,4 @@
-"""Losses that several heads share: dice loss for masks, focal loss for categories."""
+"""Losses that several heads share: dice loss for masks, focal loss for classes."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ class _DynamicDice(PyLayer):
     """
 
     @staticmethod
-    def forward(ctx: Any, kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, kernels: Tensor, feats: Tensor, masks: Tensor, mask_rows: Tensor) -> Tensor:
         probabilities, quotients = [], []
         for start in range(0, kernels.shape[0], CHUNK):
             p = F.sigmoid(kernels[start : start + CHUNK] @ feats)  # [chunk, pixels]
             probabilities.append(p)
-            quotients.append(_overlaps_and_sizes(p, _targets(masks, rows[start : start + CHUNK])))
+            quotients.append(_overlaps_and_sizes(p, _targets(masks, mask_rows[start : start + CHUNK])))
         overlaps, sizes = (paddle.concat(parts) for parts in zip(*quotients))
-        ctx.save_for_backward(kernels, feats, masks, rows, overlaps, sizes, *probabilities)
+        ctx.save_for_backward(kernels, feats, masks, mask_rows, overlaps, sizes, *probabilities)
         return (1 - 2 * overlaps / sizes).sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        kernels, feats, masks, rows, overlaps, sizes, *probabilities = ctx.saved_tensor()
+        kernels, feats, masks, mask_rows, overlaps, sizes, *probabilities = ctx.saved_tensor()
         kernel_gradients = []
         feat_gradient = paddle.zeros_like(feats)
         for start, p in zip(range(0, kernels.shape[0], CHUNK), probabilities):
             chunk = slice(start, start + CHUNK)
-            of_p = _dice_gradient(p, _targets(masks, rows[chunk]), overlaps[chunk], sizes[chunk], gradient)
+            of_p = _dice_gradient(p, _targets(masks, mask_rows[chunk]), overlaps[chunk], sizes[chunk], gradient)
             of_logits = of_p * p * (1 - p)  # [chunk, pixels]
             kernel_gradients.append(paddle.matmul(of_logits, feats, transpose_y=True))
             feat_gradient += paddle.matmul(kernels[chunk], of_logits, transpose_x=True)
@@ -71,24 +71,24 @@ class _ProductDice(PyLayer):
     """Sum of dice losses of masks that are products of two maps; only the maps are kept for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+    def forward(ctx: Any, maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, mask_rows: Tensor) -> Tensor:
         quotients = []
-        for start in range(0, rows.shape[0], CHUNK):
+        for start in range(0, mask_rows.shape[0], CHUNK):
             chunk = slice(start, start + CHUNK)
             p = maps.gather(firsts[chunk]) * maps.gather(seconds[chunk])  # [chunk, pixels]
-            quotients.append(_overlaps_and_sizes(p, _targets(masks, rows[chunk])))
+            quotients.append(_overlaps_and_sizes(p, _targets(masks, mask_rows[chunk])))
         overlaps, sizes = (paddle.concat(parts) for parts in zip(*quotients))
-        ctx.save_for_backward(maps, firsts, seconds, masks, rows, overlaps, sizes)
+        ctx.save_for_backward(maps, firsts, seconds, masks, mask_rows, overlaps, sizes)
         return (1 - 2 * overlaps / sizes).sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        maps, firsts, seconds, masks, rows, overlaps, sizes = ctx.saved_tensor()
+        maps, firsts, seconds, masks, mask_rows, overlaps, sizes = ctx.saved_tensor()
         map_gradient = paddle.zeros_like(maps)
-        for start in range(0, rows.shape[0], CHUNK):
+        for start in range(0, mask_rows.shape[0], CHUNK):
             chunk = slice(start, start + CHUNK)
             first, second = maps.gather(firsts[chunk]), maps.gather(seconds[chunk])
-            targets = _targets(masks, rows[chunk])
+            targets = _targets(masks, mask_rows[chunk])
             of_p = _dice_gradient(first * second, targets, overlaps[chunk], sizes[chunk], gradient)
             for places, other in ((firsts, second), (seconds, first)):
                 # A product with a one-hot matrix adds up the masks of each map, in the same order every time.
@@ -109,27 +109,27 @@ def _dice_gradient(p: Tensor, t: Tensor, overlaps: Tensor, sizes: Tensor, gradie
     return by_target * t + by_probability * p
 
 
-def _targets(masks: Tensor, rows: Tensor) -> Tensor:
-    return masks.gather(rows).astype("float32") * (1 / 16)  # sixteenths, `data.grid_targets.INSIDE`
+def _targets(masks: Tensor, mask_rows: Tensor) -> Tensor:
+    return masks.gather(mask_rows).astype("float32") * (1 / 16)  # sixteenths, `data.grid_targets.INSIDE`
 
 
-def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+def dynamic_dice_loss(kernels: Tensor, feats: Tensor, masks: Tensor, mask_rows: Tensor) -> Tensor:
     """Return the sum over p masks of the dice loss 1 - 2 sum(pt) / (sum(p^2) + sum(t^2)) (Milletari et al. 2016).
 
     kernels: float32 [p, D], weights of each mask's 1x1 convolution. feats: float32 [D, pixels], mask features.
-    masks: uint8 [n, pixels], targets in sixteenths. rows: int64 [p], the target of each mask.
+    masks: uint8 [n, pixels], targets in sixteenths. mask_rows: int64 [p], the target of each mask.
     Returns a float32 scalar. p is 1 or more.
     """
-    return _DynamicDice.apply(kernels, feats, masks, rows)
+    return _DynamicDice.apply(kernels, feats, masks, mask_rows)
 
 
-def product_dice_loss(maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, rows: Tensor) -> Tensor:
+def product_dice_loss(maps: Tensor, firsts: Tensor, seconds: Tensor, masks: Tensor, mask_rows: Tensor) -> Tensor:
     """Return the sum of dice losses of p masks, each the product of two maps of probabilities.
 
-    maps: float32 [n, pixels]. firsts, seconds: int64 [p], the two maps of each mask. masks, rows: as in
+    maps: float32 [n, pixels]. firsts, seconds: int64 [p], the two maps of each mask. masks, mask_rows: as in
     `dynamic_dice_loss`.
     """
-    return _ProductDice.apply(maps, firsts, seconds, masks, rows)
+    return _ProductDice.apply(maps, firsts, seconds, masks, mask_rows)
 
 
 def focal_loss(logits: Tensor, labels: Tensor, *, gamma: float, alpha: float) -> Tensor:

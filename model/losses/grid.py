@@ -19,7 +19,7 @@ class PictureTargets(NamedTuple):
     labels: Tensor  # int64 [cells]
     masks: dict[int, Tensor]  # by stride: uint8 [n, H / stride, W / stride]
     cells: Tensor  # int64 [p]
-    rows: Tensor  # int64 [p]
+    mask_rows: Tensor  # int64 [p]
     level_pairs: tuple[int, ...]  # pairs of each level, p together
     positives: int  # cells that have a class
 
@@ -43,7 +43,7 @@ def kernel_dice(kernels: Tensor, mask_feats: Tensor, targets: Sequence[PictureTa
     # By unbind: the gradient of an index is as large as the batch, for every picture.
     for picture, kernel, feats in zip(targets, kernels.unbind(), mask_feats.unbind()):
         if sum(picture.level_pairs):
-            total = total + _kernel_dice(kernel, feats, picture.cells, picture.rows, picture.masks[stride])
+            total = total + _kernel_dice(kernel, feats, picture.cells, picture.mask_rows, picture.masks[stride])
     return total
 
 
@@ -53,8 +53,8 @@ def level_kernel_dice(
     """Return the dice loss of SOLO. kernels: [cells, D]; mask_feats, strides: of each level, as in `kernel_dice`."""
     total = paddle.zeros([]) if pair_count(targets) else zero_loss(kernels, *mask_feats)
     for level, (feats, stride) in enumerate(zip(mask_feats, strides)):
-        for picture, cells, rows, of_picture in _pictures_of_level(level, targets, feats):
-            total = total + _kernel_dice(kernels, of_picture, cells, rows, picture.masks[stride])
+        for picture, cells, mask_rows, of_picture in _pictures_of_level(level, targets, feats):
+            total = total + _kernel_dice(kernels, of_picture, cells, mask_rows, picture.masks[stride])
     return total
 
 
@@ -65,10 +65,10 @@ def product_dice(mask_logits: Sequence[Tensor], targets: Sequence[PictureTargets
         grid = logits.shape[1] // 2
         if not any(picture.level_pairs[level] for picture in targets):
             total = total + zero_loss(logits)
-        for picture, cells, rows, of_picture in _pictures_of_level(level, targets, logits):
+        for picture, cells, mask_rows, of_picture in _pictures_of_level(level, targets, logits):
             maps = F.sigmoid(of_picture.astype("float32").flatten(start_axis=1))
             cells, masks = cells - first, picture.masks[stride].flatten(start_axis=1)
-            total = total + product_dice_loss(maps, cells % grid, grid + cells // grid, masks, rows)
+            total = total + product_dice_loss(maps, cells % grid, grid + cells // grid, masks, mask_rows)
         first += grid * grid
     return total
 
@@ -76,15 +76,15 @@ def product_dice(mask_logits: Sequence[Tensor], targets: Sequence[PictureTargets
 def _pictures_of_level(
     level: int, targets: Sequence[PictureTargets], maps: Tensor
 ) -> Iterator[tuple[PictureTargets, Tensor, Tensor, Tensor]]:
-    """Yield the pictures with pairs of a level: targets, cells and rows of these pairs, and the picture's maps."""
+    """Yield the pictures with pairs of a level: targets, cells and mask_rows of these pairs, and the picture's maps."""
     for picture, of_picture in zip(targets, maps.unbind()):
         start = sum(picture.level_pairs[:level])
         stop = start + picture.level_pairs[level]
         if stop > start:
-            yield picture, picture.cells[start:stop], picture.rows[start:stop], of_picture
+            yield picture, picture.cells[start:stop], picture.mask_rows[start:stop], of_picture
 
 
-def _kernel_dice(kernels: Tensor, feats: Tensor, cells: Tensor, rows: Tensor, masks: Tensor) -> Tensor:
+def _kernel_dice(kernels: Tensor, feats: Tensor, cells: Tensor, mask_rows: Tensor, masks: Tensor) -> Tensor:
     chosen = kernels.astype("float32").gather(cells)
     feats = feats.astype("float32").flatten(start_axis=1)  # [D, pixels]
-    return dynamic_dice_loss(chosen, feats, masks.flatten(start_axis=1), rows)
+    return dynamic_dice_loss(chosen, feats, masks.flatten(start_axis=1), mask_rows)

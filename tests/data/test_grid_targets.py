@@ -22,7 +22,7 @@ from data.grid_targets import (
     shrink_mask,
 )
 from data.samples import MaskWindow, Sample
-from tools.common.kinds import KINDS
+from tools.common.kinds import descriptor
 
 SIZE = (64, 64)
 ANY_SCALE = (0.0, 2048.0)
@@ -59,7 +59,7 @@ def test_a_small_instance_belongs_to_the_cell_of_its_centre():
     """Its centre is at x = 23.5, y = 7.5, and a cell of 4 x 4 is 16 pixels wide."""
     targets = targets_of([window(4, 20, 8, 8)], [3])
     np.testing.assert_array_equal(targets.labels.reshape(4, 4), [[-1, 3, -1, -1]] + [[-1] * 4] * 3)
-    assert (targets.cells.tolist(), targets.rows.tolist()) == ([1], [0])
+    assert (targets.cells.tolist(), targets.mask_rows.tolist()) == ([1], [0])
     assert targets.masks[FINEST_STRIDE].shape == (1, 16, 16)
     assert targets.masks[FINEST_STRIDE][0, 1:3, 5:7].tolist() == [[INSIDE] * 2] * 2
     assert targets.masks[FINEST_STRIDE].sum() == 4 * INSIDE
@@ -69,7 +69,7 @@ def test_the_central_fifth_of_the_box_reaches_into_other_cells():
     """Centre 32, sides 40 without the border: from 28 to 36 in both directions, over the line between cells 1 and 2."""
     targets = targets_of([window(12, 12, 41, 41)])
     assert sorted(targets.cells.tolist()) == [5, 6, 9, 10]
-    assert targets.rows.tolist() == [0] * 4
+    assert targets.mask_rows.tolist() == [0] * 4
 
 
 def test_no_cell_further_than_one_from_the_centre_is_reached():
@@ -88,7 +88,9 @@ def test_the_later_instance_gives_a_shared_cell_its_class_and_both_masks_are_lea
     masks = [window(12, 12, 41, 41), window(22, 22, 21, 21)]
     targets = targets_of(masks, order)
     assert set(targets.labels[[5, 6, 9, 10]].tolist()) == {label}
-    assert sorted(zip(targets.cells.tolist(), targets.rows.tolist())) == [(c, r) for c in (5, 6, 9, 10) for r in (0, 1)]
+    assert sorted(zip(targets.cells.tolist(), targets.mask_rows.tolist())) == [
+        (c, r) for c in (5, 6, 9, 10) for r in (0, 1)
+    ]
     assert targets.masks[FINEST_STRIDE][0].sum() > targets.masks[FINEST_STRIDE][1].sum() > 0
 
 
@@ -117,14 +119,14 @@ def test_a_mask_that_vanishes_gives_a_class_and_is_learnt_or_not(skip):
     assert (targets.labels[0], targets.labels[10]) == (6, 7)
     assert not targets.masks[FINEST_STRIDE][0].any()
     assert targets.cells.tolist() == ([10] if skip else [0, 10])
-    assert targets.rows.tolist() == ([1] if skip else [0, 1])
+    assert targets.mask_rows.tolist() == ([1] if skip else [0, 1])
 
 
 def test_one_pixel_in_every_corner():
     corners = [(0, 0), (0, 63), (63, 0), (63, 63)]
     targets = targets_of([window(*corner, 1, 1) for corner in corners], num_grids=(4, 3), soft_masks=True)
     assert targets.cells.tolist() == [0, 3, 12, 15, 16, 18, 22, 24]
-    assert targets.rows.tolist() == [0, 1, 2, 3] * 2
+    assert targets.mask_rows.tolist() == [0, 1, 2, 3] * 2
     for mask, (top, left) in zip(targets.masks[FINEST_STRIDE], corners):
         assert mask.sum() == mask[top // 4, left // 4] == 1
 
@@ -134,7 +136,7 @@ def test_five_hundred_instances():
     masks = [window(*rng.integers(0, 60, 2).tolist(), *rng.integers(1, 5, 2).tolist()) for _ in range(500)]
     targets = targets_of(masks, rng.integers(0, 80, 500), num_grids=(8, 4))
     assert targets.masks[FINEST_STRIDE].shape == (500, 16, 16)
-    assert set(targets.rows.tolist()) == set(range(500))
+    assert set(targets.mask_rows.tolist()) == set(range(500))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_five_hundred_instances():
 )
 def test_nothing_to_learn(masks, options):
     targets = targets_of(masks, **options)
-    arrays = (targets.labels, targets.masks[FINEST_STRIDE], targets.cells, targets.rows)
+    arrays = (targets.labels, targets.masks[FINEST_STRIDE], targets.cells, targets.mask_rows)
     assert [value.dtype for value in arrays] == [np.int64, np.uint8, np.int64, np.int64]
     assert [value.shape for value in arrays] == [(16,), (0, 16, 16), (0,), (0,)]
     assert (targets.labels == -1).all()
@@ -151,7 +153,7 @@ def test_nothing_to_learn(masks, options):
 def test_an_instance_has_one_mask_however_many_cells_learn_it():
     targets = targets_of([window(0, 0, 64, 64)] * 3, num_grids=(8, 4, 2), centre_fraction=1.0)
     assert targets.masks[FINEST_STRIDE].shape == (3, 16, 16)
-    assert np.bincount(targets.rows).tolist() == [9 + 9 + 4] * 3
+    assert np.bincount(targets.mask_rows).tolist() == [9 + 9 + 4] * 3
 
 
 WINDOWS = st.tuples(st.integers(0, 63), st.integers(0, 127)).flatmap(
@@ -240,8 +242,8 @@ def test_targets_are_those_of_the_definition(masks, border, fraction, soft, skip
         first += grid * grid
     np.testing.assert_array_equal(targets.labels, labels)
     assert targets.cells.tolist() == [cell for cell, _ in pairs]
-    assert (targets.rows >= 0).all() and (targets.rows < len(targets.masks[FINEST_STRIDE])).all()
-    for row, (_, number) in zip(targets.rows, pairs):
+    assert (targets.mask_rows >= 0).all() and (targets.mask_rows < len(targets.masks[FINEST_STRIDE])).all()
+    for row, (_, number) in zip(targets.mask_rows, pairs):
         expected = shrink_mask(masks[number], FINEST_STRIDE, soft=soft).to_full(16, 32)
         np.testing.assert_array_equal(targets.masks[FINEST_STRIDE][row], expected)
 
@@ -253,11 +255,13 @@ def test_solo_learns_the_later_mask_of_a_shared_cell_at_half_the_stride_of_its_l
     masks = [window(12, 12, 41, 41), window(22, 22, 21, 21)]
     config = TargetConfig(scale_ranges=ANY_SCALE * 3)
     sample = Sample(np.zeros((*SIZE, 3), np.uint8), masks, boxes_of(masks), np.array([5, 6]), "")
-    targets = KINDS["solo"].targets(sample, SIZE, load_config("solo_r50_fpn_8gpu_3x").replace(head=SOLO, target=config))
+    targets = descriptor("solo").targets(
+        sample, SIZE, load_config("solo_r50_fpn_8gpu_3x").replace(head=SOLO, target=config)
+    )
     assert {stride: found.shape for stride, found in targets.masks.items()} == {4: (2, 16, 16), 8: (2, 8, 8)}
     assert len(set(targets.cells.tolist())) == len(targets.cells)
     assert set(targets.cells.tolist()) == set(np.flatnonzero(targets.labels >= 0).tolist())
-    of_cell = dict(zip(targets.cells.tolist(), targets.rows.tolist()))
+    of_cell = dict(zip(targets.cells.tolist(), targets.mask_rows.tolist()))
     assert all(targets.labels[cell] == 5 + row for cell, row in of_cell.items())
     assert sum(targets.level_pairs) == len(targets.cells)
     ends = np.cumsum([64, 16, 4])

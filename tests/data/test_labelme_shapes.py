@@ -73,7 +73,7 @@ def filled_pixels(points: np.ndarray) -> np.ndarray:
 def test_polygon_stays_the_polygon_that_was_drawn():
     found = read(shape([[10.5, 10.25], [30, 10], [30, 40], [10, 40]]))
     assert found.instances[0].polygons == ([10.5, 10.25, 30, 10, 30, 40, 10, 40],)
-    assert found.instances[0].category == "cat"
+    assert found.instances[0].class_name == "cat"
     np.testing.assert_array_equal(only_mask(shape([[10, 10], [30, 10], [30, 40], [10, 40]])), box(10, 10, 30, 40))
 
 
@@ -169,7 +169,7 @@ def test_shapes_of_a_group_are_one_instance_and_other_labels_are_not():
     right = shape([[20, 0], [30, 10]], "rectangle", group_id=1)
     alone = shape([[0, 20], [10, 30]], "rectangle")
     found = read(left, alone, right, {**right, "label": "dog"}, {**left, "group_id": 2})
-    assert [instance.category for instance in found.instances] == ["cat", "cat", "dog", "cat"]
+    assert [instance.class_name for instance in found.instances] == ["cat", "cat", "dog", "cat"]
     assert len(found.instances[0].polygons) == 2
     np.testing.assert_array_equal(mask_of(found.instances[0]), box(0, 0, 10, 10) | box(20, 0, 30, 10))
     np.testing.assert_array_equal(mask_of(found.instances[2]), box(20, 0, 30, 10))

@@ -17,7 +17,7 @@ from data.coco import Record, read_coco
 from data.grid_targets import FINEST_STRIDE
 from data.training_set import Batch, TrainingSet, load_sample
 from tests.support import trainings
-from tools.common.kinds import KINDS
+from tools.common.kinds import descriptor
 
 AUGMENTED = ("augment.mixup=0.5", "augment.crop=0.5", "augment.distort=0.5", "augment.short_sides=48,64,96")
 
@@ -29,7 +29,9 @@ def all_records() -> tuple[Record, ...]:
 
 
 def training_set(*overrides: str, seed: int = 3) -> TrainingSet:
-    return TrainingSet(all_records(), trainings.config(*overrides), seed=seed, make_targets=KINDS["solov2"].targets)
+    return TrainingSet(
+        all_records(), trainings.config(*overrides), seed=seed, make_targets=descriptor("solov2").targets
+    )
 
 
 def assert_same(first: Batch, second: Batch) -> None:
@@ -107,7 +109,7 @@ def counted(count: int, batch_size: int, accumulate: int) -> TrainingSet:
     """Return a training set whose records are numbers, for tests that only ask for indices."""
     settings = (f"train_cfg.batch_size={batch_size}", f"train_cfg.accumulate={accumulate}")
     return TrainingSet(
-        range(count), load_config(trainings.CONFIG, settings), seed=0, make_targets=KINDS["solov2"].targets
+        range(count), load_config(trainings.CONFIG, settings), seed=0, make_targets=descriptor("solov2").targets
     )
 
 
@@ -156,10 +158,10 @@ def test_a_picture_of_which_nothing_is_left_gives_empty_targets(annotated):
     record = all_records()[0]
     nothing = record.annotations[0]._replace(segmentation=(np.array([3.1, 3.1, 3.2, 3.1, 3.2, 3.2]),))
     records = [replace(record, annotations=(nothing,) * 2 if annotated else ())] * 4
-    data = TrainingSet(records, trainings.config(*AUGMENTED), seed=0, make_targets=KINDS["solov2"].targets)
+    data = TrainingSet(records, trainings.config(*AUGMENTED), seed=0, make_targets=descriptor("solov2").targets)
     sample = load_sample(records[0])
     assert (len(sample), sample.gt_boxes.shape, sample.gt_boxes.dtype) == (0, (0, 4), np.float32)
     for epoch in range(4):
         for target in data.batch(epoch, [0, 1]).targets:
             assert (target.labels == -1).all()
-            assert len(target.masks[FINEST_STRIDE]) == len(target.cells) == len(target.rows) == 0
+            assert len(target.masks[FINEST_STRIDE]) == len(target.cells) == len(target.mask_rows) == 0

@@ -18,7 +18,7 @@ from model.centermask2 import CenterMask2
 from model.losses.boxes import generalized_iou
 from model.losses.roi import choose_boxes, cut_mask, mask_ious
 from tests.support import tiny
-from tools.common.kinds import KINDS, build_network
+from tools.common.kinds import build_network, descriptor
 from tools.engine.dynamic import DynamicEngine
 from tools.predict.load import untrained_network
 from tools.train.optimizer import trainable_parameters
@@ -51,7 +51,7 @@ def targets(*boxes: tuple[int, int, int, int], size: tuple[int, int] = SIZE) -> 
 def learn(*pictures: BoxTargets, overrides: tuple[str, ...] = ()) -> tuple[dict[str, float], CenterMask2]:
     net = network(*overrides)
     net.train()
-    tensors = [KINDS["centermask2"].target_tensors(picture) for picture in pictures]
+    tensors = [descriptor("centermask2").target_tensors(picture) for picture in pictures]
     losses = net.losses(paddle.to_tensor(images(len(pictures))), tensors)
     means = {name: loss.mean() for name, loss in losses.items()}
     sum(means.values()).backward()
@@ -102,7 +102,8 @@ def test_a_network_learns_two_pictures():
     net = network("backbone.norm=batch", "backbone.train_norm=true")
     net.train()
     optimizer = paddle.optimizer.AdamW(0.003, parameters=list(trainable_parameters(net).values()))
-    batch, truth = paddle.to_tensor(images(2)), [KINDS["centermask2"].target_tensors(picture) for picture in pictures]
+    batch = paddle.to_tensor(images(2))
+    truth = [descriptor("centermask2").target_tensors(picture) for picture in pictures]
     history = []
     for _ in range(60):
         losses = {name: loss.mean() for name, loss in net.losses(batch, truth).items()}
@@ -115,7 +116,7 @@ def test_a_network_learns_two_pictures():
 
 
 def test_found_boxes_that_overlap_enough_learn_the_mask_of_their_instance():
-    picture = KINDS["centermask2"].target_tensors(targets((10, 10, 30, 30), (40, 10, 60, 30)))
+    picture = descriptor("centermask2").target_tensors(targets((10, 10, 30, 30), (40, 10, 60, 30)))
     found = np.float32([[41, 10, 61, 30], [12, 10, 30, 30], [22, 10, 42, 30], [0, 0, 96, 64]])
     chosen = choose_boxes(found, picture, config().roi)
     assert chosen.owners.tolist() == [1, 0, 0, 1]
@@ -123,7 +124,7 @@ def test_found_boxes_that_overlap_enough_learn_the_mask_of_their_instance():
     few = choose_boxes(found, picture, config("roi.masks_per_img=3").roi)
     assert len(few.owners) == 3
     assert {tuple(box) for box in few.boxes.tolist()} < {tuple(box) for box in chosen.boxes.tolist()}
-    assert not len(choose_boxes(found, KINDS["centermask2"].target_tensors(targets()), config().roi).boxes)
+    assert not len(choose_boxes(found, descriptor("centermask2").target_tensors(targets()), config().roi).boxes)
 
 
 def test_a_mask_in_boxes_by_hand():

@@ -22,7 +22,6 @@ from tools.deploy.exported import open_exported
 from tools.engine.select import foreign_translator
 
 SIZE = (64, 96)  # height and width of exports with fixed size
-KINDS = ("solov2", "solo", "decoupled_solo")
 BOXES = "centermask2"
 OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # so high that fewer pairs pass than there are candidates
 

@@ -91,4 +91,4 @@ def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> Cell
 def assert_same_targets(ours: GridTargets, reference: CellTargets) -> None:
     np.testing.assert_array_equal(ours.labels, reference.labels)
     np.testing.assert_array_equal(ours.cells, reference.cells)
-    np.testing.assert_array_equal(ours.masks[FINEST_STRIDE][ours.rows] // INSIDE, reference.masks)
+    np.testing.assert_array_equal(ours.masks[FINEST_STRIDE][ours.mask_rows] // INSIDE, reference.masks)

@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from config.networks import HEAD_KINDS
 from data.shapes import draw_scene
 from tests.support.programs import override_options
 from tools.predict.load import load_predictor
@@ -27,8 +28,7 @@ OVERRIDES = (
     "nms.max_per_img=8",
     "test_cfg.score=0",
 )
-
-
+GRID_KINDS = tuple(name for name, kind in HEAD_KINDS.items() if not kind.predicts_boxes)
 OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *override_options(*OVERRIDES))
 CENTERMASK2 = 30
 CENTERMASK2_OVERRIDES = (

@@ -101,7 +101,7 @@ def test_same_cells_as_in_training(sample):
     found = Measurement((64, 96), measure_extents(sample.gt_masks, sample.gt_boxes, target), 0, 0)
     landing = count_assignments(found, head=head, target=target)
     assert landing.cells.tolist() == [(targets.labels[part] >= 0).sum() for part in (slice(81), slice(81, 97))]
-    assert landing.on_no_level == len(sample) - len(np.unique(targets.rows))
+    assert landing.on_no_level == len(sample) - len(np.unique(targets.mask_rows))
     assert (landing.same_centre <= landing.any_shared).all() and (landing.any_shared <= landing.objects).all()
     assert sum_counts([landing, landing]).cells.tolist() == (2 * landing.cells).tolist()
     assert sum_counts([landing, landing]).not_learnt == 2 * landing.not_learnt

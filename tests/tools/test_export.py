@@ -13,7 +13,7 @@ from config.base import Config
 from data.class_lists import read_class_list
 from model.decode.decoded import Decoded
 from tests.support import tiny
-from tests.support.exports import BOXES, KINDS, OVERRIDES, SIZE, config_of, exported, needs_onnx, of_kind
+from tests.support.exports import BOXES, OVERRIDES, SIZE, config_of, exported, needs_onnx, of_kind
 from tests.support.programs import override_options, run_main
 from tools import export
 from tools.common.kinds import RawPredictions, kind_of
@@ -25,7 +25,7 @@ from tools.predict.mask_windows import Size, masks_in_boxes
 
 WHOLE = ("--end-to-end",)
 WAYS = ((), WHOLE)
-GRAPHS = [(kind, way) for kind in KINDS for way in WAYS] + [(BOXES, WHOLE)]
+GRAPHS = [(kind, way) for kind in tiny.GRID_KINDS for way in WAYS] + [(BOXES, WHOLE)]
 FIXED = f"--input-size={SIZE[0]}x{SIZE[1]}"
 SIZES = ((64, 96), (96, 64), (128, 160))
 
@@ -99,7 +99,7 @@ def assert_close(given: RawPredictions, raw: RawPredictions) -> None:
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", tiny.GRID_KINDS)
 def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
     engine = exported_predictor(of_kind(kind)).engine
     for size in SIZES:
@@ -108,7 +108,7 @@ def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", tiny.GRID_KINDS)
 def test_end_to_end_graph_equals_decoding(kind):
     engine = exported_predictor(of_kind(kind, *WHOLE)).engine
     for size in SIZES:

@@ -12,7 +12,6 @@ from data.images import write_image
 from tests.support import tiny
 from tests.support.exports import (
     BOXES,
-    KINDS,
     OVERRIDES,
     config_of,
     exported,
@@ -71,7 +70,7 @@ def test_finds_what_the_dynamic_graph_finds(tmp_path, kind, way):
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", tiny.GRID_KINDS)
 def test_batches_and_every_kind_of_head(kind):
     batches = ["test_cfg.batch_size=2"]
     ours = exported_predictor(of_kind(kind), overrides=batches, score=0.0)

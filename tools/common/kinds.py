@@ -1,6 +1,6 @@
 """One descriptor per kind of network: everything that depends on `head.kind` is reached through `kind_of(config)`.
 
-To add a kind, write its head and its network, and add a class here to KINDS. Networks, plain decoders and targets
+A kind is a subclass of NetworkKind that `HEAD_KINDS` in config/networks.py names. Networks, plain decoders and targets
 are imported where they are needed: exported networks run without Paddle, and prediction needs no targets.
 """
 
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Callable, Union
 
 import numpy as np
 
 from config.base import Config
-from config.networks import BOX_STRIDES
+from config.networks import BOX_STRIDES, HEAD_KINDS
 from model.decode import fast
 from model.decode.decoded import Decoded
 from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
@@ -111,8 +113,8 @@ class GridKind(NetworkKind):
         """Return the function of model/decode/plain_masks.py that computes masks of cells."""
 
     @abstractmethod
-    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
-        """Return the masks of picture `index` of a batch. parts: raw predictions after the scores."""
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        """Return the masks of picture `index` of a batch. mask_inputs: raw predictions after the scores."""
 
     def build(self, config: Config) -> nn.Layer:
         return self.network()(config)
@@ -123,15 +125,15 @@ class GridKind(NetworkKind):
 
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
         """Decode by the fast version from arrays, on a CPU, or by the plain one from tensors, on a GPU."""
-        scores, *parts = raw
+        scores, *mask_inputs = raw
         if isinstance(scores, np.ndarray):
-            masks = self.fast_masks(parts, index, config.head.num_grids)
+            masks = self.fast_masks(mask_inputs, index, config.head.num_grids)
             return fast.decode(scores[index], masks, config.head, config.nms)
         from model.decode import plain
 
         masks_of = self.plain_masks()
         return plain.decode(
-            scores[index], lambda cells: masks_of(parts, index, cells, config.head), config.head, config.nms
+            scores[index], lambda cells: masks_of(mask_inputs, index, cells, config.head), config.head, config.nms
         )
 
     def complete(
@@ -168,7 +170,7 @@ class GridKind(NetworkKind):
             labels=paddle.to_tensor(targets.labels),
             masks={stride: paddle.to_tensor(masks) for stride, masks in targets.masks.items()},
             cells=paddle.to_tensor(targets.cells),
-            rows=paddle.to_tensor(targets.rows),
+            mask_rows=paddle.to_tensor(targets.mask_rows),
             level_pairs=targets.level_pairs,
             positives=int((targets.labels >= 0).sum()),
         )
@@ -198,8 +200,8 @@ class SOLOv2Kind(GridKind):
 
         return solov2_masks
 
-    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
-        kernels, mask_feats = parts
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        kernels, mask_feats = mask_inputs
         return KernelMasks(kernels[index], mask_feats[index])
 
 
@@ -218,8 +220,8 @@ class SOLOKind(GridKind):
 
         return solo_masks
 
-    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
-        kernels, *mask_feats = parts
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        kernels, *mask_feats = mask_inputs
         return LevelMasks(kernels, [level[index] for level in mask_feats], grids)
 
     def raise_scores(self, network: nn.Layer) -> None:
@@ -242,8 +244,8 @@ class DecoupledSOLOKind(GridKind):
 
         return decoupled_solo_masks
 
-    def fast_masks(self, parts: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
-        return ProductMasks([level[index] for level in parts], grids)
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+        return ProductMasks([level[index] for level in mask_inputs], grids)
 
     def raise_scores(self, network: nn.Layer) -> None:
         super().raise_scores(network)
@@ -332,17 +334,15 @@ class CenterMask2Kind(NetworkKind):
         return decode_batch([np.asarray(part) for part in predictions], pyramid, sizes, config, second_stage)
 
 
-KINDS: dict[str, NetworkKind] = {
-    "solov2": SOLOv2Kind(),
-    "solo": SOLOKind(),
-    "decoupled_solo": DecoupledSOLOKind(),
-    "centermask2": CenterMask2Kind(),
-}
+@cache
+def descriptor(kind: str) -> NetworkKind:
+    """Return the descriptor of a value of `head.kind`."""
+    return resolve_name(HEAD_KINDS[kind].descriptor)()
 
 
 def kind_of(config: Config) -> NetworkKind:
     """Return the descriptor of a config's network."""
-    return KINDS[config.head.kind]
+    return descriptor(config.head.kind)
 
 
 def build_network(config: Config) -> nn.Layer:

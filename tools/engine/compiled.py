@@ -55,7 +55,7 @@ def compile_engine(
 
     def write(folder: Path) -> None:
         network = build()  # raises InputError if the weights do not fit, before anything is printed
-        print(f"compiling {config.name} for --engine {name}, once ...", file=sys.stderr, flush=True)
+        print(f"compiling {config.name} for the engine {name}, once ...", file=sys.stderr, flush=True)
         start = time.perf_counter()
         _write_graphs(network, config, folder, portable=portable, apart=apart)
         seconds.append(time.perf_counter() - start)
@@ -128,8 +128,8 @@ class _Trunk(nn.Layer):
         self.network = network
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        score_features, parts = self.network.trunk(images)
-        return (*score_features, *parts)
+        score_features, mask_inputs = self.network.trunk(images)
+        return (*score_features, *mask_inputs)
 
 
 class _Scores(nn.Layer):

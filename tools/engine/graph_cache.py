@@ -65,7 +65,7 @@ def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror or error}); choose another folder with the variable "
-            f"{CACHE_VARIABLE}, or use --engine dynamic"
+            f"{CACHE_VARIABLE}, or use the engine dynamic"
         ) from error
     return folder
 

@@ -22,35 +22,35 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
     """
     on_gpu = device.startswith("gpu")
     if name not in ("auto", *ENGINES) or precision not in PRECISIONS:
-        known = f"--engine auto, {', '.join(ENGINES)} and --precision {', '.join(PRECISIONS)}"
-        raise InputError(f"--engine {name} --precision {precision}: expected {known}")
+        known = f"engine auto, {', '.join(ENGINES)} and precision {', '.join(PRECISIONS)}"
+        raise InputError(f"engine {name}, precision {precision}: expected {known}")
     if precision == "int8":
         raise InputError(
-            "--precision int8: needs a file that is calibrated on pictures; write it with tools/export.py and "
+            "precision int8: needs a file that is calibrated on pictures; write it with tools/export.py and "
             "tools/quantize_onnx.py, run it with eval.py --engine onnx FILE or tools/infer_onnx.py"
         )
     if on_gpu and precision == "bf16":
-        raise InputError("--precision bf16: is for CPUs; use --device cpu, or --precision fp16 or fp32")
+        raise InputError("precision bf16: is for CPUs; use device cpu, or precision fp16 or fp32")
     if not on_gpu and precision == "fp16":
-        raise InputError("--precision fp16: is for GPUs; use --precision bf16 or fp32")
+        raise InputError("precision fp16: is for GPUs; use precision bf16 or fp32")
     if name == "auto" and on_gpu:
         name = "dynamic" if precision == "fp32" else "static"
     elif name == "auto":
         name = _fastest(precision, deformable=deformable)
     if precision not in ENGINES[name]:
         able = " or ".join(engine for engine, precisions in ENGINES.items() if precision in precisions)
-        raise InputError(f"--precision {precision}: engine {name} computes in {ENGINES[name][0]}; use --engine {able}")
+        raise InputError(f"precision {precision}: engine {name} computes in {ENGINES[name][0]}; use engine {able}")
     if precision == "bf16" and not paddle.base.core.supports_bfloat16():
-        raise InputError("--precision bf16: needs a processor with AVX-512; use --precision fp32")
+        raise InputError("precision bf16: needs a processor with AVX-512; use precision fp32")
     if precision == "bf16" and name == "static" and paddle.__version__.startswith("2."):
         raise InputError(
-            "--precision bf16: its results are wrong in Paddle 2 with --engine static; install Paddle 3 or use "
-            "--precision fp32"
+            "precision bf16: its results are wrong in Paddle 2 with engine static; install Paddle 3 or use "
+            "precision fp32"
         )
     if on_gpu and name in PACKAGES:
-        raise InputError(f"--engine {name}: runs on CPUs only; use --device cpu, or --engine dynamic or static")
+        raise InputError(f"engine {name}: runs on CPUs only; use device cpu, or engine dynamic or static")
     if reason := _unusable(name):
-        raise InputError(f"--engine {name}: {reason}")
+        raise InputError(f"engine {name}: {reason}")
     return name
 
 
@@ -72,7 +72,7 @@ def _unusable(name: str) -> str:
     if missing:
         return f"needs {' and '.join(missing)}; pip install '.[{name}]'"
     if packages and (reason := foreign_translator()):
-        return f"{reason}; install Paddle 3, or use --engine static"
+        return f"{reason}; install Paddle 3, or use engine static"
     return ""
 
 

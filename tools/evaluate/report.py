@@ -177,17 +177,17 @@ def _write_plot(folder: Path, name: str, plot: np.ndarray) -> str:
 def _figure(folder: Path, rank: int, picture: PictureQuality, file_name: str, load: LoadPicture, score: float) -> str:
     """Draw a picture with its predicted and its annotated instances; return the HTML that shows both."""
     image, predicted, truth = load(picture.image_id, score)
-    halves = []
+    columns = []
     for kind, what, instances in (("found", "Found", predicted), ("annotated", "Annotated", truth)):
         name = f"worst_{rank:03}_{kind}.jpg"
         drawing = _shrink(instances.draw(image))
         write_image(folder / PICTURES / name, drawing)
-        halves.append(f"<div><span>{what}</span>{_img_tag(name, drawing.shape[:2], f'{what}: {file_name}')}</div>")
+        columns.append(f"<div><span>{what}</span>{_img_tag(name, drawing.shape[:2], f'{what}: {file_name}')}</div>")
     caption = (
         f"{rank}. <b>{escape(file_name)}</b>: F1 {picture.f1:.2f}, {picture.hits} found, {picture.misses} missed, "
         f"{picture.false_positives} false, {picture.confusions} with a wrong class"
     )
-    return f'<figure><figcaption>{caption}</figcaption><div class="pair">{"".join(halves)}</div></figure>'
+    return f'<figure><figcaption>{caption}</figcaption><div class="pair">{"".join(columns)}</div></figure>'
 
 
 def _img_tag(name: str, size: tuple[int, int], description: str) -> str:

@@ -18,7 +18,7 @@ from model.decode.decoded import Decoded
 from model.decode.fast import Candidates, best_candidates
 from model.decode.fast_masks import KernelMasks
 from tests.support.raw_predictions import RawPredictions
-from tools.common.kinds import KINDS
+from tools.common.kinds import descriptor
 
 NMS = NMSConfig()
 HEAD = HeadConfig(num_grids=(2, 1), strides=(2, 5))  # cells 0 to 3 need more than 2 pixels, cell 4 more than 5
@@ -39,8 +39,8 @@ def raw_predictions(scores, masks) -> RawPredictions:
 def decode(raw: RawPredictions, index: int, head: HeadConfig, nms: NMSConfig, kind: str = "solov2") -> Decoded:
     """Decode by the fast version, after a comparison with the plain one."""
     config = Config().replace(head=head, nms=nms)
-    decoded = KINDS[kind].decode([np.asarray(part) for part in raw], index, config)
-    assert_equal(KINDS[kind].decode(raw, index, config), decoded)
+    decoded = descriptor(kind).decode([np.asarray(part) for part in raw], index, config)
+    assert_equal(descriptor(kind).decode(raw, index, config), decoded)
     return decoded
 
 
@@ -254,7 +254,7 @@ def test_ties_and_empty_results_are_the_same_in_both_versions(
     limits = replace(nms, update_thr=0.0, max_per_img=10**6)
     config = Config().replace(head=head, nms=limits)
     for version in (raw, [part.numpy() for part in raw]):
-        assume(equal_or_apart(KINDS[kind].decode(version, 0, config).scores))
+        assume(equal_or_apart(descriptor(kind).decode(version, 0, config).scores))
     with patch.object(fast, "BLOCK", block):
         decoded = decode(raw, 0, head, nms, kind)
     if max(values) <= nms.score_thr:
@@ -270,7 +270,7 @@ def looked_at(inside: Mock) -> list[int]:
 def test_masks_that_cannot_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
     raw = random_batch(0, head=head, size=1, busy=0.9)
-    masks = KINDS["solov2"].fast_masks([part.numpy() for part in raw[1:]], 0, head.num_grids)
+    masks = descriptor("solov2").fast_masks([part.numpy() for part in raw[1:]], 0, head.num_grids)
     with patch.object(masks, "inside", wraps=masks.inside) as inside:
         few = best_candidates(raw.scores[0].numpy(), masks, head, replace(NMS, nms_pre=5))
         assert len(looked_at(inside)) < 50

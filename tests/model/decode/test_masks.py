@@ -15,7 +15,7 @@ from paddle.nn import functional as F
 from config.base import HeadConfig
 from model.decode import fast_masks
 from model.decode.fast_masks import KernelMasks, tiles_of
-from tools.common.kinds import KINDS, GridKind
+from tools.common.kinds import GridKind, descriptor
 
 GRIDS = (4, 3, 2)
 CELLS = 16 + 9 + 4
@@ -45,7 +45,9 @@ def enlarge(masks: paddle.Tensor) -> np.ndarray:
 
 def solov2(seed: int) -> Case:
     kernels, feats = normal(seed, 1, CELLS, 5), normal(seed + 1, 1, 5, *SIZE)
-    return Case(KINDS["solov2"], [kernels, feats], F.sigmoid(paddle.einsum("ncd,ndhw->chw", kernels, feats)).numpy())
+    return Case(
+        descriptor("solov2"), [kernels, feats], F.sigmoid(paddle.einsum("ncd,ndhw->chw", kernels, feats)).numpy()
+    )
 
 
 def solo(seed: int) -> Case:
@@ -53,7 +55,7 @@ def solo(seed: int) -> Case:
     feats = [normal(seed + 1 + level, 1, 5, *size) for level, size in enumerate(SIZES)]
     own = kernels.split([grid * grid for grid in GRIDS])
     maps = [enlarge(F.sigmoid(paddle.einsum("cd,ndhw->chw", *pair))) for pair in zip(own, feats)]
-    return Case(KINDS["solo"], [kernels, *feats], np.concatenate(maps))
+    return Case(descriptor("solo"), [kernels, *feats], np.concatenate(maps))
 
 
 def decoupled_solo(seed: int) -> Case:
@@ -62,7 +64,7 @@ def decoupled_solo(seed: int) -> Case:
     for grid, level in zip(GRIDS, logits):
         maps = enlarge(F.sigmoid(level[0]))
         masks += [maps[column] * maps[grid + row] for row in range(grid) for column in range(grid)]
-    return Case(KINDS["decoupled_solo"], logits, np.stack(masks))
+    return Case(descriptor("decoupled_solo"), logits, np.stack(masks))
 
 
 CASES: list[Callable[[int], Case]] = [solov2, solo, decoupled_solo]

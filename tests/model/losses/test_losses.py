@@ -14,8 +14,8 @@ from config.base import Config, LossConfig
 from data.samples import MaskWindow, Sample
 from model.losses.common import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
 from model.losses.grid import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
-from tests.support import trainings
-from tools.common.kinds import KINDS, build_network
+from tests.support import tiny, trainings
+from tools.common.kinds import build_network, descriptor
 from tools.train.optimizer import trainable_parameters
 
 FLOAT = 4  # bytes
@@ -196,7 +196,7 @@ def picture(labels: list[int], cells: list[int], rows: list[int], masks: int = 2
         labels=paddle.to_tensor(np.array(labels, np.int64)),
         masks={4: paddle.to_tensor(pixels)},
         cells=paddle.to_tensor(np.array(cells, np.int64)),
-        rows=paddle.to_tensor(np.array(rows, np.int64)),
+        mask_rows=paddle.to_tensor(np.array(rows, np.int64)),
         level_pairs=(len(cells),),
         positives=sum(label >= 0 for label in labels),
     )
@@ -214,7 +214,7 @@ def test_the_losses_of_a_batch_are_sums_with_their_counts():
         "category": category_loss(cate, targets, config),
     }
     dice = plain_dice(
-        kernels[0].gather(targets[0].cells), feats[0].flatten(1), targets[0].masks[4].flatten(1), targets[0].rows
+        kernels[0].gather(targets[0].cells), feats[0].flatten(1), targets[0].masks[4].flatten(1), targets[0].mask_rows
     )
     focal = focal_by_numpy(cate.numpy().reshape(6, 2), np.array([0, -1, 1, -1, -1, -1]), 2.0, 0.25)
     assert (losses["mask"].terms, losses["category"].terms) == (3, 2)
@@ -229,7 +229,7 @@ def test_a_loss_is_never_divided_by_zero():
     assert LossSum(paddle.zeros([]), 0, extra=1).divisor(7) == 8
 
 
-@pytest.fixture(scope="module", params=[name for name, kind in KINDS.items() if kind.has_grids])
+@pytest.fixture(scope="module", params=tiny.GRID_KINDS)
 def network(request):
     paddle.seed(0)
     network = build_network(config_of(request.param))
@@ -265,10 +265,10 @@ def test_every_parameter_has_a_finite_gradient(network, name):
         boxes = np.array([(m.left, m.top, m.right, m.bottom) for m in masks], np.float32).reshape(-1, 4)
         classes = np.arange(len(masks)) % config.num_classes
         sample = Sample(np.zeros((64, 64, 3), np.uint8), masks, boxes, classes, "")
-        targets.append(KINDS[kind].targets(sample, (64, 64), config))
+        targets.append(descriptor(kind).targets(sample, (64, 64), config))
     images = paddle.to_tensor(np.random.default_rng(6).normal(size=(2, 3, 64, 64)).astype(np.float32))
     network.clear_gradients()
-    losses = network.losses(images, [KINDS[kind].target_tensors(target) for target in targets])
+    losses = network.losses(images, [descriptor(kind).target_tensors(target) for target in targets])
     assert losses["mask"].terms == sum(len(target.cells) for target in targets)
     assert losses["category"].terms == sum(int((target.labels >= 0).sum()) for target in targets)
     assert bool(losses["mask"].terms) == any(BATCHES[name])

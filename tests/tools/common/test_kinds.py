@@ -1,36 +1,73 @@
-"""Every kind of network and of backbone that a config may name is in all tables of kinds."""
+"""Every kind of network and of backbone that a config may name is in all tables; a new head needs one entry."""
 
 from __future__ import annotations
 
 from typing import get_args, get_type_hints
 
+import numpy as np
 import pytest
 
+import train as training
 from config import load_config
-from config.networks import DEPTHS, BackboneConfig, HeadConfig
+from config.networks import DEPTHS, HEAD_KINDS, BackboneConfig, HeadConfig, HeadKind
 from model.backbone.build import BACKBONES
+from model.grid_network import GridNetwork
+from model.solov2 import SOLOv2
+from tests.support import exports, tiny, trainings
+from tests.support.programs import run_main
 from tools.common import cli
-from tools.common.kinds import KINDS, build_network, kind_of
-
-
-def choices(section: type) -> set[str]:
-    """Return the values of the field `kind` of a config section."""
-    return set(get_args(get_type_hints(section)["kind"]))
+from tools.common.kinds import NetworkKind, SOLOv2Kind, build_network, descriptor, kind_of
 
 
 @pytest.mark.parametrize("table", [BACKBONES, DEPTHS, cli._BACKBONE_LABELS])
 def test_every_backbone_is_in_each_table(table):
-    assert set(table) == choices(BackboneConfig)
+    assert set(table) == set(get_args(get_type_hints(BackboneConfig)["kind"]))
 
 
-def test_every_kind_of_network_has_a_descriptor():
-    assert set(KINDS) == choices(HeadConfig)
+@pytest.mark.parametrize("kind", HEAD_KINDS)
+def test_every_kind_of_network_has_a_descriptor(kind):
+    assert isinstance(descriptor(kind), NetworkKind)
+    assert descriptor(kind).has_grids != HEAD_KINDS[kind].predicts_boxes
+    assert {type(getattr(HeadConfig(), option)) for option in HEAD_KINDS[kind].options} <= {bool}
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].has_grids])
+@pytest.mark.parametrize("kind", tiny.GRID_KINDS)
 def test_a_descriptor_builds_its_network_and_names_its_outputs(kind):
     config = load_config(20, [f"head.kind={kind}"])
-    assert kind_of(config) is KINDS[kind]
-    assert type(build_network(config)) is KINDS[kind].network()
-    names = KINDS[kind].raw_outputs(config)
+    assert kind_of(config) is descriptor(kind)
+    assert type(build_network(config)) is descriptor(kind).network()
+    names = descriptor(kind).raw_outputs(config)
     assert names[0] == "scores" and len(set(names)) == len(names)
+
+
+class OwnNetwork(SOLOv2):
+    """A network with a head of its own: a user's file in model/."""
+
+
+class OwnKind(SOLOv2Kind):
+    """Its descriptor."""
+
+    outputs = ("scores", "own_kernels", "mask_feats")
+
+    def network(self) -> type[GridNetwork]:
+        return OwnNetwork
+
+
+def test_a_new_head_needs_one_entry(tmp_path, monkeypatch):
+    """With it, the head predicts, trains and is exported; configs know its name."""
+    monkeypatch.setitem(HEAD_KINDS, "own", HeadKind(f"{__name__}:OwnKind"))
+    predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=[*tiny.OVERRIDES, "head.kind=own"])
+    expected = tiny.tiny_predictor()(tiny.scene(0))
+    np.testing.assert_array_equal(predictor(tiny.scene(0)).scores, expected.scores)
+    assert len(expected)
+    options = *trainings.options("head.kind=own"), f"--output={tmp_path}"
+    status, _, err = run_main(training.main, *options)
+    assert status == 0, err
+    assert list(tmp_path.glob("*.pdparams"))
+
+
+@exports.needs_onnx
+def test_a_new_head_is_exported(monkeypatch):
+    monkeypatch.setitem(HEAD_KINDS, "own", HeadKind(f"{__name__}:OwnKind"))
+    session = exports.open_exported(exports.of_kind("own"))
+    assert [output.name for output in session.get_outputs()] == ["scores", "own_kernels", "mask_feats"]

@@ -259,12 +259,12 @@ def test_a_translator_for_another_paddle_is_none(monkeypatch):
 @pytest.mark.parametrize(
     ("engine", "precision", "device", "words"),
     [
-        ("dynamic", "bf16", "cpu", ["--precision bf16", "--engine static"]),
-        ("onnx", "fp32", "gpu:0", ["--engine onnx", "--device cpu"]),
-        ("auto", "bf16", "gpu:0", ["--precision bf16", "--device cpu"]),
-        ("auto", "fp16", "cpu", ["--precision fp16", "--precision bf16"]),
-        ("openvino", "fp16", "gpu:0", ["--precision fp16", "--engine static"]),
-        ("auto", "int8", "cpu", ["--precision int8", "tools/quantize_onnx.py"]),
+        ("dynamic", "bf16", "cpu", ["precision bf16", "engine static"]),
+        ("onnx", "fp32", "gpu:0", ["engine onnx", "device cpu"]),
+        ("auto", "bf16", "gpu:0", ["precision bf16", "device cpu"]),
+        ("auto", "fp16", "cpu", ["precision fp16", "precision bf16"]),
+        ("openvino", "fp16", "gpu:0", ["precision fp16", "engine static"]),
+        ("auto", "int8", "cpu", ["precision int8", "tools/quantize_onnx.py"]),
     ],
 )
 def test_what_an_engine_cannot_do_is_one_line(engine, precision, device, words):

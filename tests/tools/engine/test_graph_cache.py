@@ -111,7 +111,7 @@ def test_what_a_killed_process_was_making_goes_after_a_day(cache: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_one_line(cache: Path) -> None:
     cache.write_text("a file")
-    with pytest.raises(InputError, match=rf"cannot be written .*{CACHE_VARIABLE}.*--engine dynamic"):
+    with pytest.raises(InputError, match=rf"cannot be written .*{CACHE_VARIABLE}.*the engine dynamic"):
         cached_graphs("key", Maker())
 
 

@@ -15,7 +15,6 @@ from config import load_config
 from config.errors import InputError
 from data.images import ImageError, write_image
 from tests.support import tiny
-from tools.common.kinds import KINDS
 from tools.predict.instances import Instances
 from tools.predict.load import load_predictor
 from tools.predict.predictor import batched
@@ -82,7 +81,7 @@ def test_threads_and_batches_change_nothing():
         assert [rows(one) for one in found] == [rows(one) for one in together.stream(same_size, threads=0)]
 
 
-@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.has_grids])
+@pytest.mark.parametrize("kind", tiny.GRID_KINDS)
 def test_every_kind_of_head_finds_something_alone_and_in_a_batch(kind):
     overrides = [*tiny.OVERRIDES, f"head.kind={kind}"]
     scenes = [tiny.scene(seed) for seed in range(3)]
@@ -242,7 +241,7 @@ def test_a_missing_checkpoint_names_its_converters_and_publishers(monkeypatch, t
         ({"config": "solov2_r50_fpn_8gpu_3"}, "did you mean solov2_r50_fpn_8gpu_3x"),
         ({"overrides": ["nms.scorethr=0.1"]}, "did you mean nms.score_thr"),
         ({"overrides": ["nms.score_thr=high"]}, "expected a number"),
-        ({"device": "tpu"}, "--device tpu"),
+        ({"device": "tpu"}, "device tpu"),
         ({"weights": "nowhere.pdparams", "untrained": None}, "nowhere.pdparams"),
     ],
 )
