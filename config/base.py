@@ -69,6 +69,9 @@ class DataConfig:
     # "size": sample at the ratio of the rounded sizes; "factor": at the exact factor (PaddleDetection 0.5); "pillow":
     # with Pillow's bilinear filter, which averages pixels when it reduces a picture (detectron2).
     resize_by: Literal["size", "factor", "pillow"] = "size"
+    # The part of an enlarged mask that is the picture: of its size in the network's input, "rounded", or "truncated" as
+    # in PaddleDetection 0.5, where up to a column and a row less are stretched to the picture.
+    crop_masks: Literal["rounded", "truncated"] = "rounded"
     bgr: bool = False  # the network's input has the channel order BGR; mean and std are in RGB order in any case
 
 
@@ -85,7 +88,8 @@ class TargetConfig:
     # is from scale_ranges[2 * i] to scale_ranges[2 * i + 1], both included. In CenterMask2 a location of level i learns
     # a box if its distance in pixels to the farthest of the box's four sides is in this range.
     scale_ranges: LevelRanges = (1.0, 96.0, 48.0, 192.0, 96.0, 384.0, 192.0, 768.0, 384.0, 2048.0)
-    box_border: Literal[0, 1] = 1  # pixels subtracted from x2 - x1 and y2 - y1 (original SOLO: 1, PaddleDetection: 0)
+    # Pixels subtracted from x2 - x1 and y2 - y1: 1 in the original SOLO and PaddleDetection 0.5, 0 in 2.x.
+    box_border: Literal[0, 1] = 1
     # Positive cells touch the region around the centre of mass whose sides are this share of the box's sides.
     centre_fraction: Fraction = 0.2
     centre_radius: PositiveFloat = 1.5  # CenterMask2: strides; locations this close to the box's centre are positive
@@ -143,7 +147,11 @@ class TrainConfig:
     optimizer: Literal["momentum", "adam", "adamw"] = "momentum"
     momentum: Fraction = 0.9
     weight_decay: NonNegativeFloat = 0.0001
-    no_decay: tuple[Literal["norm", "bias"], ...] = ("norm", "bias")  # parameters without weight decay
+    no_decay: tuple[Literal["norm", "bias"], ...] = ()  # parameters without weight decay
+    backbone_decay: NonNegativeFloat = 1.0  # weight decay of the backbone, as a share of weight_decay
+    # Biases trained at twice the learning rate without weight decay (PaddleDetection). "head": those of the heads'
+    # deformable convolutions and their offsets; "neck": those of the pyramid.
+    fast_biases: tuple[Literal["head", "neck"], ...] = ()
     lr: NonNegativeFloat = 0.01  # learning rate for a total batch of `lr_batch` pictures
     lr_batch: PositiveInt = 16
     autoscale_lr: bool = True  # multiply the learning rate by total batch / lr_batch
@@ -151,7 +159,7 @@ class TrainConfig:
     milestones: tuple[PositiveInt, ...] = (27, 33)  # piecewise: at the end of these epochs the learning rate ...
     gamma: Fraction = 0.1  # ... is multiplied by this
     warmup_iters: NonNegativeInt = 500  # steps of linear warm-up, limited to a third of the training
-    warmup_factor: Fraction = 1 / 3  # share of the learning rate at the first step of the warm-up
+    warmup_factor: Fraction = 0.01  # share of the learning rate at the first step of the warm-up
     clip_norm: NonNegativeFloat = 35.0  # largest norm of all gradients together; 0: no clipping
     accumulate: PositiveInt = 1  # batches whose gradients are averaged for one step
     ema_decay: FractionBelow1 = 0.0  # decay of the exponential moving average of the weights; 0: no average
@@ -167,10 +175,12 @@ class TrainConfig:
     eval_every: NonNegativeInt = 1  # epochs between evaluations; 0: no evaluation
 
 
-# Settings of PaddleDetection's enhanced models; the defaults above are those of the original SOLO.
+# The settings of PaddleDetection, and of its models with deformable convolutions; the defaults above are those of the
+# original SOLOv2.
 PPDET_TRAINING = TrainConfig(
-    milestones=(24, 33), warmup_iters=1000, warmup_factor=0.0, clip_norm=0.0, no_decay=("norm",), ema_decay=0.9998
+    milestones=(24, 33), warmup_iters=1000, warmup_factor=0.0, clip_norm=0.0, no_decay=("norm",)
 )
+PPDET_DEFORMABLE_TRAINING = replace(PPDET_TRAINING, fast_biases=("head",), ema_decay=0.9998)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from config.base import SECTIONS, Config, file_of, known_fields, with_field
 from config.errors import InputError
@@ -36,6 +36,10 @@ def check(config: Config) -> Config:
     _check_backbone(config.backbone)
     _check_head(config)
     _check_pictures(config)
+    if config.train_cfg.backbone_decay != 1 and config.train_cfg.optimizer == "adamw":
+        raise InputError(
+            f"train_cfg.backbone_decay={config.train_cfg.backbone_decay}: needs train_cfg.optimizer=momentum or adam"
+        )
     return config
 
 
@@ -46,13 +50,24 @@ def field_types() -> dict[str, Any]:
     return {f"{section}.{field}": types[section][field] for section in SECTIONS for field in types[section]}
 
 
+@lru_cache(maxsize=1)
+def example_values() -> dict[str, Any]:
+    """Return a value of the type of each of `known_fields`: its default, or a word where that is an empty list."""
+    examples = known_fields(Config)
+    for path, annotation in field_types().items():
+        words = [word for item in get_args(annotation) for word in get_args(item) if isinstance(word, str)]
+        if examples[path] == () and words:
+            examples[path] = (words[0],)
+    return examples
+
+
 def _convert_types(config: Config) -> Config:
-    defaults = known_fields(Config)
+    examples = example_values()
     for path, value in known_fields(config).items():
         try:
-            converted = as_type_of(defaults[path], value)
+            converted = as_type_of(examples[path], value)
         except TypeError:
-            expected = describe_type(defaults[path])
+            expected = describe_type(examples[path])
             raise InputError(f"{file_of(type(config))}: {path}={value!r}: expected {expected}") from None
         for number in converted if isinstance(converted, tuple) else (converted,):
             if isinstance(number, float) and not math.isfinite(number):

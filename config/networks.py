@@ -60,7 +60,7 @@ class BackboneConfig:
     frozen_stages: Literal[0, 1, 2, 3, 4] = 1
     deform_version: DeformVersion = 0
     deform_stages: tuple[Literal[1, 2, 3, 4], ...] = ()  # stages whose 3x3 convolutions are deformable
-    lr_mults: StageFactors = (1.0, 1.0, 1.0, 1.0)  # learning-rate multiplier of each stage
+    lr_mults: StageFactors = (1.0, 1.0, 1.0, 1.0)  # learning-rate multiplier of each stage; the stem has the first
 
     @property
     def name(self) -> str:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 
 from config.base import Config, known_fields, with_field
-from config.checks import check
+from config.checks import check, example_values
 from config.errors import InputError
 from config.values import as_type_of, describe_type, did_you_mean
 
@@ -50,20 +50,19 @@ def _assign(config: Config, path: str, text: str) -> Config:
     if path not in known:
         hint = did_you_mean(path, known, otherwise=f"the fields are {', '.join(known)}")
         raise InputError(f"-o {path}={text}: there is no field {path} in config {config.name}; {hint}")
-    # The default has the type of the field; the present value may be an empty tuple.
-    value = _parse(text, default=known_fields(Config)[path], present=known[path], assignment=f"{path}={text}")
+    value = _parse(text, example=example_values()[path], present=known[path], assignment=f"{path}={text}")
     return with_field(config, path, value)
 
 
-def _parse(text: str, *, default: object, present: object, assignment: str) -> object:
-    if isinstance(default, str):
+def _parse(text: str, *, example: object, present: object, assignment: str) -> object:
+    if isinstance(example, str):
         return text
-    if isinstance(default, tuple) and all(isinstance(item, str) for item in default) and default:
+    if isinstance(example, tuple) and example and isinstance(example[0], str):
         return tuple(word.strip() for word in text.split(",") if word.strip())
     try:
-        return as_type_of(default, ast.literal_eval(_BOOLEANS.get(text.lower(), text)))
+        return as_type_of(example, ast.literal_eval(_BOOLEANS.get(text.lower(), text)))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two: thousands of brackets
-        expected = describe_type(default)
+        expected = describe_type(example)
         raise InputError(f"-o {assignment}: expected {expected}; the present value is {present}") from None
 
 

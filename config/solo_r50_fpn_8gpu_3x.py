@@ -12,3 +12,4 @@ class SOLOR50(Config):
     head = replace(Config.head, kind="solo", channels=256, stacked_convs=7)
     target = replace(Config.target, min_area=10)
     augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))
+    train_cfg = replace(Config.train_cfg, warmup_factor=1 / 3)

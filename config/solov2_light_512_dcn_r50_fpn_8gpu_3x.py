@@ -15,4 +15,3 @@ class SOLOv2Light512DCNR50(Config):
     head = replace(Config.head, channels=256, stacked_convs=3, deform_version=1)
     augment = replace(Config.augment, short_sides=(352, 384, 416, 448, 480, 512))
     target = replace(Config.target, scale_ranges=(1.0, 64.0, 32.0, 128.0, 64.0, 256.0, 128.0, 512.0, 256.0, 2048.0))
-    train_cfg = replace(Config.train_cfg, warmup_factor=0.01)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_TRAINING, Cost, Published
+from config.base import PPDET_0_5_ZOO, PPDET_DEFORMABLE_TRAINING, Cost, Published
 from config.solov2_light_512_dcn_r50_fpn_8gpu_3x import SOLOv2Light512DCNR50
 
 
@@ -12,11 +12,16 @@ class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
         Published(38.8, PPDET_0_5_ZOO.format("solov2_light_r50_vd_fpn_dcn_512_3x"), "convert/ppdet2paddle.py"),
     )
     cost = Cost(33.5, 160.0)
-    data = replace(SOLOv2Light512DCNR50.data, resize_by="factor")
+    data = replace(SOLOv2Light512DCNR50.data, resize_by="factor", crop_masks="truncated")
     backbone = replace(
-        SOLOv2Light512DCNR50.backbone, variant="d", norm="sync", deform_version=2, lr_mults=(0.05, 0.05, 0.1, 0.15)
+        SOLOv2Light512DCNR50.backbone,
+        variant="d",
+        norm="sync",
+        frozen_stages=0,  # `freeze_at: 0` of PaddleDetection 0.5; in 2.x that freezes the stem and the first stage
+        deform_version=2,
+        lr_mults=(0.05, 0.05, 0.1, 0.15),
     )
     head = replace(SOLOv2Light512DCNR50.head, deform_version=2, drop_block=True)
     augment = replace(SOLOv2Light512DCNR50.augment, distort=0.5, crop=1.0)
-    target = replace(SOLOv2Light512DCNR50.target, box_border=0, skip_empty_masks=True)
-    train_cfg = PPDET_TRAINING
+    target = replace(SOLOv2Light512DCNR50.target, skip_empty_masks=True)
+    train_cfg = replace(PPDET_DEFORMABLE_TRAINING, fast_biases=("head", "neck"))

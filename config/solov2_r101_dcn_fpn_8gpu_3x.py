@@ -13,4 +13,3 @@ class SOLOv2R101DCN(SOLOv2R101):
     backbone = replace(SOLOv2R101.backbone, deform_version=2, deform_stages=(2, 3, 4))
     mask_feat_head = replace(SOLOv2R101.mask_feat_head, deform_version=2)
     head = replace(SOLOv2R101.head, deform_version=2, deform_all=True)
-    train_cfg = replace(SOLOv2R101.train_cfg, warmup_factor=0.01)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_TRAINING, PPDET_ZOO, Cost, Published
+from config.base import PPDET_DEFORMABLE_TRAINING, PPDET_ZOO, Cost, Published
 from config.solov2_r101_dcn_fpn_8gpu_3x import SOLOv2R101DCN
 
 
@@ -15,4 +15,4 @@ class SOLOv2R101vd(SOLOv2R101DCN):
     mask_feat_head = replace(SOLOv2R101DCN.mask_feat_head, deform_bias=True)
     head = replace(SOLOv2R101DCN.head, deform_bias=True)
     target = replace(SOLOv2R101DCN.target, box_border=0, skip_empty_masks=True)
-    train_cfg = replace(PPDET_TRAINING, warmup_iters=2000)
+    train_cfg = replace(PPDET_DEFORMABLE_TRAINING, warmup_iters=2000)

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_ZOO, Config, Cost, Published
+from config.base import PPDET_DEFORMABLE_TRAINING, PPDET_ZOO, Config, Cost, Published
 from config.solov2_light_r50_vd_fpn_dcn_512_3x import SOLOv2LightR50vdDCN512
 
 
@@ -10,7 +10,9 @@ class SOLOv2R50Enhance(SOLOv2LightR50vdDCN512):
     number = 11
     published = (Published(39.0, PPDET_ZOO.format("solov2_r50_enhance_coco"), "convert/ppdet2paddle.py"),)
     cost = Cost(33.9, 164.5)
-    data = replace(SOLOv2LightR50vdDCN512.data, normalize_first=True, resize_by="size")
+    data = replace(SOLOv2LightR50vdDCN512.data, normalize_first=True, resize_by="size", crop_masks="rounded")
+    backbone = replace(SOLOv2LightR50vdDCN512.backbone, frozen_stages=1)
     mask_feat_head = replace(SOLOv2LightR50vdDCN512.mask_feat_head, deform_version=2, deform_bias=True)
     head = replace(SOLOv2LightR50vdDCN512.head, deform_bias=True)
-    target = replace(SOLOv2LightR50vdDCN512.target, scale_ranges=Config.target.scale_ranges)
+    target = replace(SOLOv2LightR50vdDCN512.target, scale_ranges=Config.target.scale_ranges, box_border=0)
+    train_cfg = PPDET_DEFORMABLE_TRAINING

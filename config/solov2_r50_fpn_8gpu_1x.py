@@ -14,4 +14,4 @@ class SOLOv2R50Short(SOLOv2R50):
     )
     cost = Cost(46.6, 435.6)
     augment = replace(SOLOv2R50.augment, short_sides=())
-    train_cfg = replace(SOLOv2R50.train_cfg, epochs=12, milestones=(8, 11))
+    train_cfg = replace(SOLOv2R50.train_cfg, epochs=12, milestones=(9, 11))

@@ -35,6 +35,7 @@ class SOLOv2TinyShapes(Config):
         epochs=8,
         optimizer="adamw",
         weight_decay=0.05,
+        no_decay=("norm", "bias"),
         lr=0.002,
         lr_batch=8,
         schedule="cosine",

@@ -147,7 +147,7 @@ PPDET_2 = NameTable(
         (r"\.conv\.conv_offset\.", ".conv.offset."),
     ),
     ignored=(r"^solov2_head\.solo_(cate|kernel)\.", r"^mask_head\.conv_pred\."),  # second names of the same tensors
-    overrides=("data.normalize_first=true", "data.resize_by=size"),
+    overrides=("data.normalize_first=true", "data.resize_by=size", "data.crop_masks=rounded"),
 )
 
 _STATIC_LEAVES = (
@@ -179,7 +179,7 @@ PPDET_0_5 = NameTable(
         (r"^bbox_head\.", "head."),
         (r"\.gn\.norm\.", ".norm."),
     ),
-    overrides=("data.normalize_first=false", "data.resize_by=factor"),
+    overrides=("data.normalize_first=false", "data.resize_by=factor", "data.crop_masks=truncated"),
 )
 
 _FIRST_BLOCKS = tuple(sum(STAGE_BLOCKS[50][:stage]) for stage in range(4))

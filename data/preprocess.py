@@ -93,10 +93,7 @@ def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = 
     within: (height, width) that the picture is fitted into. If empty, the config's sides are the limits.
     """
     height, width = image.shape[:2]
-    if within:
-        factor = min(within[0] / height, within[1] / width)
-    else:
-        factor = _resize_factor(height, width, config.short_side, config.long_side)
+    factor = _factor_of(height, width, config, within)
     if config.resize_by == "factor" and min(height, width) * factor >= 1:
         # With a factor, cv2 rounds the size in the same way but samples at slightly different positions.
         return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
@@ -104,6 +101,21 @@ def resize_image(image: np.ndarray, config: DataConfig, within: Sequence[int] = 
     if config.resize_by == "pillow":
         return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def truncated_size(height: int, width: int, config: DataConfig) -> tuple[int, int]:
+    """Return (height, width) of a picture within the network's input, truncated as in PaddleDetection 0.5; at least 1.
+
+    That program keeps the size as float32, where 447.99999999999994 is 448.
+    """
+    factor = _factor_of(height, width, config, config.fixed_size)
+    return max(int(np.float32(height * factor)), 1), max(int(np.float32(width * factor)), 1)
+
+
+def _factor_of(height: int, width: int, config: DataConfig, within: Sequence[int]) -> float:
+    if within:
+        return min(within[0] / height, within[1] / width)
+    return _resize_factor(height, width, config.short_side, config.long_side)
 
 
 def _resize_factor(height: int, width: int, short_side: int, long_side: int) -> float:

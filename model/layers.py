@@ -7,7 +7,6 @@ import math
 import paddle
 from paddle import Tensor, nn
 from paddle.nn import functional as F
-from paddle.regularizer import L2Decay
 from paddle.vision.ops import deform_conv2d
 
 from model.resize import shape_of
@@ -103,19 +102,17 @@ class DeformConv2D(nn.Layer):
             attr=weight_attr,
             default_initializer=nn.initializer.Normal(std=math.sqrt(2.0 / fan_in)),
         )
-        # PaddleDetection trains this bias and that of the offsets at twice the learning rate and without decay.
-        training = {"learning_rate": 2.0, "regularizer": L2Decay(0.0)} if bias else {}
-        zero = {"initializer": nn.initializer.Constant(0.0), "trainable": weight_attr is None or weight_attr.trainable}
-        bias_attr = paddle.ParamAttr(**zero, **training)
-        self.bias = self.create_parameter([out_channels], attr=bias_attr, is_bias=True) if bias else None
+        trainable = weight_attr is None or weight_attr.trainable
+        zero = paddle.ParamAttr(initializer=nn.initializer.Constant(0.0), trainable=trainable)
+        self.bias = self.create_parameter([out_channels], attr=zero, is_bias=True) if bias else None
         self.offset = Conv2D(
             in_channels,
             self.taps * (2 if version == 1 else 3),
             kernel_size,
             stride=stride,
             padding=kernel_size // 2,
-            weight_attr=paddle.ParamAttr(**zero),  # starts as a plain convolution
-            bias_attr=bias_attr,
+            weight_attr=zero,  # starts as a plain convolution
+            bias_attr=zero,
         )
 
     def forward(self, x: Tensor) -> Tensor:

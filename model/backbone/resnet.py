@@ -115,6 +115,7 @@ def _stem(config: BackboneConfig) -> nn.LayerList:
         "norm": config.norm,
         "train_norm": config.train_norm,
         "trainable": config.frozen_stages < 1,
+        "lr_mult": config.lr_mults[0],
     }
     channels = config.stem_channels
     if config.variant == "b":

@@ -13,7 +13,15 @@ from PIL import Image
 
 from config import load_config
 from config.base import DataConfig
-from data.preprocess import normalize, normalize_batch, pad_to_batch, preprocess, resize_image
+from data.preprocess import (
+    normalize,
+    normalize_batch,
+    pad_to_batch,
+    preprocess,
+    resize_image,
+    resized_size,
+    truncated_size,
+)
 from tests.support.parity import PARITY, needs_parity, recipe
 
 SMALL = DataConfig(short_side=40, long_side=66)
@@ -186,3 +194,26 @@ def test_channels_are_bgr_where_the_config_says_so():
     assert np.array_equal(batch, normalize_batch([image, image[:20]], rgb)[:, ::-1])
     normalized = [normalize(each, rgb)[..., ::-1] for each in (image, image[:20])]
     assert np.array_equal(batch, pad_to_batch(normalized, 32))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "sides", "truncated", "rounded"),
+    [
+        (480, 640, (512, 852), (512, 682), (512, 683)),
+        (333, 500, (448, 768), (448, 672), (448, 673)),
+        (480, 640, (448, 768), (448, 597), (448, 597)),
+        (100, 4000, (448, 768), (19, 768), (19, 768)),
+        (1, 4000, (448, 768), (1, 768), (1, 768)),
+    ],
+)
+def test_truncated_size_of_paddledetection_0_5(height, width, sides, truncated, rounded):
+    config = replace(SMALL, short_side=sides[0], long_side=sides[1])
+    assert truncated_size(height, width, config) == truncated
+    assert resized_size(height, width, short_side=sides[0], long_side=sides[1]) == rounded
+
+
+@settings(max_examples=200)
+@given(height=SIDES, width=SIDES, short=st.integers(8, 1000))
+def test_a_side_that_reaches_its_limit_is_not_truncated(height, width, short):
+    config = replace(SMALL, short_side=short, long_side=10**6)
+    assert min(truncated_size(height, width, config)) == short

@@ -158,15 +158,6 @@ class TestDeformConv2D:
         x = paddle.to_tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
         assert layer(x)[0, 0].tolist() == moved
 
-    @pytest.mark.parametrize(("bias", "multiplier"), [(True, 2.0), (False, 1.0)])
-    def test_biases_learn_twice_as_fast_where_the_convolution_has_one(self, bias, multiplier):
-        layer = DeformConv2D(2, 2, 3, version=2, bias=bias)
-        assert (layer.bias is not None) == bias
-        assert all(
-            p.optimize_attr["learning_rate"] == multiplier for p in (layer.offset.bias, layer.bias) if p is not None
-        )
-        assert layer.weight.optimize_attr["learning_rate"] == layer.offset.weight.optimize_attr["learning_rate"] == 1.0
-
     @settings(max_examples=15)
     @given(
         version=st.sampled_from([1, 2]),

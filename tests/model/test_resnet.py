@@ -100,7 +100,7 @@ def test_learning_rate_multipliers_reach_their_stages():
     for name, parameter in parameters(network).items():
         multiplier = parameter.optimize_attr["learning_rate"]
         if name.startswith("stem"):
-            assert multiplier == 1.0
+            assert multiplier == 0.1
         elif ".offset." not in name:
             assert multiplier == pytest.approx((int(name.split(".")[1]) + 1) / 10), name
 

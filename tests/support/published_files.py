@@ -112,7 +112,7 @@ PUBLISHED = (
         foreign_names.ppdet_2,
         PPDET_2_ALIASES,
         config=11,
-        overrides=("data.normalize_first=true", "data.resize_by=size"),
+        overrides=("data.normalize_first=true", "data.resize_by=size", "data.crop_masks=rounded"),
     ),
     Published(
         "ppdet2paddle",
@@ -123,7 +123,7 @@ PUBLISHED = (
         foreign_names.ppdet_0_5,
         {},
         config=2,
-        overrides=("data.normalize_first=false", "data.resize_by=factor"),
+        overrides=("data.normalize_first=false", "data.resize_by=factor", "data.crop_masks=truncated"),
     ),
     Published(
         "centermask2paddle",

@@ -9,6 +9,7 @@ import numpy as np
 
 from config.base import Config
 from data.class_lists import ClassList
+from data.preprocess import truncated_size
 from model.decode.decoded import Decoded
 from tools.predict.instances import Instances, NetworkBoxes
 from tools.predict.mask_windows import MaskCrop, Size, masks_at_picture_size, masks_in_boxes, tight_crop
@@ -24,6 +25,8 @@ def to_instances(
 
     resized: height and width of the picture within the padded input; original: of the picture itself.
     """
+    if config.data.crop_masks == "truncated":
+        resized = truncated_size(*original, config.data)
     if decoded.boxes is None:
         shown = slice(int((decoded.scores >= score).sum()))  # sorted by score
         crops, boxes = _enlarge(decoded.masks[shown], config, resized, original), None

@@ -15,6 +15,7 @@ from paddle.regularizer import L2Decay
 
 from config.base import TrainConfig
 from config.errors import InputError
+from model.layers import DeformConv2D
 
 _MASTER = "master_weight"
 NORMS = (nn.BatchNorm2D, nn.SyncBatchNorm, nn.GroupNorm)
@@ -28,14 +29,22 @@ def trainable_parameters(network: nn.Layer) -> dict[str, paddle.Tensor]:
 def build_optimizer(network: nn.Layer, config: TrainConfig) -> Optimizer:
     """Build the optimizer of a network; give the result of `learning_rate` to its `set_lr` before each step.
 
-    Weight decay is L2 regularisation with Momentum and Adam, and decoupled with AdamW (Loshchilov & Hutter 2017). The
-    kinds of parameters in `config.no_decay`, and biases whose layer has a regularizer of its own, have none.
+    Weight decay is L2 regularisation with Momentum and Adam, and decoupled with AdamW (Loshchilov & Hutter 2017).
+    `config.no_decay`, `config.fast_biases` and `config.backbone_decay` change it for some parameters.
     """
     parameters = trainable_parameters(network)
-    names_without_decay = _names_without_decay(network, config.no_decay)
-    exempt = {parameter.name for name, parameter in parameters.items() if name in names_without_decay}
-    for parameter in parameters.values():
-        parameter.regularizer = L2Decay(0.0) if parameter.name in exempt else None
+    fast = _fast_biases(network, config.fast_biases)
+    undecayed = fast | _names_without_decay(network, config.no_decay)
+    exempt = {parameter.name for name, parameter in parameters.items() if name in undecayed}
+    for name, parameter in parameters.items():
+        if name in fast:
+            parameter.optimize_attr["learning_rate"] = 2.0
+        if name in undecayed:
+            parameter.regularizer = L2Decay(0.0)
+        elif name.startswith("backbone.") and config.backbone_decay != 1:
+            parameter.regularizer = L2Decay(config.weight_decay * config.backbone_decay)
+        else:
+            parameter.regularizer = None
     shared = {
         "parameters": list(parameters.values()),
         "learning_rate": config.lr,
@@ -53,13 +62,21 @@ def _names_without_decay(network: nn.Layer, kinds: tuple[str, ...]) -> set[str]:
     """Return the names of the parameters without weight decay; kinds: "norm", "bias" or both."""
     names = set()
     for prefix, layer in network.named_sublayers():
-        for name, parameter in layer.named_parameters(prefix=prefix, include_sublayers=False):
-            if isinstance(layer, NORMS):
-                exempt = "norm" in kinds
-            else:
-                exempt = parameter.regularizer is not None or ("bias" in kinds and name.endswith(".bias"))
-            if exempt:
+        for name, _ in layer.named_parameters(prefix=prefix, include_sublayers=False):
+            if "norm" in kinds if isinstance(layer, NORMS) else "bias" in kinds and name.endswith(".bias"):
                 names.add(name)
+    return names
+
+
+def _fast_biases(network: nn.Layer, places: tuple[str, ...]) -> set[str]:
+    """Return the names of the biases that `TrainConfig.fast_biases` describes."""
+    names = set()
+    for prefix, layer in network.named_sublayers():
+        part = prefix.partition(".")[0]
+        if "neck" in places and part == "neck" and isinstance(layer, nn.Conv2D):
+            names.add(f"{prefix}.bias")
+        if "head" in places and part in ("head", "mask_feat_head") and isinstance(layer, DeformConv2D):
+            names |= {f"{prefix}.bias", f"{prefix}.offset.bias"}
     return names
 
 

@@ -13,6 +13,7 @@ from paddle import nn
 
 from config import load_config
 from config.base import TrainConfig
+from config.errors import InputError
 from tests.support import trainings
 from tools.common.kinds import build_network
 from tools.train.optimizer import (
@@ -90,12 +91,43 @@ def test_weight_decay_spares_what_the_config_says(number, no_decay, optimizer):
     biases = {name for name in trainable_parameters(network) if name.endswith(".bias")} - norm_names(network)
     if "bias" in no_decay:
         spared |= biases
-    elif number == 11:  # of PaddleDetection's deformable convolutions outside of the backbone, whatever the config says
+    elif number == 11:  # its `fast_biases`, whatever `no_decay` says
         spared |= {name for name in biases if ".conv." in name and not name.startswith("backbone.")}
         assert any(name.endswith(".conv.offset.bias") for name in spared)
     decayed = {name for name, distance in moved(network, config, gradient=0.0).items() if distance > 1e-5}
     assert decayed == trainable_parameters(network).keys() - spared
     assert "head.cate_pred.weight" in decayed
+
+
+@pytest.mark.parametrize(
+    ("places", "patterns"),
+    [
+        ("", ()),
+        ("head", (r"^(head|mask_feat_head)\..*\.conv\.(offset\.)?bias$",)),
+        ("neck", (r"^neck\..*\.bias$",)),
+        ("head,neck", (r"^(head|mask_feat_head)\..*\.conv\.(offset\.)?bias$", r"^neck\..*\.bias$")),
+    ],
+)
+def test_fast_biases_have_twice_the_learning_rate_and_no_decay(places, patterns):
+    plain = "backbone.lr_mults=1,1,1,1", "train_cfg.clip_norm=0", "train_cfg.no_decay=", "train_cfg.weight_decay=0"
+    network, config = narrow_network(11, *plain, f"train_cfg.fast_biases={places}")
+    fast = {name for name in trainable_parameters(network) if any(re.search(pattern, name) for pattern in patterns)}
+    assert bool(fast) == bool(places)
+    for name, distance in moved(network, config, gradient=1.0).items():
+        assert distance == pytest.approx(2 * LR if name in fast else LR, rel=1e-4), name
+    network, config = narrow_network(11, *plain, f"train_cfg.fast_biases={places}", "train_cfg.weight_decay=0.1")
+    kept = {name for name, distance in moved(network, config, gradient=0.0).items() if distance < 1e-5}
+    assert kept == fast
+
+
+def test_the_backbone_can_have_another_weight_decay():
+    options = "train_cfg.clip_norm=0", "train_cfg.weight_decay=0.1", "train_cfg.optimizer=momentum"
+    network, config = narrow_network(20, *options, "train_cfg.no_decay=", "train_cfg.backbone_decay=0.1")
+    for name, distance in moved(network, config, gradient=0.0).items():
+        decay = 0.01 if name.startswith("backbone.") else 0.1
+        assert distance == pytest.approx(LR * decay, rel=1e-2), name
+    with pytest.raises(InputError, match="backbone_decay=0.1: needs train_cfg.optimizer=momentum or adam"):
+        load_config(20, ["train_cfg.backbone_decay=0.1"])
 
 
 @pytest.mark.parametrize(("optimizer", "shrinks"), [("momentum", LR * 0.1), ("adam", LR), ("adamw", LR * 0.1)])
@@ -125,8 +157,8 @@ def test_learning_rate_multipliers_act(optimizer):
         if ".offset." in name or name.endswith(".conv.bias"):
             offsets += 1
             expected = 2.0 if not stage and name.endswith(".bias") else 1.0
-        elif stage:
-            expected = multipliers[int(stage[1])]
+        elif stage or name.startswith("backbone.stem."):
+            expected = multipliers[int(stage[1]) if stage else 0]
         assert distance == pytest.approx(LR * expected, rel=1e-3), name
     assert offsets
 

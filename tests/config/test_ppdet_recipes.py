@@ -1,0 +1,31 @@
+"""The configs that train as PaddleDetection does: what 0.5 and 2.x state for the networks of the same names."""
+
+from __future__ import annotations
+
+import pytest
+
+from config import load_config
+from config.base import PPDET_TRAINING
+from model.backbone.build import build_backbone
+from tools.train.optimizer import trainable_parameters
+
+
+def test_the_plain_recipe():
+    assert (PPDET_TRAINING.warmup_iters, PPDET_TRAINING.warmup_factor, PPDET_TRAINING.clip_norm) == (1000, 0.0, 0.0)
+    assert (PPDET_TRAINING.epochs, PPDET_TRAINING.milestones, PPDET_TRAINING.ema_decay) == (36, (24, 33), 0.0)
+    assert (PPDET_TRAINING.lr, PPDET_TRAINING.weight_decay, PPDET_TRAINING.no_decay) == (0.01, 0.0001, ("norm",))
+
+
+@pytest.mark.parametrize(("number", "frozen", "border", "biases"), [(2, 0, 1, ("head", "neck")), (11, 1, 0, ("head",))])
+def test_freeze_at_0_freezes_nothing_in_0_5_and_a_stage_in_2(number, frozen, border, biases):
+    config = load_config(number)
+    assert (config.backbone.frozen_stages, config.target.box_border) == (frozen, border)
+    assert (config.train_cfg.fast_biases, config.train_cfg.ema_decay) == (biases, 0.9998)
+    rates = {
+        name.partition(".conv.")[0].rpartition(".")[0]: parameter.optimize_attr["learning_rate"]
+        for name, parameter in trainable_parameters(build_backbone(config.backbone)).items()
+        if ".offset." not in name
+    }
+    by_stage = [{rate for name, rate in rates.items() if name.startswith(f"stages.{stage}")} for stage in range(4)]
+    assert by_stage == [{0.05} if frozen == 0 else set(), {0.05}, {0.1}, {0.15}]
+    assert {rate for name, rate in rates.items() if name.startswith("stem")} == ({0.05} if frozen == 0 else set())
