@@ -14,6 +14,7 @@ from config import load_config, registry
 from config.base import BackboneConfig, Config, Published
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError
+from config.networks import SLIM_WIDTHS
 
 DEFAULT_CONFIG = 20
 
@@ -168,12 +169,21 @@ def _resnet_label(backbone: BackboneConfig) -> str:
         name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"
     if backbone.variant == "d":
         name += "-vd"
-    return name + (f" DCNv{backbone.deform_version}" if backbone.deform_version else "")
+    return name + _deform_label(backbone)
+
+
+def _vovnet_label(backbone: BackboneConfig) -> str:
+    slim = "-slim" if backbone.stage_channels == SLIM_WIDTHS else ""
+    return f"VoVNetV2-{backbone.depth}{slim}{'-dw' if backbone.depthwise else ''}-eSE{_deform_label(backbone)}"
+
+
+def _deform_label(backbone: BackboneConfig) -> str:
+    return f" DCNv{backbone.deform_version}" if backbone.deform_version else ""
 
 
 _BACKBONE_LABELS: dict[str, Callable[[BackboneConfig], str]] = {
     "resnet": _resnet_label,
-    "vovnet": lambda backbone: f"VoVNetV2-{backbone.depth}-eSE",
+    "vovnet": _vovnet_label,
 }
 
 
