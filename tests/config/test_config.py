@@ -100,6 +100,12 @@ def test_true_and_false_are_parsed(text):
         (0, ["backbone.depthwise=true"], "backbone.depthwise=True: needs backbone.kind=vovnet; this config has resnet"),
         (0, ["backbone.stage_outputs=8,8,8,8"], "needs backbone.kind=vovnet; this config has resnet"),
         (
+            5,
+            ["backbone.kind=mobilenetv2", "backbone.depth=53"],
+            "backbone.deform_version=1: needs backbone.kind=resnet or vovnet; this config has mobilenetv2",
+        ),
+        (0, ["backbone.kind=mobilenetv2"], "expected 53 with backbone.kind=mobilenetv2"),
+        (
             30,
             ["backbone.depthwise=true", "backbone.deform_version=2"],
             "backbone.depthwise=true: expected false with backbone.deform_version=2",

@@ -184,6 +184,7 @@ def _deform_label(backbone: BackboneConfig) -> str:
 _BACKBONE_LABELS: dict[str, Callable[[BackboneConfig], str]] = {
     "resnet": _resnet_label,
     "vovnet": _vovnet_label,
+    "mobilenetv2": lambda backbone: "MobileNetV2",
 }
 
 
