@@ -35,6 +35,13 @@ NAMES = {
     31: "centermask2_lite_v39",
     32: "centermask2_v57",
     33: "centermask2_v99",
+    34: "centermask2_lite_v19",
+    35: "centermask2_lite_v19_slim",
+    36: "centermask2_lite_v19_slim_dw",
+    37: "centermask2_lite_mobilenetv2",
+    38: "centermask2_v39_dcn",
+    39: "centermask2_v57_dcn",
+    40: "centermask2_v99_dcn",
 }
 
 
