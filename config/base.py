@@ -223,6 +223,8 @@ class Published:
     mask_ap: float  # COCO mask AP in percent, as its publisher states it
     where: str
     convert: str  # path of the script that converts it
+    box_ap: float | None = None  # COCO box AP in percent, if its publisher states it
+    publisher: str = ""  # what its publisher states of the speed: time per picture and device
 
     def command(self, number: int) -> str:
         """Return the command that converts the downloaded FILE, for the config with this number."""

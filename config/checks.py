@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any, get_args, get_type_hints
 
 from config.base import SECTIONS, Config, file_of, known_fields, with_field
 from config.errors import InputError
-from config.networks import DEPTHS, HEAD_KINDS, BackboneConfig
+from config.networks import BACKBONE_OPTIONS, DEPTHS, HEAD_KINDS, BackboneConfig
 from config.rules import rule_of
 from config.values import as_type_of, describe_type
 
@@ -18,7 +19,7 @@ _MIXING = ("copy_paste", "mixup", "cutmix")
 # Section and field of the channels that a group norm divides into groups.
 _GROUPED = (("mask_feat_head", "mid_channels"), ("mask_feat_head", "out_channels"), ("head", "channels"))
 
-_BOTTLENECK_DEPTHS = (50, 101)  # only their blocks can be deformable or grouped
+_BOTTLENECK_DEPTHS = (50, 101)  # of ResNets, only their blocks can be deformable or grouped
 
 
 def check(config: Config) -> Config:
@@ -91,19 +92,27 @@ def _check_levels(config: Config) -> None:
 
 
 def _check_backbone(backbone: BackboneConfig) -> None:
-    """Raise InputError for a depth that this kind of backbone does not have, alone or with its convolutions."""
-    depths = DEPTHS[backbone.kind]
+    """Raise InputError for a depth or an option that this kind of backbone does not have, or not together."""
+    kind, depths = backbone.kind, DEPTHS[backbone.kind]
     if backbone.depth not in depths:
         expected = " or ".join(map(str, depths))
-        raise InputError(f"backbone.depth={backbone.depth}: expected {expected} with backbone.kind={backbone.kind}")
-    if backbone.deform_version or backbone.groups > 1:
-        if backbone.kind != "resnet":
-            raise InputError(f"backbone.kind={backbone.kind}: expected resnet with deformable or grouped convolutions")
-        if backbone.depth not in _BOTTLENECK_DEPTHS:
-            expected = " or ".join(map(str, _BOTTLENECK_DEPTHS))
-            raise InputError(
-                f"backbone.depth={backbone.depth}: expected {expected} with deformable or grouped convolutions"
-            )
+        raise InputError(f"backbone.depth={backbone.depth}: expected {expected} with backbone.kind={kind}")
+    for field in fields(backbone):
+        owners = [owner for owner, options in BACKBONE_OPTIONS.items() if field.name in options]
+        value = getattr(backbone, field.name)
+        if owners and kind not in owners and value != field.default:
+            expected = " or ".join(owners)
+            raise InputError(f"backbone.{field.name}={value}: needs backbone.kind={expected}; this config has {kind}")
+    has_special = backbone.deform_version or backbone.groups > 1
+    if kind == "resnet" and has_special and backbone.depth not in _BOTTLENECK_DEPTHS:
+        expected = " or ".join(map(str, _BOTTLENECK_DEPTHS))
+        raise InputError(
+            f"backbone.depth={backbone.depth}: expected {expected} with deformable or grouped convolutions"
+        )
+    if backbone.depthwise and backbone.deform_version:
+        raise InputError(
+            f"backbone.depthwise=true: expected false with backbone.deform_version={backbone.deform_version}"
+        )
 
 
 def _check_head(config: Config) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 from config.rules import EvenInt, Fraction, GridSizes, PositiveInt, StageChannels, StageFactors, one_of
 
-DEPTHS = {"resnet": (18, 34, 50, 101), "vovnet": (39, 57, 99)}  # by BackboneConfig.kind
+DEPTHS = {"resnet": (18, 34, 50, 101), "vovnet": (19, 39, 57, 99), "mobilenetv2": (53,)}  # by BackboneConfig.kind
+_WIDTHS, _DEFORMABLE = ("stem_channels", "stage_channels"), ("deform_version", "deform_stages")
+# Fields of BackboneConfig that not all kinds have, by BackboneConfig.kind; the others keep their defaults.
+BACKBONE_OPTIONS = {
+    "resnet": (*_WIDTHS, *_DEFORMABLE, "variant", "groups", "base_width"),
+    "vovnet": (*_WIDTHS, *_DEFORMABLE, "stage_outputs", "depthwise"),
+    "mobilenetv2": (),
+}
+SLIM_WIDTHS = (64, 80, 96, 112)  # stage_channels of the slim VoVNetV2, which is part of its name
 DeformVersion = Literal[0, 1, 2]  # 0: no deformable convolution; 1: offsets (DCN v1); 2: also modulation (DCN v2)
 
 
@@ -36,21 +44,24 @@ def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """ResNet or ResNeXt (He et al. 2015, Xie et al. 2016) with the variants `b` and `d` of He et al. 2018, or VoVNetV2.
+    """ResNet, ResNeXt (He et al. 2015, Xie et al. 2016), VoVNetV2 (Lee and Park 2020) or MobileNetV2.
 
-    VoVNetV2 has eSE attention (Lee and Park 2020), and no variants, groups or deformable stages.
+    ResNets have the variants `b` and `d` of He et al. 2018, VoVNetV2 has eSE attention, MobileNetV2 has width 1.0
+    (Sandler et al. 2018). `BACKBONE_OPTIONS` lists the fields that only some kinds have.
     """
 
-    kind: Literal["resnet", "vovnet"] = "resnet"
+    kind: Literal["resnet", "vovnet", "mobilenetv2"] = "resnet"
     depth: int = 50  # number of layers in the model's name, one of DEPTHS[kind], which may have a single one
     stem_channels: EvenInt = 64
     # Width of each of the four stages; from depth 50 on, a ResNet stage has 4 times as many output channels.
     stage_channels: StageChannels = (64, 128, 256, 512)
-    stage_outputs: StageChannels = (256, 512, 768, 1024)  # only for VoVNet
-    # "b": the stride is on the 3x3 convolution; "d": also a deep stem and pooling in shortcuts (ResNet-vd).
+    stage_outputs: StageChannels = (256, 512, 768, 1024)  # VoVNet: output channels of each stage
+    # VoVNet: 3x3 convolutions are depthwise-separable, and the stem has stem_channels outputs instead of twice as many.
+    depthwise: bool = False
+    # ResNet. "b": the stride is on the 3x3 convolution; "d": also a deep stem and pooling in shortcuts (ResNet-vd).
     variant: Literal["b", "d"] = "b"
-    groups: PositiveInt = 1  # groups=64 with base_width=4 is ResNeXt 64x4d
-    base_width: PositiveInt = 64  # channels per group in the 3x3 convolutions of the first stage
+    groups: PositiveInt = 1  # ResNet: groups=64 with base_width=4 is ResNeXt 64x4d
+    base_width: PositiveInt = 64  # ResNet: channels per group in the 3x3 convolutions of the first stage
     # "frozen": always uses the running statistics; "batch": batch norm; "sync": batch norm over all GPUs, on a CPU the
     # same as "batch".
     norm: Literal["frozen", "batch", "sync"] = "frozen"
@@ -66,7 +77,10 @@ class BackboneConfig:
     def name(self) -> str:
         """The name of its ImageNet checkpoint, without `_imagenet.pdparams`."""
         if self.kind == "vovnet":
-            return f"vovnet{self.depth}_ese"
+            slim = "_slim" if self.stage_channels == SLIM_WIDTHS else ""
+            return f"vovnet{self.depth}_ese{slim}{'_dw' if self.depthwise else ''}"
+        if self.kind != "resnet":
+            return self.kind
         if self.groups > 1:
             return f"resnext{self.depth}_{self.groups}x{self.base_width}d"
         return f"resnet{self.depth}{'_vd' if self.variant == 'd' else ''}"

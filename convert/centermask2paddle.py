@@ -1,4 +1,4 @@
-"""Convert a checkpoint of CenterMask2 (detectron2, .pth) to config 30, 31, 32 or 33.
+"""Convert a checkpoint of CenterMask2 (detectron2, .pth) to one of the configs from 30 to 40.
 
     python convert/centermask2paddle.py centermask2-V-39-eSE-FPN-ms-3x.pth
     python convert/centermask2paddle.py centermask2-V-99-eSE-FPN-ms-3x.pth --verify images/test/shapes_01.jpg

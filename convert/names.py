@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from convert.conversion import NameTable
+from model.backbone.mobilenetv2 import STAGE_BLOCKS as MOBILENET_BLOCKS
 from model.backbone.resnet import STAGE_BLOCKS
 from model.backbone.vovnet import STAGE_BLOCKS as VOVNET_BLOCKS
 
+
+def first_blocks(stage_blocks: Sequence[int]) -> list[int]:
+    """Return the number of blocks before each stage."""
+    return [sum(stage_blocks[:stage]) for stage in range(len(stage_blocks))]
+
+
+_TORCH_STATISTICS = (
+    (r"\.running_mean$", "._mean"),
+    (r"\.running_var$", "._variance"),
+)
 # The names of torchvision's ResNet, which mmdet kept.
 _TORCH_BACKBONE = (
     (r"^backbone\.conv1\.", "backbone.stem.0.conv."),
@@ -17,8 +30,7 @@ _TORCH_BACKBONE = (
     (r"^(backbone\.stages\..*)\.conv(\d)_offset\.", r"\1.conv\2.conv.offset."),  # of older files
     (r"^(backbone\.stages\..*)\.conv(\d)\.weight$", r"\1.conv\2.conv.weight"),
     (r"^(backbone\.stages\..*)\.bn(\d)\.", r"\1.conv\2.norm."),
-    (r"\.running_mean$", "._mean"),
-    (r"\.running_var$", "._variance"),
+    *_TORCH_STATISTICS,
 )
 _TORCH_COUNTER = r"\.num_batches_tracked$"
 
@@ -68,9 +80,32 @@ _VOVNET = (
         for block in range(max(blocks[stage] for blocks in VOVNET_BLOCKS.values()))
     ),
     (r"\.layers\.(\d)\.\w+/", r".chain.\1."),
+    (r"\.conv_reduction\.\w+/", ".reduction."),
     (r"\.concat\.\w+/", ".concat."),
-    (r"\.running_mean$", "._mean"),
-    (r"\.running_var$", "._variance"),
+    (r"^(backbone\..*)\.conv_offset\.", r"\1.conv.offset."),
+    (r"\.dw_conv3x3\.", ".depthwise."),
+    (r"\.pw_conv1x1\.", ".pointwise.conv."),
+    (r"\.pw_norm\.", ".pointwise.norm."),
+    *_TORCH_STATISTICS,
+)
+
+# The program numbers all modules of a MobileNetV2 and of its blocks: convolution, norm and ReLU6. The first block,
+# features.1, has no 1x1 convolution before the depthwise one.
+_MOBILENET = (
+    (r"^backbone\.features\.0\.0\.", "backbone.stem.conv."),
+    (r"^backbone\.features\.0\.1\.", "backbone.stem.norm."),
+    *(
+        (rf"^(backbone\.features\.{features})\.conv\.{3 * index + place}\.", rf"\1.{layer}.{part}.")
+        for features, layers in (("1", ("depthwise", "project")), (r"\d+", ("expand", "depthwise", "project")))
+        for index, layer in enumerate(layers)
+        for place, part in enumerate(("conv", "norm"))
+    ),
+    *(
+        (rf"^backbone\.features\.{1 + first + block}\.", f"backbone.stages.{stage}.{block}.")
+        for stage, first in enumerate(first_blocks(MOBILENET_BLOCKS))
+        for block in range(MOBILENET_BLOCKS[stage])
+    ),
+    *_TORCH_STATISTICS,
 )
 
 CENTERMASK2 = NameTable(
@@ -80,6 +115,7 @@ CENTERMASK2 = NameTable(
         (r"^backbone\.top_block\.", "neck."),
         (r"^backbone\.bottom_up\.", "backbone."),
         *_VOVNET,
+        *_MOBILENET,
         (r"^proposal_generator\.fcos_head\.", "head."),
         (r"^head\.cls_tower\.", "head.cate_convs."),
         (r"^head\.bbox_tower\.", "head.box_convs."),
@@ -106,6 +142,13 @@ VOVNET = NameTable(
     program="VoVNet's classifier",
     renames=((r"^(backbone\.bottom_up\.)?", "backbone."), *_VOVNET),
     ignored=(_TORCH_COUNTER, r"^(classifier|fc|linear)\."),
+)
+
+# The last 1x1 convolution is a part of the classifier.
+MOBILENET = NameTable(
+    program="MobileNetV2's classifier",
+    renames=((r"^(backbone\.bottom_up\.)?", "backbone."), *_MOBILENET),
+    ignored=(_TORCH_COUNTER, r"^(backbone\.bottom_up\.)?(features\.18|conv|classifier|fc|linear)\."),
 )
 
 # In Paddle's programs res4c is the third block of the third stage; in ResNet-101 its name is res4b2.
@@ -182,7 +225,6 @@ PPDET_0_5 = NameTable(
     overrides=("data.normalize_first=false", "data.resize_by=factor", "data.crop_masks=truncated"),
 )
 
-_FIRST_BLOCKS = tuple(sum(STAGE_BLOCKS[50][:stage]) for stage in range(4))
 _CLAS_LAYERS = (
     *((rf"\.conv{index}\.", f".conv{index + 1}.") for index in (2, 1, 0)),
     (r"\.short\.", ".shortcut.projection."),
@@ -208,7 +250,7 @@ SSLD = (
             (r"^stem\.", "backbone.stem."),
             *(
                 (rf"^blocks\.{first + block}\.", f"backbone.stages.{stage}.{block}.")
-                for stage, first in enumerate(_FIRST_BLOCKS)
+                for stage, first in enumerate(first_blocks(STAGE_BLOCKS[50]))
                 for block in range(STAGE_BLOCKS[50][stage])
             ),
             *_CLAS_LAYERS,

@@ -1,14 +1,14 @@
-"""Convert an ImageNet VoVNetV2 with eSE (detectron2, .pth; 39, 57 or 99) to a backbone.
+"""Convert an ImageNet VoVNetV2 with eSE (detectron2, .pth; 19, 39, 57 or 99) to a backbone.
 
     python convert/vovnet2paddle.py vovnet39_ese_detectron2.pth
+    python convert/vovnet2paddle.py vovnet19_ese_slim_dw_detectron2.pth
 
-The result, weights/vovnet39_ese_imagenet.pdparams, is a backbone to start training from.
+The result, weights/vovnet39_ese_imagenet.pdparams for the first one, is a backbone to start training from.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
@@ -18,14 +18,12 @@ from tools.common.startup import run
 from config import load_config
 from convert.command import convert_backbone
 from convert.names import VOVNET
-from model.backbone.vovnet import STAGE_BLOCKS
 
-CONFIG = 30  # its backbone gives the widths
+CONFIGS = (30, 32, 33, 34, 35, 36)  # one for each backbone
 
 
 def main() -> int:
-    backbone = load_config(CONFIG).backbone
-    return convert_backbone(__doc__, [VOVNET], [replace(backbone, depth=depth) for depth in STAGE_BLOCKS])
+    return convert_backbone(__doc__, [VOVNET], [load_config(number).backbone for number in CONFIGS])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Callable
 
 import paddle
 from paddle import Tensor, nn
@@ -126,10 +127,20 @@ class DeformConv2D(nn.Layer):
         return deform_conv2d(x, offset, self.weight, bias=self.bias, mask=mask, **self.geometry)
 
 
-class ConvNorm(nn.Layer):
-    """Convolution (plain or deformable), normalisation, and ReLU if `relu`.
+def conv_weight(fan_in: int, *, trainable: bool, lr_mult: float) -> paddle.ParamAttr:
+    """Return the attributes of a convolution's weight, drawn as He et al. 2015 do.
 
-    relu: False if another activation follows, or none. bias: of a plain convolution; deform_bias: of a deformable one.
+    fan_in: number of inputs of each output.
+    """
+    initializer = nn.initializer.Normal(std=math.sqrt(2.0 / fan_in))
+    return paddle.ParamAttr(initializer=initializer, learning_rate=lr_mult, trainable=trainable)
+
+
+class ConvNorm(nn.Layer):
+    """Convolution (plain or deformable), normalisation, and an activation.
+
+    activation: None if it follows later, or if there is none. bias: of a plain convolution; deform_bias: of a
+    deformable one.
     """
 
     def __init__(
@@ -143,7 +154,7 @@ class ConvNorm(nn.Layer):
         train_norm: bool = True,
         stride: int = 1,
         groups: int = 1,
-        relu: bool = True,
+        activation: Callable[[Tensor], Tensor] | None = F.relu,
         deform_version: int = 0,
         deform_bias: bool = False,
         bias: bool = False,
@@ -152,9 +163,7 @@ class ConvNorm(nn.Layer):
     ) -> None:
         super().__init__()
         fan_in = in_channels * kernel_size * kernel_size // groups
-        weight_attr = paddle.ParamAttr(
-            initializer=nn.initializer.Normal(std=math.sqrt(2.0 / fan_in)), learning_rate=lr_mult, trainable=trainable
-        )
+        weight_attr = conv_weight(fan_in, trainable=trainable, lr_mult=lr_mult)
         shared = {"stride": stride, "groups": groups, "weight_attr": weight_attr}
         if deform_version:
             self.conv = DeformConv2D(
@@ -167,11 +176,11 @@ class ConvNorm(nn.Layer):
         self.norm = norm_layer(
             norm, out_channels, groups=norm_groups, trainable=trainable and train_norm, lr_mult=lr_mult
         )
-        self.relu = relu
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x))
-        return F.relu(x) if self.relu else x
+        return self.activation(x) if self.activation else x
 
 
 class DropBlock(nn.Layer):

@@ -218,7 +218,11 @@ def test_tables_of_models_are_the_registry(name):
         if name.startswith("docs"):
             assert f"{kind.data.short_side} / {kind.data.long_side}" in cells
             assert f"{kind.cost.parameters:.1f} M" in cells and f"{kind.cost.gflop:.1f}" in cells
-            assert all(published.command(number) in rows[number][8] for published in kind.published)
+            assert all(published.command(number) in rows[number][10] for published in kind.published)
+            boxes = dict.fromkeys(f"{published.box_ap:.1f}" for published in kind.published if published.box_ap)
+            assert cells[8] == ", ".join(boxes)
+            times = dict.fromkeys(published.publisher for published in kind.published if published.publisher)
+            assert cells[9] == "; ".join(times)
 
 
 def test_times_of_the_readme_are_those_of_the_speed_table():

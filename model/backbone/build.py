@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import Union
 
 from config.networks import BackboneConfig
+from model.backbone.mobilenetv2 import MobileNetV2
 from model.backbone.resnet import ResNet
 from model.backbone.vovnet import VoVNet
 
-Backbone = Union[ResNet, VoVNet]
-BACKBONES: dict[str, type[Backbone]] = {"resnet": ResNet, "vovnet": VoVNet}  # by `backbone.kind`
+Backbone = Union[ResNet, VoVNet, MobileNetV2]
+BACKBONES: dict[str, type[Backbone]] = {  # by `backbone.kind`
+    "resnet": ResNet,
+    "vovnet": VoVNet,
+    "mobilenetv2": MobileNetV2,
+}
 
 
 def build_backbone(config: BackboneConfig) -> Backbone:

@@ -20,7 +20,7 @@ class Shortcut(nn.Layer):
         super().__init__()
         self.pool = variant == "d" and stride == 2
         stride = 1 if self.pool else stride
-        self.projection = ConvNorm(in_channels, out_channels, 1, stride=stride, relu=False, **norm_options)
+        self.projection = ConvNorm(in_channels, out_channels, 1, stride=stride, activation=None, **norm_options)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.pool:
@@ -37,7 +37,7 @@ class BasicBlock(nn.Layer):
         super().__init__()
         options.pop("deform_version")  # config/checks.py allows deformable stages for bottlenecks only
         self.conv1 = ConvNorm(in_channels, width, 3, stride=stride, **options)
-        self.conv2 = ConvNorm(width, width, 3, relu=False, **options)
+        self.conv2 = ConvNorm(width, width, 3, activation=None, **options)
         self.shortcut = None
         if stride != 1 or in_channels != width:
             self.shortcut = Shortcut(in_channels, width, stride=stride, variant=config.variant, **options)
@@ -62,7 +62,7 @@ class Bottleneck(nn.Layer):
         self.conv2 = ConvNorm(
             inner, inner, 3, stride=stride, groups=config.groups, deform_version=deform_version, **options
         )
-        self.conv3 = ConvNorm(inner, out_channels, 1, relu=False, **options)
+        self.conv3 = ConvNorm(inner, out_channels, 1, activation=None, **options)
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
             self.shortcut = Shortcut(in_channels, out_channels, stride=stride, variant=config.variant, **options)

@@ -7,7 +7,7 @@ checkpoint `tests/support/foreign_names.py`. Single names to look at are in `tes
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Callable
 
@@ -20,8 +20,8 @@ from config import load_config, registry
 from config.errors import InputError
 from convert.command import plain_resnets
 from convert.conversion import NameTable, Shapes, backbone_shapes, fill, network_shapes
-from convert.names import CENTERMASK2, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION, VOVNET
-from tests.support import foreign_names
+from convert.names import CENTERMASK2, MOBILENET, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION, VOVNET
+from tests.support import centermask2, foreign_names
 from tests.support.parity import PARITY, needs_parity
 
 CLAS_1, CLAS_2_0, CLAS_2, PPDET_2_BACKBONE = SSLD
@@ -35,7 +35,7 @@ class Source:
     tables: tuple[NameTable, ...]
     table: NameTable
     names: Callable[[Shapes], dict[str, str]]
-    configs: tuple[int, ...]
+    configs: Sequence[int]
     script: str
 
 
@@ -44,7 +44,7 @@ SOURCES = (
     Source((OPENFIREWORK,), OPENFIREWORK, foreign_names.openfirework, (3, 4), "convert/openfirework2paddle.py"),
     Source(PPDET, PPDET_2, foreign_names.ppdet_2, (0, 6, 10, 11), "convert/ppdet2paddle.py"),
     Source(PPDET, PPDET_0_5, foreign_names.ppdet_0_5, (0, 2), "convert/ppdet2paddle.py"),
-    Source((CENTERMASK2,), CENTERMASK2, foreign_names.centermask2, (30, 31, 32, 33), "convert/centermask2paddle.py"),
+    Source((CENTERMASK2,), CENTERMASK2, foreign_names.centermask2, range(30, 41), "convert/centermask2paddle.py"),
 )
 SOURCE_OF = {source.table: source for source in SOURCES}
 NETWORKS = [(source, number) for source in SOURCES for number in source.configs]
@@ -75,18 +75,13 @@ RECORDED = (
         )
     ),
     ("ppdet05_ResNet50_vd_ssld_pretrained", RESNET50_VD, CLAS_1, SSLD, foreign_names.clas_1),
-    ("cm2_v39", SHAPES[30], CENTERMASK2, (CENTERMASK2,), foreign_names.centermask2),
-    ("cm2_lite_v39", SHAPES[31], CENTERMASK2, (CENTERMASK2,), foreign_names.centermask2),
+    *(
+        (model, SHAPES[number], CENTERMASK2, (CENTERMASK2,), foreign_names.centermask2)
+        for number, model in centermask2.MODELS.items()
+    ),
 )
 # Recorded, but no config has these networks yet.
-WITHOUT_A_CONFIG = {
-    "cm2_lite_mv2",
-    "cm2_lite_v19",
-    "cm2_lite_v19_slim",
-    "cm2_lite_v19_slim_dw",
-    "cm2_v39_dcn",
-    "ppdet05_solov2_mobilenetv3_fpn_448_3x",
-}
+WITHOUT_A_CONFIG = {"ppdet05_solov2_mobilenetv3_fpn_448_3x"}
 
 few_examples = settings(max_examples=40)
 
@@ -161,14 +156,19 @@ def test_torchvision_resnet_fills_its_backbone(depth, has_classifier):
     assert origins(weights, foreign) == foreign_names.torchvision(expected)
 
 
-@pytest.mark.parametrize("number", [30, 32, 33])
+@pytest.mark.parametrize("number", [30, 32, 33, 34, 35, 36, 37])
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
-def test_vovnet_fills_its_backbone(number, prefix):
-    expected = backbone_shapes(load_config(number).backbone)
-    names = {ours: f"{prefix}{theirs}" for ours, theirs in foreign_names.vovnet(expected).items()}
+def test_imagenet_checkpoint_of_centermask2_fills_its_backbone(number, prefix):
+    config = load_config(number).backbone
+    expected = backbone_shapes(config)
+    is_mobilenet = config.kind == "mobilenetv2"
+    table, theirs_of = (MOBILENET, foreign_names.mobilenet) if is_mobilenet else (VOVNET, foreign_names.vovnet)
+    names = {ours: f"{prefix}{theirs}" for ours, theirs in theirs_of(expected).items()}
     extra = {"classifier.weight": (1000, 1024), "classifier.bias": (1000,), "stem.stem_1/norm.num_batches_tracked": ()}
+    if is_mobilenet:
+        extra.update({f"{prefix}features.18.0.weight": (1280, 320, 1, 1), f"{prefix}features.18.1.bias": (1280,)})
     foreign = stand_ins({**{theirs: expected[ours] for ours, theirs in names.items()}, **extra})
-    weights, _ = fill(expected, foreign, (VOVNET,))
+    weights, _ = fill(expected, foreign, (table,))
     assert origins(weights, foreign) == names
 
 

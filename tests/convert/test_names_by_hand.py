@@ -7,7 +7,7 @@ import pytest
 
 from config import registry
 from convert.conversion import network_shapes
-from convert.names import CENTERMASK2, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION, VOVNET
+from convert.names import CENTERMASK2, MOBILENET, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION, VOVNET
 
 CLAS_1, CLAS_2_0, CLAS_2, PPDET_2_BACKBONE = SSLD
 
@@ -208,6 +208,8 @@ BY_HAND = {
         backbone.bottom_up.stage4.OSA4_2.layers.4.OSA4_2_4/norm.running_mean  backbone.stages.2.1.chain.4.norm._mean
         backbone.bottom_up.stage4.OSA4_9.concat.OSA4_9_concat/norm.bias  backbone.stages.2.8.concat.norm.bias
         backbone.bottom_up.stage5.OSA5_2.ese.fc.bias              backbone.stages.3.1.ese.fc.bias
+        backbone.bottom_up.stage4.OSA4_2.layers.0.OSA4_2_0/conv_offset.bias backbone.stages.2.1.chain.0.conv.offset.bias
+        backbone.bottom_up.features.17.conv.3.weight              backbone.stages.3.3.depthwise.conv.weight
         backbone.fpn_lateral3.weight                              neck.lateral_convs.0.weight
         backbone.fpn_output5.bias                                 neck.output_convs.2.bias
         backbone.top_block.p6.weight                              neck.p6.weight
@@ -228,7 +230,23 @@ BY_HAND = {
         roi_heads.maskiou_head.maskiou_fc2.bias                   roi_head.iou_head.fcs.1.bias
         roi_heads.maskiou_head.maskiou.bias                       roi_head.iou_head.pred.bias
     """,
+    MOBILENET: """
+        features.0.0.weight                                       backbone.stem.conv.weight
+        features.0.1.running_mean                                 backbone.stem.norm._mean
+        features.1.conv.0.weight                                  backbone.stages.0.0.depthwise.conv.weight
+        features.1.conv.4.bias                                    backbone.stages.0.0.project.norm.bias
+        features.2.conv.0.weight                                  backbone.stages.0.1.expand.conv.weight
+        features.3.conv.4.running_var                             backbone.stages.0.2.depthwise.norm._variance
+        backbone.bottom_up.features.4.conv.3.weight               backbone.stages.1.0.depthwise.conv.weight
+        features.13.conv.6.weight                                 backbone.stages.2.6.project.conv.weight
+        backbone.bottom_up.features.17.conv.7.weight              backbone.stages.3.3.project.norm.weight
+    """,
     VOVNET: """
+        stem.stem_3/dw_conv3x3.weight                             backbone.stem.2.depthwise.weight
+        stem.stem_2/pw_norm.running_mean                          backbone.stem.1.pointwise.norm._mean
+        stage3.OSA3_1.layers.2.OSA3_1_2/pw_conv1x1.weight         backbone.stages.1.0.chain.2.pointwise.conv.weight
+        stage4.OSA4_1.conv_reduction.OSA4_1_reduction_0/conv.weight  backbone.stages.2.0.reduction.conv.weight
+        stage4.OSA4_1.conv_reduction.OSA4_1_reduction_0/norm.bias  backbone.stages.2.0.reduction.norm.bias
         stem.stem_2/conv.weight                                   backbone.stem.1.conv.weight
         stage3.OSA3_1.layers.1.OSA3_1_1/norm.weight               backbone.stages.1.0.chain.1.norm.weight
         stage5.OSA5_3.concat.OSA5_3_concat/conv.weight            backbone.stages.3.2.concat.conv.weight
@@ -266,6 +284,8 @@ def test_our_names_exist():
         (PPDET_2_BACKBONE, "fc.weight"),
         (CENTERMASK2, "pixel_mean"),
         (VOVNET, "classifier.bias"),
+        (MOBILENET, "classifier.1.weight"),
+        (MOBILENET, "backbone.bottom_up.features.18.0.weight"),
         (VOVNET, "stem.stem_1/norm.num_batches_tracked"),
     ],
 )

@@ -178,7 +178,8 @@ def test_input_files_are_not_overwritten(project, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "script", ["ppdet2paddle", "torchvision2paddle", "ssld2paddle", "centermask2paddle", "vovnet2paddle"]
+    "script",
+    ["ppdet2paddle", "torchvision2paddle", "ssld2paddle", "centermask2paddle", "vovnet2paddle", "mobilenet2paddle"],
 )
 def test_checkpoint_of_another_program(script, project, tmp_path):
     source = write_small(tmp_path / "solo.pth", NETWORKS[3], foreign_names.solo)

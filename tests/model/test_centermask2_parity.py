@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import paddle
 import pytest
+from paddle import nn
 from paddle.nn import functional as F
 from pycocotools import mask as coco_mask
 
 import model.centermask2
 from config import load_config
 from config.networks import BOX_STRIDES, level_sizes
-from convert.conversion import fill, network_shapes
 from convert.names import CENTERMASK2
 from data.box_targets import box_targets
 from data.class_lists import ClassList
@@ -22,27 +24,26 @@ from data.samples import MaskWindow
 from model.decode.fast_boxes import find_candidates
 from model.head.roi_align import box_features, box_levels
 from model.losses.roi import mask_targets
-from tests.support.parity import (
-    PARITY,
-    foreign_checkpoint,
-    needs_parity,
-    picture,
-    recipe,
-    relative_errors,
-)
-from tools.common.checkpoint import load_weights
-from tools.common.kinds import build_network, kind_of
+from tests.support.centermask2 import MODELS, backbone_stages, recorded_network
+from tests.support.parity import PARITY, foreign_checkpoint, needs_parity, picture, recipe, relative_errors
+from tools.common.kinds import kind_of
 from tools.predict.load import network_predictor
+from tools.predict.predictor import Predictor, PreparedInput
 from tools.train.optimizer import trainable_parameters
 
 pytestmark = needs_parity
 
-NUMBER = 30
-# Recording and the limits of its picture's sides; the larger one takes a minute on a slow processor.
+SLOW = (31, 38)
+# Config, recording, and the limits of its picture's sides; the larger one takes a minute on a slow processor.
 EVALUATIONS = (
-    pytest.param(("cm2_v39_eval", 320, 512), id="eval"),
-    pytest.param(("cm2_v39_eval800", 800, 1333), id="eval800", marks=pytest.mark.slow),
+    *(
+        pytest.param((number, f"{model}_eval", 320, 512), id=model, marks=[pytest.mark.slow] if number in SLOW else [])
+        for number, model in MODELS.items()
+    ),
+    pytest.param((30, "cm2_v39_eval800", 800, 1333), id="cm2_v39_800", marks=pytest.mark.slow),
 )
+TRAINED = 30  # config of the recorded training step
+PLAIN_STAGES = ("input", "stem", "stage2")  # before the first deformable layer
 LOSSES = {
     "category": "loss_fcos_cls",
     "box": "loss_fcos_loc",
@@ -52,34 +53,24 @@ LOSSES = {
 }
 
 
-def changed_checkpoint() -> dict[str, np.ndarray]:
-    """Return the checkpoint of CenterMask2 with the changes that were made before it was recorded."""
-    weights = foreign_checkpoint("cm2_v39")
-    changes = json.loads((PARITY / "cm2_v39_overrides.json").read_text())
-    for name, value in changes["add"].items():
-        weights[name] = weights[name] + np.float32(value)
-    for name, value in changes["mul"].items():
-        weights[name] = weights[name] * np.float32(value)
-    for name, value in changes["set"].items():
-        weights[name] = np.float32(value)
-    return weights
+@dataclass(frozen=True)
+class Computed:
+    """A recording, and what we compute of its picture."""
 
-
-@pytest.fixture(scope="module")
-def network():
-    config = load_config(NUMBER)
-    weights, _ = fill(network_shapes(config), changed_checkpoint(), [CENTERMASK2])
-    found = build_network(config)
-    load_weights(found, weights, path="cm2_v39", config_name=config.name)
-    return found
+    recorded: Any
+    network: nn.Layer
+    predictor: Predictor
+    prepared: PreparedInput
+    raw: tuple[paddle.Tensor, ...]  # raw predictions
+    stages: dict[str, np.ndarray]  # by the names of the recording
 
 
 @pytest.fixture(scope="module", params=EVALUATIONS)
-def computed(request, network):
-    """Return recording, predictor, prepared input, raw predictions, and every recorded stage as we compute it."""
-    name, short, long = request.param
+def computed(request):
+    number, name, short, long = request.param
+    network = recorded_network(number)
     recorded = np.load(PARITY / f"{name}.npz")
-    config = load_config(NUMBER, [f"data.short_side={short}", f"data.long_side={long}"])
+    config = load_config(number, [f"data.short_side={short}", f"data.long_side={long}"])
     network.eval()
     classes = ClassList(tuple(map(str, range(80))), tuple(range(1, 81)))
     predictor = network_predictor(network, config, classes, score=0.0)
@@ -87,13 +78,9 @@ def computed(request, network):
     batch = pad_to_batch([prepared.pixels], config.data.size_divisor)
     stages = {"input": batch}
     with paddle.no_grad():
-        stem = paddle.to_tensor(batch)
-        for layer in network.backbone.stem:
-            stem = layer(stem)
-        maps = network.backbone(paddle.to_tensor(batch))
+        maps, of_backbone = backbone_stages(network.backbone, paddle.to_tensor(batch))
         pyramid = network.neck(maps[1:])
-        stages["stem"] = stem
-        stages.update({f"stage{index}": level for index, level in enumerate(maps, start=2)})
+        stages.update(of_backbone)
         stages.update({f"p{index}": level for index, level in enumerate(pyramid, start=3)})
         towers = network.head.towers(pyramid)
         found = network.head.predictions(towers)
@@ -107,7 +94,8 @@ def computed(request, network):
         raw = (*network.scores(towers), *pyramid[:3])
         for kind, boxes in (("det", recorded["proposals/boxes"]), ("given", recorded["given/boxes"])):
             stages.update(of_boxes(network, raw[3:], boxes, prepared.size, kind))
-    return recorded, predictor, prepared, raw, {name: np.asarray(stage) for name, stage in stages.items()}
+    stages = {name: np.asarray(stage) for name, stage in stages.items()}
+    return Computed(recorded, network, predictor, prepared, raw, stages)
 
 
 def of_boxes(network, maps, boxes: np.ndarray, size: tuple[int, int], kind: str) -> dict[str, paddle.Tensor]:
@@ -118,35 +106,41 @@ def of_boxes(network, maps, boxes: np.ndarray, size: tuple[int, int], kind: str)
         convolved = F.relu(layer(convolved))
     attended = head.attended(convolved)
     upsampled = F.relu(head.deconv(attended))
-    named = {"pooled": features, "mask_fcn4": convolved, "spatial_attention": attended, "deconv": upsampled}
+    named = {
+        "pooled": features,
+        f"mask_fcn{len(head.convs)}": convolved,
+        "spatial_attention": attended,
+        "deconv": upsampled,
+    }
     return {f"{kind}/{name}": value for name, value in {**named, "mask_logits": head.pred(upsampled)}.items()}
 
 
 def test_the_picture_is_resized_as_pillow_does(computed):
-    recorded, predictor, *_ = computed
-    if "resized_bgr" in recorded:
-        resized = resize_image(picture(), predictor.config.data)
-        np.testing.assert_array_equal(resized[..., ::-1], recorded["resized_bgr"])
+    if "resized_bgr" in computed.recorded:
+        resized = resize_image(picture(), computed.predictor.config.data)
+        np.testing.assert_array_equal(resized[..., ::-1], computed.recorded["resized_bgr"])
 
 
 def test_stages(computed):
-    recorded, _, _, _, stages = computed
+    recorded, stages = computed.recorded, computed.stages
+    is_deformable = computed.predictor.config.backbone.deform_version > 0
     names = [key[: -len("/values")] for key in recorded.files if key.endswith("/values")]
     names = [name for name in names if not name.endswith("maskiou_all_classes")]
     assert len(names) > 30
     for name in names:
         assert stages[name].shape == tuple(recorded[f"{name}/shape"]), name
         worst = relative_errors(recorded[f"{name}/values"], stages[name], float(recorded[f"{name}/std"])).max()
-        assert worst < 1e-4, name
+        assert worst < (1e-3 if is_deformable and name not in PLAIN_STAGES else 1e-4), name
 
 
 def test_boxes(computed):
-    recorded, predictor, prepared, raw, _ = computed
+    recorded, predictor, prepared, raw = computed.recorded, computed.predictor, computed.prepared, computed.raw
     arrays = [part[0].numpy() for part in raw[:3]]
     sizes = level_sizes(*(BOX_STRIDES[0] * side for side in raw[3].shape[2:]))
     ends = np.cumsum([height * width for height, width in sizes])
     over = [(part > predictor.config.nms.score_thr).sum() for part in np.split(arrays[0], ends[:-1])]
-    assert over == recorded["candidates/over_threshold_per_level"].tolist()
+    # Among up to 55,000 values, a few are within the rounding of the threshold.
+    np.testing.assert_allclose(over, recorded["candidates/over_threshold_per_level"], rtol=0, atol=2)
     assert len(find_candidates(*arrays, sizes, predictor.config.nms).boxes) == recorded["candidates/count"]
     (found,) = predictor.engine(predictor.pad([prepared]), [prepared.size])
     np.testing.assert_allclose(found.boxes, recorded["proposals/boxes"], atol=1e-2)
@@ -157,22 +151,22 @@ def test_boxes(computed):
 
 
 @pytest.mark.parametrize("kind", ["det", "given"])
-def test_masks_of_given_boxes(computed, network, kind):
+def test_masks_of_given_boxes(computed, kind):
     """The boxes have all sizes and places; one has no area."""
-    recorded, _, prepared, raw, _ = computed
+    recorded, raw = computed.recorded, computed.raw
     boxes, classes = (recorded[f"{'proposals' if kind == 'det' else kind}/{part}"] for part in ("boxes", "classes"))
-    size = prepared.size
+    size = computed.prepared.size
     np.testing.assert_array_equal(box_levels(boxes, size) + 3, recorded[f"{kind}/levels"])
     with paddle.no_grad():
         features = box_features(raw[3:], [boxes], [size], side=14)
-        logits, overlaps = network.roi_head(features, paddle.to_tensor(classes))
+        logits, overlaps = computed.network.roi_head(features, paddle.to_tensor(classes))
     np.testing.assert_allclose(features.mean(axis=[1, 2, 3]), recorded[f"{kind}/pooled_mean_per_roi"], atol=1e-5)
     np.testing.assert_allclose(F.sigmoid(logits), recorded[f"{kind}/mask_probs"], atol=1e-4)
     np.testing.assert_allclose(overlaps, recorded[f"{kind}/maskiou"], atol=1e-4)
 
 
 def test_instances(computed):
-    recorded, predictor, prepared, *_ = computed
+    recorded, predictor, prepared = computed.recorded, computed.predictor, computed.prepared
     found = predictor.decode(predictor.engine(predictor.pad([prepared]), [prepared.size]), 0, prepared)
     np.testing.assert_allclose(found.network_boxes.boxes, recorded["final/boxes"], atol=0.05)
     np.testing.assert_allclose(found.network_boxes.scores, recorded["final/scores"], atol=1e-4)
@@ -232,7 +226,7 @@ def shoelace(polygon: list[float]) -> float:
 
 
 def test_location_targets():
-    recorded, config = Recorded(), load_config(NUMBER)
+    recorded, config = Recorded(), load_config(TRAINED)
     targets = recorded.targets(config)
     labels, distances, first = [], [], 0
     for count in recorded.data["fcos/locations_per_level"]:
@@ -250,8 +244,8 @@ def test_location_targets():
 
 
 @pytest.mark.slow
-def test_losses_and_gradients(network, monkeypatch):
-    recorded, config = Recorded(), load_config(NUMBER)
+def test_losses_and_gradients(monkeypatch):
+    recorded, config, network = Recorded(), load_config(TRAINED), recorded_network(TRAINED)
     network.train()
     seen = []
 

@@ -179,14 +179,16 @@ class TestDeformConv2D:
         np.testing.assert_allclose(layer(x)[0].numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_conv_norm_ends_with_relu_only_where_asked_for():
+@pytest.mark.parametrize("activation", [nn.functional.relu, nn.functional.relu6, None])
+def test_conv_norm_ends_with_its_activation(activation):
     paddle.seed(0)
-    block = ConvNorm(3, 32, 3, norm="group", stride=2)
+    block = ConvNorm(3, 32, 3, norm="group", stride=2, activation=activation)
     x = random_tensor([2, 3, 8, 10])
-    rectified = block(x)
-    block.relu = False
-    assert rectified.shape == [2, 32, 4, 5]
-    assert (rectified == nn.functional.relu(block(x))).all() and (block(x) < 0).any()
+    found = block(x)
+    assert found.shape == [2, 32, 4, 5]
+    plain = block.norm(block.conv(x))
+    assert (plain < 0).any()
+    assert (found == (activation(plain) if activation else plain)).all()
 
 
 @pytest.mark.parametrize("deform_version", [0, 1, 2])

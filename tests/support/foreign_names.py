@@ -121,7 +121,7 @@ def centermask2(ours: Collection[str]) -> Names:
     return _renamed(
         ours,
         (r"^backbone", "backbone.bottom_up"),
-        *_VOVNET_RULES,
+        *(_MOBILENET_RULES if "backbone.stem.conv.weight" in ours else _VOVNET_RULES),
         (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"backbone.fpn_{m[1]}{int(m[2]) + 3}"),
         (r"^neck\.(p\d)", r"backbone.top_block.\1"),
         (r"^head\.(cate|box)_convs\.(\d)\.(conv|norm)", _tower_layer),
@@ -147,6 +147,10 @@ def stored_array(ours: str, array: np.ndarray) -> np.ndarray:
 
 def vovnet(ours: Collection[str]) -> Names:
     return _renamed(ours, *_VOVNET_RULES, (r"^backbone\.", ""))
+
+
+def mobilenet(ours: Collection[str]) -> Names:
+    return _renamed(ours, *_MOBILENET_RULES, (r"^backbone\.", ""))
 
 
 def _renamed(ours: Collection[str], *rules: tuple) -> Names:
@@ -179,10 +183,37 @@ _VOVNET_RULES = (
     (r"^(backbone.*)\.stem\.(\d)\.", lambda m: f"{m[1]}.stem.stem_{int(m[2]) + 1}/"),
     (r"^(backbone.*)\.stages\.(\d)\.(\d)\.", lambda m: f"{m[1]}.stage{int(m[2]) + 2}.{_osa(m[2], m[3])}."),
     (r"(OSA\d_\d)\.chain\.(\d)\.", r"\1.layers.\2.\1_\2/"),
+    (r"(OSA\d_\d)\.reduction\.", r"\1.conv_reduction.\1_reduction_0/"),
+    (r"(OSA.*/)conv\.offset\.", r"\1conv_offset."),
+    (r"/depthwise\.", "/dw_conv3x3."),
+    (r"/pointwise\.conv\.", "/pw_conv1x1."),
+    (r"/pointwise\.norm\.", "/pw_norm."),
     (r"(OSA\d_\d)\.concat\.", r"\1.concat.\1_concat/"),
     (r"\._mean$", ".running_mean"),
     (r"\._variance$", ".running_var"),
 )
+
+
+_MOBILENET_RULES = (
+    (r"^(backbone.*)\.stem\.(conv|norm)\.", lambda m: f"{m[1]}.features.0.{int(m[2] == 'norm')}."),
+    (
+        r"^(backbone.*)\.stages\.(\d)\.(\d)\.(\w+)\.(conv|norm)\.",
+        lambda m: f"{m[1]}.features.{_feature(m)}.conv.{_module(m)}.",
+    ),
+    (r"\._mean$", ".running_mean"),
+    (r"\._variance$", ".running_var"),
+)
+
+
+def _feature(match: re.Match) -> int:
+    """Return the number of a block among all of a MobileNetV2; the stem has number 0."""
+    return (1, 4, 7, 14)[int(match[2])] + int(match[3])
+
+
+def _module(match: re.Match) -> int:
+    """Return the place of a layer in a block of MobileNetV2: convolution, norm and ReLU6 count."""
+    layers = ("expand", "depthwise", "project")[int(_feature(match) == 1) :]
+    return 3 * layers.index(match[4]) + (match[5] == "norm")
 
 
 def _osa(stage: str, block: str) -> str:

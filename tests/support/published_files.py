@@ -54,9 +54,34 @@ class Published:
         return {name: random_array(name, shape) for name, shape in self.shapes.items()}
 
 
+def in_detector(names: Callable[[Shapes], dict[str, str]], shapes: Shapes) -> dict[str, str]:
+    """Return the names of a backbone's parameters as detectron2 reads them."""
+    return {ours: f"backbone.bottom_up.{theirs}" for ours, theirs in names(shapes).items()}
+
+
 PPDET_2_ALIASES = {"solov2_head.solo_cate.bias": (80,), "mask_head.conv_pred.norm.bias": (128,)}
-NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11, 31)}
-VOVNET39 = backbone_shapes(load_config(30).backbone)
+NETWORKS = {number: network_shapes(load_config(number)) for number in (2, 3, 11, 31, 36, 37)}
+VOVNET39, VOVNET19, MOBILENET = (backbone_shapes(load_config(number).backbone) for number in (30, 36, 37))
+CENTERMASK2 = Published(
+    "centermask2paddle",
+    "CenterMask2",
+    "centermask2-lite-V-39-eSE-FPN-ms-4x.pth",
+    partial(write_torch_zip, wrap="model"),
+    NETWORKS[31],
+    foreign_names.centermask2,
+    {"pixel_mean": (3, 1, 1), "pixel_std": (3, 1, 1)},
+    config=31,
+)
+VOVNET = Published(
+    "vovnet2paddle",
+    "VoVNet's classifier",
+    "vovnet39_ese_detectron2.pth",
+    partial(write_torch_zip, wrap=None),
+    VOVNET39,
+    foreign_names.vovnet,
+    {"classifier.weight": (1000, 1024), "classifier.bias": (1000,)},
+    backbone="vovnet39_ese_imagenet",
+)
 SOLO_R18 = Published(
     "solo2paddle",
     "the original SOLO",
@@ -125,25 +150,27 @@ PUBLISHED = (
         config=2,
         overrides=("data.normalize_first=false", "data.resize_by=factor", "data.crop_masks=truncated"),
     ),
-    Published(
-        "centermask2paddle",
-        "CenterMask2",
-        "centermask2-lite-V-39-eSE-FPN-ms-4x.pth",
-        partial(write_torch_zip, wrap="model"),
-        NETWORKS[31],
-        foreign_names.centermask2,
-        {"pixel_mean": (3, 1, 1), "pixel_std": (3, 1, 1)},
-        config=31,
+    CENTERMASK2,
+    replace(CENTERMASK2, file="centermask-lite-V-19-eSE-slim-dw-FPN-ms-4x.pth", shapes=NETWORKS[36], config=36),
+    replace(CENTERMASK2, file="centermask_lite_Mv2_ms_4x.pth", shapes=NETWORKS[37], config=37),
+    VOVNET,
+    replace(
+        VOVNET,
+        file="vovnet19_ese_slim_dw_detectron2.pth",
+        shapes=VOVNET19,
+        names=partial(in_detector, foreign_names.vovnet),
+        extra={},
+        backbone="vovnet19_ese_slim_dw_imagenet",
     ),
     Published(
-        "vovnet2paddle",
-        "VoVNet's classifier",
-        "vovnet39_ese_detectron2.pth",
+        "mobilenet2paddle",
+        "MobileNetV2's classifier",
+        "mobilenet_v2_detectron2.pth",
         partial(write_torch_zip, wrap=None),
-        VOVNET39,
-        foreign_names.vovnet,
-        {"classifier.weight": (1000, 1024), "classifier.bias": (1000,)},
-        backbone="vovnet39_ese_imagenet",
+        MOBILENET,
+        partial(in_detector, foreign_names.mobilenet),
+        {},
+        backbone="mobilenetv2_imagenet",
     ),
     TORCHVISION_R18,
     replace(TORCHVISION_R18, file="without_classifier.pth", write=partial(write_torch_zip, wrap=None), extra={}),

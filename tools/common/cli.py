@@ -130,11 +130,12 @@ class _ListConfigs(argparse.Action):
         parser.exit()
 
 
+_PUBLISHED_TITLES = ("mask AP", "box AP", "published time", "convert with", "published at")
+
+
 def list_configs() -> str:
     """Return the table that `--list` prints."""
-    rows: list[tuple[str, ...]] = [
-        ("", "config", "backbone", "input", "parameters", "GFLOP", "mask AP", "convert with", "published at")
-    ]
+    rows: list[tuple[str, ...]] = [("", "config", "backbone", "input", "parameters", "GFLOP", *_PUBLISHED_TITLES)]
     for number, kind in registry().items():
         config = kind()
         first, *others = config.published or (None,)
@@ -150,12 +151,15 @@ def align_columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 
 
-def _checkpoint_cells(config: Config, published: Published | None) -> tuple[str, str, str]:
-    """Return mask AP, command for the conversion and address of a checkpoint."""
+def _checkpoint_cells(config: Config, published: Published | None) -> tuple[str, ...]:
+    """Return the cells of a checkpoint below `_PUBLISHED_TITLES`."""
     if published is None:
         path = config.model_path("test_cfg")
-        return "", "", str(path) if path.exists() else f"not published; train it with train.py --config={config.number}"
-    return f"{published.mask_ap:.1f}", published.command(config.number), published.where
+        missing = f"not published; train it with train.py --config={config.number}"
+        return *[""] * (len(_PUBLISHED_TITLES) - 1), str(path) if path.exists() else missing
+    box_ap = "" if published.box_ap is None else f"{published.box_ap:.1f}"
+    command = published.command(config.number)
+    return f"{published.mask_ap:.1f}", box_ap, published.publisher, command, published.where
 
 
 def _backbone_cell(config: Config) -> str:
@@ -168,12 +172,22 @@ def _resnet_label(backbone: BackboneConfig) -> str:
         name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"
     if backbone.variant == "d":
         name += "-vd"
-    return name + (f" DCNv{backbone.deform_version}" if backbone.deform_version else "")
+    return name + _deform_label(backbone)
+
+
+def _vovnet_label(backbone: BackboneConfig) -> str:
+    variant = backbone.name.partition("ese")[2].replace("_", "-")  # such as -slim-dw
+    return f"VoVNetV2-{backbone.depth}-eSE{variant}{_deform_label(backbone)}"
+
+
+def _deform_label(backbone: BackboneConfig) -> str:
+    return f" DCNv{backbone.deform_version}" if backbone.deform_version else ""
 
 
 _BACKBONE_LABELS: dict[str, Callable[[BackboneConfig], str]] = {
     "resnet": _resnet_label,
-    "vovnet": lambda backbone: f"VoVNetV2-{backbone.depth}-eSE",
+    "vovnet": _vovnet_label,
+    "mobilenetv2": lambda backbone: "MobileNetV2",
 }
 
 

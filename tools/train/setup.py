@@ -26,7 +26,11 @@ from tools.train.log import LOG_FILE
 from tools.train.state import BEST_CHECKPOINT, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
-BACKBONE_SCRIPTS = {"resnet": "torchvision2paddle.py", "vovnet": "vovnet2paddle.py"}  # by `backbone.kind`
+BACKBONE_SCRIPTS = {  # by `backbone.kind`
+    "resnet": "torchvision2paddle.py",
+    "vovnet": "vovnet2paddle.py",
+    "mobilenetv2": "mobilenet2paddle.py",
+}
 
 
 @dataclass(frozen=True)

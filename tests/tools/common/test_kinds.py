@@ -9,7 +9,7 @@ import pytest
 
 import train as training
 from config import load_config
-from config.networks import DEPTHS, HEAD_KINDS, BackboneConfig, HeadConfig, HeadKind
+from config.networks import BACKBONE_OPTIONS, DEPTHS, HEAD_KINDS, BackboneConfig, HeadConfig, HeadKind
 from model.backbone.build import BACKBONES
 from model.grid_network import GridNetwork
 from model.solov2 import SOLOv2
@@ -19,7 +19,7 @@ from tools.common import cli
 from tools.common.kinds import NetworkKind, SOLOv2Kind, build_network, descriptor, kind_of
 
 
-@pytest.mark.parametrize("table", [BACKBONES, DEPTHS, cli._BACKBONE_LABELS])
+@pytest.mark.parametrize("table", [BACKBONES, BACKBONE_OPTIONS, DEPTHS, cli._BACKBONE_LABELS])
 def test_every_backbone_is_in_each_table(table):
     assert set(table) == set(get_args(get_type_hints(BackboneConfig)["kind"]))
 

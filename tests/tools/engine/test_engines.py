@@ -175,6 +175,22 @@ def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
     assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_graph(*overrides)(batch), 1e-2)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "tolerance"),
+    [
+        (("kind=vovnet", "depth=19", "stem_channels=8", "depthwise=true"), 1e-4),
+        (("kind=vovnet", "depth=19", "stem_channels=8", "deform_version=2", "deform_stages=2,3,4"), 1e-2),
+        (("kind=mobilenetv2", "depth=53"), 1e-4),
+    ],
+    ids=["vovnet_dw", "vovnet_dcn", "mobilenetv2"],
+)
+@pytest.mark.parametrize("engine", COMPILED)
+def test_other_backbones_equal_those_of_the_dynamic_graph(engine, backbone, tolerance):
+    overrides = tuple(f"backbone.{text}" for text in backbone)
+    (batch,) = batches_of((2, 128, 160))
+    assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_graph(*overrides)(batch), tolerance)
+
+
 @pytest.mark.parametrize("kind", ["solov2", "decoupled_solo"])
 @pytest.mark.parametrize("engine", REDUCED)
 def test_scores_of_lower_precision_are_compared_in_float32(engine, kind):

@@ -1,0 +1,26 @@
+"""Convert an ImageNet MobileNetV2 (detectron2, .pth) to a backbone.
+
+    python convert/mobilenet2paddle.py mobilenet_v2_detectron2.pth
+
+The result, weights/mobilenetv2_imagenet.pdparams, is a backbone to start training from. It expects pictures as config
+37 prepares them: BGR from 0 to 255 minus the mean.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from tools.common.startup import run
+
+from config import load_config
+from convert.command import convert_backbone
+from convert.names import MOBILENET
+
+CONFIG = 37  # has this backbone
+
+
+if __name__ == "__main__":
+    sys.exit(run(lambda: convert_backbone(__doc__, [MOBILENET], [load_config(CONFIG).backbone])))
