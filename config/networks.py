@@ -7,13 +7,19 @@ from typing import Annotated, Literal
 
 from config.rules import EvenInt, Fraction, GridSizes, PositiveInt, StageChannels, StageFactors, one_of
 
-DEPTHS = {"resnet": (18, 34, 50, 101), "vovnet": (19, 39, 57, 99), "mobilenetv2": (53,)}  # by BackboneConfig.kind
+DEPTHS = {  # by BackboneConfig.kind
+    "resnet": (18, 34, 50, 101),
+    "vovnet": (19, 39, 57, 99),
+    "mobilenetv2": (53,),
+    "mobilenetv3": (49,),
+}
 _WIDTHS, _DEFORMABLE = ("stem_channels", "stage_channels"), ("deform_version", "deform_stages")
 # Fields of BackboneConfig that not all kinds have, by BackboneConfig.kind; the others keep their defaults.
 BACKBONE_OPTIONS = {
     "resnet": (*_WIDTHS, *_DEFORMABLE, "variant", "groups", "base_width"),
     "vovnet": (*_WIDTHS, *_DEFORMABLE, "stage_outputs", "depthwise"),
     "mobilenetv2": (),
+    "mobilenetv3": (),
 }
 SLIM_WIDTHS = (64, 80, 96, 112)  # stage_channels of the slim VoVNetV2, which is part of its name
 DeformVersion = Literal[0, 1, 2]  # 0: no deformable convolution; 1: offsets (DCN v1); 2: also modulation (DCN v2)
@@ -44,13 +50,14 @@ def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """ResNet, ResNeXt (He et al. 2015, Xie et al. 2016), VoVNetV2 (Lee and Park 2020) or MobileNetV2.
+    """ResNet, ResNeXt (He et al. 2015, Xie et al. 2016), VoVNetV2 (Lee and Park 2020), MobileNetV2 or MobileNetV3.
 
     ResNets have the variants `b` and `d` of He et al. 2018, VoVNetV2 has eSE attention, MobileNetV2 has width 1.0
-    (Sandler et al. 2018). `BACKBONE_OPTIONS` lists the fields that only some kinds have.
+    (Sandler et al. 2018), MobileNetV3 is the large one (Howard et al. 2019). `BACKBONE_OPTIONS` lists the fields that
+    only some kinds have.
     """
 
-    kind: Literal["resnet", "vovnet", "mobilenetv2"] = "resnet"
+    kind: Literal["resnet", "vovnet", "mobilenetv2", "mobilenetv3"] = "resnet"
     depth: int = 50  # number of layers in the model's name, one of DEPTHS[kind], which may have a single one
     stem_channels: EvenInt = 64
     # Width of each of the four stages; from depth 50 on, a ResNet stage has 4 times as many output channels.

@@ -9,7 +9,12 @@ class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
 
     number = 2
     published = (
-        Published(38.8, PPDET_0_5_ZOO.format("solov2_light_r50_vd_fpn_dcn_512_3x"), "convert/ppdet2paddle.py"),
+        Published(
+            38.8,
+            PPDET_0_5_ZOO.format("solov2_light_r50_vd_fpn_dcn_512_3x"),
+            "convert/ppdet2paddle.py",
+            publisher="26 ms, V100",
+        ),
     )
     cost = Cost(33.5, 160.0)
     data = replace(SOLOv2Light512DCNR50.data, resize_by="factor", crop_masks="truncated")

@@ -8,7 +8,11 @@ class SOLOv2R101vd(SOLOv2R101DCN):
     """SOLOv2 with deformable convolutions (v2) in all parts, ResNet-101-vd, PaddleDetection 2.x."""
 
     number = 10
-    published = (Published(42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py"),)
+    published = (
+        Published(
+            42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py", publisher="83 ms, V100"
+        ),
+    )
     cost = Cost(68.8, 604.1)
     data = replace(SOLOv2R101DCN.data, normalize_first=True)
     backbone = replace(SOLOv2R101DCN.backbone, variant="d", train_norm=False)

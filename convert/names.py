@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from convert.conversion import NameTable
 from model.backbone.mobilenetv2 import STAGE_BLOCKS as MOBILENET_BLOCKS
+from model.backbone.mobilenetv3 import STAGES as MOBILENETV3_STAGES
 from model.backbone.resnet import STAGE_BLOCKS
 from model.backbone.vovnet import STAGE_BLOCKS as VOVNET_BLOCKS
 
@@ -165,6 +166,8 @@ _PADDLE_BLOCKS = (
 _PADDLE_NECK = (
     *((rf"^fpn_inner_res{level + 2}_sum(_lateral)?\.", f"neck.lateral_convs.{level}.") for level in range(4)),
     *((rf"^fpn_res{level + 2}_sum\.", f"neck.output_convs.{level}.") for level in range(4)),
+    *((rf"^fpn_inner_mv3_{level}(_lateral)?\.", f"neck.lateral_convs.{level}.") for level in range(4)),
+    *((rf"^fpn_mv3_{level}\.", f"neck.output_convs.{level}.") for level in range(4)),
 )
 _PPDET_2_BACKBONE = (
     (r"^conv1\.conv1\.", "backbone.stem.0."),
@@ -194,6 +197,10 @@ PPDET_2 = NameTable(
 )
 
 _STATIC_LEAVES = (
+    (r"_se_1_weights$", ".attention.squeeze.weight"),
+    (r"_se_1_offset$", ".attention.squeeze.bias"),
+    (r"_se_2_weights$", ".attention.excite.weight"),
+    (r"_se_2_offset$", ".attention.excite.bias"),
     (r"_conv_offset\.w_0$", ".conv.offset.weight"),
     (r"_conv_offset\.b_0$", ".conv.offset.bias"),
     (r"_weights$", ".conv.weight"),
@@ -203,8 +210,20 @@ _STATIC_LEAVES = (
     (r"_w$", ".weight"),
     (r"_b$", ".bias"),
 )
+# In PaddleClas' MobileNetV3 conv2 to conv16 are the blocks.
+_MOBILENETV3 = (
+    (r"^(conv\w+)_bn\.", r"\1."),
+    *(
+        (rf"^conv{sum(map(len, MOBILENETV3_STAGES[:stage])) + block + 2}[._]", f"backbone.stages.{stage}.{block}.")
+        for stage, blocks in enumerate(MOBILENETV3_STAGES)
+        for block in range(len(blocks))
+    ),
+    (r"^(backbone\.stages\..*)\.linear\.", r"\1.project."),
+    (r"^conv_last\.", "backbone.last."),
+)
 _STATIC_BACKBONE = (
     *_STATIC_LEAVES,
+    *_MOBILENETV3,
     (r"^bn(\d)", r"res\1"),
     (r"^(bn_)?conv1\.", "backbone.stem.0."),
     *((rf"^(bnv|conv)1_{index + 1}\.", f"backbone.stem.{index}.") for index in range(3)),
@@ -234,7 +253,7 @@ _CLAS_LAYERS = (
 
 # ResNet50_vd_ssld has been published by three generations of PaddleClas and, as a backbone, by PaddleDetection.
 SSLD = (
-    NameTable(program="PaddleClas 1.x", renames=_STATIC_BACKBONE, ignored=(r"^fc_0\.",)),
+    NameTable(program="PaddleClas 1.x", renames=_STATIC_BACKBONE, ignored=(r"^(fc|last_1x1_conv)_",)),
     NameTable(
         program="PaddleClas 2.0",
         renames=(

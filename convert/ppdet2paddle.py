@@ -3,7 +3,8 @@
     python convert/ppdet2paddle.py solov2_r50_fpn_3x_coco.pdparams --config=0
     python convert/ppdet2paddle.py solov2_light_r50_vd_fpn_dcn_512_3x.pdparams
 
-Reads checkpoints of 2.x (dynamic graph: configs 0, 6, 10 and 11) and of 0.5 (static graph: configs 0 and 2).
+Reads checkpoints of 2.x (dynamic graph: configs 0, 6, 10 and 11) and of 0.5 (static graph: configs 0, 2, 6, 22 and
+23).
 PaddleDetection prepares pictures slightly differently from the original SOLO. The converted checkpoint stores these
 settings, and every program that runs it applies them.
 """

@@ -6,14 +6,16 @@ from typing import Union
 
 from config.networks import BackboneConfig
 from model.backbone.mobilenetv2 import MobileNetV2
+from model.backbone.mobilenetv3 import MobileNetV3
 from model.backbone.resnet import ResNet
 from model.backbone.vovnet import VoVNet
 
-Backbone = Union[ResNet, VoVNet, MobileNetV2]
+Backbone = Union[ResNet, VoVNet, MobileNetV2, MobileNetV3]
 BACKBONES: dict[str, type[Backbone]] = {  # by `backbone.kind`
     "resnet": ResNet,
     "vovnet": VoVNet,
     "mobilenetv2": MobileNetV2,
+    "mobilenetv3": MobileNetV3,
 }
 
 

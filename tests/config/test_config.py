@@ -31,6 +31,8 @@ NAMES = {
     18: "decoupled_solo_light_r50_fpn_8gpu_3x",
     19: "decoupled_solo_light_dcn_r50_fpn_8gpu_3x",
     20: "solov2_tiny_shapes",
+    22: "solov2_mobilenetv3_fpn_448_3x",
+    23: "solov2_r101_vd_fpn_3x_0_5",
     30: "centermask2_v39_ese_fpn_ms_3x",
     31: "centermask2_lite_v39",
     32: "centermask2_v57",

@@ -43,7 +43,7 @@ SOURCES = (
     Source((SOLO,), SOLO, foreign_names.solo, (0, 1, *range(3, 10), *range(12, 20)), "convert/solo2paddle.py"),
     Source((OPENFIREWORK,), OPENFIREWORK, foreign_names.openfirework, (3, 4), "convert/openfirework2paddle.py"),
     Source(PPDET, PPDET_2, foreign_names.ppdet_2, (0, 6, 10, 11), "convert/ppdet2paddle.py"),
-    Source(PPDET, PPDET_0_5, foreign_names.ppdet_0_5, (0, 2), "convert/ppdet2paddle.py"),
+    Source(PPDET, PPDET_0_5, foreign_names.ppdet_0_5, (0, 2, 6, 22, 23), "convert/ppdet2paddle.py"),
     Source((CENTERMASK2,), CENTERMASK2, foreign_names.centermask2, range(30, 41), "convert/centermask2paddle.py"),
 )
 SOURCE_OF = {source.table: source for source in SOURCES}
@@ -72,6 +72,7 @@ RECORDED = (
             ("ppdet", "solov2_r50_enhance_coco", 11, PPDET_2),
             ("ppdet05", "solov2_r50_fpn_3x", 0, PPDET_0_5),
             ("ppdet05", "solov2_light_r50_vd_fpn_dcn_512_3x", 2, PPDET_0_5),
+            ("ppdet05", "solov2_mobilenetv3_fpn_448_3x", 22, PPDET_0_5),
         )
     ),
     ("ppdet05_ResNet50_vd_ssld_pretrained", RESNET50_VD, CLAS_1, SSLD, foreign_names.clas_1),
@@ -80,8 +81,6 @@ RECORDED = (
         for number, model in centermask2.MODELS.items()
     ),
 )
-# Recorded, but no config has these networks yet.
-WITHOUT_A_CONFIG = {"ppdet05_solov2_mobilenetv3_fpn_448_3x"}
 
 few_examples = settings(max_examples=40)
 
@@ -129,7 +128,7 @@ def test_recorded_names_are_each_used_once(record, expected, right_table, tables
 def test_every_recorded_list_of_names_is_tested():
     patterns = ("*solo*", "*ResNet*", "cm2*")
     recorded = {path.name for pattern in patterns for path in PARITY.glob(f"{pattern}_shapes.json")}
-    assert recorded == {f"{name}_shapes.json" for name in (*(record[0] for record in RECORDED), *WITHOUT_A_CONFIG)}
+    assert recorded == {f"{record[0]}_shapes.json" for record in RECORDED}
 
 
 def test_every_published_checkpoint_has_a_source():
@@ -170,6 +169,17 @@ def test_imagenet_checkpoint_of_centermask2_fills_its_backbone(number, prefix):
     foreign = stand_ins({**{theirs: expected[ours] for ours, theirs in names.items()}, **extra})
     weights, _ = fill(expected, foreign, (table,))
     assert origins(weights, foreign) == names
+
+
+def test_ssld_mobilenetv3_fills_its_backbone():
+    expected = backbone_shapes(load_config(22).backbone)
+    names = foreign_names.clas_1(expected)
+    extra = {"last_1x1_conv_weights": (1280, 960, 1, 1), "fc_weights": (1280, 1000), "fc_offset": (1000,)}
+    foreign = stand_ins({**{theirs: expected[ours] for ours, theirs in names.items()}, **extra})
+    weights, table = fill(expected, foreign, SSLD)
+    assert table is CLAS_1
+    assert origins(weights, foreign) == names
+    assert sum(array.size for array in weights.values()) == 2_970_406 + 24_432  # with the statistics of the norms
 
 
 def test_ssld_backbone_by_each_of_its_tables():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import paddle
@@ -14,6 +15,7 @@ from convert.conversion import fill, network_shapes
 from convert.names import PPDET_0_5, PPDET_2, SOLO
 from data.class_lists import ClassList
 from data.preprocess import pad_to_batch, preprocess
+from model.backbone.mobilenetv3 import MobileNetV3
 from model.decode.fast import best_candidates
 from model.decode.fast_masks import CellMasks
 from model.decode.fast_matrix_nms import matrix_nms
@@ -37,6 +39,7 @@ MODELS = (
     ("ppdet_solov2_r50_enhance_coco", 11, (PPDET_2, PPDET_0_5), ("eval", "evalk")),
     ("ppdet05_solov2_r50_fpn_3x", 0, (PPDET_2, PPDET_0_5), ("evalk",)),
     ("ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x", 2, (PPDET_2, PPDET_0_5), ("evalk",)),
+    ("ppdet05_solov2_mobilenetv3_fpn_448_3x", 22, (PPDET_2, PPDET_0_5), ("evalk",)),
     ("solo_solo_r50_fpn_8gpu_3x", 13, (SOLO,), ("eval", "evalc")),
     ("solo_decoupled_solo_r50_fpn_8gpu_3x", 16, (SOLO,), ("eval", "evalc")),
     ("solo_decoupled_solo_light_r50_fpn_8gpu_3x", 18, (SOLO,), ("eval", "evalc")),
@@ -48,6 +51,7 @@ FAST = {
     "solo_solov2_light_512_dcn_r50_fpn_8gpu_3x_eval",
     "ppdet_solov2_r50_enhance_coco_evalk",
     "ppdet05_solov2_light_r50_vd_fpn_dcn_512_3x_evalk",
+    "ppdet05_solov2_mobilenetv3_fpn_448_3x_evalk",
     "solo_decoupled_solo_light_r50_fpn_8gpu_3x_evalc",
 }
 RECORDINGS = [
@@ -80,6 +84,7 @@ def computed(request):
         stem = paddle.to_tensor(batch)
         for layer in network.backbone.stem:
             stem = layer(stem)
+        blocks = blocks_of(network.backbone, stem)
         maps = network.backbone(paddle.to_tensor(batch))
         pyramid = network.neck(maps)
         logits, of_masks = network.head(pyramid)
@@ -90,9 +95,20 @@ def computed(request):
     named.update({"cate": (logits, 0), "cate_logit": (logits, 0), "cate_eval": (scores, 0), "cate_nms": (scores, 0)})
     if "mask_feat" in named:
         stages["mask_feat"] = named.pop("mask_feat")[0].numpy()
+    stages.update(blocks)
     for prefix, (levels, first) in named.items():
         stages.update({f"{prefix}{index}": level.numpy() for index, level in enumerate(levels, start=first)})
     return fixture, config, stages, raw, single.shape[:2]
+
+
+def blocks_of(backbone, stem) -> dict[str, np.ndarray]:
+    """Return the output of each block of a MobileNetV3, by the names of its recording."""
+    found = {}
+    if isinstance(backbone, MobileNetV3):
+        for number, block in enumerate(chain.from_iterable(backbone.stages), start=2):
+            stem, _ = block(stem)
+            found[f"block{number}"] = stem.numpy()
+    return found
 
 
 def of_solov2(network, pyramid, scores, kernels):

@@ -62,7 +62,7 @@ def ppdet_2(ours: Collection[str]) -> Names:
         # Variant d pools before the projection of blocks with stride 2, which are in all stages except the first.
         (r"(res[345]\w+)\.shortcut\.projection", r"\1.short.conv" if _has_deep_stem(ours) else r"\1.short"),
         (r"\.shortcut\.projection", ".short"),
-        (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"neck.{_paddle_level(m)}"),
+        (r"^neck\.(lateral|output)_convs\.(\d)", lambda m: f"neck.{_paddle_level(m, ours)}"),
         (r"^mask_feat_head\.levels\.(\d)\.", r"mask_head.conv_pre_feat\1.mask_feat_head.convs_all_levels.\1.conv"),
         (r"^mask_feat_head\.pred", "mask_head.mask_feat_head.conv_pred.0"),
         (r"^head\.(cate|kernel)_pred", r"solov2_head.bbox_head.solo_\1"),
@@ -79,7 +79,7 @@ def ppdet_0_5(ours: Collection[str]) -> Names:
     return _renamed(
         ours,
         *_static_rules(ours),
-        (r"^neck\.(lateral|output)_convs\.(\d)\.(\w)\w+", lambda m: f"{_paddle_level(m)}_{m[3]}"),
+        (r"^neck\.(lateral|output)_convs\.(\d)\.(\w)\w+", lambda m: f"{_paddle_level(m, ours)}_{m[3]}"),
         (r"^mask_feat_head\.levels\.(\d)\.(\d)", r"mask_feat_head.convs_all_levels.\1.conv\2"),
         (r"^mask_feat_head\.pred", "mask_feat_head.conv_pred.0"),
         (r"^head\.(cate|kernel)_pred", r"bbox_head.solo_\1"),
@@ -228,6 +228,8 @@ def _tower_layer(match: re.Match) -> str:
 
 def _static_rules(ours: Collection[str]) -> tuple[tuple, ...]:
     """Return the rules for variables of a static program: the backbone, and the leaves of all convolutions."""
+    if _is_mobilenetv3(ours):
+        return _MOBILENETV3_RULES
     conv, norm = ("conv1_{}", "bnv1_{}") if _has_deep_stem(ours) else ("conv1", "bn_conv1")
     leaves = {"weight": "scale", "bias": "offset", "_mean": "mean", "_variance": "variance"}
     return (
@@ -242,6 +244,26 @@ def _static_rules(ours: Collection[str]) -> tuple[tuple, ...]:
     )
 
 
+_MOBILENETV3_RULES = (
+    (r"^backbone\.stem\.0", "conv1"),
+    (r"^backbone\.stages\.(\d)\.(\d)", lambda m: f"conv{(2, 5, 8, 14)[int(m[1])] + int(m[2])}"),
+    (r"^backbone\.last", "conv_last"),
+    (r"^(conv\d+)\.attention\.(squeeze|excite)", lambda m: f"{m[1]}_se_{1 if m[2] == 'squeeze' else 2}"),
+    (r"(_se_\d)\.weight$", r"\1_weights"),
+    (r"(_se_\d)\.bias$", r"\1_offset"),
+    (r"^(conv\d+)\.project", r"\1_linear"),
+    (r"^(conv\d+)\.(expand|depthwise)", r"\1_\2"),
+    (r"^(conv\w+)\.norm\.weight$", r"\1_bn_scale"),
+    (r"^(conv\w+)\.norm\.bias$", r"\1_bn_offset"),
+    (r"^(conv\w+)\.norm\._", r"\1_bn_"),
+    (r"\.conv\.weight$", "_weights"),
+)
+
+
+def _is_mobilenetv3(ours: Collection[str]) -> bool:
+    return "backbone.last.conv.weight" in ours
+
+
 def _block(match: re.Match, ours: Collection[str]) -> str:
     """Return the name of block `match[2]` of stage `match[1]`: res4c, but res4b2 in ResNet-101."""
     stage, block = int(match[1]), int(match[2])
@@ -249,10 +271,11 @@ def _block(match: re.Match, ours: Collection[str]) -> str:
     return f"res{stage + 2}{f'b{block}' if is_long and block else _letter(block)}"
 
 
-def _paddle_level(match: re.Match) -> str:
+def _paddle_level(match: re.Match, ours: Collection[str]) -> str:
     inner, level = match[1] == "lateral", int(match[2])
     suffix = "_lateral" if inner and level < 3 else ""
-    return f"fpn_{'inner_' if inner else ''}res{level + 2}_sum{suffix}"
+    name = f"mv3_{level}" if _is_mobilenetv3(ours) else f"res{level + 2}_sum"
+    return f"fpn_{'inner_' if inner else ''}{name}{suffix}"
 
 
 def _has_deep_stem(ours: Collection[str]) -> bool:

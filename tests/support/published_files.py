@@ -26,6 +26,7 @@ from tests.support.checkpoint_writers import (
 
 (RESNET18,) = (backbone_shapes(config) for config in plain_resnets(18, variant="b"))
 (RESNET50_VD,) = (backbone_shapes(config) for config in plain_resnets(50, variant="d"))
+MOBILENETV3 = backbone_shapes(load_config(22).backbone)
 COUNTER = "bn1.num_batches_tracked"
 
 
@@ -182,6 +183,14 @@ PUBLISHED = (
     ),
     SSLD_R50,
     replace(SSLD_R50, file="ResNet50_vd_ssld_pretrained.tar", write=write_variable_tar),
+    replace(
+        SSLD_R50,
+        file="MobileNetV3_large_x1_0_ssld_pretrained.tar",
+        write=write_variable_tar,
+        shapes=MOBILENETV3,
+        extra={"last_1x1_conv_weights": (1280, 960, 1, 1), "fc_weights": (1280, 1000), "fc_offset": (1000,)},
+        backbone="mobilenetv3_imagenet",
+    ),
     replace(
         SSLD_R50,
         program="PaddleClas 2.x",

@@ -188,6 +188,7 @@ _BACKBONE_LABELS: dict[str, Callable[[BackboneConfig], str]] = {
     "resnet": _resnet_label,
     "vovnet": _vovnet_label,
     "mobilenetv2": lambda backbone: "MobileNetV2",
+    "mobilenetv3": lambda backbone: "MobileNetV3-Large",
 }
 
 

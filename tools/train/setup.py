@@ -30,6 +30,7 @@ BACKBONE_SCRIPTS = {  # by `backbone.kind`
     "resnet": "torchvision2paddle.py",
     "vovnet": "vovnet2paddle.py",
     "mobilenetv2": "mobilenet2paddle.py",
+    "mobilenetv3": "ssld2paddle.py",
 }
 
 

@@ -181,8 +181,9 @@ def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
         (("kind=vovnet", "depth=19", "stem_channels=8", "depthwise=true"), 1e-4),
         (("kind=vovnet", "depth=19", "stem_channels=8", "deform_version=2", "deform_stages=2,3,4"), 1e-2),
         (("kind=mobilenetv2", "depth=53"), 1e-4),
+        (("kind=mobilenetv3", "depth=49"), 1e-4),
     ],
-    ids=["vovnet_dw", "vovnet_dcn", "mobilenetv2"],
+    ids=["vovnet_dw", "vovnet_dcn", "mobilenetv2", "mobilenetv3"],
 )
 @pytest.mark.parametrize("engine", COMPILED)
 def test_other_backbones_equal_those_of_the_dynamic_graph(engine, backbone, tolerance):
