@@ -32,6 +32,7 @@ from data.coco_checks import (
     to_rle,
 )
 from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
+from data.files import read_text
 from data.samples import MaskWindow
 
 
@@ -156,8 +157,7 @@ def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
 def _read_json(path: Path) -> dict:
     """Return an annotation file's images, categories and annotations, with polygons already packed into arrays."""
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            content = json.load(stream, object_hook=pack_polygons)
+        content = json.loads(read_text(path), object_hook=pack_polygons)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); set train_path or val_path to a COCO annotation file, "

@@ -1,18 +1,42 @@
-"""Write files atomically: a file appears complete or not at all."""
+"""Open regular files only, and write files atomically: a file appears complete or not at all."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from config.errors import InputError
 
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file, or a link to one, to read its bytes.
+
+    Raises OSError for anything else: a pipe may never get a writer, and a device such as /dev/zero has no end.
+    """
+    path = Path(path)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder raises a better error
+        raise OSError(errno.EINVAL, "a pipe or a device, not a regular file")
+    return path.open("rb")
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a regular file, UTF-8 with or without a byte order mark.
+
+    Raises OSError if it cannot be read, UnicodeDecodeError if it is not UTF-8.
+    """
+    with open_regular(path) as stream:
+        return stream.read().decode("utf-8-sig")
 
 
 @contextmanager

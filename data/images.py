@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from config.errors import InputError
-from data.files import atomic_write
+from data.files import atomic_write, open_regular
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -105,9 +105,10 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ImageError(path, "more than 2 GiB, which OpenCV refuses; if it is a video, give it as one")
-        data = path.read_bytes()
+        with open_regular(path) as stream:
+            if os.fstat(stream.fileno()).st_size > _MAX_BYTES:
+                raise ImageError(path, "more than 2 GiB, which OpenCV refuses; if it is a video, give it as one")
+            data = stream.read()
     except OSError as error:
         raise ImageError(path, _why_unreadable(path, error)) from error
     if reason := _why_refused(data):
@@ -129,7 +130,7 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             beginning = stream.read(_SIGNATURE)
             reason = _why_refused_by_start(beginning) or _why_cut_off(stream, beginning)
             stream.seek(0)

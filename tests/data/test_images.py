@@ -340,13 +340,19 @@ class TestImageError:
         with pytest.raises(ImageError, match="film.mkv: more than 2 GiB"):
             read_image(tmp_path / "film.mkv")
 
+    @pytest.mark.parametrize("read", [read_image, picture_size])
+    def test_names_a_device_or_a_pipe(self, tmp_path, read):
+        (tmp_path / "a.jpg").symlink_to(os.devnull)
+        with pytest.raises(ImageError, match="a.jpg: cannot be read: a pipe or a device, not a regular file$"):
+            read(tmp_path / "a.jpg")
+
     def test_names_a_file_it_may_not_read(self, tmp_path, monkeypatch):
         (tmp_path / "locked.jpg").write_bytes(JPEG)
 
-        def refuse(path: Path) -> bytes:
+        def refuse(path: Path, _mode: str) -> None:
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(Path, "read_bytes", refuse)  # file modes do not stop root
+        monkeypatch.setattr(Path, "open", refuse)  # file modes do not stop root
         with pytest.raises(ImageError, match="locked.jpg: permission denied"):
             read_image(tmp_path / "locked.jpg")
 
