@@ -66,6 +66,11 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def utf8_name(path: Path) -> str:
+    """Return a path with slashes as text that UTF-8 can encode; other bytes become escapes such as \\xff."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
 def write_json(path: str | Path, content: object) -> None:
     """Write plain values as a JSON file, atomically."""
     with atomic_write(path) as temporary:
@@ -103,7 +108,7 @@ def _temporary(path: Path) -> Path:
     if path.exists() and not path.is_file():
         return path
     # A hash instead of the name, which may already be as long as the file system allows.
-    return path.with_name(f".{os.getpid()}-{zlib.crc32(path.name.encode()):08x}{path.suffix}")
+    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
 
 
 def find_temporaries(folder: Path, suffix: str) -> list[Path]:

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -142,11 +143,20 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     if header is None:
         return read_image(path).shape[:2]
     (width, height), is_swapped, kind = header
-    if kind not in _ALWAYS_READ and not cv2.haveImageReader(str(path)):
-        raise ImageError(path, _why_undecodable(path.read_bytes()))
+    if kind not in _ALWAYS_READ:
+        if not _is_utf8(path):  # OpenCV cannot open it by its name
+            return read_image(path).shape[:2]
+        if not cv2.haveImageReader(str(path)):
+            raise ImageError(path, _why_undecodable(path.read_bytes()))
     if kind not in _SAME_SIZE or (is_swapped and kind not in _ALWAYS_ROTATED):
         return None
     return (width, height) if is_swapped else (height, width)
+
+
+def _is_utf8(path: Path) -> bool:
+    with suppress(UnicodeEncodeError):
+        return bool(str(path).encode())
+    return False
 
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, int], bool, str | None] | None:
@@ -175,7 +185,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     path = Path(path)
     if image.dtype == bool:
         image = np.repeat(image[..., None], 3, axis=2) * np.uint8(255)
-    if not cv2.haveImageWriter(path.name):
+    if not path.suffix.isascii() or not cv2.haveImageWriter(f"picture{path.suffix}"):
         raise InputError(f"{path}: {path.suffix or 'no suffix'} is no format of pictures; use .png or .jpg")
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError
-from data.files import write_json
+from data.files import utf8_name, write_json
 from data.images import ImageError, read_image, write_image
 from tools.common.cli import join_lines
 from tools.common.kinds import RawPredictions
@@ -143,7 +143,7 @@ class _Stages:
         if self.encode:
             with self.times.measure("encode"):
                 found = job.instances.to_coco(job.image_id, polygons=self.polygons)
-            rows = tuple({**row, "file_name": job.path.as_posix()} for row in found)
+            rows = tuple({**row, "file_name": utf8_name(job.path)} for row in found)
         return replace(job, image=None, prepared=None, rows=rows)
 
 
