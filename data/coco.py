@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from config.base import PROJECT
-from config.errors import InputError, listed
+from config.errors import InputError, listed, printable
 from data.class_lists import ClassList
 from data.coco_checks import (
     Problems,
@@ -211,7 +211,8 @@ def _add_annotations(
     instances: dict[int, list[Annotation]] = {number: [] for number, record in pictures.items() if record}
     crowds: dict[int, list[tuple[int, Annotation]]] = {number: [] for number in instances}
     ids: set[int] = set()
-    bar = tqdm(entries, desc=problems.file.name, unit="annotation", unit_scale=True, delay=1, leave=False, disable=None)
+    name = printable(problems.file.name)
+    bar = tqdm(entries, desc=name, unit="annotation", unit_scale=True, delay=1, leave=False, disable=None)
     for position, entry in enumerate(bar):
         number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:

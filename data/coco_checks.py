@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from config.errors import SHOWN, listed
+from config.errors import SHOWN, listed, printable
 
 MAX_PIXELS = 2**30  # per picture, the limit of OpenCV
 MIN_COORDINATES = 6  # per polygon
@@ -56,8 +56,10 @@ class Problems:
     def lines(self) -> list[str]:
         """Return a line per problem, such as "2 annotations of an unknown image, left out: a.json annotation 7, 9"."""
         return [
-            f"{problem.entries} {noun if problem.entries == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
-            + listed(problem.examples, count=problem.entries)
+            printable(
+                f"{problem.entries} {noun if problem.entries == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
+                + listed(problem.examples, count=problem.entries)
+            )
             for (noun, what), problem in self.counts.items()
         ]
 

@@ -16,7 +16,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 
-from config.errors import InputError
+from config.errors import InputError, printable
 from data.class_lists import ClassList
 from data.coco import CocoData
 from data.coco_checks import to_rle
@@ -253,12 +253,13 @@ def summary_table(evaluation: Evaluation, *, classwise: bool = False) -> str:
         for kind, result in kinds.items()
     ]
     if classwise:
-        width = max([len("class"), *(len(row.name) for row in evaluation.mask.classes)])
+        names = [printable(row.name) for row in evaluation.mask.classes]
+        width = max(map(len, ["class", *names]))
         lines += ["", f"{'class':<{width}}{'objects':>9}{'mask AP':>9}{'AP50':>7}{'box AP':>9}{'AP50':>7}"]
         lines += [
-            f"{mask.name:<{width}}{mask.objects:>9}{percent(mask.ap):>9}{percent(mask.ap50):>7}"
+            f"{name:<{width}}{mask.objects:>9}{percent(mask.ap):>9}{percent(mask.ap50):>7}"
             f"{percent(box.ap):>9}{percent(box.ap50):>7}"
-            for mask, box in zip(evaluation.mask.classes, evaluation.box.classes)
+            for name, mask, box in zip(names, evaluation.mask.classes, evaluation.box.classes)
         ]
     return "\n".join(lines)
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from config.errors import InputError
+from config.errors import InputError, printable
 from data.files import utf8_name, write_json
 from data.images import ImageError, read_image, write_image
-from tools.common.cli import join_lines
 from tools.common.kinds import RawPredictions
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
@@ -61,7 +60,7 @@ class Report:
     def add(self, job: Job) -> None:
         if job.instances is None:
             self.problems.append(job.problem)
-            tqdm.write(f"skipped {join_lines(job.problem)}", file=sys.stderr)
+            tqdm.write(f"skipped {printable(job.problem)}", file=sys.stderr)
             return
         self.pictures += 1
         self.instances += len(job.instances)
