@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any, Callable, NoReturn, TextIO, cast
 
+from tqdm import tqdm
+
 from config import load_config, registry
 from config.base import BackboneConfig, Config, Published
 from config.engines import ENGINES, PRECISIONS
@@ -75,6 +77,11 @@ def _run(main: Callable[[], int]) -> int:
         # The reader of the output has closed it (`| head`); Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def print_skipped(reason: object) -> None:
+    """Print a line about a skipped file to stderr, above the progress bars. reason: starts with the file's name."""
+    tqdm.write(f"skipped {printable(reason)}", file=sys.stderr)
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from config.errors import InputError, printable
+from config.errors import InputError
 from data.files import utf8_name, write_json
 from data.images import ImageError, read_image, write_image
+from tools.common.cli import print_skipped
 from tools.common.kinds import RawPredictions
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
@@ -60,7 +60,7 @@ class Report:
     def add(self, job: Job) -> None:
         if job.instances is None:
             self.problems.append(job.problem)
-            tqdm.write(f"skipped {printable(job.problem)}", file=sys.stderr)
+            print_skipped(job.problem)
             return
         self.pictures += 1
         self.instances += len(job.instances)
