@@ -84,6 +84,14 @@ def print_skipped(reason: object) -> None:
     tqdm.write(f"skipped {printable(reason)}", file=sys.stderr)
 
 
+def count_skipped(skipped: int, total: int) -> None:
+    """Print how many of the pictures were skipped, if any. Raises InputError if all were."""
+    if skipped == total:
+        raise InputError(f"none of {total} pictures could be read; see the reasons above")
+    if skipped:
+        print(f"{skipped} pictures were skipped, see above")
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add --config, --list and -o."""
     parser.add_argument(
