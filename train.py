@@ -62,6 +62,8 @@ def main() -> int:
     stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
         print(f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}")
+        if trainer.unreadable:
+            print(f"{len(trainer.unreadable)} training pictures could not be read and were replaced, see above")
         if not args.performance:
             print(f"checkpoints, {LOG_FILE} and {CURVES_FILE} are in {folder}")
     return 128 + stop_signal if stop_signal else 0

@@ -319,8 +319,12 @@ class Config:
         return depth["classes_path"] <= depth["train_path"]
 
     def model_path(self, section: str) -> Path:
-        """Return the checkpoint of a section: `train_cfg`, `eval_cfg` or `test_cfg`."""
-        return PROJECT / getattr(self, section).model_path.format(name=self.name, backbone=self.backbone.name)
+        """Return the checkpoint of a section: `train_cfg`, `eval_cfg` or `test_cfg`.
+
+        `{name}` and `{backbone}` become the names of the config and of its backbone; other braces stay.
+        """
+        path = getattr(self, section).model_path.replace("{name}", self.name)
+        return PROJECT / path.replace("{backbone}", self.backbone.name)
 
 
 PLAIN_FIELDS = tuple(name for name in Config.__annotations__ if isinstance(getattr(Config, name, None), str))

@@ -12,7 +12,7 @@ import numpy as np
 
 from config import load_config, registry
 from config.base import PROJECT, BackboneConfig, Config
-from config.errors import InputError
+from config.errors import InputError, printable
 from convert.conversion import Arrays, NameTable, Shapes, backbone_shapes, fill, network_shapes
 from convert.reader import read_checkpoint, sha256_of
 from data.class_lists import ClassList, read_class_list
@@ -126,7 +126,7 @@ def _describe_instances(config: Config, weights: Path, picture: np.ndarray) -> s
     instances = predictor(picture)
     lines = [f"{len(instances)} instances with a score of at least {predictor.score:g}"]
     for class_id, score, box in zip(instances.classes, instances.scores, instances.boxes.tolist()):
-        lines.append(f"  {instances.class_names[class_id]} {score:.3f} at {tuple(box)}")
+        lines.append(f"  {printable(instances.class_names[class_id])} {score:.3f} at {tuple(box)}")
     return "\n".join(lines)
 
 

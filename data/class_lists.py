@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.errors import InputError
+from data.files import read_text
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def read_class_list(path: str | Path) -> ClassList:
     has a name or an id twice.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()  # with or without a byte order mark
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot read the class list ({reason}); give a UTF-8 text file") from None

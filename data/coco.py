@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from config.base import PROJECT
-from config.errors import InputError, listed
+from config.errors import InputError, listed, printable
 from data.class_lists import ClassList
 from data.coco_checks import (
     Problems,
@@ -32,6 +32,7 @@ from data.coco_checks import (
     to_rle,
 )
 from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
+from data.files import read_text
 from data.samples import MaskWindow
 
 
@@ -156,8 +157,7 @@ def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
 def _read_json(path: Path) -> dict:
     """Return an annotation file's images, categories and annotations, with polygons already packed into arrays."""
     try:
-        with path.open(encoding="utf-8-sig") as stream:
-            content = json.load(stream, object_hook=pack_polygons)
+        content = json.loads(read_text(path), object_hook=pack_polygons)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); set train_path or val_path to a COCO annotation file, "
@@ -211,7 +211,8 @@ def _add_annotations(
     instances: dict[int, list[Annotation]] = {number: [] for number, record in pictures.items() if record}
     crowds: dict[int, list[tuple[int, Annotation]]] = {number: [] for number in instances}
     ids: set[int] = set()
-    bar = tqdm(entries, desc=problems.file.name, unit="annotation", unit_scale=True, delay=1, leave=False, disable=None)
+    name = printable(problems.file.name)
+    bar = tqdm(entries, desc=name, unit="annotation", unit_scale=True, delay=1, leave=False, disable=None)
     for position, entry in enumerate(bar):
         number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:

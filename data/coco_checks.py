@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Union
@@ -11,10 +12,11 @@ from typing import Any, NamedTuple, Union
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from config.errors import SHOWN, listed
+from config.errors import SHOWN, listed, printable
 
 MAX_PIXELS = 2**30  # per picture, the limit of OpenCV
 MIN_COORDINATES = 6  # per polygon
+MAX_OUTLINE = 2**21  # pixels per annotation; outlines of objects are much shorter
 _PLURALS = {"image": "images", "annotation": "annotations", "category": "categories"}
 _RLE_DIGITS = 7  # of 5 bits each; enough for any run of a picture of MAX_PIXELS
 
@@ -56,8 +58,10 @@ class Problems:
     def lines(self) -> list[str]:
         """Return a line per problem, such as "2 annotations of an unknown image, left out: a.json annotation 7, 9"."""
         return [
-            f"{problem.entries} {noun if problem.entries == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
-            + listed(problem.examples, count=problem.entries)
+            printable(
+                f"{problem.entries} {noun if problem.entries == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
+                + listed(problem.examples, count=problem.entries)
+            )
             for (noun, what), problem in self.counts.items()
         ]
 
@@ -111,12 +115,16 @@ def _check_polygons(polygons: list, *, height: int, width: int) -> tuple[Segment
     usable = tuple([polygon for polygon in polygons if polygon.size >= MIN_COORDINATES and not polygon.size % 2])
     if not usable:
         raise UnusableError("whose polygons have fewer than 3 points or an odd number of coordinates, left out")
-    # The limits protect the memory: pycocotools stores a point for every 1/5 pixel of the outline. NaN fails them too.
+    # Both limits protect the memory: pycocotools stores a point for every 1/5 pixel of outline. NaN fails the first.
     lower, upper = -max(height, width), 2 * max(height, width)
     extents = [_extent(polygon) for polygon in usable]
     for x1, y1, x2, y2 in extents:
         if not (x1 >= lower and y1 >= lower and x2 <= upper and y2 <= upper):
             raise UnusableError("with coordinates that are NaN or far outside of the picture, left out")
+    # No edge is longer than the extent, which decides for nearly all annotations and is known already.
+    at_most = sum(polygon.size * max(x2 - x1, y2 - y1) for polygon, (x1, y1, x2, y2) in zip(usable, extents))
+    if at_most > MAX_OUTLINE and outline_length(usable) > MAX_OUTLINE:
+        raise UnusableError(f"whose outline is longer than {MAX_OUTLINE} pixels, left out")
     # A figure of eight may have a computed area of 0 and still cover pixels, so small areas are decoded to be sure.
     if all(_area(polygon) < 1 for polygon in usable) and not coco_mask.area(to_rle(usable, height, width)):
         raise UnusableError("whose polygons cover no pixel, left out")
@@ -130,6 +138,15 @@ def _extent(polygon: np.ndarray) -> Box:
     """Return x1, y1, x2, y2 of a polygon; a NaN coordinate gives NaN."""
     points = polygon.reshape(-1, 2)
     return (*np.minimum.reduce(points).tolist(), *np.maximum.reduce(points).tolist())
+
+
+def outline_length(polygons: Sequence[np.ndarray]) -> float:
+    """Return the length of closed polygons, float64 [2 * points], in pixels; an edge has that of its longer side."""
+    total = 0.0
+    for polygon in polygons:
+        points = polygon.reshape(-1, 2)
+        total += np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
+    return total
 
 
 def _area(polygon: np.ndarray) -> float:

@@ -1,18 +1,42 @@
-"""Write files atomically: a file appears complete or not at all."""
+"""Open regular files only, and write files atomically: a file appears complete or not at all."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from config.errors import InputError
 
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a regular file, or a link to one, to read its bytes.
+
+    Raises OSError for anything else: a pipe may never get a writer, and a device such as /dev/zero has no end.
+    """
+    path = Path(path)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder raises a better error
+        raise OSError(errno.EINVAL, "a pipe or a device, not a regular file")
+    return path.open("rb")
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a regular file, UTF-8 with or without a byte order mark.
+
+    Raises OSError if it cannot be read, UnicodeDecodeError if it is not UTF-8.
+    """
+    with open_regular(path) as stream:
+        return stream.read().decode("utf-8-sig")
 
 
 @contextmanager
@@ -40,6 +64,11 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         if temporary != path:
             with suppress(OSError):
                 temporary.unlink()
+
+
+def utf8_name(path: Path) -> str:
+    """Return a path with slashes as text that UTF-8 can encode; other bytes become escapes such as \\xff."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def write_json(path: str | Path, content: object) -> None:
@@ -79,7 +108,7 @@ def _temporary(path: Path) -> Path:
     if path.exists() and not path.is_file():
         return path
     # A hash instead of the name, which may already be as long as the file system allows.
-    return path.with_name(f".{os.getpid()}-{zlib.crc32(path.name.encode()):08x}{path.suffix}")
+    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
 
 
 def find_temporaries(folder: Path, suffix: str) -> list[Path]:

@@ -8,6 +8,7 @@ import glob
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from config.errors import InputError
-from data.files import atomic_write
+from data.files import atomic_write, open_regular
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -105,9 +106,10 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ImageError(path, "more than 2 GiB, which OpenCV refuses; if it is a video, give it as one")
-        data = path.read_bytes()
+        with open_regular(path) as stream:
+            if os.fstat(stream.fileno()).st_size > _MAX_BYTES:
+                raise ImageError(path, "more than 2 GiB, which OpenCV refuses; if it is a video, give it as one")
+            data = stream.read()
     except OSError as error:
         raise ImageError(path, _why_unreadable(path, error)) from error
     if reason := _why_refused(data):
@@ -129,7 +131,7 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     """
     path = Path(path)
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             beginning = stream.read(_SIGNATURE)
             reason = _why_refused_by_start(beginning) or _why_cut_off(stream, beginning)
             stream.seek(0)
@@ -141,11 +143,20 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     if header is None:
         return read_image(path).shape[:2]
     (width, height), is_swapped, kind = header
-    if kind not in _ALWAYS_READ and not cv2.haveImageReader(str(path)):
-        raise ImageError(path, _why_undecodable(path.read_bytes()))
+    if kind not in _ALWAYS_READ:
+        if not _is_utf8(path):  # OpenCV cannot open it by its name
+            return read_image(path).shape[:2]
+        if not cv2.haveImageReader(str(path)):
+            raise ImageError(path, _why_undecodable(path.read_bytes()))
     if kind not in _SAME_SIZE or (is_swapped and kind not in _ALWAYS_ROTATED):
         return None
     return (width, height) if is_swapped else (height, width)
+
+
+def _is_utf8(path: Path) -> bool:
+    with suppress(UnicodeEncodeError):
+        return bool(str(path).encode())
+    return False
 
 
 def _read_header(stream: BinaryIO) -> tuple[tuple[int, int], bool, str | None] | None:
@@ -174,7 +185,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     path = Path(path)
     if image.dtype == bool:
         image = np.repeat(image[..., None], 3, axis=2) * np.uint8(255)
-    if not cv2.haveImageWriter(path.name):
+    if not path.suffix.isascii() or not cv2.haveImageWriter(f"picture{path.suffix}"):
         raise InputError(f"{path}: {path.suffix or 'no suffix'} is no format of pictures; use .png or .jpg")
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:

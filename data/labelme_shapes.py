@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from shapely import LineString, Point
 
+from data.coco_checks import MAX_OUTLINE, outline_length
 from data.coco_rows import CocoInstance
 
 IGNORED_LABELS = ("__ignore__", "_background_")  # labelme's labels for areas that are not objects
@@ -95,10 +96,13 @@ def _convert_shape(shape: dict, kind: str, label: str, *, height: int, width: in
         outlines = [
             clip_polygon(outline, height=height, width=width) for outline in _outline_polygons(kind, points, line_width)
         ]
-        polygons = [outline.round(2).ravel().tolist() for outline in outlines if len(outline) >= 3]
+        polygons = [outline.round(2).ravel() for outline in outlines if len(outline) >= 3]
         if not polygons:
             raise UnusableShapeError(f"{kind} '{label}' has no area in the picture")
-        part = CocoInstance.from_polygons(label, polygons, height=height, width=width)
+        if outline_length(polygons) > MAX_OUTLINE:
+            raise UnusableShapeError(f"{kind} '{label}' has an outline of more than {MAX_OUTLINE} pixels")
+        lists = [polygon.tolist() for polygon in polygons]
+        part = CocoInstance.from_polygons(label, lists, height=height, width=width)
     if part.area == 0:
         raise UnusableShapeError(f"{kind} '{label}' covers no pixel of the picture")
     return part

@@ -10,6 +10,7 @@ from typing import Callable, Union
 import numpy as np
 
 from config.base import Config
+from config.errors import InputError
 from data.augment import augment, needs_second
 from data.box_targets import BoxTargets
 from data.coco import decode_mask
@@ -21,6 +22,7 @@ from data.samples import Sample
 
 # Part of the seed, so that different uses draw different random numbers.
 _ORDER, _AUGMENTATION = 0, 1
+_TRIES = 20  # pictures; if none of so many in a row can be read, the disk or the whole data set is at fault
 
 
 # Targets of a sample, given height and width of the padded batch: `targets` of the kind of network.
@@ -40,7 +42,8 @@ class TrainingSet:
     """Augmented samples of records, in a random order for each epoch.
 
     Random numbers are seeded by (seed, epoch, place in the epoch), so that they depend neither on the number of threads
-    nor on earlier samples.
+    nor on earlier samples. A picture that cannot be read is replaced by the next one in `records`, which depends on the
+    files only, and added to `unreadable`, the reasons by path.
     """
 
     def __init__(self, records: Sequence[Record], config: Config, *, seed: int, make_targets: MakeTargets) -> None:
@@ -48,6 +51,7 @@ class TrainingSet:
         self.config = config
         self.seed = seed
         self.make_targets = make_targets
+        self.unreadable: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self.records)
@@ -82,13 +86,27 @@ class TrainingSet:
         return int(_epoch_order(self.seed, epoch, len(self.records))[place])
 
     def sample(self, epoch: int, place: int, index: int) -> Sample:
-        """Return record `index` with the augmentation of this place of this epoch."""
+        """Return record `index`, or its replacement, with the augmentation of this place of this epoch.
+
+        Raises InputError if neither it nor the records after it can be read.
+        """
         rng = np.random.default_rng([self.seed, _AUGMENTATION, epoch, place])
         steps = self.config.augment.in_epoch(epoch)
         second = None
         if needs_second(steps, rng):
-            second = load_sample(self.records[rng.integers(len(self.records))])
-        return augment(load_sample(self.records[index]), second, augment=steps, data=self.config.data, rng=rng)
+            second = self._load(int(rng.integers(len(self.records))))
+        return augment(self._load(index), second, augment=steps, data=self.config.data, rng=rng)
+
+    def _load(self, index: int) -> Sample:
+        tries = min(_TRIES, len(self.records))
+        for place in range(index, index + tries):
+            record = self.records[place % len(self.records)]
+            try:
+                return load_sample(record)
+            except InputError as error:
+                self.unreadable[str(record.path)] = str(error)
+        first = self.unreadable[str(self.records[index].path)]
+        raise InputError(f"{first}; none of {tries} pictures in a row can be read, so check their disk and folder")
 
 
 @lru_cache(maxsize=2)

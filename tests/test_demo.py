@@ -129,6 +129,20 @@ def test_results_statistics_and_outlines(photos, tmp_path):
     assert [{key: row[key] for key in row if key != "file_name"} for row in rows] == expected
 
 
+def test_a_name_that_is_not_utf8(tmp_path):
+    source, drawn, rows = tmp_path / "source", tmp_path / "drawn", tmp_path / "rows.json"
+    source.mkdir()
+    names = {os.fsdecode(b"\xff.png"), "a.png"}
+    for name in names:
+        (source / name).write_bytes(cv2.imencode(".png", tiny.scene(0))[1].tobytes())
+    # In a process of its own, because OpenCV ends it with a segmentation fault if it gets such a name.
+    done = run_python(DEMO, *UNTRAINED, "--input", source, "--output", drawn, "--json", rows)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.name for path in drawn.iterdir()} == names
+    found = json.loads(rows.read_bytes().decode())
+    assert {row["file_name"] for row in found} == {f"{source}/\\xff.png", f"{source}/a.png"}
+
+
 def test_no_drawings_and_a_score_that_nothing_reaches(photos, tmp_path):
     done = run_python(
         DEMO, *UNTRAINED, "--input", photos, "--no-draw", "--score=1", "--json", "rows.json", cwd=tmp_path

@@ -126,6 +126,7 @@ def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
         (("-o", "train_cfg.batch_size=100"), "train_cfg.batch_size"),
         (("-o", "train_cfg.precision=O1"), "does nothing on a CPU"),
         (("-o", "train_cfg.model_path=weights/none.pdparams"), "--finetune"),
+        (("-o", "train_cfg.model_path={foo}"), "{foo}: the checkpoint to start from does not exist"),
         (("--finetune", "weights/none.pdparams"), "weights/none.pdparams"),
         (("--resume", "weights/none.pdstate"), "weights/none.pdstate"),
         (("--resume", "auto", "--finetune", "x"), "not allowed with"),

@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 from config import load_config
 from config.base import PROJECT, Config, level_ranges
+from config.errors import printable
 from data.coco import CocoData, Record
 from data.files import check_writable
 from data.images import write_image
@@ -137,11 +138,12 @@ def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) 
     """Print the number of instances of each class, most frequent first, and write a plot for each split."""
     classes = next(iter(data.values())).classes
     counts = {split: _count_classes(coco) for split, coco in data.items()}
-    width = max(map(len, classes.names))
+    names = [printable(name) for name in classes.names]
+    width = max(map(len, names))
     print(f"\n{'class':<{width}}  {'id':>6}" + "".join(f"{split:>10}" for split in data))
     for index in sorted(range(len(classes)), key=lambda index: [-count[index] for count in counts.values()]):
         row = "".join(f"{count[index]:>10}" for count in counts.values())
-        print(f"{classes.names[index]:<{width}}  {classes.ids[index]:>6}{row}")
+        print(f"{names[index]:<{width}}  {classes.ids[index]:>6}{row}")
     for split, count in counts.items():
         missing = [name for name, number in zip(classes.names, count) if not number]
         if missing:

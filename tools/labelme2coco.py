@@ -35,7 +35,7 @@ from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco_checks import as_integer
 from data.coco_rows import CocoPicture
-from data.files import atomic_write, check_writable
+from data.files import atomic_write, check_writable, read_text
 from data.images import ImageError, read_image
 from data.labelme_shapes import IGNORED_LABELS, MAX_COORDINATE, ConvertedShapes, convert_shapes
 from tools.common.cli import Parser, fraction, natural_number, positive_number
@@ -87,7 +87,7 @@ def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFi
 
 def _load(path: Path) -> dict:
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = json.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise UnusableFileError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(data, dict) or not isinstance(data.get("shapes"), list):

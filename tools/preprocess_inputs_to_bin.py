@@ -27,9 +27,9 @@ from tqdm import tqdm
 from config.errors import InputError
 from config.overrides import override
 from data.files import check_writable
-from data.images import find_images, read_image
+from data.images import ImageError, find_images, read_image
 from data.preprocess import pad_to_batch, preprocess
-from tools.common.cli import Parser, input_size
+from tools.common.cli import Parser, count_skipped, input_size, print_skipped
 from tools.deploy.binary_files import INDEX, Entry, write_array, write_index
 from tools.deploy.exported import IMAGES, Metadata, metadata_of, open_exported, read_metadata
 
@@ -51,7 +51,13 @@ def main() -> int:
     check_writable(args.output / INDEX)
     paths = find_images(args.pictures)
     metadata = _of_size(args.model, args.input_size)
-    entries = [_write(path, number, metadata, args.output) for number, path in enumerate(tqdm(paths, disable=None))]
+    entries = []
+    for number, path in enumerate(tqdm(paths, disable=None)):
+        try:
+            entries.append(_write(path, number, metadata, args.output))
+        except ImageError as error:
+            print_skipped(error)
+    count_skipped(len(paths) - len(entries), len(paths))
     write_index(args.output, metadata, entries)
     print(f"wrote {len(entries)} pictures and {INDEX} into {args.output}")
     return 0

@@ -26,7 +26,7 @@ from tools.common.startup import run
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco_rows import CocoInstance, CocoPicture
-from data.files import check_writable
+from data.files import check_writable, open_regular, read_text
 from data.images import read_image
 from tools.common.cli import Parser
 from tools.dataset.coco_writer import UnusableFileError, convert_files, training_options, write_annotations
@@ -64,7 +64,7 @@ def read_split(folder: Path, split: str) -> list[str]:
     """
     path = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         if "\0" in text:
             raise ValueError("it contains NUL and is not a UTF-8 text")
     except (OSError, ValueError) as error:
@@ -82,7 +82,7 @@ def read_indices(path: Path, *, height: int, width: int) -> np.ndarray:
     Raises UnusableFileError if it is not a picture of indices of this size.
     """
     try:
-        with Image.open(path) as picture:
+        with open_regular(path) as stream, Image.open(stream) as picture:
             mode, indices = picture.mode, np.asarray(picture)
     except Exception as error:  # for a damaged file Pillow raises ValueError, SyntaxError, IndexError and others
         reason = getattr(error, "strerror", None) or error

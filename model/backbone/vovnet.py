@@ -128,7 +128,8 @@ class VoVNet(nn.Layer):
         features = []
         for index, stage in enumerate(self.stages):
             if index:
-                x = F.max_pool2d(x, kernel_size=3, stride=2, ceil_mode=True)
+                # The same as `ceil_mode`, with which OpenVINO refuses maps that are smaller than the kernel.
+                x = F.max_pool2d(x, kernel_size=3, stride=2, padding=[0, 1, 0, 1])
             for block in stage:
                 x = block(x)
             features.append(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config import load_config, registry
-from config.base import Config
+from config.base import PROJECT, Config
 from config.errors import InputError
 from config.overrides import differences
 
@@ -56,6 +56,7 @@ def test_a_config_has_a_number_and_a_name(which):
     config = load_config(which)
     assert (config.number, config.backbone.depth, config.data.short_side) == (3, 18, 448)
     assert config.model_path("test_cfg").name == "solov2_light_448_r18_fpn_8gpu_3x.pdparams"
+    assert config.model_path("train_cfg").name == "resnet18_imagenet.pdparams"
 
 
 def test_an_override_changes_one_field_of_a_copy():
@@ -174,3 +175,8 @@ def test_a_derived_config_has_no_published_checkpoint():
         number = 100
 
     assert registry()[0].published and not Mine.published
+
+
+@pytest.mark.parametrize("text", ["{foo}", "{", "a}/{}", "{name.number}", "{0}", "{backbone!x}"])
+def test_other_braces_are_part_of_a_path(text):
+    assert load_config(20, [f"test_cfg.model_path={text}"]).model_path("test_cfg") == PROJECT / text

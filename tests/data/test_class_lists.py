@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from config.base import PROJECT, Config
@@ -74,6 +76,8 @@ def test_a_missing_file_and_a_folder(tmp_path):
     for path in (tmp_path / "missing.txt", tmp_path):
         with pytest.raises(InputError, match="cannot read the class list"):
             read_class_list(path)
+    with pytest.raises(InputError, match="a pipe or a device"):
+        read_class_list(os.devnull)
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):

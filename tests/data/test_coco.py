@@ -141,6 +141,8 @@ def test_files_that_cannot_be_read(tmp_path):
     for path, says in ((tmp_path / "gone.json", "train_path"), (tmp_path, "train_path"), (binary, "not JSON")):
         with pytest.raises(InputError, match=says):
             read_coco(path, tmp_path)
+    with pytest.raises(InputError, match=r"cannot be read \(a pipe or a device, not a regular file\)"):
+        read_coco(os.devnull, tmp_path)
 
 
 def test_a_byte_order_mark_is_skipped(tmp_path):

@@ -45,6 +45,12 @@ ANNOTATION_DAMAGES = [
         [[[*SQUARE[:-1], far]] for far in (math.nan, math.inf, -math.inf, 1e9, 1e308, -WIDTH - 1, 2 * WIDTH + 1)],
     ),
     (
+        "whose outline is longer than 2097152 pixels",
+        0,
+        "segmentation",
+        [[[1, 1, WIDTH, 30] * 20_000], [SQUARE, *[[1, 1, WIDTH, 30] * 10_000] * 2]],
+    ),
+    (
         "whose polygons cover no pixel",
         0,
         "segmentation",

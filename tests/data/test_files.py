@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
-from data.files import atomic_write, check_writable
+from data.files import atomic_write, check_writable, open_regular
 
 
 @settings(max_examples=40)
@@ -134,3 +134,16 @@ def test_input_files_are_not_overwritten(tmp_path):
     check_writable(tmp_path / "photo.jpg", read=[])
     assert (tmp_path / "photo.jpg").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("file")
+    for odd in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(OSError, match="a pipe or a device"):
+            open_regular(odd)
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)
+    with open_regular(tmp_path / "link") as stream:
+        assert stream.read() == b"content"

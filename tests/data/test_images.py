@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from config.errors import InputError
-from data.images import ImageError, find_images, picture_size, read_image
+from data.images import ImageError, find_images, picture_size, read_image, write_image
 from tests.support.png_chunks import grey_png
 
 SCENE = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 12, 3), dtype=np.uint8), (96, 64))
@@ -340,13 +340,27 @@ class TestImageError:
         with pytest.raises(ImageError, match="film.mkv: more than 2 GiB"):
             read_image(tmp_path / "film.mkv")
 
+    @pytest.mark.parametrize("data", [PNG, LOSSLESS_OR_PLAIN["webp"], LOSSLESS_OR_PLAIN["tiff of two pages"]])
+    def test_reads_a_name_that_is_not_utf8(self, tmp_path, data):
+        path = tmp_path / os.fsdecode(b"\xff.png")
+        path.write_bytes(data)
+        assert picture_size(path) == read_image(path).shape[:2] == (64, 96)
+        write_image(path, read_image(path))
+        np.testing.assert_array_equal(read_image(path), SCENE)
+
+    @pytest.mark.parametrize("read", [read_image, picture_size])
+    def test_names_a_device_or_a_pipe(self, tmp_path, read):
+        (tmp_path / "a.jpg").symlink_to(os.devnull)
+        with pytest.raises(ImageError, match="a.jpg: cannot be read: a pipe or a device, not a regular file$"):
+            read(tmp_path / "a.jpg")
+
     def test_names_a_file_it_may_not_read(self, tmp_path, monkeypatch):
         (tmp_path / "locked.jpg").write_bytes(JPEG)
 
-        def refuse(path: Path) -> bytes:
+        def refuse(path: Path, _mode: str) -> None:
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(Path, "read_bytes", refuse)  # file modes do not stop root
+        monkeypatch.setattr(Path, "open", refuse)  # file modes do not stop root
         with pytest.raises(ImageError, match="locked.jpg: permission denied"):
             read_image(tmp_path / "locked.jpg")
 

@@ -206,6 +206,7 @@ def test_points_are_counted_and_ignored_labels_are_not():
         (shape([[0, 0], [5, 5], [9, 9]], "rectangle"), "rectangle 'cat' has 3 points"),
         (shape([[0, 0]], "circle"), "circle 'cat' has 1 points"),
         (shape([[5, 5], [5, 5]], "circle"), "has no area in the picture"),
+        (shape([[1, 1], [79, 49]] * 20_000), "has an outline of more than 2097152 pixels"),
         (shape([[0, 0], [5, 5]], "cube"), "'cat' is of unknown kind cube"),
         (shape([]), "has no list of points"),
         (shape(None), "has no list of points"),

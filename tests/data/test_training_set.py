@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,31 @@ def test_a_batch_depends_on_the_seed_and_its_place_only():
     for job, batch, other in zip(jobs, in_order, backwards):
         assert_same(batch, other)
         assert_same(batch, training_set(*AUGMENTED).batch(*job))
+
+
+def damaged_training_set(folder: Path, *names: str) -> TrainingSet:
+    trainings.damaged_data_set(folder, *names)
+    records = read_coco(folder / "annotations.json", folder / "images").records
+    assert len(records) == trainings.PICTURES  # the check of all files did not notice
+    return TrainingSet(records, trainings.config(*AUGMENTED), seed=3, make_targets=descriptor("solov2").targets)
+
+
+def test_a_picture_that_cannot_be_read_is_replaced_by_the_next_one(tmp_path):
+    data = damaged_training_set(tmp_path / "damaged", "000002.jpg", "000008.jpg")
+    batches = [data.batch(epoch, range(trainings.PICTURES)) for epoch in (0, 1)]
+    names = [Path(name.partition(" + ")[0]).name for name in batches[0].names]
+    assert sorted(names) == [f"{number:06d}.jpg" for number in (1, 1, 3, 3, 4, 5, 6, 7)]
+    assert {Path(path).name for path in data.unreadable} == {"000002.jpg", "000008.jpg"}
+    assert all("damaged JPEG" in reason for reason in data.unreadable.values())
+    again = TrainingSet(data.records, data.config, seed=3, make_targets=data.make_targets)
+    for epoch in (1, 0):  # whatever was read before
+        assert_same(again.batch(epoch, range(trainings.PICTURES)), batches[epoch])
+
+
+def test_an_error_names_a_data_set_of_which_nothing_can_be_read(tmp_path):
+    names = [f"{number:06d}.jpg" for number in range(1, trainings.PICTURES + 1)]
+    with pytest.raises(InputError, match=r"0000\d\d.jpg: damaged JPEG.* none of 8 pictures in a row can be read"):
+        damaged_training_set(tmp_path / "damaged", *names).batch(0, [0])
 
 
 def test_another_seed_or_epoch_is_another_order_and_another_augmentation():

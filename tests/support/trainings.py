@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -47,6 +48,17 @@ def data_set() -> Path:
     folder = Path(mkdtemp(prefix="shapes"))
     scenes = [draw_scene(rng=np.random.default_rng([7, i]), height=64, width=64) for i in range(PICTURES)]
     write_coco(scenes=scenes, output=folder)
+    return folder
+
+
+def damaged_data_set(folder: Path, *names: str) -> Path:
+    """Copy the data set into `folder`, and damage these pictures so that only decoding them shows it."""
+    shutil.copytree(data_set(), folder)
+    for name in names:
+        path = folder / "images" / name
+        content = path.read_bytes()
+        table = content.index(b"\xff\xc4") + 5  # of Huffman codes, with impossible lengths from now on
+        path.write_bytes(content[:table] + b"\xff" * 16 + content[table + 16 :])
     return folder
 
 

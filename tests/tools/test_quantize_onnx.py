@@ -57,6 +57,19 @@ def test_the_small_model_in_int8(tmp_path, options):
 
 
 @needs_onnx
+def test_pictures_that_cannot_be_read_are_named_and_skipped(tmp_path):
+    model, bad, output = of_kind("solov2"), tmp_path / "bad.png", tmp_path / "int8.onnx"
+    bad.write_text("no picture")
+    status, out, err = run_main(quantize_onnx.main, model, bad, "--output", output)
+    assert status == 2 and not output.exists()
+    assert err.startswith(f"skipped {bad}: not a picture") and "error: none of 1 pictures could be read" in err
+    write_image(tmp_path / "good.png", tiny.scene(0))
+    status, out, err = run_main(quantize_onnx.main, model, tmp_path, "--output", output)
+    assert (status, err.count("\n")) == (0, 1) and err.startswith(f"skipped {bad}: ")
+    assert out.startswith("1 pictures were skipped, see above") and "scales from 1 pictures" in out
+
+
+@needs_onnx
 def test_last_convolutions_have_none_after_them():
     from onnx import TensorProto, helper
 

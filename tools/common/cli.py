@@ -8,12 +8,15 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any, Callable, NoReturn
+from contextlib import redirect_stdout
+from typing import Any, Callable, NoReturn, TextIO, cast
+
+from tqdm import tqdm
 
 from config import load_config, registry
 from config.base import BackboneConfig, Config, Published
 from config.engines import ENGINES, PRECISIONS
-from config.errors import InputError
+from config.errors import InputError, escape_controls, printable
 
 DEFAULT_CONFIG = 20
 
@@ -25,17 +28,36 @@ class Parser(argparse.ArgumentParser):
         super().__init__(description=docstring.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} (--help shows all options)\n")
+        self.exit(2, f"{self.prog}: error: {printable(message)} (--help shows all options)\n")
+
+
+class _EscapedOutput:
+    """A text stream that escapes the control characters in what is printed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._stream.write(escape_controls(text))
 
 
 def run(main: Callable[[], int]) -> int:
     """Call a program's `main` and return its exit status.
 
-    A user's mistake (InputError) becomes a one-line message and usually status 2, Ctrl-C becomes status 130.
+    A user's mistake (InputError) becomes a one-line message and usually status 2, Ctrl-C becomes status 130. Control
+    characters in what is printed are escaped.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
+    with redirect_stdout(cast(TextIO, _EscapedOutput(sys.stdout))):
+        return _run(main)
+
+
+def _run(main: Callable[[], int]) -> int:
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,7 +68,7 @@ def run(main: Callable[[], int]) -> int:
     except InputError as error:
         if in_main_thread:  # keep the exit status, even if other processes of the run end this one now
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print(f"{argparse.ArgumentParser().prog}: error: {join_lines(error)}", file=sys.stderr)
+        print(f"{argparse.ArgumentParser().prog}: error: {printable(error)}", file=sys.stderr)
         return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -57,9 +79,17 @@ def run(main: Callable[[], int]) -> int:
         return 141
 
 
-def join_lines(message: object) -> str:
-    """Return a message in one line; file names may contain line breaks."""
-    return " ".join(str(message).splitlines())
+def print_skipped(reason: object) -> None:
+    """Print a line about a skipped file to stderr, above the progress bars. reason: starts with the file's name."""
+    tqdm.write(f"skipped {printable(reason)}", file=sys.stderr)
+
+
+def count_skipped(skipped: int, total: int) -> None:
+    """Print how many of the pictures were skipped, if any. Raises InputError if all were."""
+    if skipped == total:
+        raise InputError(f"none of {total} pictures could be read; see the reasons above")
+    if skipped:
+        print(f"{skipped} pictures were skipped, see above")
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
@@ -147,6 +177,7 @@ def list_configs() -> str:
 
 def align_columns(rows: Sequence[Sequence[str]]) -> str:
     """Format rows with the same number of cells as lines with aligned columns."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
 

@@ -15,12 +15,11 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
-from config.errors import InputError
+from config.errors import InputError, printable
 from data.class_lists import ClassList
 from data.coco_rows import CocoPicture, coco_dict
 from data.files import atomic_write
 from data.images import ImageError
-from tools.common.cli import join_lines
 from tools.common.threads import Item, Result, ordered_map, worker_threads
 
 THREADS = 4
@@ -57,7 +56,7 @@ def convert_files(convert: Callable[[Item], Result], items: Sequence[Item]) -> t
 def print_reasons(what: str, reasons: Iterable[object]) -> None:
     """Print a line for each reason to stderr, starting with `what`."""
     for reason in reasons:
-        print(f"{what} {join_lines(reason)}", file=sys.stderr)
+        print(f"{what} {printable(reason)}", file=sys.stderr)
 
 
 def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: ClassList) -> None:

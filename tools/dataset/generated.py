@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config.base import PROJECT, Config, ShapesConfig
+from config.errors import printable
 from data.shapes import Scene, draw_scene, write_coco
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_processes
@@ -36,7 +37,7 @@ def draw_split(config: Config, split: str) -> None:
     count = getattr(config.shapes, f"{split}_pictures")
     with worker_processes(cpu_count() or 1) as pool:
         scenes = ordered_map(pool, partial(_draw_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
-        bar = tqdm(scenes, total=count, unit="picture", desc=f"drawing {folder}", disable=None)
+        bar = tqdm(scenes, total=count, unit="picture", desc=printable(f"drawing {folder}"), disable=None)
         write_coco(scenes=bar, output=folder)
     print(f"drew {count} pictures into {folder}")
 

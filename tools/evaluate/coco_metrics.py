@@ -16,7 +16,7 @@ import numpy as np
 from faster_coco_eval import COCO, COCOeval_faster
 from pycocotools import mask as coco_mask
 
-from config.errors import InputError
+from config.errors import InputError, printable
 from data.class_lists import ClassList
 from data.coco import CocoData
 from data.coco_checks import to_rle
@@ -230,7 +230,7 @@ def match_instances(
     singles = [item for item in objects if not item["iscrowd"]]
     crowds = [item for item in objects if item["iscrowd"]]
     to_singles, to_crowds = _overlaps(rows, singles), _overlaps(rows, crowds)
-    crowd_categories = np.array([crowd["category_id"] for crowd in crowds])
+    crowd_categories = np.array([crowd["category_id"] for crowd in crowds], object)  # an id may exceed 64 bits
     free = np.ones(len(singles), bool)
     pairs = []
     for row, overlaps, in_crowds in zip(rows, to_singles, to_crowds):
@@ -253,12 +253,13 @@ def summary_table(evaluation: Evaluation, *, classwise: bool = False) -> str:
         for kind, result in kinds.items()
     ]
     if classwise:
-        width = max([len("class"), *(len(row.name) for row in evaluation.mask.classes)])
+        names = [printable(row.name) for row in evaluation.mask.classes]
+        width = max(map(len, ["class", *names]))
         lines += ["", f"{'class':<{width}}{'objects':>9}{'mask AP':>9}{'AP50':>7}{'box AP':>9}{'AP50':>7}"]
         lines += [
-            f"{mask.name:<{width}}{mask.objects:>9}{percent(mask.ap):>9}{percent(mask.ap50):>7}"
+            f"{name:<{width}}{mask.objects:>9}{percent(mask.ap):>9}{percent(mask.ap50):>7}"
             f"{percent(box.ap):>9}{percent(box.ap50):>7}"
-            for mask, box in zip(evaluation.mask.classes, evaluation.box.classes)
+            for name, mask, box in zip(names, evaluation.mask.classes, evaluation.box.classes)
         ]
     return "\n".join(lines)
 
@@ -293,12 +294,13 @@ def _check_image_ids(truth: GroundTruth, image_ids: Collection[int]) -> set[int]
 
 
 def _average_precision(kind: str, truth: GroundTruth, rows: Sequence[dict], image_ids: set[int]) -> AveragePrecision:
-    """Run COCOeval. kind: "segm" or "bbox"; rows: with their area, this function adds `id` and `iscrowd`."""
-    rows = [row for row in rows if row["image_id"] in image_ids]
-    for number, row in enumerate(rows, start=1):
-        row.update(id=number, iscrowd=0)
-    objects = [dict(item) for item in truth.objects if item["image_id"] in image_ids]  # copied: COCOeval changes them
-    both = _coco_index(truth, image_ids, objects), _coco_index(truth, image_ids, rows)
+    """Run COCOeval. kind: "segm" or "bbox"; rows: with their area."""
+    # COCOeval refuses some ids that are negative or exceed 64 bits, so it gets the place of each id in their order.
+    images = {image_id: place for place, image_id in enumerate(sorted(image_ids))}
+    categories = {category_id: place for place, category_id in enumerate(truth.classes.ids)}
+    objects = _renumber(truth.objects, images, categories)
+    found = [{**row, "id": number, "iscrowd": 0} for number, row in enumerate(_renumber(rows, images, categories), 1)]
+    both = _coco_index(images, categories, objects), _coco_index(images, categories, found)
     evaluator = COCOeval_faster(*both, kind, print_function=lambda *_: None)  # it would log its progress
     evaluator.run()
     precision = evaluator.eval["precision"][..., 0, -1]  # [10, 101, K]: all sizes, at most 100 instances per picture
@@ -307,20 +309,29 @@ def _average_precision(kind: str, truth: GroundTruth, rows: Sequence[dict], imag
     return AveragePrecision(
         summary={name: None if value < 0 else float(value) for name, value in zip(SUMMARY, evaluator.stats)},
         classes=tuple(
-            ClassPrecision(name, _mean(precision[..., k]), _mean(precision[0, :, k]), counts[category_id])
-            for k, (name, category_id) in enumerate(zip(truth.classes.names, truth.classes.ids))
+            ClassPrecision(name, _mean(precision[..., k]), _mean(precision[0, :, k]), counts[k])
+            for k, name in enumerate(truth.classes.names)
         ),
         precision=precision,
     )
 
 
-def _coco_index(truth: GroundTruth, image_ids: set[int], annotations: Sequence[dict]) -> COCO:
+def _renumber(entries: Sequence[dict], images: Mapping[int, int], categories: Mapping[int, int]) -> list[dict]:
+    """Return copies of the entries of these pictures and categories with the new ids that the mappings give."""
+    return [
+        {**entry, "image_id": images[entry["image_id"]], "category_id": categories[entry["category_id"]]}
+        for entry in entries
+        if entry["image_id"] in images and entry["category_id"] in categories
+    ]
+
+
+def _coco_index(images: Mapping[int, int], categories: Mapping[int, int], annotations: Sequence[dict]) -> COCO:
     """Index annotations or results as COCOeval needs them."""
     # COCOeval reads the size of a picture but does not use it, because all masks are RLE already.
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": image_id, "height": 0, "width": 0} for image_id in image_ids],
-        "categories": [{"id": category_id} for category_id in truth.classes.ids],
+        "images": [{"id": image, "height": 0, "width": 0} for image in images.values()],
+        "categories": [{"id": category} for category in categories.values()],
         "annotations": annotations,
     }
     coco.createIndex()

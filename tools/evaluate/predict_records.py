@@ -9,8 +9,10 @@ from paddle import nn
 from tqdm import tqdm
 
 from config.base import Config
+from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco_pictures import Record, read_record_image
+from tools.common.cli import print_skipped
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
@@ -19,36 +21,53 @@ from tools.predict.predictor import DEFAULT_THREADS, Predictor, PreparedInput, d
 
 
 def predict_records(
-    predictor: Predictor, records: Sequence[Record], *, world: World = SINGLE_PROCESS, threads: int = DEFAULT_THREADS
+    predictor: Predictor,
+    records: Sequence[Record],
+    *,
+    world: World = SINGLE_PROCESS,
+    threads: int = DEFAULT_THREADS,
+    unreadable: dict[int, str] | None = None,
 ) -> list[dict]:
     """Return the COCO result rows of all pictures, in the order of the records; each process predicts a share of them.
 
-    The first process gets all rows, the others get an empty list. Raises InputError if a picture cannot be read or has
-    another size than annotated, because AP without it would be the AP of another data set.
+    The first process gets all rows, the others get an empty list.
+    unreadable: gets the reason for each picture that cannot be read or has another size than annotated, by image id.
+        None: raise InputError for the first one, because AP without it would be the AP of another data set.
     """
-    own = records[world.rank :: world.size]
-    parts = world.gather(_rows_by_picture(predictor, own, world, threads))
+    problems: dict[int, str] | None = None if unreadable is None else {}
+    rows = _rows_by_picture(predictor, records[world.rank :: world.size], world, threads, problems)
+    parts = world.gather((rows, problems))
     if not world.is_first:
         return []
-    by_picture = dict(rows for part in parts for rows in part)
+    if unreadable is not None:
+        for _, own in parts:
+            unreadable.update(own)
+    by_picture = dict(row for rows, _ in parts for row in rows)
     return [row for record in records for row in by_picture[record.image_id]]
 
 
 def _rows_by_picture(
-    predictor: Predictor, records: Sequence[Record], world: World, threads: int
+    predictor: Predictor, records: Sequence[Record], world: World, threads: int, unreadable: dict[int, str] | None
 ) -> list[tuple[int, list[dict]]]:
+    def read(record: Record) -> tuple[Record, PreparedInput | None]:
+        try:
+            return record, predictor.prepare(read_record_image(record))
+        except InputError as error:
+            if unreadable is None:
+                raise
+            unreadable[record.image_id] = str(error)
+            return record, None
+
+    def encode(row: tuple[tuple[Record, PreparedInput | None], Any, int]) -> tuple[int, list[dict]]:
+        (record, picture), raw, index = row
+        rows = predictor.decode(raw, index, picture).to_coco(record.image_id) if picture else []
+        return record.image_id, rows
+
     with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
-        prepared = ordered_map(
-            pool, lambda record: (record, predictor.prepare(read_record_image(record))), records, ahead=threads
-        )
+        prepared = ordered_map(pool, read, records, ahead=threads)
         predicted = predictor.run_batches(
             prepared, lambda item: item[1], batch_size=predictor.config.eval_cfg.batch_size
         )
-
-        def encode(row: tuple[tuple[Record, PreparedInput], Any, int]) -> tuple[int, list[dict]]:
-            (record, picture), raw, index = row
-            return record.image_id, predictor.decode(raw, index, picture).to_coco(record.image_id)
-
         rows = ordered_map(decoder, encode, predicted, ahead=2)
         bar = {"total": len(records), "unit": "picture", "desc": "evaluation", "leave": False}
         return list(tqdm(rows, disable=None if world.is_first else True, **bar))
@@ -59,17 +78,27 @@ def mask_ap(
 ) -> Callable[[nn.Layer], float]:
     """Return a function that computes the mask AP of a network on these pictures, 0 to 1, the same in all processes.
 
+    Pictures that cannot be read are named once and left out, so that they do not end a training.
     truth: needed in the first process only.
     """
+    named: set[int] = set()
 
     def evaluate(network: nn.Layer) -> float:
         predictor = network_predictor(network, config, classes, score=config.eval_cfg.score)
         threads = 1 if world.size > 1 else DEFAULT_THREADS
-        rows = predict_records(predictor, records, world=world, threads=threads)
+        unreadable: dict[int, str] = {}
+        rows = predict_records(predictor, records, world=world, threads=threads, unreadable=unreadable)
+        if len(unreadable) == len(records):
+            raise InputError(
+                f"{next(iter(unreadable.values()))}; no validation picture can be read, check their folder"
+            )
+        for image_id in sorted(unreadable.keys() - named):
+            print_skipped(f"{unreadable[image_id]}; it is left out of the evaluation")
+        named.update(unreadable)
         ap = None
         if world.is_first:
             assert truth is not None  # the first process has it
-            ap = mask_precision(truth, rows, {record.image_id for record in records}).summary["AP"]
+            ap = mask_precision(truth, rows, {record.image_id for record in records} - unreadable.keys()).summary["AP"]
         return world.gather(ap)[0] or 0.0
 
     return evaluate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError
-from data.files import write_json
+from data.files import utf8_name, write_json
 from data.images import ImageError, read_image, write_image
-from tools.common.cli import join_lines
+from tools.common.cli import print_skipped
 from tools.common.kinds import RawPredictions
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
@@ -61,7 +60,7 @@ class Report:
     def add(self, job: Job) -> None:
         if job.instances is None:
             self.problems.append(job.problem)
-            tqdm.write(f"skipped {join_lines(job.problem)}", file=sys.stderr)
+            print_skipped(job.problem)
             return
         self.pictures += 1
         self.instances += len(job.instances)
@@ -143,7 +142,7 @@ class _Stages:
         if self.encode:
             with self.times.measure("encode"):
                 found = job.instances.to_coco(job.image_id, polygons=self.polygons)
-            rows = tuple({**row, "file_name": job.path.as_posix()} for row in found)
+            rows = tuple({**row, "file_name": utf8_name(job.path)} for row in found)
         return replace(job, image=None, prepared=None, rows=rows)
 
 

@@ -19,6 +19,7 @@ from data.class_lists import ClassList
 from data.training_set import Batch, TrainingSet
 from model.layers import STATISTICS
 from tools.common.checkpoint import Checkpoint, load_weights, save_checkpoint
+from tools.common.cli import print_skipped
 from tools.common.distributed import World
 from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_threads
@@ -79,6 +80,7 @@ class Trainer:
             )
         self.total_steps = self.settings.epochs * self.steps_per_epoch
         self.speed = ""  # of the last run, in words
+        self.unreadable: dict[str, str] = {}  # of all processes, as in TrainingSet
         self._parameters = list(trainable_parameters(network).values())
         self._received_signal = 0  # that this process has received
         self._agreed_signal = 0  # that any process has received, known to all of them after the same step
@@ -118,8 +120,11 @@ class Trainer:
                 self._update_weights(rate, names)
                 self.step += 1
                 log.add(self.step, losses, rate=rate, pictures=self.total_batch)
+                if self.step % self.settings.log_every == 0:
+                    self._name_unreadable()
                 if self.folder:
                     self._save_if_due(last_step, log)
+            self._name_unreadable()
             if self.folder and self._stop_signal():
                 self.save()
         return self._stop_signal()
@@ -132,6 +137,15 @@ class Trainer:
 
     def _prepare_batch(self, job: tuple[int, list[int]]) -> Batch:
         return self.training_set.batch(*job)
+
+    def _name_unreadable(self) -> None:
+        """Name the pictures that could not be read since the last call; all processes call it."""
+        own = self.training_set.unreadable.copy()  # the threads that prepare batches add to it
+        for found in self.world.gather({path: why for path, why in own.items() if path not in self.unreadable}):
+            for path, why in found.items():
+                if self.world.is_first and path not in self.unreadable:
+                    print_skipped(f"{why}; the next picture of the annotation file takes its place")
+                self.unreadable[path] = why
 
     def _learning_rate(self) -> float:
         return learning_rate(

@@ -85,6 +85,20 @@ def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
 
 
 @needs_onnx
+def test_pictures_that_cannot_be_read_are_named_and_skipped(tmp_path):
+    model, bad = of_kind("solov2", f"--input-size={SIZE[0]}x{SIZE[1]}"), tmp_path / "bad.png"
+    bad.write_text("no picture")
+    rest = "--output", tmp_path / "inputs"
+    status, _, err = run_main(preprocess_inputs_to_bin.main, model, bad, *rest)
+    assert status == 2 and "error: none of 1 pictures could be read" in err
+    write_image(tmp_path / "good.png", tiny.scene(0))
+    status, out, err = run_main(preprocess_inputs_to_bin.main, model, tmp_path, *rest)
+    assert (status, err.count("\n")) == (0, 1) and err.startswith(f"skipped {bad}: not a picture")
+    assert out.startswith("1 pictures were skipped, see above\nwrote 1 pictures")
+    assert len(json.loads((tmp_path / "inputs" / "index.json").read_text())["pictures"]) == 1
+
+
+@needs_onnx
 def test_mistakes_are_one_line(tmp_path, shapes):
     fixed, free = of_kind("solov2", f"--input-size={SIZE[0]}x{SIZE[1]}"), of_kind("solov2")
     pictures, inputs = shapes / "images", tmp_path / "inputs"

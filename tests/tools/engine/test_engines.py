@@ -143,7 +143,7 @@ def compiled_boxes(engine: str, precision: str = "fp32") -> CompiledEngine:
 @pytest.mark.parametrize("engine", COMPILED)
 def test_boxes_and_masks_equal_those_of_the_dynamic_graph(engine):
     dynamic, other = untrained_network(box_config(), 0), compiled_boxes(engine)
-    for batch in batches_of((2, 128, 160), (1, 160, 128)):
+    for batch in batches_of((2, 128, 160), (1, 160, 128), (1, 32, 96), (1, 96, 32), (1, 32, 32)):
         with paddle.no_grad():
             assert_equal(other.run_first_stage(batch), dynamic(paddle.to_tensor(batch)), 1e-4)
     random = np.random.default_rng(0)

@@ -94,6 +94,21 @@ def test_two_objects(rows, ap):
         assert (result.classes[0].ap, result.classes[0].ap50) == (pytest.approx(ap), pytest.approx(ap))
 
 
+@pytest.mark.parametrize("ids", [(-7, 2), (2**63 - 1, 2**63), (2**70, 2**70 + 1)])
+def test_ids_may_be_negative_or_exceed_64_bits(ids):
+    content = data_set(annotation(1, CAT, A), annotation(2, DOG, B), pictures=2)
+    categories = dict(zip((CAT, DOG), ids))
+    for image, new in zip(content["images"], ids):
+        image["id"] = new
+    for category in content["categories"]:
+        category["id"] = categories[category["id"]]
+    for item, image_id in zip(content["annotations"], ids):
+        item.update(image_id=image_id, category_id=categories[item["category_id"]])
+    rows = [row(ids[0], ids[0], A, 0.9), row(ids[1], ids[1], B, 0.8)]
+    evaluation = evaluate(content, *rows)
+    assert evaluation.mask.summary["AP"] == evaluation.box.summary["AP"] == pytest.approx(1)
+
+
 def test_a_false_positive_counts_only_if_its_picture_is_evaluated():
     content, rows = data_set(annotation(1, CAT, A), pictures=2), [row(1, CAT, A, 0.8), row(2, CAT, A, 0.9)]
     assert evaluate(content, *rows).mask.summary["AP"] == pytest.approx(1 / 2)

@@ -53,5 +53,22 @@ def test_training_asks_for_masks_alone(monkeypatch):
     assert kinds == ["segm"]
 
 
+def test_unreadable_pictures_do_not_end_a_training(tmp_path, capsys):
+    folder = trainings.damaged_data_set(tmp_path / "damaged", "000002.jpg")
+    found = read_coco(folder / "annotations.json", folder / "images", keep_empty=True)
+    predictor = tiny_predictor()
+    ap = mask_ap(predictor.config, predictor.classes, found.records, ground_truth(found), world=World())
+    network = untrained_network(predictor.config, 0)
+    assert ap(network) == ap(network) >= 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"skipped {folder / 'images' / '000002.jpg'}: damaged JPEG")
+    assert line.endswith("; it is left out of the evaluation")
+    with pytest.raises(InputError, match="000002.jpg: damaged JPEG"):
+        predict_records(predictor, found.records)
+    nothing = mask_ap(predictor.config, predictor.classes, found.records[1:2], ground_truth(found), world=World())
+    with pytest.raises(InputError, match="no validation picture can be read"):
+        nothing(network)
+
+
 class Nothing:
     summary = {"AP": None}

@@ -131,6 +131,12 @@ def test_nothing_readable_is_a_mistake_that_leaves_what_was_there(tmp_path, caps
     assert (tmp_path / "rows.json").read_text() == "old"
 
 
+def test_the_line_of_a_skipped_picture_has_no_control_characters(tmp_path, capsys):
+    with pytest.raises(InputError, match="none of 1 pictures"):
+        predict([tmp_path / "\x1b[2Ja\nb.jpg"])
+    assert capsys.readouterr().err == f"skipped {tmp_path}/\\x1b[2Ja b.jpg: no such file\n"
+
+
 @pytest.mark.parametrize("threads", [0, 1, 4])
 @pytest.mark.parametrize("stage", ["preprocess", "network", "decode", "draw", "write", "rows"])
 def test_an_error_in_any_stage_ends_the_run_with_it(photos, tmp_path, monkeypatch, stage, threads):

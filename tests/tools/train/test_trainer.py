@@ -63,6 +63,23 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(tmp_path, overrides):
             np.testing.assert_array_equal(getattr(found, part)[name], array, err_msg=f"{part} {name}")
 
 
+def test_damaged_pictures_do_not_end_a_run_and_it_resumes_bit_for_bit(tmp_path, capsys):
+    folder = trainings.damaged_data_set(tmp_path / "damaged", "000002.jpg", "000005.jpg")
+    paths = trainings.data_paths(folder)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    first = trainer(whole, *paths)
+    first.run()
+    lines = capsys.readouterr().err.splitlines()
+    for name in ("000002.jpg", "000005.jpg"):
+        assert [f"skipped {folder}/images/{name}: damaged JPEG" in line for line in lines].count(True) == 1
+    assert len(first.unreadable) == 2
+    trainer(parts, *paths).run(last_step=3)
+    second = trainer(parts, *paths)
+    resume(second, parts, "auto")
+    second.run()
+    assert losses(parts) == losses(whole)
+
+
 def test_threads_do_not_change_what_is_learnt(tmp_path):
     for workers in (0, 1, 5):
         trainer(tmp_path / str(workers), f"train_cfg.workers={workers}", "augment.crop=0.5").run(last_step=4)
