@@ -130,13 +130,18 @@ def test_the_newest_whole_state_is_resumed_and_old_ones_go(tmp_path):
     assert names == [f"step_000000{step}.{kind}" for step in (3, 4) for kind in ("pdparams", "pdstate")]
     newest = tmp_path / "step_0000004.pdstate"
     content = newest.read_bytes()
-    for length in (0, 1, len(content) // 2, len(content) - 1):
-        newest.write_bytes(content[:length])
+    half = len(content) // 2
+    flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+    for damaged in (b"", content[:1], content[:half], content[:-1], flipped):
+        newest.write_bytes(damaged)
         path, state, problems = newest_state(tmp_path)
         assert (path.name, state.step) == ("step_0000003.pdstate", 3)
         assert "step_0000004" in problems[0]
         with pytest.raises(InputError, match="step_0000004"):
             load_state(newest)
+    resumed = trainer(tmp_path)
+    message = resume(resumed, tmp_path, "auto").splitlines()
+    assert message[0].startswith(f"{newest}: its content does not match its checksum") and resumed.step == 3
     (tmp_path / "step_0000003.pdstate").write_bytes(b"")
     with pytest.raises(InputError, match="no training state in it is complete"):
         newest_state(tmp_path)
