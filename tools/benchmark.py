@@ -54,7 +54,7 @@ from tools.common.cli import (
     positive_number,
 )
 from tools.common.kinds import NetworkKind, RawPredictions, build_network
-from tools.common.memory import peak_memory, reset_peak_memory
+from tools.common.memory import format_memory, peak_memory, reset_peak_memory
 from tools.engine.operations import measured_peak, network_operations
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
@@ -232,7 +232,7 @@ def _table(figures: Sequence[dict]) -> str:
                 f"{line['pictures_per_second']:.2f}",
                 f"{line['gflop']:.1f}",
                 share,
-                f"{line['peak_memory_mib']:.0f} MiB",
+                format_memory(line["peak_memory_mib"]),
             ]
         )
     return align_columns(rows)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.files import atomic_write, write_error
 from data.images import write_image
-from tools.common.memory import peak_memory
+from tools.common.memory import format_memory, peak_memory
 from tools.common.plots import line_plot
 
 LOG_FILE = "log.jsonl"
@@ -94,7 +94,7 @@ class RunLog:
 
     def _write_line(self, step: int, rate: float) -> None:
         losses = {name: total / self._line.steps for name, total in self._losses.items()}
-        speed = {**self._line.speed(), "memory_mib": peak_memory()}
+        speed = {**self._line.speed(), **_memory()}
         self.write({"step": step, **losses, "lr": rate, **speed})
         shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
         self._show(step, f"{shown}, lr {rate:.2g}, {_format_speed(speed)}")
@@ -145,16 +145,22 @@ class RunLog:
         if self.folder:
             draw_curves(self.folder)
         if self._run is None or not self._run.steps:
-            return f"{peak_memory():.0f} MiB"
+            return format_memory(peak_memory())
         steps = self._run.steps
-        speed = {**self._run.speed(), "memory_mib": peak_memory()}
+        speed = {**self._run.speed(), **_memory()}
         return f"{self._run.pictures / steps / speed['pictures_per_second']:.3f} s a step, {_format_speed(speed)}"
+
+
+def _memory() -> dict[str, float]:
+    """Return the entry of a log line for the peak memory; none if the system does not tell it."""
+    peak = peak_memory()
+    return {} if peak is None else {"memory_mib": peak}
 
 
 def _format_speed(speed: Mapping[str, float]) -> str:
     return (
         f"{speed['pictures_per_second']:.1f} pictures/s, data wait {speed['data_wait']:.0%}, "
-        f"forward and backward {speed['learning']:.0%}, {speed['memory_mib']:.0f} MiB"
+        f"forward and backward {speed['learning']:.0%}, {format_memory(speed.get('memory_mib'))}"
     )
 
 

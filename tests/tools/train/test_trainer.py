@@ -17,7 +17,7 @@ from tests.support import trainings
 from tools.common.checkpoint import load_checkpoint
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.train.log import read_log
-from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
+from tools.train.setup import build_trainer, check_same_start, read_data_sets, reserve_folder, resume, start_from
 from tools.train.state import BEST_CHECKPOINT, load_state, newest_state
 from tools.train.trainer import Trainer
 
@@ -230,11 +230,12 @@ def test_a_signal_behind_the_sum_waits_for_the_next_step(monkeypatch):
 
 
 def test_a_run_is_not_overwritten(tmp_path):
-    check_folder(tmp_path, resumes=False)
-    trainer(tmp_path).run(last_step=1)
-    check_folder(tmp_path, resumes=True)
-    with pytest.raises(InputError, match="--resume auto"):
-        check_folder(tmp_path, resumes=False)
+    with reserve_folder(tmp_path, resumes=False):
+        trainer(tmp_path).run(last_step=1)
+    with reserve_folder(tmp_path, resumes=True):
+        pass
+    with pytest.raises(InputError, match="--resume auto"), reserve_folder(tmp_path, resumes=False):
+        pytest.fail("the folder has a run")
 
 
 def test_the_best_is_kept(tmp_path, capsys):
