@@ -50,18 +50,29 @@ class _Span:
 class RunLog:
     """The log of a run. A resumed run continues the file; lines of steps after the resumed one are removed.
 
-    folder: None writes no file. total: the last step of the run; first: steps done before this run. every: steps per
-    log line. show: print the progress. visualdl: also write the numbers for VisualDL.
+    folder: None writes no file. total: the last step of the run; first: steps done before this run. evaluation_due: the
+    evaluation after step `first` is still to be done, and a line that a killed run wrote of it is removed. every: steps
+    per log line. show: print the progress. visualdl: also write the numbers for VisualDL.
     """
 
     def __init__(
-        self, folder: Path | None, *, total: int, first: int, every: int, show: bool, visualdl: bool = False
+        self,
+        folder: Path | None,
+        *,
+        total: int,
+        first: int,
+        evaluation_due: bool,
+        every: int,
+        show: bool,
+        visualdl: bool = False,
     ) -> None:
         self.folder = folder
         self.every = every
         self.visualdl = _open_visualdl(folder) if folder and visualdl else None
         if folder:
             kept = [line for line in read_log(folder) if line["step"] <= first]
+            if evaluation_due:
+                kept = [line for line in kept if line["step"] < first or "mask_ap" not in line]
             with atomic_write(folder / LOG_FILE) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.show = show

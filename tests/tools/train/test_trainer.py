@@ -267,6 +267,41 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
     assert [line["step"] for line in read_log(tmp_path) if "mask_ap" in line] == [4, 5]
 
 
+@pytest.mark.parametrize("killed_in", ["evaluate", "save_checkpoint", "save"])
+def test_a_run_that_is_killed_in_its_last_evaluation_is_finished_by_resuming(tmp_path, monkeypatch, killed_in):
+    """Kill it during the evaluation, before `best.pdparams` is written, and before the state is written again."""
+
+    class KilledError(Exception):
+        pass
+
+    def kill(*_):
+        raise KilledError
+
+    first = trainer(tmp_path, "train_cfg.eval_every=2")
+    first.evaluate = lambda network: 0.5
+    if killed_in == "evaluate":
+        first.evaluate = kill
+    elif killed_in == "save_checkpoint":
+        monkeypatch.setattr("tools.train.trainer.save_checkpoint", kill)
+    else:
+        save = first.save
+        monkeypatch.setattr(first, "save", lambda: save() if first.evaluation_due else kill())
+    with pytest.raises(KilledError):
+        first.run()
+    monkeypatch.undo()
+    evaluations = []
+    for _ in range(3):
+        run = trainer(tmp_path, "train_cfg.eval_every=2")
+        run.evaluate = lambda network: evaluations.append(network) or 0.5
+        resume(run, tmp_path, "auto")
+        run.run()
+        state = newest_state(tmp_path)[1]
+        assert (state.step, state.best_ap, state.evaluation_due) == (8, 0.5, False)
+        assert [line["step"] for line in read_log(tmp_path) if "mask_ap" in line] == [8]
+        assert load_checkpoint(tmp_path / BEST_CHECKPOINT).source["step"] == "8"
+    assert len(evaluations) == 1
+
+
 def test_evaluation_uses_the_average_and_gives_the_weights_back(tmp_path):
     run = trainer(tmp_path, "train_cfg.eval_every=1")
     seen = {}
