@@ -8,12 +8,13 @@ The result, weights/vovnet39_ese_imagenet.pdparams, is a backbone to start train
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
+
+from dataclasses import replace
 
 from config import load_config
 from convert.command import convert_backbone

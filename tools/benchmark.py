@@ -17,23 +17,24 @@ that its memory is the most used while predicting; compiling, once, uses more.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import Any, Callable, cast
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any, Callable, cast
 
 import numpy as np
 import paddle
