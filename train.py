@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from tools.common.startup import run
 
+import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from config import load_config
-from config.base import PROJECT
+from config.base import PROJECT, Config
 from model.device import select_device
 from tools.common.cli import Parser, add_config_options, add_device_option, natural_number, positive_number
-from tools.common.distributed import join_world
+from tools.common.distributed import World, join_world
 from tools.common.processes import run_processes
 from tools.train.log import CURVES_FILE, LOG_FILE
-from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
+from tools.train.setup import build_trainer, check_same_start, read_data_sets, reserve_folder, resume, start_from
 
 
 def main() -> int:
@@ -45,10 +47,15 @@ def main() -> int:
     folder = args.output or PROJECT / "runs" / config.name
     device = select_device(args.device)
     world = join_world()
-    if world.is_first and not args.performance:
-        check_folder(folder, resumes=args.resume is not None)
     if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
         return run_processes(sys.argv, config.train_cfg.processes)  # this program again, as members of one training
+    writes = world.is_first and not args.performance
+    with reserve_folder(folder, resumes=args.resume is not None) if writes else nullcontext():
+        return _train(args, config, folder, world)
+
+
+def _train(args: argparse.Namespace, config: Config, folder: Path, world: World) -> int:
+    """Run the training in this process; return the exit status."""
     data = read_data_sets(config, world=world)
     trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
     if args.resume:

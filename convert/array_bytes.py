@@ -24,7 +24,7 @@ def stored_bytes(kind: str, shape: Sequence[int]) -> int:
 
 
 def view_array(
-    buffer: bytes | mmap.mmap, kind: str, shape: Sequence[int], *, offset: int = 0, byte_order: str = "<"
+    buffer: bytes | bytearray | mmap.mmap, kind: str, shape: Sequence[int], *, offset: int = 0, byte_order: str = "<"
 ) -> np.ndarray:
     """View an array in a buffer. Only misaligned, bfloat16 and byte-swapped data is copied.
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import struct
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from config.errors import InputError
 from convert.array_bytes import BFLOAT16, map_file, stored_bytes, view_array
 from convert.containers import extract_weights
+from convert.tar_files import open_tar, read_exactly, read_to_end
 from tools.common.safe_pickle import is_shape, load_arrays, one_line
 
 _PARAMETER_NAMES = "StructuredToParameterName@@"
 _CHUNKS = "UnpackBigParamInfor@@"  # Paddle's spelling
-_DEFLATE_LIMIT = 1032  # maximum compression ratio of zlib's format
-GZIP_MAGIC = b"\x1f\x8b"
 _TORCH_TAR_NAMES = {"sys_info", "pickle", "storages", "tensors"}
 _VARIABLE_TYPES = {  # VarType.Type of Paddle's framework.proto
     0: "bool",
@@ -32,6 +31,7 @@ _VARIABLE_TYPES = {  # VarType.Type of Paddle's framework.proto
     21: "int8",
     22: BFLOAT16,
 }
+_OpenFile = tuple[str, BinaryIO, int]  # name, content and size in bytes
 
 
 def read_pdparams(path: Path) -> dict[str, np.ndarray]:
@@ -51,18 +51,13 @@ def read_variable_folder(path: Path) -> dict[str, np.ndarray]:
     folders = [file for file in files if not file.is_file()]
     if folders:
         raise InputError(f"{folders[0]}: is not a variable file; give a folder that contains nothing else")
-    return _decode_variables(path, ((file.name, file.read_bytes()) for file in files))
+    return _decode_variables(path, _open_files(files))
 
 
 def read_variable_tar(path: Path) -> dict[str, np.ndarray]:
     """Read a folder of PaddlePaddle 1.x packed as tar or tar.gz, in the order of the archive."""
-    try:
-        members = dict(_tar_members(path))
-    except MemoryError as error:  # tarfile allocates the stated size of an extended header without checking it
-        raise ValueError("a header claims to be larger than the memory") from error
-    if members.keys() >= _TORCH_TAR_NAMES:
-        raise InputError(f"{path}: is a tar checkpoint of torch before 0.2; load it with torch and save it again")
-    return _decode_variables(path, members.items())
+    with open_tar(path) as archive:
+        return _decode_variables(path, _open_members(archive, _list_variables(archive, path)))
 
 
 def _unpack_named_array(value: Any) -> np.ndarray | None:
@@ -102,43 +97,45 @@ def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name == "__model__"
 
 
-def _tar_members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name and content of the files of an archive, which must all be in one folder."""
-    with path.open("rb") as stream:
-        is_gzip = stream.read(2) == GZIP_MAGIC
-    limit = path.stat().st_size * (_DEFLATE_LIMIT if is_gzip else 1)
+def _list_variables(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
+    """Return the files of an archive by name; they must all be in one folder."""
+    members = {}
     folders = set()
-    with tarfile.open(path, "r:gz" if is_gzip else "r:") as archive:
-        for member in archive:
-            inside = PurePosixPath(member.name)
-            if member.isdir() or any(map(_is_ignored, inside.parts)):
-                continue
-            folders.add(inside.parent)
-            if not member.isreg() or member.issparse() or len(folders) > 1:
-                raise InputError(
-                    f"{path}: has more than one folder of plain files ({one_line(member.name)}); "
-                    "unpack it and give the folder with the variables"
-                )
-            limit -= member.size
-            if limit < 0:
-                raise ValueError("its members are larger than the file")
-            content = archive.extractfile(member)
-            assert content is not None  # it is a regular file
-            yield inside.name, content.read()
-        # tarfile stops silently at a header it cannot read; a complete archive ends with a block of zeros.
-        rest: Any = archive.fileobj
-        rest.seek(archive.offset)
-        if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise ValueError(f"the archive ends after {len(archive.getmembers())} members without its end mark")
-        while rest.read(1 << 20):  # read to the end, where gzip checks its checksum
+    for member in archive:
+        inside = PurePosixPath(member.name)
+        if member.isdir() or any(map(_is_ignored, inside.parts)):
             continue
+        folders.add(inside.parent)
+        if not member.isreg() or member.issparse() or len(folders) > 1:
+            raise InputError(
+                f"{path}: has more than one folder of plain files ({one_line(member.name)}); "
+                "unpack it and give the folder with the variables"
+            )
+        members[inside.name] = member
+    read_to_end(archive)
+    if members.keys() >= _TORCH_TAR_NAMES:
+        raise InputError(f"{path}: is a tar checkpoint of torch before 0.2; load it with torch and save it again")
+    return members
 
 
-def _decode_variables(path: Path, files: Iterable[tuple[str, bytes]]) -> dict[str, np.ndarray]:
+def _open_members(archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo]) -> Iterator[_OpenFile]:
+    for name, member in members.items():
+        content = archive.extractfile(member)
+        assert content is not None  # it is a regular file
+        yield name, cast(BinaryIO, content), member.size
+
+
+def _open_files(files: Iterable[Path]) -> Iterator[_OpenFile]:
+    for file in files:
+        with file.open("rb") as stream:
+            yield file.name, stream, file.stat().st_size
+
+
+def _decode_variables(path: Path, files: Iterable[_OpenFile]) -> dict[str, np.ndarray]:
     arrays = {}
-    for name, data in files:
+    for name, stream, size in files:
         try:
-            arrays[name] = _decode_variable(data)
+            arrays[name] = _decode_variable(stream, size)
         except (ValueError, struct.error, OverflowError, IndexError, KeyError) as error:
             raise InputError(
                 f"{path}: {one_line(name)} in it is not a complete variable of PaddlePaddle 1.x ({one_line(error)}); "
@@ -149,25 +146,33 @@ def _decode_variables(path: Path, files: Iterable[tuple[str, bytes]]) -> dict[st
     return arrays
 
 
-def _decode_variable(data: bytes) -> np.ndarray:
-    """Decode a LoDTensor: version, levels of detail (skipped), tensor version, TensorDesc, data. All little-endian."""
-    version, levels = struct.unpack_from("<IQ", data)
-    position = 12
+def _decode_variable(stream: BinaryIO, size: int) -> np.ndarray:
+    """Decode a LoDTensor: version, levels of detail (skipped), tensor version, TensorDesc, data. All little-endian.
+
+    size: of the file, in bytes. The data is read only if it has the size that the TensorDesc states.
+    """
+    left = size
+
+    def take(count: int) -> bytearray:
+        nonlocal left
+        if not 0 <= count <= left:
+            raise ValueError("it ends too early")
+        left -= count
+        return read_exactly(stream, count)
+
+    version, levels = struct.unpack("<IQ", take(12))
     for _ in range(levels if version == 0 else 0):
-        (level_size,) = struct.unpack_from("<Q", data, position)
-        position += 8 + level_size
-    tensor_version, desc_size = struct.unpack_from("<Ii", data, position)
-    position += 8
-    if version or tensor_version or not 0 <= desc_size <= len(data) - position:
+        take(*struct.unpack("<Q", take(8)))
+    tensor_version, desc_size = struct.unpack("<Ii", take(8))
+    if version or tensor_version:
         raise ValueError(f"versions {version} and {tensor_version} are not 0")
-    kind, shape = _decode_tensor_desc(data[position : position + desc_size])
-    array = view_array(data, kind, shape, offset=position + desc_size)
-    if position + desc_size + stored_bytes(kind, shape) != len(data):
-        raise ValueError(f"shape {shape} leaves bytes over")
-    return array
+    kind, shape = _decode_tensor_desc(take(desc_size))
+    if stored_bytes(kind, shape) != left:
+        raise ValueError(f"shape {shape} of {kind} does not fit in its {left} bytes")
+    return view_array(take(left), kind, shape)
 
 
-def _decode_tensor_desc(message: bytes) -> tuple[str, list[int]]:
+def _decode_tensor_desc(message: bytes | bytearray) -> tuple[str, list[int]]:
     """Decode element type (field 1) and shape (field 2, packed or not) of a TensorDesc in protobuf's wire format."""
     kinds, shape = [], []
     position = 0
@@ -188,7 +193,7 @@ def _decode_tensor_desc(message: bytes) -> tuple[str, list[int]]:
     return kinds[-1], shape
 
 
-def _decode_varint(message: bytes, position: int) -> tuple[int, int]:
+def _decode_varint(message: bytes | bytearray, position: int) -> tuple[int, int]:
     """Decode an unsigned integer in groups of 7 bits, lowest first. Returns it and the position after it."""
     value = shift = 0
     while message[position] & 0x80:

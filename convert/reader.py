@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import InputError
-from convert.paddle_files import GZIP_MAGIC, read_pdparams, read_variable_folder, read_variable_tar
+from convert.paddle_files import read_pdparams, read_variable_folder, read_variable_tar
 from convert.safetensors_file import is_safetensors, read_safetensors
+from convert.tar_files import GZIP_MAGIC
 from convert.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
 from tools.common.safe_pickle import damaged_error, one_line
 

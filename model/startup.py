@@ -6,16 +6,20 @@ any other `import numpy` or `import paddle`.
 
 from __future__ import annotations
 
+import signal
+import threading
+
+# Until the end of this module Ctrl-C ends the process without a traceback, because libraries take seconds to load.
+_previous_handler = None
+if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
+    _previous_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import ctypes
 import importlib.util
 import os
-import signal
 import sys
-import threading
 import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -38,17 +42,6 @@ def threads_of_a_cpu() -> int:
     stated = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(stated) if stated.isdecimal() and int(stated) else cores
-
-
-@contextmanager
-def _silent_interrupt() -> Iterator[None]:
-    """Let Ctrl-C end the process without a traceback while libraries load, which takes seconds."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 # Paddle 2.6 exports zlib's symbols. Whatever binds to them later crashes at its first decompression: `zipfile`, `gzip`,
@@ -76,15 +69,17 @@ warnings.filterwarnings("ignore", message="When training, we now always track gl
 
 CPU_THREADS = threads_of_a_cpu()
 
-with _silent_interrupt():
-    import numpy.random  # noqa: F401
+import numpy.random  # noqa: F401
 
-    # Exported networks are run and decoded on machines without Paddle too.
-    if importlib.util.find_spec("paddle"):
-        stated = os.environ.get("OMP_NUM_THREADS")
-        import paddle
+# Exported networks are run and decoded on machines without Paddle too.
+if importlib.util.find_spec("paddle"):
+    stated = os.environ.get("OMP_NUM_THREADS")
+    import paddle
 
-        # Without OMP_NUM_THREADS Paddle uses one thread, and sets the variable for every process that this one starts.
-        paddle.base.core.set_num_threads(CPU_THREADS)
-        if stated is None:
-            os.environ.pop("OMP_NUM_THREADS", None)
+    # Without OMP_NUM_THREADS Paddle uses one thread, and sets the variable for every process that this one starts.
+    paddle.base.core.set_num_threads(CPU_THREADS)
+    if stated is None:
+        os.environ.pop("OMP_NUM_THREADS", None)
+
+if _previous_handler is not None:
+    signal.signal(signal.SIGINT, _previous_handler)

@@ -130,6 +130,18 @@ def startup_files() -> set[str]:
     return {"model/startup.py", "model/__init__.py", "tools/__init__.py", "convert/__init__.py"}
 
 
+PROGRAMS = [name for name in PRODUCT if "from tools.common.startup import run\n" in SOURCES[name]]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs_import_startup_first(name):
+    """Until then Ctrl-C prints a traceback. Programs in folders need `sys` and `Path` to find the project."""
+    imports = [node for node in TREES[name].body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    before = [ast.unparse(node) for node in imports]
+    before = before[: before.index("from tools.common.startup import run")]
+    assert set(before) <= {"from __future__ import annotations", "import sys", "from pathlib import Path"}
+
+
 @pytest.mark.parametrize("name", [name for name in PRODUCT if name.startswith("convert/")])
 def test_conversion_takes_only_small_readers_from_data(name):
     of_data = {module.rpartition(".")[0] for module in imported(TREES[name]) if module.startswith("data.")}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 import subprocess
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 import train as training
 from config.base import PROJECT
 from tests.support import trainings
-from tests.support.programs import Finished, python_command, run_main, run_python
+from tests.support.programs import Finished, children_of, has_ended, python_command, run_main, run_python
 from tools.common.checkpoint import load_checkpoint
 from tools.train.log import read_log
 from tools.train.state import load_state, newest_state
@@ -199,13 +197,19 @@ def test_a_mistake_is_printed_by_one_process_only(tmp_path):
     assert done.stderr.count("nowhere.json: cannot be read") == 1, done.stderr
 
 
-def children_of(pid: int) -> list[int]:
-    """Return descriptors of the children of a process; unlike their numbers, they are never reused."""
-    return [os.pidfd_open(int(child)) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def has_ended(process: int, seconds: float = 60) -> bool:
-    """Wait for a process, given by its descriptor; return whether it ends in time."""
-    ended, _, _ = select.select([process], [], [], seconds)
-    os.close(process)
-    return bool(ended)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_training_in_the_same_folder_is_refused(tmp_path, processes):
+    options = in_run(tmp_path, "train_cfg.epochs=1000", f"train_cfg.processes={processes}", "train_cfg.batch_size=1")
+    with start_training(*options) as process:
+        wait_for_first_step(process)
+        temporary = tmp_path / ".1-0123abcd.pdstate"
+        temporary.touch()
+        for more in ((), ("--resume=auto",)):
+            done = train(*options, *more)
+            assert done.returncode == 2
+            assert done.stderr.count("another training is running in it; ") == 1 == done.stderr.count("\n"), done.stderr
+        assert process.poll() is None and temporary.exists()
+        process.kill()
+        process.communicate(timeout=60)
+    resumed = train(*in_run(tmp_path, "train_cfg.epochs=1000"), "--resume=auto", "--max-iters=1")
+    assert resumed.returncode == 0, resumed.stderr

@@ -17,23 +17,24 @@ that its memory is the most used while predicting; compiling, once, uses more.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import re
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import Any, Callable, cast
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any, Callable, cast
 
 import numpy as np
 import paddle
@@ -54,7 +55,7 @@ from tools.common.cli import (
     positive_number,
 )
 from tools.common.kinds import NetworkKind, RawPredictions, build_network
-from tools.common.memory import peak_memory, reset_peak_memory
+from tools.common.memory import format_memory, peak_memory, reset_peak_memory
 from tools.engine.operations import measured_peak, network_operations
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
@@ -232,7 +233,7 @@ def _table(figures: Sequence[dict]) -> str:
                 f"{line['pictures_per_second']:.2f}",
                 f"{line['gflop']:.1f}",
                 share,
-                f"{line['peak_memory_mib']:.0f} MiB",
+                format_memory(line["peak_memory_mib"]),
             ]
         )
     return align_columns(rows)

@@ -13,8 +13,6 @@ this picture; in a batch with larger pictures, more padding shifts the cells.
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +20,9 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
 from tools.common.startup import run
+
+from collections import defaultdict
+from collections.abc import Sequence
 
 import cv2
 import numpy as np

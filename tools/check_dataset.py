@@ -14,10 +14,6 @@ instance is crowded out if it has no centre cell of its own on any of its levels
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
-from os import cpu_count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +22,11 @@ if __name__ == "__main__":
 
 from tools.common.startup import run
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from functools import partial
+from os import cpu_count
 
 import numpy as np
 from tqdm import tqdm

@@ -13,23 +13,25 @@ Finally the options of train.py for the result are printed.
 
 from __future__ import annotations
 
-import argparse
-import base64
-import hashlib
-import json
-import os
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
-from typing import Any
-
-import numpy as np
+from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from tools.common.startup import run
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+from typing import Any
+
+import numpy as np
 
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list

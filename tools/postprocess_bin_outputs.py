@@ -9,15 +9,16 @@ the outputs. With annotations the program prints AP, as eval.py does. It needs n
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
+
+import argparse
+from collections.abc import Sequence
 
 from tqdm import tqdm
 

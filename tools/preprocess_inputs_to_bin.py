@@ -13,13 +13,14 @@ was exported for pictures of any size needs --input-size; ONNX Runtime then runs
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
+
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm

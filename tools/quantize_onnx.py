@@ -13,20 +13,21 @@ convolution. The file is used like any other file of tools/export.py.
 
 from __future__ import annotations
 
-import importlib.util
-import logging
-import statistics
 import sys
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
+
+import importlib.util
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm

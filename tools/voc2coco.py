@@ -12,16 +12,17 @@ the masks. Finally the options of train.py for the result are printed.
 from __future__ import annotations
 
 import sys
-from itertools import chain
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from tools.common.startup import run
+
+from itertools import chain
+
+import numpy as np
+from PIL import Image
 
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list

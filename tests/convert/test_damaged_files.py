@@ -1,10 +1,13 @@
 """Damaged and malicious weight files give an error of one line, and no code of theirs runs."""
 
+import gzip
+import io
 import json
 import os
 import pickle
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
+from convert import tar_files
 from convert.reader import read_checkpoint
 from tests.support.checkpoint_writers import (
     FILE_WRITERS,
@@ -22,6 +26,7 @@ from tests.support.checkpoint_writers import (
     Global,
     Storage,
     TorchTensor,
+    lod_tensor,
     write_pdparams,
     write_torch_legacy,
     write_torch_zip,
@@ -167,12 +172,49 @@ def test_tars_that_are_no_folder_of_variables(tmp_path):
         ((link,), "has more than one folder of plain files"),
         ((tarfile.TarInfo("a/x"), tarfile.TarInfo("b/x")), "has more than one folder of plain files"),
         ((huge,), "its members are larger than the file; the file is damaged"),
-        ((header,), "a header claims to be larger than the memory; the file is damaged"),
+        ((header,), "a header claims to be larger than 1 MiB; the file is damaged"),
         ((tarfile.TarInfo("vars/.hidden"),), "has no variables"),
     ]:
         write(*members)
         with pytest.raises(InputError, match=f"vars.tar: {problem}"):
             read_checkpoint(tmp_path / "vars.tar")
+
+
+@pytest.mark.parametrize("content", ["zeros", "variable", "hidden file", "header", "end"])
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused_without_memory(tmp_path, monkeypatch, content):
+    """The limit is lowered, so that the file is written quickly."""
+    monkeypatch.setattr(tar_files, "SMALL", 16 << 20)
+    size = 64 << 20
+    tensor = lod_tensor(np.zeros(size // 4, np.float32)) if content == "variable" else bytes(size)
+    member = tarfile.TarInfo("vars/.x" if content == "hidden file" else "vars/x")
+    member.size = len(tensor)
+    if content == "header":
+        member.type = tarfile.XHDTYPE
+    path = tmp_path / "vars.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as archive:
+        if content != "end":
+            archive.addfile(member, io.BytesIO(tensor))
+    if content == "end":
+        path.write_bytes(path.read_bytes() + gzip.compress(tensor))
+    del tensor
+    tracemalloc.start()
+    problem = "a header claims to be larger" if content == "header" else "unpacks to more than 16 MiB"
+    with pytest.raises(InputError, match=f"vars.tar.gz: {problem}"):
+        read_checkpoint(path)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+
+
+def test_data_that_is_no_variable_is_not_read(tmp_path):
+    with tarfile.open(tmp_path / "vars.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("vars/x")
+        member.size = 64 << 20
+        archive.addfile(member, io.BytesIO(bytes(member.size)))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="x in it is not a complete variable"):
+        read_checkpoint(tmp_path / "vars.tar.gz")
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

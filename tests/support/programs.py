@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -60,3 +62,15 @@ def run_python(
 def override_options(*overrides: str) -> list[str]:
     """Return overrides of a config, such as "nms.score_thr=0.2", as options of a command line."""
     return [word for text in overrides for word in ("-o", text)]
+
+
+def children_of(pid: int) -> list[int]:
+    """Return descriptors of the children of a process; unlike their numbers, they are never reused."""
+    return [os.pidfd_open(int(child)) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def has_ended(process: int, seconds: float = 60) -> bool:
+    """Wait for a process, given by its descriptor; return whether it ends in time."""
+    ended, _, _ = select.select([process], [], [], seconds)
+    os.close(process)
+    return bool(ended)

@@ -14,8 +14,8 @@ from config import load_config
 from config.base import Config
 from config.errors import InputError, listed
 from data.class_lists import ClassList
-from data.files import atomic_write
-from tools.common.safe_pickle import damaged_error, load_arrays
+from tools.common.pickle_files import load_content, save_dict
+from tools.common.safe_pickle import damaged_error
 
 FORMAT_VERSION = 1
 
@@ -43,7 +43,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a `.pdparams` file: a pickled dict of plain values and arrays, which `paddle.load` reads as well."""
+    """Write a `.pdparams` file: a dict of plain values and arrays, which `paddle.load` reads as well."""
     content = {
         "format_version": FORMAT_VERSION,
         "config_name": checkpoint.config_name,
@@ -53,19 +53,20 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "source": dict(checkpoint.source),
         "weights": {name: np.asarray(array, order="C") for name, array in checkpoint.weights.items()},
     }
-    with atomic_write(path, durable=True) as temporary, temporary.open("wb") as stream:
-        pickle.dump(content, stream, protocol=4)
+    save_dict(path, content)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint without running code from it. Raises InputError if it is not a checkpoint of this project."""
+    """Read a checkpoint without running code from it.
+
+    Raises InputError if it is not a checkpoint of this project, or is damaged.
+    """
     foreign = InputError(f"{path}: not a checkpoint of this project; make one with a script in convert/")
     try:
         with Path(path).open("rb") as stream:
             if stream.read(1) != pickle.PROTO:
                 raise foreign
-            stream.seek(0)
-            content = load_arrays(stream, path)
+            content = load_content(stream, path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); give a checkpoint with --weights (train.py: --finetune)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import re
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +13,11 @@ MEBI = 2**20
 STATUS = Path("/proc/self/status")
 
 
-def peak_memory() -> float:
-    """Return the peak memory in MiB: of the GPU if Paddle computes on one, otherwise of the process."""
+def peak_memory() -> float | None:
+    """Return the peak memory in MiB: of the GPU if Paddle computes on one, otherwise of the process.
+
+    None on a system that does not tell it (Windows).
+    """
     import paddle  # imported here, because programs without Paddle use this module too
 
     if paddle.get_device().startswith("gpu"):
@@ -23,7 +25,17 @@ def peak_memory() -> float:
     # Preferred to `getrusage`, whose value includes the program that started this one.
     if own := re.search(r"VmHWM:\s*(\d+) kB", STATUS.read_text() if STATUS.exists() else ""):
         return int(own[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    try:
+        import resource  # imported here, because Windows does not have it
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (MEBI if sys.platform == "darwin" else 1024)  # macOS counts bytes, Linux KiB
+
+
+def format_memory(mebibytes: float | None) -> str:
+    """Return a result of `peak_memory` as text."""
+    return "memory unknown" if mebibytes is None else f"{mebibytes:.0f} MiB"
 
 
 def reset_peak_memory() -> None:

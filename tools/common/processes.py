@@ -35,7 +35,7 @@ def run_processes(command: Sequence[str], count: int) -> int:
             env=_environment(rank, endpoints),
             stderr=messages[rank],
             start_new_session=True,
-            preexec_fn=end_with_parent,
+            preexec_fn=_end_with_parent,
         )
         for rank in range(count)
     ]
@@ -82,7 +82,7 @@ def _first_failure(members: list[subprocess.Popen]) -> tuple[int, int]:
     return 0, 0
 
 
-def end_with_parent() -> None:
+def _end_with_parent() -> None:
     """Have the calling process killed when its parent ends; Linux only."""
     if sys.platform == "linux":
         set_parent_death_signal = 1

@@ -15,10 +15,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Callable, TypeVar
-
-from tools.common.processes import end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -65,7 +64,37 @@ def worker_threads(count: int) -> AbstractContextManager[Executor | None]:
 def worker_processes(count: int) -> AbstractContextManager[Executor | None]:
     """Open a pool of processes, or None for 0, for work in Python, which threads would do one after another."""
     # Spawned, because a forked process inherits the locks of threads but not the threads. The first item starts them.
-    return _cancel_at_exit(ProcessPoolExecutor(count, get_context("spawn"), end_with_parent) if count else None)
+    return _cancel_at_exit(ProcessPoolExecutor(count, _WorkerContext(), _prepare_worker) if count else None)
+
+
+class _WorkerProcess(SpawnProcess):
+    def start(self) -> None:
+        """Start the process with Ctrl-C blocked, which the terminal sends to it too: its parent ends it."""
+        if not hasattr(signal, "pthread_sigmask"):  # on Windows
+            super().start()
+            return
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+class _WorkerContext(SpawnContext):
+    Process = _WorkerProcess
+
+
+def _prepare_worker() -> None:
+    """Have this worker process end when its parent does, and quietly; Paddle prints its stack at SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()  # returns at once if the parent has ended before this process was ready
+    os._exit(1)
 
 
 @contextmanager

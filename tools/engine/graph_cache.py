@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
+from platformdirs import user_cache_path
 
 from config.base import PROJECT
 from config.errors import InputError
@@ -31,7 +32,7 @@ def cache_folder() -> Path:
     """Return $PADDLE_SOLO_CACHE, by default paddle-solo in the user's cache folder."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "paddle-solo"
+    return user_cache_path("paddle-solo", appauthor=False)
 
 
 def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
@@ -53,8 +54,7 @@ def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
             write(entry)
             sums = {path.name: _digest_of(path) for path in sorted(entry.iterdir())}
             (entry / MANIFEST).write_text(json.dumps(sums))
-            with (folder.parent / LOCK).open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # between the two renames there is no entry
+            with FileLock(folder.parent / LOCK):  # between the two renames there is no entry
                 if not _is_intact(folder):  # or another process was faster
                     if folder.exists():
                         folder.rename(Path(staging) / "damaged")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.files import atomic_write, write_error
 from data.images import write_image
-from tools.common.memory import peak_memory
+from tools.common.memory import format_memory, peak_memory
 from tools.common.plots import line_plot
 
 LOG_FILE = "log.jsonl"
@@ -50,18 +50,29 @@ class _Span:
 class RunLog:
     """The log of a run. A resumed run continues the file; lines of steps after the resumed one are removed.
 
-    folder: None writes no file. total: the last step of the run; first: steps done before this run. every: steps per
-    log line. show: print the progress. visualdl: also write the numbers for VisualDL.
+    folder: None writes no file. total: the last step of the run; first: steps done before this run. evaluation_due: the
+    evaluation after step `first` is still to be done, and a line that a killed run wrote of it is removed. every: steps
+    per log line. show: print the progress. visualdl: also write the numbers for VisualDL.
     """
 
     def __init__(
-        self, folder: Path | None, *, total: int, first: int, every: int, show: bool, visualdl: bool = False
+        self,
+        folder: Path | None,
+        *,
+        total: int,
+        first: int,
+        evaluation_due: bool,
+        every: int,
+        show: bool,
+        visualdl: bool = False,
     ) -> None:
         self.folder = folder
         self.every = every
         self.visualdl = _open_visualdl(folder) if folder and visualdl else None
         if folder:
             kept = [line for line in read_log(folder) if line["step"] <= first]
+            if evaluation_due:
+                kept = [line for line in kept if line["step"] < first or "mask_ap" not in line]
             with atomic_write(folder / LOG_FILE) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.show = show
@@ -94,7 +105,7 @@ class RunLog:
 
     def _write_line(self, step: int, rate: float) -> None:
         losses = {name: total / self._line.steps for name, total in self._losses.items()}
-        speed = {**self._line.speed(), "memory_mib": peak_memory()}
+        speed = {**self._line.speed(), **_memory()}
         self.write({"step": step, **losses, "lr": rate, **speed})
         shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
         self._show(step, f"{shown}, lr {rate:.2g}, {_format_speed(speed)}")
@@ -145,16 +156,22 @@ class RunLog:
         if self.folder:
             draw_curves(self.folder)
         if self._run is None or not self._run.steps:
-            return f"{peak_memory():.0f} MiB"
+            return format_memory(peak_memory())
         steps = self._run.steps
-        speed = {**self._run.speed(), "memory_mib": peak_memory()}
+        speed = {**self._run.speed(), **_memory()}
         return f"{self._run.pictures / steps / speed['pictures_per_second']:.3f} s a step, {_format_speed(speed)}"
+
+
+def _memory() -> dict[str, float]:
+    """Return the entry of a log line for the peak memory; none if the system does not tell it."""
+    peak = peak_memory()
+    return {} if peak is None else {"memory_mib": peak}
 
 
 def _format_speed(speed: Mapping[str, float]) -> str:
     return (
         f"{speed['pictures_per_second']:.1f} pictures/s, data wait {speed['data_wait']:.0%}, "
-        f"forward and backward {speed['learning']:.0%}, {speed['memory_mib']:.0f} MiB"
+        f"forward and backward {speed['learning']:.0%}, {format_memory(speed.get('memory_mib'))}"
     )
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import paddle
+from filelock import FileLock, Timeout
 from paddle import nn
 
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco import CocoData
-from data.files import check_writable
+from data.files import check_writable, write_error
 from data.training_set import TrainingSet
 from tools.common.checkpoint import load_checkpoint, load_fitting_weights
 from tools.common.distributed import SINGLE_PROCESS, World
@@ -26,6 +29,7 @@ from tools.train.log import LOG_FILE
 from tools.train.state import BEST_CHECKPOINT, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
+LOCK_FILE = ".lock"
 BACKBONE_SCRIPTS = {  # by `backbone.kind`
     "resnet": "torchvision2paddle.py",
     "vovnet": "vovnet2paddle.py",
@@ -140,8 +144,25 @@ def check_same_start(trainer: Trainer) -> None:
         )
 
 
-def check_folder(folder: Path, *, resumes: bool) -> None:
-    """Check the output folder. Raises InputError if it cannot be written to, or the new run would overwrite another."""
+@contextmanager
+def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
+    """Lock the output folder during the block, so that no other training writes to it.
+
+    Raises InputError if it cannot be written to, another training is running in it, or the new run would overwrite
+    another. The system removes the lock of a process that is killed.
+    """
     check_writable(folder / LOG_FILE)
-    if not resumes and any(folder.glob("step_*.pdstate")):
-        raise InputError(f"{folder}: contains a run already; continue it with --resume auto, or give another --output")
+    try:
+        lock = FileLock(folder / LOCK_FILE).acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"{folder}: another training is running in it; wait until it has ended, or give another --output"
+        ) from None
+    except OSError as error:
+        raise write_error(folder / LOCK_FILE, error) from error
+    with lock:
+        if not resumes and any(folder.glob("step_*.pdstate")):
+            raise InputError(
+                f"{folder}: contains a run already; continue it with --resume auto, or give another --output"
+            )
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import InputError
-from data.files import atomic_write, find_temporaries
+from data.files import find_temporaries
 from tools.common.checkpoint import Checkpoint, save_checkpoint
-from tools.common.safe_pickle import damaged_error, load_arrays
+from tools.common.pickle_files import load_content, save_dict
+from tools.common.safe_pickle import damaged_error
 
 STATE_VERSION = 1
 BEST_CHECKPOINT = "best.pdparams"
@@ -49,8 +49,7 @@ def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, ke
     """Write `step_N.pdparams`, then `step_N.pdstate`, and remove all but the newest `keep` pairs up to this step."""
     path = folder / f"step_{state.step:07d}.pdstate"
     save_checkpoint(path.with_suffix(".pdparams"), checkpoint)
-    with atomic_write(path, durable=True) as temporary, temporary.open("wb") as stream:
-        pickle.dump({"state_version": STATE_VERSION, **_to_dict(state)}, stream, protocol=4)
+    save_dict(path, {"state_version": STATE_VERSION, **_to_dict(state)})
     for old in [file for file in _newest_first(folder) if _step(file) <= state.step][keep:]:
         for file in (old, old.with_suffix(".pdparams")):
             with contextlib.suppress(FileNotFoundError):
@@ -77,7 +76,7 @@ def load_state(path: str | Path) -> TrainingState:
     path = Path(path).with_suffix(".pdstate")
     try:
         with path.open("rb") as stream:
-            content = load_arrays(stream, path)
+            content = load_content(stream, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --resume takes a step_*.pdstate") from None
     if not isinstance(content, dict) or content.pop("state_version", None) != STATE_VERSION:

@@ -206,6 +206,7 @@ class Trainer:
             folder,
             total=last_step,
             first=self.step,
+            evaluation_due=self.evaluation_due,
             every=self.settings.log_every,
             show=self.world.is_first,
             visualdl=visualdl,
@@ -254,10 +255,9 @@ class Trainer:
                 self.save()
             if self.evaluation_due:
                 self._evaluate(log)
-                self.save()
 
     def _evaluate(self, log: RunLog) -> None:
-        """Evaluate the network, with the averaged weights if there are any, and save it if it is the best so far."""
+        """Evaluate the network, with the averaged weights if there are any; save it if it is the best, and the run."""
         self._average_statistics()
         self._evaluating = True
         if self._stop_signal():
@@ -273,6 +273,7 @@ class Trainer:
             self.best_ap = ap
             if self.folder and self.world.is_first:
                 save_checkpoint(self.folder / BEST_CHECKPOINT, self._checkpoint())
+        self.save()
 
     def save(self) -> None:
         """Write the weights and the training state; all processes call it, and the first one writes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -60,6 +61,17 @@ def test_a_system_without_the_peak_in_proc(monkeypatch, tmp_path):
         monkeypatch.setattr(memory, "STATUS", status)
         assert memory.peak_memory() > 50
         (tmp_path / "status").write_text("VmRSS:\t 1 kB\n")
+
+
+@pytest.mark.parametrize(("system", "expected"), [("darwin", 3.0), ("linux", 3 * 1024.0), ("win32", None)])
+def test_the_unit_is_that_of_the_system(monkeypatch, tmp_path, system, expected):
+    usage = SimpleNamespace(ru_maxrss=3 << 20)
+    resource = SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda who: usage)
+    monkeypatch.setitem(sys.modules, "resource", None if expected is None else resource)  # None: as if it were missing
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+    monkeypatch.setattr(sys, "platform", system)
+    assert memory.peak_memory() == expected
+    assert memory.format_memory(expected) == ("memory unknown" if expected is None else f"{expected:.0f} MiB")
 
 
 def test_unused_memory_is_given_back_to_the_system():

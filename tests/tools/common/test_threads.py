@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.programs import children_of, has_ended, python_command
 from tools.common.threads import StageTimes, ordered_map, worker_threads
 
 GUARD = 10  # seconds, after which a test counts as deadlocked
@@ -33,6 +39,76 @@ def within_time(work: Callable[[], object]) -> object:
     if "error" in outcome:
         raise outcome["error"]
     return outcome["result"]
+
+
+WORKING = """
+from tools.common.startup import run
+
+import sys, time
+
+from tools.common.threads import ordered_map, worker_processes
+
+def main():
+    with worker_processes(2) as pool:
+        for _ in ordered_map(pool, time.sleep, [0.02] * 3000, ahead=8):
+            print("done", flush=True)
+
+sys.exit(run(main))
+"""
+
+
+@contextmanager
+def working() -> Iterator[subprocess.Popen]:
+    """Start a program with two worker processes, in a process group as the terminal would; kill it at the end."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(python_command("-c", WORKING), stdout=pipe, stderr=pipe, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def has_exited(process: subprocess.Popen, seconds: float) -> bool:
+    """Wait at most this time; return whether the process has ended."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
+
+
+def wait_for_children(process: subprocess.Popen) -> list[int]:
+    """Wait for the two workers and Python's resource tracker; return their descriptors."""
+    while not has_exited(process, 0.005):
+        children = children_of(process.pid)
+        if len(children) == 3:
+            return children
+        list(map(os.close, children))
+    raise AssertionError(process.stderr.read().decode())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the children of a process")
+@pytest.mark.parametrize("works_already", [False, True])
+def test_worker_processes_end_with_a_killed_parent(works_already):
+    with working() as process:
+        children = wait_for_children(process)
+        if works_already:
+            assert process.stdout.readline() == b"done\n"
+    assert all(has_ended(child) for child in children)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the children of a process")
+@pytest.mark.parametrize("seconds", [0, 0.05, 0.3, 1, None])
+def test_ctrl_c_ends_worker_processes_quietly(seconds):
+    """The terminal sends it to all processes. seconds: after the start of the workers; None: after the first result."""
+    with working() as process:
+        children = wait_for_children(process)
+        if seconds is None:
+            assert process.stdout.readline() == b"done\n"
+        else:
+            assert not has_exited(process, seconds)
+        os.killpg(process.pid, signal.SIGINT)
+        errors = process.communicate(timeout=60)[1].decode()
+        assert (process.returncode, errors) == (130, "interrupted\n")
+    assert all(has_ended(child) for child in children)
 
 
 class WorkError(Exception):

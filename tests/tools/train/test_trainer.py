@@ -17,7 +17,7 @@ from tests.support import trainings
 from tools.common.checkpoint import load_checkpoint
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.train.log import read_log
-from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
+from tools.train.setup import build_trainer, check_same_start, read_data_sets, reserve_folder, resume, start_from
 from tools.train.state import BEST_CHECKPOINT, load_state, newest_state
 from tools.train.trainer import Trainer
 
@@ -147,13 +147,18 @@ def test_the_newest_whole_state_is_resumed_and_old_ones_go(tmp_path):
     assert names == [f"step_000000{step}.{kind}" for step in (3, 4) for kind in ("pdparams", "pdstate")]
     newest = tmp_path / "step_0000004.pdstate"
     content = newest.read_bytes()
-    for length in (0, 1, len(content) // 2, len(content) - 1):
-        newest.write_bytes(content[:length])
+    half = len(content) // 2
+    flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
+    for damaged in (b"", content[:1], content[:half], content[:-1], flipped):
+        newest.write_bytes(damaged)
         path, state, problems = newest_state(tmp_path)
         assert (path.name, state.step) == ("step_0000003.pdstate", 3)
         assert "step_0000004" in problems[0]
         with pytest.raises(InputError, match="step_0000004"):
             load_state(newest)
+    resumed = trainer(tmp_path)
+    message = resume(resumed, tmp_path, "auto").splitlines()
+    assert message[0].startswith(f"{newest}: its content does not match its checksum") and resumed.step == 3
     (tmp_path / "step_0000003.pdstate").write_bytes(b"")
     with pytest.raises(InputError, match="no training state in it is complete"):
         newest_state(tmp_path)
@@ -242,11 +247,12 @@ def test_a_signal_behind_the_sum_waits_for_the_next_step(monkeypatch):
 
 
 def test_a_run_is_not_overwritten(tmp_path):
-    check_folder(tmp_path, resumes=False)
-    trainer(tmp_path).run(last_step=1)
-    check_folder(tmp_path, resumes=True)
-    with pytest.raises(InputError, match="--resume auto"):
-        check_folder(tmp_path, resumes=False)
+    with reserve_folder(tmp_path, resumes=False):
+        trainer(tmp_path).run(last_step=1)
+    with reserve_folder(tmp_path, resumes=True):
+        pass
+    with pytest.raises(InputError, match="--resume auto"), reserve_folder(tmp_path, resumes=False):
+        pytest.fail("the folder has a run")
 
 
 def test_the_best_is_kept(tmp_path, capsys):
@@ -276,6 +282,41 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
     second.evaluate = lambda network: 0.5
     second.run(last_step=second.step + 1)
     assert [line["step"] for line in read_log(tmp_path) if "mask_ap" in line] == [4, 5]
+
+
+@pytest.mark.parametrize("killed_in", ["evaluate", "save_checkpoint", "save"])
+def test_a_run_that_is_killed_in_its_last_evaluation_is_finished_by_resuming(tmp_path, monkeypatch, killed_in):
+    """Kill it during the evaluation, before `best.pdparams` is written, and before the state is written again."""
+
+    class KilledError(Exception):
+        pass
+
+    def kill(*_):
+        raise KilledError
+
+    first = trainer(tmp_path, "train_cfg.eval_every=2")
+    first.evaluate = lambda network: 0.5
+    if killed_in == "evaluate":
+        first.evaluate = kill
+    elif killed_in == "save_checkpoint":
+        monkeypatch.setattr("tools.train.trainer.save_checkpoint", kill)
+    else:
+        save = first.save
+        monkeypatch.setattr(first, "save", lambda: save() if first.evaluation_due else kill())
+    with pytest.raises(KilledError):
+        first.run()
+    monkeypatch.undo()
+    evaluations = []
+    for _ in range(3):
+        run = trainer(tmp_path, "train_cfg.eval_every=2")
+        run.evaluate = lambda network: evaluations.append(network) or 0.5
+        resume(run, tmp_path, "auto")
+        run.run()
+        state = newest_state(tmp_path)[1]
+        assert (state.step, state.best_ap, state.evaluation_due) == (8, 0.5, False)
+        assert [line["step"] for line in read_log(tmp_path) if "mask_ap" in line] == [8]
+        assert load_checkpoint(tmp_path / BEST_CHECKPOINT).source["step"] == "8"
+    assert len(evaluations) == 1
 
 
 def test_evaluation_uses_the_average_and_gives_the_weights_back(tmp_path):

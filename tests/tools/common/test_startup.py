@@ -1,0 +1,57 @@
+"""What every program does before its `main`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import pytest
+
+from tests.support.programs import run_python
+
+WITHOUT_UNIX = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(("fcntl", "resource", "pwd", "grp"), None))  # importing them raises ImportError
+sys.argv = [sys.argv[1], "--help"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupter:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupter())
+*sys.argv, module = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        ("demo.py", "ctypes"),
+        ("demo.py", "paddle"),
+        ("train.py", "tools.common.cli"),
+        ("tools/labelme2coco.py", "base64"),
+        ("tools/labelme2coco.py", "numpy"),
+        ("tools/export.py", "tempfile"),
+        ("tools/check_dataset.py", "tqdm"),
+        ("convert/vovnet2paddle.py", "dataclasses"),
+    ],
+)
+def test_ctrl_c_during_an_import_is_quiet(program, module):
+    done = run_python("-c", INTERRUPTED, program, module)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # status 130 in a shell
+
+
+@pytest.mark.parametrize("program", ["demo.py", "train.py", "eval.py"])
+def test_programs_start_without_modules_that_only_unix_has(program):
+    done = run_python("-c", WITHOUT_UNIX, program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: {program}")
