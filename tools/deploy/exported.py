@@ -18,6 +18,7 @@ from config.errors import InputError
 from config.overrides import differences
 from data.class_lists import ClassList
 from tools.common.kinds import kind_of
+from tools.common.processes import refuse_after_fork
 from tools.engine.onnx_graph import open_session
 from tools.predict.mask_windows import Size
 from tools.predict.postprocess import decode_exported
@@ -125,6 +126,7 @@ def exported_predictor(
     `section`. Raises InputError as `open_exported` and `metadata_of` do. Decoding is faster if `model.startup` was
     imported before numpy.
     """
+    refuse_after_fork()
     session = open_exported(path)
     metadata = read_metadata(session, path, overrides)
     names = [output.name for output in metadata.outputs]
