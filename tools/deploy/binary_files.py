@@ -7,17 +7,21 @@ the path, the size and the size within the input of each picture.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from config.errors import InputError
+from config.values import is_list_of
 from data.files import atomic_write
 from tools.deploy.exported import Metadata, Output, metadata_of
 
 INDEX = "index.json"
+LARGEST_PICTURE = 2**30  # pixels, as in data/images.py
 
 
 @dataclass(frozen=True)
@@ -56,23 +60,32 @@ def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, l
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         metadata = metadata_of(json.dumps(content["metadata"]), path, overrides)
-        entries = [
-            Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]))
-            for row in content["pictures"]
-        ]
+        entries = [_entry(row, metadata.config.data.fixed_size) for row in content["pictures"]]
     except InputError:
         raise
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); tools/preprocess_inputs_to_bin.py writes it"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: was not written by tools/preprocess_inputs_to_bin.py; write it again") from None
     return metadata, entries
 
 
+def _entry(row: Mapping[str, Any], size: tuple[int, ...]) -> Entry:
+    """Return an item of the index. size: of the network's input. Raises ValueError for one that makes no sense."""
+    entry = Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]))
+    fits = len(size) == 2 and all(side <= limit for side, limit in zip(entry.resized, size))
+    is_name = Path(entry.name).name == entry.name and "\0" not in entry.name
+    if not (fits and is_name and isinstance(entry.path, str) and math.prod(entry.original_size) <= LARGEST_PICTURE):
+        raise ValueError
+    return entry
+
+
 def _size(sides: list[int]) -> tuple[int, int]:
-    height, width = map(int, sides)
+    if not is_list_of(sides, int) or min(sides) < 1:
+        raise ValueError
+    height, width = sides
     return height, width
 
 
