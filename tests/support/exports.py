@@ -85,15 +85,15 @@ def run_python_without_paddle(folder: Path, *arguments: object) -> Finished:
     return run_python(*arguments, environment={**os.environ, "PYTHONPATH": str(folder)})
 
 
-def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
-    """Run a model on raw .bin files, as the program of a device does."""
+def on_board(model: Path, inputs: Path, outputs: Path, names: str, first_number: int = 0) -> None:
+    """Run a model on raw .bin files, as the program of a device does. first_number: of the outputs."""
     outputs.mkdir()
     session = open_exported(model)
     index = json.loads((inputs / "index.json").read_text())
     for picture in index["pictures"]:
         images = np.fromfile(inputs / f"{picture['name']}.bin", index["input"]["dtype"])
         found = session.run(None, {"images": images.reshape(index["input"]["shape"])})
-        for number, (value, array) in enumerate(zip(session.get_outputs(), found)):
+        for number, (value, array) in enumerate(zip(session.get_outputs(), found), start=first_number):
             array.tofile(outputs / names.format(picture=picture["name"], output=value.name, number=number))
 
 
