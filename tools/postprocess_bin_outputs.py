@@ -5,12 +5,13 @@
 
 inputs is the folder that tools/preprocess_inputs_to_bin.py wrote; its index.json states the names, types and shapes of
 the outputs. With annotations the program prints AP, as eval.py does. A picture that lacks an output is listed and left
-out, also of AP. The program needs neither Paddle nor ONNX Runtime.
+out, also of AP. The program needs neither Paddle nor ONNX Runtime, and faster-coco-eval only with annotations.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,6 @@ from data.files import check_writable, write_json
 from tools.common.cli import Parser, fraction, join_lines, natural_number
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
 from tools.deploy.exported import decoder_of
-from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table
 from tools.predict.predictor import Predictor
 
 NAMES = "{picture}_{output}.bin"
@@ -63,6 +63,8 @@ def parse_options() -> argparse.Namespace:
     args = parser.parse_args()
     if bool(args.annotations) != bool(args.pictures):
         parser.error("--annotations and --pictures: give both or none")
+    if args.annotations and importlib.util.find_spec("faster_coco_eval") is None:
+        raise InputError("--annotations: AP needs the package faster-coco-eval; pip install faster-coco-eval")
     return args
 
 
@@ -93,6 +95,8 @@ def main() -> int:
         print(f"{skipped} pictures without outputs were skipped, see above")
     print(f"{len(present)} pictures, {len(rows)} instances of score {score:g} or more in {args.json}")
     if found:
+        from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table  # not needed without AP
+
         print(summary_table(evaluate_coco(ground_truth(found), rows, image_ids)))
     return 0
 

@@ -16,6 +16,7 @@ from data.shapes import draw_scene, write_coco
 from tests.support import tiny
 from tests.support.exports import (
     BOXES,
+    RAW_FILES,
     SIZE,
     average_precisions,
     by_files,
@@ -67,19 +68,22 @@ def test_ap_is_that_of_eval(tmp_path, shapes, way):
 @needs_onnx
 @pytest.mark.parametrize(("kind", "way"), [("solo", ()), ("decoupled_solo", ()), (BOXES, ("--end-to-end",))])
 def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
-    """The first output of a picture is called 1 and so on, as some boards' programs do; the reader has no Paddle."""
+    """The first output of a picture is called 1 and so on, as some boards' programs do; the reader has few packages."""
     model = of_kind(kind, *way)
     write_image(tmp_path / "a.png", tiny.scene(0))
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     size = f"--input-size={SIZE[0]}x{SIZE[1]}"
-    assert run_main(preprocess_inputs_to_bin.main, model, tmp_path / "a.png", size, "--output", inputs)[0] == 0
+    rest = model, tmp_path / "a.png", size, "--output", inputs
+    assert run_python_without_paddle(tmp_path, "tools/preprocess_inputs_to_bin.py", *rest).returncode == 0
     (entry,) = json.loads((inputs / "index.json").read_text())["pictures"]
     assert entry["original_size"] == [80, 120] and entry["resized"] == [64, 96] and entry["scale"] == 0.8
     names = "{picture}_{number}.bin"
     on_board(model, inputs, outputs, names, first_number=1)
     results = tmp_path / "results.json"
     rest = "--json", results, "--names", names, "--first-number=1", "--score=0"
-    done = run_python_without_paddle(tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest)
+    done = run_python_without_paddle(
+        tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest, packages=RAW_FILES
+    )
     assert done.returncode == 0, done.stderr
     expected = load_predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
     rows = json.loads(results.read_text())
