@@ -27,6 +27,7 @@ from config.rules import (
     PositiveFloat,
     PositiveInt,
     Seed,
+    Side,
     at_least,
 )
 from config.values import as_type_of, describe_type, did_you_mean
@@ -57,8 +58,8 @@ class DataConfig:
 
     # Pixels. The picture is scaled until its short side is `short_side`, or less if its long side would then exceed
     # `long_side`.
-    short_side: PositiveInt = 800
-    long_side: PositiveInt = 1333
+    short_side: Side = 800
+    long_side: Side = 1333
     size_divisor: MultipleOf32 = 32  # height and width are zero-padded at the bottom and right to a multiple of this
     # Height and width of the padded input, multiples of size_divisor. Every picture is scaled to fit into it, and
     # short_side and long_side are not used. () for none. Training ignores it.

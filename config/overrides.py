@@ -38,6 +38,11 @@ def differences(config: Config) -> tuple[str, ...]:
     )
 
 
+def foreign_to_networks(assignments: Iterable[str]) -> list[str]:
+    """Return the assignments of fields outside these sections, such as paths: files of networks must not have them."""
+    return [text for text in assignments if text.partition(".")[0].strip() not in _NETWORK_SECTIONS]
+
+
 _NETWORK_SECTIONS = ("backbone", "neck", "mask_feat_head", "head", "roi", "nms", "data")
 
 

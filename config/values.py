@@ -24,6 +24,11 @@ def as_type_of(default: object, value: object) -> object:
     return value
 
 
+def is_list_of(value: object, kind: type) -> bool:
+    """Return whether a value is a list with items of exactly this type."""
+    return isinstance(value, list) and all(type(item) is kind for item in value)
+
+
 def describe_type(default: object) -> str:
     """Return in words what `as_type_of` accepts for this default."""
     if not isinstance(default, tuple):

@@ -15,8 +15,6 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
 
-from dataclasses import replace
-
 from config import load_config
 from convert.command import convert_backbone
 from convert.names import VOVNET

@@ -4,11 +4,14 @@
     python tools/postprocess_bin_outputs.py inputs outputs --json found.json --annotations val.json --pictures val
 
 inputs is the folder that tools/preprocess_inputs_to_bin.py wrote; its index.json states the names, types and shapes of
-the outputs. With annotations the program prints AP, as eval.py does. It needs neither Paddle nor ONNX Runtime.
+the outputs. With annotations the program prints AP, as eval.py does. A picture that lacks an output is listed and left
+out, also of AP. The program needs neither Paddle nor ONNX Runtime, and faster-coco-eval only with annotations.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -17,7 +20,6 @@ if __name__ == "__main__":
 
 from tools.common.startup import run
 
-import argparse
 from collections.abc import Sequence
 
 from tqdm import tqdm
@@ -25,16 +27,15 @@ from tqdm import tqdm
 from config.errors import InputError, listed
 from data.coco import CocoData, read_complete
 from data.files import check_writable, write_json
-from tools.common.cli import Parser, fraction
-from tools.deploy.binary_files import INDEX, Entry, read_index, read_outputs
+from tools.common.cli import Parser, fraction, natural_number, print_skipped
+from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
 from tools.deploy.exported import decoder_of
-from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table
 from tools.predict.predictor import Predictor
 
 NAMES = "{picture}_{output}.bin"
 
 
-def main() -> int:
+def parse_options() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("inputs", metavar="INPUTS", type=Path, help="folder from tools/preprocess_inputs_to_bin.py")
     parser.add_argument("outputs", metavar="OUTPUTS", type=Path, help="folder of the .bin files that the device wrote")
@@ -43,8 +44,14 @@ def main() -> int:
         type=name_pattern,
         default=NAMES,
         metavar="PATTERN",
-        help="names of these files, with {picture}, {output} and {number}, the index of the output from 0 "
-        f"(default: {NAMES})".replace("%", "%%"),
+        help=f"names of these files, with {{picture}}, {{output}} and {{number}} (default: {NAMES})",
+    )
+    parser.add_argument(
+        "--first-number",
+        type=natural_number,
+        default=0,
+        metavar="N",
+        help="with {number}: the number of the first output (default: 0; many boards count from 1)",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, required=True, help="write the instances as COCO results")
     parser.add_argument(
@@ -57,6 +64,13 @@ def main() -> int:
     args = parser.parse_args()
     if bool(args.annotations) != bool(args.pictures):
         parser.error("--annotations and --pictures: give both or none")
+    if args.annotations and importlib.util.find_spec("faster_coco_eval") is None:
+        raise InputError("--annotations: AP needs the package faster-coco-eval; pip install faster-coco-eval")
+    return args
+
+
+def main() -> int:
+    args = parse_options()
     check_writable(args.json, read=[args.inputs / INDEX, *filter(None, [args.annotations])])
     metadata, entries = read_index(args.inputs)
     config = metadata.config
@@ -68,18 +82,41 @@ def main() -> int:
         found = read_complete(args.annotations.resolve(), args.pictures.resolve(), metadata.classes, args.inputs)
         ids = _image_ids(found, entries, args.inputs)
     predictor = Predictor(config, metadata.classes, None, score=score, engine_name="none", decode=decoder_of(metadata))
+    files = OutputFiles(args.outputs, args.names, args.first_number, metadata.outputs)
+    present = _with_outputs(entries, files)
+    image_ids = [ids[entries[place].path] if ids else place + 1 for place in present]
     rows = []
-    for number, entry in enumerate(tqdm(entries, unit="picture", disable=None), start=1):
-        raw = read_outputs(args.outputs, args.names, entry, metadata.outputs)
+    for place, image_id in zip(tqdm(present, unit="picture", disable=None), image_ids):
+        entry = entries[place]
+        raw = files.read(entry)
         instances = predictor.instances(raw, 0, resized=entry.resized, original=entry.original_size)
-        own = instances.to_coco(ids[entry.path] if ids else number)
-        rows += [{**row, "file_name": entry.path} for row in own]
+        rows += [{**row, "file_name": entry.path} for row in instances.to_coco(image_id)]
     write_json(args.json, rows)
-    print(f"{len(entries)} pictures, {len(rows)} instances of score {score:g} or more in {args.json}")
+    if skipped := len(entries) - len(present):
+        print(f"{skipped} pictures without outputs were skipped, see above")
+    print(f"{len(present)} pictures, {len(rows)} instances of score {score:g} or more in {args.json}")
     if found:
-        truth = ground_truth(found)
-        print(summary_table(evaluate_coco(truth, rows, truth.image_ids)))
+        from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table  # not needed without AP
+
+        print(summary_table(evaluate_coco(ground_truth(found), rows, image_ids)))
     return 0
+
+
+def _with_outputs(entries: Sequence[Entry], files: OutputFiles) -> list[int]:
+    """Return the places of the pictures that have all output files, and list the others.
+
+    Raises InputError if there is none.
+    """
+    missing = [files.missing(entry) for entry in entries]
+    present = [place for place, path in enumerate(missing) if path is None]
+    if not present:
+        raise InputError(
+            f"{files.folder}: no picture has all of its outputs, for example {missing[0] or 'none is listed'}; see "
+            "--names and --first-number"
+        )
+    for path in filter(None, missing):
+        print_skipped(f"{path}: there is no such file")
+    return present
 
 
 def name_pattern(text: str) -> str:

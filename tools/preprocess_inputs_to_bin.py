@@ -6,8 +6,9 @@
     python tools/postprocess_bin_outputs.py inputs outputs --json found.json
 
 Each picture is scaled to fit into the input size, normalised, and zero-padded at the bottom and right. index.json
-contains the size of each picture in its input, and the names, types and shapes of the network's outputs. A network that
-was exported for pictures of any size needs --input-size; ONNX Runtime then runs it once to get the shapes.
+contains the size of each picture in its input, and the names, types and shapes of the network's outputs. inputs.txt has
+a line for each picture: its number, its .bin file, width and height of the input. A network that was exported for
+pictures of any size needs --input-size; ONNX Runtime then runs it once to get the shapes.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from data.files import check_writable
 from data.images import ImageError, find_images, read_image
 from data.preprocess import pad_to_batch, preprocess
 from tools.common.cli import Parser, count_skipped, input_size, print_skipped
-from tools.deploy.binary_files import INDEX, Entry, write_array, write_index
+from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
 from tools.deploy.exported import IMAGES, Metadata, metadata_of, open_exported, read_metadata
 
 
@@ -60,7 +61,7 @@ def main() -> int:
             print_skipped(error)
     count_skipped(len(paths) - len(entries), len(paths))
     write_index(args.output, metadata, entries)
-    print(f"wrote {len(entries)} pictures and {INDEX} into {args.output}")
+    print(f"wrote {len(entries)} pictures, {INDEX} and {INPUT_LIST} into {args.output}")
     return 0
 
 
@@ -94,7 +95,7 @@ def _write(path: Path, number: int, metadata: Metadata, folder: Path) -> Entry:
     data = metadata.config.data
     image = read_image(path)
     picture = preprocess(image, data)
-    name = f"{number:06d}_{path.stem}"
+    name = "_".join([f"{number:06d}", *path.stem.split()])  # spaces separate the items of a line in inputs.txt
     write_array(folder / f"{name}.bin", pad_to_batch([picture], data.size_divisor, data.fixed_size))
     return Entry(name, str(path.resolve()), image.shape[:2], picture.shape[:2])
 

@@ -25,20 +25,26 @@ SIZE = (64, 96)  # height and width of exports with fixed size
 BOXES = "centermask2"
 OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # so high that fewer pairs pass than there are candidates
 
-# Python runs this before anything else. It hides Paddle from all programs, as if it were not installed.
+# What docs/deployment.md states as enough to predict without Paddle, by the names of their modules.
+RAW_FILES = ("numpy", "cv2", "PIL", "pycocotools", "tqdm")
+PREDICTION = (*RAW_FILES, "onnxruntime")
+
+# Python runs this before anything else. It hides all other packages, as if they were not installed.
 SITE = """
 import sys
 from importlib.machinery import PathFinder
 
 
-class WithoutPaddle:
+class StatedOnly:
     @staticmethod
     def find_spec(name, path=None, target=None):
-        hidden = name.partition(".")[0] in ("paddle", "paddle2onnx", "onnx")
-        return None if hidden else PathFinder.find_spec(name, path, target)
+        spec = PathFinder.find_spec(name, path, target)
+        places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+        installed = any("site-packages" in (place or "") for place in places)
+        return None if installed and name.partition(".")[0] not in {stated} else spec
 
 
-sys.meta_path[sys.meta_path.index(PathFinder)] = WithoutPaddle
+sys.meta_path[sys.meta_path.index(PathFinder)] = StatedOnly
 """
 
 
@@ -79,21 +85,24 @@ def of_kind(kind: str, *options: str, format: str = "onnx") -> Path:  # noqa: A0
     return exported("-o", f"head.kind={kind}", *options, format=format)
 
 
-def run_python_without_paddle(folder: Path, *arguments: object) -> Finished:
-    """Run Python as on a machine without Paddle. folder: where the module that hides Paddle is written."""
-    (folder / "sitecustomize.py").write_text(SITE)
+def run_python_without_paddle(folder: Path, *arguments: object, packages: tuple[str, ...] = PREDICTION) -> Finished:
+    """Run Python as on a machine that has only these packages. folder: where the module that hides others is written.
+
+    packages: names of modules.
+    """
+    (folder / "sitecustomize.py").write_text(SITE.replace("{stated}", repr(packages)))
     return run_python(*arguments, environment={**os.environ, "PYTHONPATH": str(folder)})
 
 
-def on_board(model: Path, inputs: Path, outputs: Path, names: str) -> None:
-    """Run a model on raw .bin files, as the program of a device does."""
+def on_board(model: Path, inputs: Path, outputs: Path, names: str, first_number: int = 0) -> None:
+    """Run a model on raw .bin files, as the program of a device does. first_number: of the outputs."""
     outputs.mkdir()
     session = open_exported(model)
     index = json.loads((inputs / "index.json").read_text())
     for picture in index["pictures"]:
         images = np.fromfile(inputs / f"{picture['name']}.bin", index["input"]["dtype"])
         found = session.run(None, {"images": images.reshape(index["input"]["shape"])})
-        for number, (value, array) in enumerate(zip(session.get_outputs(), found)):
+        for number, (value, array) in enumerate(zip(session.get_outputs(), found), start=first_number):
             array.tofile(outputs / names.format(picture=picture["name"], output=value.name, number=number))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.support import tiny
 from tests.support.exports import (
     BOXES,
     OVERRIDES,
+    PREDICTION,
     config_of,
     exported,
     needs_onnx,
@@ -31,6 +33,11 @@ def test_the_environment_has_no_paddle(tmp_path):
     program = "import importlib.util, model; print(importlib.util.find_spec('paddle')); import paddle"
     done = run_python_without_paddle(tmp_path, "-c", program)
     assert done.stdout == "None\n" and "No module named 'paddle'" in done.stderr
+    names = "paddle", "onnx", "faster_coco_eval", "shapely", "hypothesis", *PREDICTION
+    done = run_python_without_paddle(
+        tmp_path, "-c", f"from importlib.util import find_spec; print([n for n in {names} if find_spec(n)])"
+    )
+    assert set(ast.literal_eval(done.stdout)) <= set(PREDICTION)
 
 
 @needs_onnx

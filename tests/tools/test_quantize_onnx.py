@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,3 +108,23 @@ def test_centermask2_predicts_boxes_in_float(tmp_path):
 def test_pictures_are_spread_evenly():
     assert quantize_onnx.spread(9, 3) == [0, 4, 8]
     assert quantize_onnx.spread(3, 9) == [0, 1, 2]
+
+
+@needs_onnx
+@pytest.mark.slow
+def test_the_example_of_the_docs_runs_in_a_fresh_clone(tmp_path):
+    """It draws its own pictures."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", PROJECT, clone], check=True)
+    (example,) = (
+        block for block in re.findall(r"```bash\n(.*?)```", (clone / "docs/deployment.md").read_text(), re.S)
+        if "quantize_onnx" in block
+    )  # fmt: skip
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e", "-c", example], cwd=clone, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = (line.split() for line in done.stdout.splitlines()[-2:])
+    assert (before[0], after[0]) == ("shapes.onnx", "shapes_int8.onnx")
+    assert 0.97 * float(before[3]) < float(after[3]) and float(before[3]) > 70  # mask AP

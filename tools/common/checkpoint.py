@@ -13,6 +13,8 @@ from paddle import nn
 from config import load_config
 from config.base import Config
 from config.errors import InputError, listed
+from config.overrides import foreign_to_networks
+from config.values import is_list_of
 from data.class_lists import ClassList
 from tools.common.pickle_files import load_content, save_dict
 from tools.common.safe_pickle import damaged_error
@@ -80,6 +82,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     invalid = [key for key, is_valid in _CONTENT.items() if not is_valid(content.get(key))]
     if invalid or len(content["class_names"]) != len(content["category_ids"]):
         raise damaged_error(path, f"has invalid {', '.join(invalid) or 'class_names and category_ids'}")
+    if other := foreign_to_networks(content["overrides"]):
+        raise damaged_error(path, f"has overrides that are not part of a network, {listed(other)}")
     return Checkpoint(
         weights=content["weights"],
         classes=ClassList(names=tuple(content["class_names"]), ids=tuple(content["category_ids"])),
@@ -87,10 +91,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         overrides=tuple(content["overrides"]),
         source=content["source"],
     )
-
-
-def _list_of(kind: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, list) and all(type(item) is kind for item in value)
 
 
 def _dict_of(kind: type) -> Callable[[object], bool]:
@@ -101,10 +101,10 @@ def _dict_of(kind: type) -> Callable[[object], bool]:
 
 _CONTENT: dict[str, Callable[[object], bool]] = {
     "weights": _dict_of(np.ndarray),
-    "class_names": _list_of(str),
-    "category_ids": _list_of(int),
+    "class_names": lambda value: is_list_of(value, str),
+    "category_ids": lambda value: is_list_of(value, int),
     "config_name": lambda value: isinstance(value, str),
-    "overrides": _list_of(str),
+    "overrides": lambda value: is_list_of(value, str),
     "source": _dict_of(str),
 }
 

@@ -1,4 +1,4 @@
-"""Start several processes of one training on this machine's CPU, each with one thread."""
+"""Start several processes of one training on this machine's CPU, each with one thread; refuse forked processes."""
 
 from __future__ import annotations
 
@@ -114,3 +114,20 @@ def _free_ports(count: int) -> Iterator[list[int]]:
     finally:
         for reserved in sockets:
             reserved.close()
+
+
+_network_process: int | None = None  # the first process, among this one and its parents, that loaded a network
+
+
+def refuse_after_fork() -> None:
+    """Raise InputError in a process that was forked from one in which this was called before.
+
+    Engines start threads that a forked process lacks: its networks would wait for them forever.
+    """
+    global _network_process
+    _network_process = _network_process or os.getpid()
+    if _network_process != os.getpid():
+        raise InputError(
+            "this process was forked from one that had loaded a network, and networks cannot run in it; create the "
+            'predictor only in the process that uses it, or start that one with multiprocessing.get_context("spawn")'
+        )

@@ -1,23 +1,29 @@
 """Inputs and outputs of a network as raw .bin files, for boards that run it without this project.
 
-A folder of inputs has a file for each picture, float32 [1, 3, H, W], and index.json: the metadata of the network, and
-the path, the size and the size within the input of each picture.
+A folder of inputs has a file for each picture, float32 [1, 3, H, W], and two lists of them. index.json: the metadata of
+the network, and the path, the size and the size within the input of each picture. inputs.txt, for programs of boards: a
+line for each picture with its number from 0, its file, and the width and height of the input.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from config.errors import InputError
+from config.values import is_list_of
 from data.files import atomic_write
 from tools.deploy.exported import Metadata, Output, metadata_of
 
 INDEX = "index.json"
+INPUT_LIST = "inputs.txt"
+LARGEST_PICTURE = 2**30  # pixels, as in data/images.py
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,8 @@ def write_array(path: Path, array: np.ndarray) -> None:
         np.ascontiguousarray(array).tofile(temporary)
 
 
-def write_index(folder: Path, metadata: Metadata, entries: Iterable[Entry]) -> None:
+def write_index(folder: Path, metadata: Metadata, entries: Sequence[Entry]) -> None:
+    """Write both lists of the inputs in a folder."""
     size = metadata.config.data.fixed_size
     content = {
         "metadata": json.loads(metadata.to_json()),
@@ -48,6 +55,10 @@ def write_index(folder: Path, metadata: Metadata, entries: Iterable[Entry]) -> N
     }
     with atomic_write(folder / INDEX) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    height, width = size
+    lines = [f"{number} {folder / entry.name}.bin {width} {height}\n" for number, entry in enumerate(entries)]
+    with atomic_write(folder / INPUT_LIST) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
 
 
 def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, list[Entry]]:
@@ -56,44 +67,70 @@ def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, l
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         metadata = metadata_of(json.dumps(content["metadata"]), path, overrides)
-        entries = [
-            Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]))
-            for row in content["pictures"]
-        ]
+        entries = [_entry(row, metadata.config.data.fixed_size) for row in content["pictures"]]
     except InputError:
         raise
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); tools/preprocess_inputs_to_bin.py writes it"
         ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: was not written by tools/preprocess_inputs_to_bin.py; write it again") from None
     return metadata, entries
 
 
+def _entry(row: Mapping[str, Any], size: tuple[int, ...]) -> Entry:
+    """Return an item of the index. size: of the network's input. Raises ValueError for one that makes no sense."""
+    entry = Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]))
+    fits = len(size) == 2 and all(side <= limit for side, limit in zip(entry.resized, size))
+    is_name = Path(entry.name).name == entry.name and "\0" not in entry.name
+    if not (fits and is_name and isinstance(entry.path, str) and math.prod(entry.original_size) <= LARGEST_PICTURE):
+        raise ValueError
+    return entry
+
+
 def _size(sides: list[int]) -> tuple[int, int]:
-    height, width = map(int, sides)
+    if not is_list_of(sides, int) or min(sides) < 1:
+        raise ValueError
+    height, width = sides
     return height, width
 
 
-def read_outputs(folder: Path, pattern: str, entry: Entry, outputs: Iterable[Output]) -> list[np.ndarray]:
-    """Read the arrays of a picture. pattern: the names of their files, with {picture}, {output} and {number}.
+@dataclass(frozen=True)
+class OutputFiles:
+    """The files that a device wrote: an array for each output of each picture.
 
-    Raises InputError for a file that is missing or has another size.
+    pattern: their names, with {picture}, {output} and {number}; first_number: the number of the first output.
     """
-    return list(_arrays(folder, pattern, entry, outputs))
+
+    folder: Path
+    pattern: str
+    first_number: int
+    outputs: tuple[Output, ...]
+
+    def paths(self, entry: Entry) -> list[Path]:
+        return [
+            self.folder / self.pattern.format(picture=entry.name, output=output.name, number=number)
+            for number, output in enumerate(self.outputs, start=self.first_number)
+        ]
+
+    def missing(self, entry: Entry) -> Path | None:
+        """Return the first file of a picture that does not exist."""
+        return next((path for path in self.paths(entry) if not path.exists()), None)
+
+    def read(self, entry: Entry) -> list[np.ndarray]:
+        """Read the arrays of a picture. Raises InputError for a file that cannot be read or has another size."""
+        return [_read_array(path, output) for path, output in zip(self.paths(entry), self.outputs)]
 
 
-def _arrays(folder: Path, pattern: str, entry: Entry, outputs: Iterable[Output]) -> Iterator[np.ndarray]:
-    for number, output in enumerate(outputs):
-        path = folder / pattern.format(picture=entry.name, output=output.name, number=number)
-        try:
-            values = np.fromfile(path, output.dtype)
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); see --names") from None
-        if values.size != np.prod(output.shape):
-            raise InputError(
-                f"{path}: holds {values.size} numbers of {output.dtype}, {output.name} has {output.shape}; write the "
-                "outputs as they are, in the order of the memory"
-            )
-        yield values.reshape(output.shape)
+def _read_array(path: Path, output: Output) -> np.ndarray:
+    try:
+        values = np.fromfile(path, output.dtype)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
+    if values.size != np.prod(output.shape):
+        raise InputError(
+            f"{path}: holds {values.size} numbers of {output.dtype}, {output.name} has {output.shape}; write the "
+            "outputs as they are, in the order of the memory"
+        )
+    return values.reshape(output.shape)

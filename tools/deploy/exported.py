@@ -8,16 +8,18 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
 from config import load_config
 from config.base import Config
-from config.errors import InputError
-from config.overrides import differences
+from config.errors import InputError, listed, shorten
+from config.overrides import differences, foreign_to_networks, override
+from config.values import is_list_of
 from data.class_lists import ClassList
 from tools.common.kinds import kind_of
+from tools.common.processes import refuse_after_fork
 from tools.engine.onnx_graph import open_session
 from tools.predict.mask_windows import Size
 from tools.predict.postprocess import decode_exported
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 METADATA = "paddle_solo"  # the key in an ONNX file
 IMAGES = "images"  # the name of a graph's input
+DTYPES = ("float32", "int64", "uint8")  # of outputs
 NO_EXPORT = "{}: was not written by tools/export.py (no class names in its metadata); export the network with it"
 
 
@@ -78,29 +81,105 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
 
     Raises InputError if the text of the file `path` is something else, and for changes that only export can make.
     """
+    content = _parse(text, path)
+    classes = ClassList(tuple(content["class_names"]), tuple(content["category_ids"]))
+    outputs = tuple(Output(o["name"], o["dtype"], tuple(o["shape"])) for o in content["outputs"])
+    if foreign := foreign_to_networks(content["overrides"]):
+        raise InputError(f"{path}: its metadata sets {listed(foreign)}, not part of a network; export it again")
     try:
-        content = json.loads(text)
-        version = content["format_version"]
-        classes = ClassList(tuple(map(str, content["class_names"])), tuple(map(int, content["category_ids"])))
-        outputs = tuple(Output(o["name"], o["dtype"], tuple(map(int, o["shape"]))) for o in content["outputs"])
-        name, stated, end_to_end = str(content["config"]), list(map(str, content["overrides"])), content["end_to_end"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(NO_EXPORT.format(path)) from None
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}: has format version {version}, this program reads {FORMAT_VERSION}; update it")
+        config = load_config(content["config"], content["overrides"]).replace(num_classes=len(classes))
+    except ValueError as error:
+        reason = shorten(str(error))
+        raise InputError(f"{path}: its metadata names no config of this program ({reason}); export it again") from None
+    metadata = Metadata(config, classes, content["end_to_end"], outputs)
+    _check_outputs(metadata, [output.shape for output in outputs] if config.data.fixed_size else [], path)
     heads = "mask_feat_head.", "head.", "roi."
-    inside = ("backbone.", "neck.", *heads, "data.fixed_size", *(("nms.",) if end_to_end else ()))
+    inside = ("backbone.", "neck.", *heads, "data.fixed_size", *(("nms.",) if metadata.end_to_end else ()))
     for assignment in overrides:
         if assignment.startswith(inside):
             raise InputError(f"-o {assignment}: is decided in {path}; export it again with that")
-    config = load_config(name, [*stated, *overrides]).replace(num_classes=len(classes))
-    return Metadata(config, classes, bool(end_to_end), outputs)
+    return replace(metadata, config=override(config, overrides))
+
+
+def _parse(text: str, path: str | Path) -> dict[str, Any]:
+    """Return the content of metadata. Raises InputError if an item is missing or has another type."""
+    foreign = InputError(NO_EXPORT.format(path))
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):  # the latter: thousands of brackets
+        raise foreign from None
+    if not isinstance(content, dict) or type(content.get("format_version")) is not int:
+        raise foreign
+    if content["format_version"] != FORMAT_VERSION:
+        raise InputError(f"{path}: has another format version than this program's, {FORMAT_VERSION}; update it")
+    invalid = [key for key, is_valid in _CONTENT.items() if not is_valid(content.get(key))]
+    if invalid or len(content["class_names"]) != len(content["category_ids"]):
+        raise InputError(f"{path}: its metadata has invalid {', '.join(invalid) or 'category_ids'}; export it again")
+    return content
+
+
+def _is_output(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("name"), str)
+        and value.get("dtype") in DTYPES
+        and is_list_of(value.get("shape"), int)
+    )
+
+
+_CONTENT: dict[str, Callable[[Any], bool]] = {
+    "config": lambda value: isinstance(value, str),
+    "overrides": lambda value: is_list_of(value, str),
+    "class_names": lambda value: is_list_of(value, str) and len(value) > 0,
+    "category_ids": lambda value: is_list_of(value, int) and all(0 <= item < 2**63 for item in value),
+    "end_to_end": lambda value: isinstance(value, bool),
+    "outputs": lambda value: isinstance(value, list) and all(map(_is_output, value)),
+}
+
+
+def _check_outputs(metadata: Metadata, shapes: Iterable[Sequence[object]], path: str | Path) -> None:
+    """Raise InputError if the outputs of a graph are not those of the network in its metadata.
+
+    shapes: of the outputs; sides that are no integers are not known.
+    """
+    kind, config = kind_of(metadata.config), metadata.config
+    names, axes = list(kind.instance_outputs), list(kind.instance_axes)
+    if not metadata.end_to_end:
+        names, axes = kind.raw_outputs(config), kind.raw_axes(config)
+    found = [output.name for output in metadata.outputs]
+    if found != names:
+        raise InputError(
+            f"{path}: has the outputs {listed(found)}, the network in its metadata ({config.head.kind}) has "
+            f"{listed(names) or 'none'}; export it again"
+        )
+    lengths = kind.side_lengths(config)
+    for name, shape, sides in zip(names, shapes, map(str.split, axes)):
+        known = [(side, length) for side, length in zip(sides, shape) if isinstance(length, int)]
+        expected = [int(side) if side.isdecimal() else lengths.setdefault(side, length) for side, length in known]
+        if len(shape) != len(sides) or [length for _, length in known] != expected:
+            stated = " x ".join(str(lengths.get(side, side)) for side in sides)
+            raise InputError(
+                f"{path}: its output {name} has the shape {' x '.join(map(str, shape))}, the network in its metadata "
+                f"{stated}; export it again"
+            )
 
 
 def read_metadata(session: InferenceSession, path: str | Path, overrides: Iterable[str] = ()) -> Metadata:
-    """Read the metadata of an ONNX file, and apply the user's changes of the config."""
+    """Read the metadata of an ONNX file, and apply the user's changes of the config.
+
+    Raises InputError as `metadata_of` does, and if the metadata belongs to another graph.
+    """
     properties: Mapping[str, str] = session.get_modelmeta().custom_metadata_map
-    return metadata_of(properties.get(METADATA, ""), path, overrides)
+    metadata = metadata_of(properties.get(METADATA, ""), path, overrides)
+    shapes = {output.name: output.shape for output in session.get_outputs()}
+    _check_outputs(metadata, [shapes.get(output.name, ()) for output in metadata.outputs], path)
+    inputs = [(images.name, *images.shape[2:]) for images in session.get_inputs()]
+    size = metadata.config.data.fixed_size
+    if [tuple(side for side in sides if side == IMAGES or isinstance(side, int)) for sides in inputs] != [
+        (IMAGES, *size)
+    ]:
+        raise InputError(f"{path}: its inputs {inputs} are not those in its metadata, {IMAGES} {size}; export it again")
+    return metadata
 
 
 def open_exported(path: str | Path) -> InferenceSession:
@@ -125,6 +204,7 @@ def exported_predictor(
     `section`. Raises InputError as `open_exported` and `metadata_of` do. Decoding is faster if `model.startup` was
     imported before numpy.
     """
+    refuse_after_fork()
     session = open_exported(path)
     metadata = read_metadata(session, path, overrides)
     names = [output.name for output in metadata.outputs]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +21,8 @@ from config.base import PROJECT
 from config.errors import InputError
 
 CACHE_VARIABLE = "PADDLE_SOLO_CACHE"
+SIZE_VARIABLE = "PADDLE_SOLO_CACHE_GB"
+DEFAULT_SIZE = "2"  # GB of all entries; the one that was just added may be larger
 MANIFEST = "manifest.json"  # written last: SHA-256 of each file
 LOCK = ".lock"
 STAGING = ".making_"  # prefix of the folders in which entries are written
@@ -39,15 +42,18 @@ def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
     """Return the folder with the files that `write` wrote for this key, in this process or an earlier one.
 
     Each process that finds no entry writes into its own staging folder and renames it at the end, so that several can
-    do so at once. Raises InputError if the cache folder cannot be written to.
+    do so at once. Raises InputError if the cache folder cannot be written to, or if other users can write to it.
     """
     folder = cache_folder() / key
+    _refuse_foreign(folder.parent)
     if _is_intact(folder):
-        with suppress(OSError):  # an entry of another user is as good
+        with suppress(OSError):  # the folder may be read-only
             os.utime(folder)
         return folder
+    limit = _size_limit()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_foreign(folder.parent)  # or another user has created it meanwhile
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=STAGING) as staging:
             entry = Path(staging) / "entry"
             entry.mkdir()
@@ -61,7 +67,7 @@ def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
                     entry.rename(folder)
         if not _is_intact(folder):
             raise InputError(f"{folder}: the graph that was just compiled is damaged; make room on the disk")
-        _remove_oldest(folder.parent)
+        _remove_oldest(folder.parent, limit)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror or error}); choose another folder with the variable "
@@ -89,10 +95,45 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _is_intact(folder: Path) -> bool:
+def _refuse_foreign(root: Path) -> None:
+    """Raise InputError for a cache folder in which others could put graphs or links, which this process would follow.
+
+    The checksums are no protection, because they are next to the graphs.
+    """
+    remedy = f"choose a folder of your own with the variable {CACHE_VARIABLE}, or use the engine dynamic"
     try:
+        found = root.stat()
+    except OSError:  # it is created, or reported as a folder that cannot be written
+        return
+    if hasattr(os, "getuid"):  # Windows has other rules, and a cache folder for each user
+        if found.st_uid != os.getuid():
+            raise InputError(f"{root}: the folder for compiled graphs belongs to another user; {remedy}")
+        if stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
+            raise InputError(f"{root}: other users can write compiled graphs there; run chmod go-w, or {remedy}")
+    if (root / LOCK).is_symlink():
+        raise InputError(f"{root / LOCK}: is a link, and what it points to would be overwritten; remove it")
+
+
+def _size_limit() -> float:
+    """Return the size of the cache in bytes that $PADDLE_SOLO_CACHE_GB allows."""
+    text = os.environ.get(SIZE_VARIABLE) or DEFAULT_SIZE
+    try:
+        size = float(text) * 1e9
+    except ValueError:
+        size = -1.0
+    if not size >= 0:
+        raise InputError(f"{SIZE_VARIABLE}={text}: expected a number of gigabytes, such as {DEFAULT_SIZE}")
+    return size
+
+
+def _is_intact(folder: Path) -> bool:
+    """Return whether an entry has its files, without following links."""
+    try:
+        if folder.is_symlink() or (folder / MANIFEST).is_symlink():
+            return False
         sums = json.loads((folder / MANIFEST).read_text())
-        return bool(sums) and all(_digest_of(folder / name) == expected for name, expected in sums.items())
+        own = all(Path(name).name == name and not (folder / name).is_symlink() for name in sums)
+        return bool(sums) and own and all(_digest_of(folder / name) == expected for name, expected in sums.items())
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -105,14 +146,18 @@ def _digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _remove_oldest(root: Path) -> None:
+def _remove_oldest(root: Path, limit: float) -> None:
+    """Remove entries from the KEEP most recently used ones on, or earlier if all together exceed `limit` bytes."""
     entries = []
     for folder in root.iterdir():
         with suppress(OSError):  # another process removes it
-            changed = folder.stat().st_mtime
+            changed = folder.lstat().st_mtime
             if (folder / MANIFEST).exists():
-                entries.append((changed, folder))
+                entries.append((changed, folder, sum(path.lstat().st_size for path in folder.iterdir())))
             elif folder.name.startswith(STAGING) and time.time() - changed > STALE_AFTER:
                 shutil.rmtree(folder, ignore_errors=True)
-    for _, folder in sorted(entries, reverse=True)[KEEP:]:
-        shutil.rmtree(folder, ignore_errors=True)
+    total = 0
+    for place, (_, folder, size) in enumerate(sorted(entries, reverse=True)):
+        total += size
+        if place >= KEEP or (total > limit and place):  # the first one is about to be used
+            shutil.rmtree(folder, ignore_errors=True)

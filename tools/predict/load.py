@@ -17,6 +17,7 @@ from data.class_lists import ClassList, read_class_list
 from model.device import select_device
 from tools.common.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.common.kinds import build_network, kind_of
+from tools.common.processes import refuse_after_fork
 from tools.engine.compiled import compile_engine
 from tools.engine.dynamic import DynamicEngine
 from tools.engine.select import choose_engine, has_ungrouped_deformable
@@ -50,6 +51,7 @@ def load_predictor(
         raise InputError("weights and untrained: give one of them")
     if isinstance(overrides, str):
         raise InputError(f"overrides={overrides!r}: expected a list, such as ['nms.max_per_img=50']")
+    refuse_after_fork()
     device = select_device(device)
     config = load_config(config, overrides)
     engine = choose_engine(engine, precision, device, deformable=has_ungrouped_deformable(config))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from config.base import Config
+from config.errors import InputError
 from data.class_lists import ClassList
 from data.preprocess import truncated_size
 from model.decode.decoded import Decoded
@@ -64,8 +65,16 @@ def _paste(
 
 
 def decode_exported(raw: Sequence[np.ndarray], index: int, config: Config) -> Decoded:
-    """Return the instances of a graph with decoding inside, whose outputs `NetworkKind.instance_outputs` lists."""
+    """Return the instances of a graph with decoding inside, whose outputs `NetworkKind.instance_outputs` lists.
+
+    Raises InputError for a class that the config does not have, and for a count of more rows than there are.
+    """
     masks, scores, classes, (count,), *box_outputs = raw
+    if not 0 <= count <= len(classes) or not np.isin(classes[:count], np.arange(config.num_classes)).all():
+        raise InputError(
+            f"the network gives {count} instances of the classes {np.unique(classes[: max(count, 0)]).tolist()}, and "
+            f"has {config.num_classes} classes and {len(classes)} rows; export it again with its class list"
+        )
     if not box_outputs:
         return Decoded(masks[:count], scores[:count], classes[:count])
     boxes, box_masks, box_scores = box_outputs

@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Callable, TypeVar, Union, cast, overload
 
 import numpy as np
@@ -21,6 +22,7 @@ from data.images import read_image
 from data.preprocess import pad_to_batch, preprocess
 from model.decode.decoded import Decoded
 from tools.common.kinds import RawPredictions, kind_of
+from tools.common.processes import refuse_after_fork
 from tools.common.threads import StageTimes, ordered_map, worker_threads
 from tools.predict.instances import Instances
 from tools.predict.mask_windows import Size
@@ -53,6 +55,9 @@ class Predictor:
         predictor = load_predictor(config=20)
         instances = predictor("images/test/shapes_09.jpg")
 
+    Threads may share it: pictures are read and decoded in the calling threads, and the network runs for one of them at
+    a time. In a forked process it raises InputError.
+
     engine: runs the network on `device`; None if something else does. decode: turns its raw predictions into instances
     at the network's resolution; None takes the decoder of the config's kind of network. score: instances below it are
     left out.
@@ -78,6 +83,8 @@ class Predictor:
         self.device = device
         self.score = score
         self._decoder = decode or kind_of(config).decode
+        # Engines use all cores for one batch, and Paddle's inference library has one set of inputs and outputs.
+        self._network_lock = Lock()
 
     @overload
     def __call__(self, pictures: Picture) -> Instances: ...
@@ -141,13 +148,15 @@ class Predictor:
         prepared_of: None for an item without a picture, which passes without predictions. batch_size: by default
         `test_cfg.batch_size`. Predictions stay on the device.
         """
+        refuse_after_fork()
         times = times or StageTimes()
         for batch in batched(items, batch_size or self.config.test_cfg.batch_size):
             prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
             raw = None
             if prepared:
-                with times.measure("network", pictures=len(prepared)):
-                    raw = self.engine(self.pad(prepared), [picture.size for picture in prepared])
+                sizes = [picture.size for picture in prepared]
+                with self._network_lock, times.measure("network", pictures=len(prepared)):
+                    raw = self.engine(self.pad(prepared), sizes)
             index = -1
             for item in batch:
                 present = prepared_of(item) is not None

@@ -18,6 +18,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from config import load_config
 from config.errors import InputError
+from config.overrides import differences
 from data.class_lists import ClassList
 from tests.support import tiny
 from tools.common.checkpoint import (
@@ -63,7 +64,7 @@ def trained(tmp_path_factory) -> Path:
     source = tiny.predictor(tiny.CONFIG, untrained=5, overrides=overrides)
     network = untrained_network(source.config, 5)
     weights = {name: value.numpy() for name, value in network.state_dict().items()}
-    save_checkpoint(path, Checkpoint(weights, source.classes, source.config.name, tiny.OVERRIDES))
+    save_checkpoint(path, Checkpoint(weights, source.classes, source.config.name, differences(source.config)))
     return path
 
 
@@ -77,7 +78,7 @@ text = st.text(max_size=20)
     ),
     classes=st.dictionaries(text, st.integers(0, 2**40), max_size=5),
     config_name=text,
-    overrides=st.lists(text, max_size=3),
+    overrides=st.lists(text.map("data.{}".format), max_size=3),
     source=st.dictionaries(text, text, max_size=3),
 )
 def test_what_is_saved_is_loaded(tmp_path_factory, weights, classes, config_name, overrides, source):
@@ -316,7 +317,7 @@ def test_the_overrides_of_a_checkpoint_are_applied_and_the_users_own_win(trained
 
 
 def test_the_number_of_classes_follows_the_checkpoint(trained):
-    predictor = tiny.predictor(tiny.CONFIG, trained)
+    predictor = tiny.predictor(tiny.CONFIG, trained, score=0)
     assert predictor.config.num_classes == 3
     assert predictor.classes == ClassList(names=("cap", "ring", "belt"), ids=(7, 12, 31))
     found = predictor(tiny.scene(1))

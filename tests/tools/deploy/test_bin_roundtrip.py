@@ -10,11 +10,13 @@ import pytest
 
 import eval as evaluation
 from config.base import PROJECT
+from data.coco import read_complete
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
 from tests.support import tiny
 from tests.support.exports import (
     BOXES,
+    RAW_FILES,
     SIZE,
     average_precisions,
     by_files,
@@ -27,6 +29,8 @@ from tests.support.exports import (
 )
 from tests.support.programs import override_options, run_main
 from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
+from tools.deploy.binary_files import read_index
+from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table
 from tools.predict.load import load_predictor
 
 WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
@@ -64,19 +68,22 @@ def test_ap_is_that_of_eval(tmp_path, shapes, way):
 @needs_onnx
 @pytest.mark.parametrize(("kind", "way"), [("solo", ()), ("decoupled_solo", ()), (BOXES, ("--end-to-end",))])
 def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
-    """The first output of a picture is called 0 and so on, as some boards' programs do; the reader has no Paddle."""
+    """The first output of a picture is called 1 and so on, as some boards' programs do; the reader has few packages."""
     model = of_kind(kind, *way)
     write_image(tmp_path / "a.png", tiny.scene(0))
     inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
     size = f"--input-size={SIZE[0]}x{SIZE[1]}"
-    assert run_main(preprocess_inputs_to_bin.main, model, tmp_path / "a.png", size, "--output", inputs)[0] == 0
+    rest = model, tmp_path / "a.png", size, "--output", inputs
+    assert run_python_without_paddle(tmp_path, "tools/preprocess_inputs_to_bin.py", *rest).returncode == 0
     (entry,) = json.loads((inputs / "index.json").read_text())["pictures"]
     assert entry["original_size"] == [80, 120] and entry["resized"] == [64, 96] and entry["scale"] == 0.8
     names = "{picture}_{number}.bin"
-    on_board(model, inputs, outputs, names)
+    on_board(model, inputs, outputs, names, first_number=1)
     results = tmp_path / "results.json"
-    rest = "--json", results, "--names", names, "--score=0"
-    done = run_python_without_paddle(tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest)
+    rest = "--json", results, "--names", names, "--first-number=1", "--score=0"
+    done = run_python_without_paddle(
+        tmp_path, "tools/postprocess_bin_outputs.py", inputs, outputs, *rest, packages=RAW_FILES
+    )
     assert done.returncode == 0, done.stderr
     expected = load_predictor(config_of(kind, "data.fixed_size=64,96"), untrained=0, engine="dynamic")(tiny.scene(0))
     rows = json.loads(results.read_text())
@@ -99,6 +106,43 @@ def test_pictures_that_cannot_be_read_are_named_and_skipped(tmp_path):
 
 
 @needs_onnx
+def test_pictures_without_outputs_are_listed_and_left_out(tmp_path, shapes):
+    """AP is that of the other pictures."""
+    model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, overrides=())
+    inputs, outputs, rest = tmp_path / "inputs", tmp_path / "outputs", ("--json", tmp_path / "found.json")
+    assert run_main(preprocess_inputs_to_bin.main, model, shapes / "images", "--output", inputs)[0] == 0
+    on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
+    names = [row["name"] for row in json.loads((inputs / "index.json").read_text())["pictures"]]
+    for name in names[1:3]:
+        (outputs / f"{name}_kernels.bin").unlink()
+    annotations = "--annotations", shapes / "annotations.json", "--pictures", shapes / "images"
+    status, out, err = run_main(postprocess_bin_outputs.main, inputs, outputs, *rest, *annotations)
+    assert status == 0, err
+    assert [f"skipped {outputs / name}_kernels.bin: " in err for name in names] == [0 < n < 3 for n in range(6)]
+    assert "4 pictures" in out and "2 pictures without outputs were skipped, see above" in out
+    found = {row["file_name"] for row in json.loads(rest[1].read_text())}
+    assert len(found) == 4
+    truth = ground_truth(read_complete(annotations[1], annotations[3], read_index(inputs)[0].classes, inputs))
+    rows = json.loads(rest[1].read_text())
+    kept = [number for name, number in zip(names, truth.image_ids) if name not in names[1:3]]
+    assert summary_table(evaluate_coco(truth, rows, kept)) in out
+
+
+@needs_onnx
+def test_the_list_of_inputs_names_file_width_and_height(tmp_path):
+    """A space in a name would separate two items of a line."""
+    pictures = [tmp_path / name for name in ("a.png", "b c\td.png")]
+    for number, path in enumerate(pictures):
+        write_image(path, tiny.scene(number))
+    model, inputs = of_kind("solov2", f"--input-size={SIZE[0]}x{SIZE[1]}"), tmp_path / "inputs"
+    assert run_main(preprocess_inputs_to_bin.main, model, *pictures, "--output", inputs)[0] == 0
+    lines = [line.split() for line in (inputs / "inputs.txt").read_text().splitlines()]
+    files = [inputs / "000000_a.bin", inputs / "000001_b_c_d.bin"]
+    assert lines == [[str(number), str(file), "96", "64"] for number, file in enumerate(files)]
+    assert all(file.stat().st_size == 4 * 3 * 64 * 96 for file in files)
+
+
+@needs_onnx
 def test_mistakes_are_one_line(tmp_path, shapes):
     fixed, free = of_kind("solov2", f"--input-size={SIZE[0]}x{SIZE[1]}"), of_kind("solov2")
     pictures, inputs = shapes / "images", tmp_path / "inputs"
@@ -118,7 +162,8 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert "is read too" in mistake(read, inputs, tmp_path, "--json", inputs / "index.json")
     assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)
     assert "{output}" in mistake(read, inputs, tmp_path, *rest, "--names={other}.bin")
-    assert "000000_" in (missing := mistake(read, inputs, tmp_path, *rest)) and "see --names" in missing
+    assert "no picture has all of its outputs" in (missing := mistake(read, inputs, tmp_path, *rest))
+    assert "000000_" in missing and "see --names and --first-number" in missing
     on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
     first = next((tmp_path / "outputs").glob("000000_*_scores.bin"))
     first.write_bytes(first.read_bytes()[:-4])

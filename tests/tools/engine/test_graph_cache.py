@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -14,7 +15,16 @@ import pytest
 
 from config.errors import InputError
 from tools.engine import graph_cache as module
-from tools.engine.graph_cache import CACHE_VARIABLE, LOCK, MANIFEST, STALE_AFTER, cache_folder, cached_graphs, key_of
+from tools.engine.graph_cache import (
+    CACHE_VARIABLE,
+    LOCK,
+    MANIFEST,
+    SIZE_VARIABLE,
+    STALE_AFTER,
+    cache_folder,
+    cached_graphs,
+    key_of,
+)
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b.bias": np.zeros(4, np.float32)}
 
@@ -99,6 +109,70 @@ def test_the_entries_used_last_are_kept(cache: Path, monkeypatch: pytest.MonkeyP
     cached_graphs("old", make)  # and so it is the one used last
     cached_graphs("new", make)
     assert entries(cache) == ["new", "old"]
+
+
+@pytest.mark.parametrize(("gigabytes", "left"), [("0.0000011", ["key3", "key4"]), ("0", ["key4"]), ("", 5)])
+def test_the_entries_used_last_fit_into_the_size(cache: Path, monkeypatch: pytest.MonkeyPatch, gigabytes, left) -> None:
+    """Each entry has 256 bytes, some of a graph and of the manifest; the last one stays whatever its size."""
+    monkeypatch.setenv(SIZE_VARIABLE, gigabytes)
+    for number in range(5):
+        folder = cached_graphs(f"key{number}", Maker())
+        if number < 4:
+            os.utime(folder, (1e9 + number,) * 2)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert 400 < size < 700
+    assert entries(cache) == (left if isinstance(left, list) else [f"key{number}" for number in range(left)])
+
+
+@pytest.mark.parametrize("text", ["much", "-1", "nan"])
+def test_a_size_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch, text) -> None:
+    monkeypatch.setenv(SIZE_VARIABLE, text)
+    with pytest.raises(InputError, match=f"{SIZE_VARIABLE}={text}: expected a number of gigabytes"):
+        cached_graphs("key", Maker())
+
+
+def test_the_folder_is_for_its_user_only(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached_graphs("key", Maker())
+    assert cache.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o770)
+    with pytest.raises(InputError, match=f"{cache}: other users can write .*chmod go-w"):
+        cached_graphs("key", Maker())
+    cache.chmod(0o755)
+    cached_graphs("key", Maker())
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    with pytest.raises(InputError, match=f"{cache}: .* belongs to another user; .*{CACHE_VARIABLE}"):
+        cached_graphs("key", Maker())
+
+
+def test_a_link_as_lock_is_not_followed(cache: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("text")
+    cache.mkdir()
+    (cache / LOCK).symlink_to(precious)
+    with pytest.raises(InputError, match=f"{LOCK}: is a link"):
+        cached_graphs("key", Maker())
+    assert precious.read_text() == "text"
+
+
+@pytest.mark.parametrize("linked", ["", MANIFEST, "network.json"])
+def test_links_are_no_entries(cache: Path, tmp_path: Path, linked) -> None:
+    make = Maker()
+    file = cached_graphs("key", make) / linked
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    folder = cached_graphs("key", make)
+    assert make.calls == 2 and not (folder / linked).is_symlink()
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_a_manifest_names_files_of_its_folder_only(cache: Path) -> None:
+    make = Maker()
+    folder = cached_graphs("key", make)
+    sums = json.loads((folder / MANIFEST).read_text())
+    sums["../key/network.json"] = sums["network.json"]
+    (folder / MANIFEST).write_text(json.dumps(sums))
+    cached_graphs("key", make)
+    assert make.calls == 2
 
 
 def test_what_a_killed_process_was_making_goes_after_a_day(cache: Path) -> None:

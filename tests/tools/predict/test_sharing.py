@@ -1,0 +1,91 @@
+"""A predictor may be shared between threads, and says so if it is used in a forked process."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from config.engines import ENGINES
+from tests.support import tiny
+from tests.support.programs import run_python
+from tests.tools.engine.test_engines import needs_packages_of
+from tools.predict.load import load_predictor
+from tools.predict.predictor import Predictor
+
+ENGINE_NAMES = [pytest.param(engine, marks=needs_packages_of(engine)) for engine in ENGINES]
+THREADS, CALLS = 4, 48
+SCENES = [tiny.scene(seed, 64 + 8 * seed, 120 - 8 * seed) for seed in range(6)]
+
+# The parent loads a predictor and uses it if argv[2] says so; its forked child uses it, or loads one of its own.
+FORK = """
+import os, sys
+from tests.support import tiny
+from config.errors import InputError
+
+engine, parent_runs, child_loads = sys.argv[1], *map(eval, sys.argv[2:])
+predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=tiny.OVERRIDES, engine=engine)
+if parent_runs:
+    predictor(tiny.scene(0))
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+try:
+    if child_loads:
+        predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=tiny.OVERRIDES, engine=engine)
+    predictor(tiny.scene(0))
+except InputError as error:
+    print(error, flush=True)
+    os._exit(2)
+os._exit(0)
+"""
+
+
+def with_engine(engine: str, kind: str) -> Predictor:
+    config, overrides = tiny.CONFIG, tiny.OVERRIDES
+    if kind == "centermask2":
+        config, overrides = tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES
+    return load_predictor(config, untrained=0, overrides=overrides, engine=engine)
+
+
+@pytest.mark.parametrize("kind", ["solov2", "centermask2"])
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_four_threads_get_what_one_thread_gets(engine, kind):
+    predictor = with_engine(engine, kind)
+    expected = [predictor(scene).to_coco(1) for scene in SCENES]
+    with ThreadPoolExecutor(THREADS) as pool:
+        found = list(pool.map(lambda call: predictor(SCENES[call % len(SCENES)]).to_coco(1), range(CALLS)))
+    assert found == [expected[call % len(SCENES)] for call in range(CALLS)]
+
+
+def test_a_picture_is_decoded_while_the_network_runs_on_another():
+    """Only the network waits for its turn: here the first picture is decoded during the second one's network."""
+    predictor = with_engine("dynamic", "solov2")
+    engine, decode, decoding, running = predictor.engine, predictor._decoder, Event(), Event()
+
+    def run(*batch):
+        if decoding.is_set():
+            running.set()
+        return engine(*batch)
+
+    def wait_for_the_network(*arguments):
+        decoding.set()
+        assert running.wait(20)
+        return decode(*arguments)
+
+    predictor.engine, predictor._decoder = run, wait_for_the_network
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(predictor, SCENES[0])
+        assert decoding.wait(20)
+        assert len(pool.submit(predictor, SCENES[1]).result(20)) and len(first.result(20))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize(("parent_runs", "child_loads"), [(True, False), (True, True), (False, False)])
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_a_forked_process_says_what_to_do_instead_of_waiting_forever(engine, parent_runs, child_loads):
+    done = run_python("-c", FORK, engine, parent_runs, child_loads, timeout=60)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert "forked" in line and "in the process that uses it" in line and "spawn" in line
