@@ -25,7 +25,7 @@ from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
 from tools.evaluate.evaluate_split import evaluate_split, write_submission
 from tools.predict.load import load_predictor
-from tools.predict.pipeline import predict_files
+from tools.predict.pipeline import plan_jobs, predict_files
 from tools.predict.predictor import DEFAULT_THREADS
 
 
@@ -45,6 +45,7 @@ def main() -> int:
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
     check_writable(output / "index.html")
     paths = find_images(args.images) if args.images else None
+    plan_jobs(paths or [], output)  # an error now, not after loading the network
     world = join_world()
     if paths and not world.is_first:
         return 0  # the first process alone predicts these pictures into one folder and one results file

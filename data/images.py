@@ -171,7 +171,13 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
     A mask becomes black and white. Raises InputError if it cannot be written.
     """
-    path = Path(path)
+    content = encode_image(Path(path), image)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def encode_image(path: Path, image: np.ndarray) -> bytes:
+    """Return the content of the file that `write_image` writes; raise InputError as it does."""
     if image.dtype == bool:
         image = np.repeat(image[..., None], 3, axis=2) * np.uint8(255)
     if not cv2.haveImageWriter(path.name):
@@ -179,8 +185,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.tobytes())
+    return content.tobytes()
 
 
 def _expand(source: str | Path) -> list[Path]:

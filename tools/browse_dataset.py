@@ -30,10 +30,10 @@ from tqdm import tqdm
 from config import load_config
 from config.base import PROJECT, AugmentConfig, Config, level_ranges
 from data.class_lists import ClassList
+from data.drawings import check_drawings, write_drawing
 from data.files import check_writable
 from data.geometry import resize
 from data.grid_targets import CellBlock, assign_cells, box_scales, measure_extents
-from data.images import write_image
 from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
@@ -81,13 +81,14 @@ def main(argv: list[str] | None = None) -> int:
     data = read_splits(config, [args.split])[args.split]
     records = records_to_learn(data, config)
     training_set = TrainingSet(records, config, seed=config.train_cfg.seed, make_targets=kind_of(config).targets)
-    count = min(args.count, len(training_set))
-    for place in tqdm(range(count), unit="picture", disable=None):
-        index = training_set.index(args.epoch, place)
+    indices = [training_set.index(args.epoch, place) for place in range(min(args.count, len(training_set)))]
+    names = [f"epoch{args.epoch}_{place:04d}_{records[i].path.stem}.png" for place, i in enumerate(indices)]
+    check_drawings(folder / name for name in names)
+    for place, index in enumerate(tqdm(indices, unit="picture", disable=None)):
         sample = training_set.sample(args.epoch, place, index)
         drawing = draw_sample(sample, data.classes, config, title=f"{args.split}, epoch {args.epoch}, place {place}")
-        write_image(folder / f"epoch{args.epoch}_{place:04d}_{records[index].path.stem}.png", drawing)
-    print(f"{count} drawings are in {folder}")
+        write_drawing(folder / names[place], drawing)
+    print(f"{len(names)} drawings are in {folder}")
     return 0
 
 

@@ -74,12 +74,12 @@ def write_submission(predictor: Predictor, output: Path, *, world: World) -> Pat
 
     Return None in all processes except the first.
     """
-    settings = predictor.config.eval_cfg
-    data = read_complete(settings.test_dev_path, settings.test_dev_pre_path, predictor.classes)
+    config = predictor.config
+    data = read_complete(config.test_path, config.test_pre_path, predictor.classes)
     rows = predict_records(predictor, data.records, world=world)
     if not world.is_first:
         return None
-    path = output / f"{SUBMISSION.format(predictor.config.name)}.zip"
+    path = output / f"{SUBMISSION.format(config.name)}.zip"
     masks = _write_results(output, rows, "segmentation")
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(masks, path.with_suffix(".json").name)
