@@ -17,7 +17,14 @@ from pathlib import Path
 from config import load_config
 from config.base import PROJECT
 from model.device import select_device
-from tools.common.cli import Parser, add_config_options, add_device_option, natural_number, positive_number
+from tools.common.cli import (
+    Parser,
+    add_config_options,
+    add_data_option,
+    add_device_option,
+    natural_number,
+    positive_number,
+)
 from tools.common.distributed import join_world
 from tools.common.processes import run_processes
 from tools.train.log import CURVES_FILE, LOG_FILE
@@ -27,6 +34,7 @@ from tools.train.setup import build_trainer, check_folder, check_same_start, rea
 def main() -> int:
     parser = Parser(__doc__)
     add_config_options(parser)
+    add_data_option(parser)
     add_device_option(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
     start = parser.add_mutually_exclusive_group()
