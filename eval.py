@@ -6,6 +6,7 @@ Examples:
     python eval.py --config=0 --split test-dev                 write the file for the COCO server
     python eval.py --engine onnx shapes.onnx                   an ONNX file written by tools/export.py
     python eval.py --config=0 --images photos                  without annotations: write drawings and COCO results
+    python eval.py --config=0 --results masks.json             AP of a COCO results file
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tools.common.distributed import join_world
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
+from tools.evaluate.evaluate_results import results_table
 from tools.evaluate.evaluate_split import evaluate_split, write_submission
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import plan_jobs, predict_files
@@ -39,7 +41,11 @@ def main() -> int:
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--split", choices=("val", "test-dev"), default="val", help="pictures to use (default: val)")
     pictures.add_argument("--images", nargs="+", metavar="PATH", help="files, folders or globs, without annotations")
+    pictures.add_argument("--results", nargs="+", metavar="FILE", help="COCO results, masks and boxes; no network")
     args = parser.parse_args()
+    if args.results:
+        print(results_table(args, parser))
+        return 0
     section = "test_cfg" if args.images else "eval_cfg"
     predictor = predictor_of_options(args, parser, section) if args.model else None
     config = predictor.config if predictor else config_of(args)
@@ -65,7 +71,7 @@ def main() -> int:
             return 0
         evaluation = evaluate_split(predictor, output, world=world)
     if evaluation:
-        print(summary_table(evaluation, classwise=args.classwise))
+        print(summary_table(evaluation.mask, evaluation.box, classwise=args.classwise))
         print(f"{evaluation.pictures} pictures; the results and the report, index.html, are in {output}")
     return 0
 

@@ -75,6 +75,9 @@ def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
         expected = ["n/a" if value == -1 else f"{value * 100:.1f}" for value in stats]
         assert printed[kind] == expected
     assert json.loads((tmp_path / "masks.json").read_text())
+    files = tmp_path / "masks.json", tmp_path / "boxes.json"
+    again = run_main(evaluation.main, *trainings.options(folder=data), "--classwise", "--results", *files)
+    assert again.stdout.splitlines()[:-1] == out.splitlines()[:-1]
     assert "class 7" in out
     assert f"{trainings.PICTURES} pictures" in out
 

@@ -77,7 +77,8 @@ def main() -> int:
     print(f"{len(entries)} pictures, {len(rows)} instances of score {score:g} or more in {args.json}")
     if found:
         truth = ground_truth(found)
-        print(summary_table(evaluate_coco(truth, rows, truth.image_ids)))
+        evaluation = evaluate_coco(truth, rows, truth.image_ids)
+        print(summary_table(evaluation.mask, evaluation.box))
     return 0
 
 
