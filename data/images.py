@@ -9,14 +9,17 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Union
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from config.errors import InputError
 from data.files import atomic_write
+
+PICTURE_FORMS = "give uint8 [H, W, 3] RGB, a path or a PIL picture"
+Picture = Union[np.ndarray, str, Path, Image.Image]
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -119,6 +122,29 @@ def read_image(path: str | Path) -> np.ndarray:
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     except cv2.error as error:
         raise ImageError(path, _why_failed(error)) from error
+
+
+def load_picture(picture: Picture) -> np.ndarray:
+    """Return a picture as an array; arrays are returned as they are, files and PIL pictures as uint8 [H, W, 3] RGB.
+
+    A PIL picture is turned upright by its EXIF orientation, and its alpha is dropped, as `read_image` does it.
+    Raises InputError if it cannot be read, and for objects that are no pictures.
+    """
+    if isinstance(picture, np.ndarray):
+        return picture
+    if isinstance(picture, (str, Path)):
+        return read_image(picture)
+    if not isinstance(picture, Image.Image):
+        raise InputError(f"{picture!r} is no picture; {PICTURE_FORMS}")
+    if picture.mode in ("I", "F"):
+        raise InputError(f"a PIL picture of mode {picture.mode}, whose value for white is unknown; give 8 or 16 bits")
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith("I;16"):  # `convert` would clip at 255
+            upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
+        return np.array(upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # a file that is decoded only now may be damaged
+        raise InputError(f"{picture!r}: cannot be decoded ({error}); load it again") from error
 
 
 def picture_size(path: str | Path) -> tuple[int, int] | None:

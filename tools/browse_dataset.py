@@ -44,7 +44,7 @@ from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.predict.drawing import pick_colors
 from tools.predict.instances import Instances
-from tools.predict.mask_windows import MaskCrop
+from tools.predict.mask_windows import MaskCrop, tight_crop
 
 LONG_SIDE = 900  # pixels; smaller pictures are enlarged by an integer factor to at least this length
 PANEL_REDUCTION = 2  # size of the picture / size of a panel
@@ -147,8 +147,8 @@ def _enlarge(
     height, width = sample.image.shape[:2]
     factor = -(-LONG_SIDE // max(size))
     large = resize(sample, height=height * factor, width=width * factor)
-    masks = [MaskCrop(*mask) for mask in large.gt_masks]
-    instances = Instances.from_windows(
+    masks = [tight_crop(MaskCrop(*mask)) for mask in large.gt_masks]
+    instances = Instances.from_crops(
         large.image.shape[:2], masks, np.full(len(large), np.nan), large.gt_classes, classes.names, classes.ids
     )
     padded = np.full((*size, 3), PADDING, np.uint8)

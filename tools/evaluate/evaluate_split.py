@@ -29,7 +29,7 @@ from tools.evaluate.coco_metrics import (
 from tools.evaluate.predict_records import predict_records
 from tools.evaluate.report import write_report
 from tools.predict.instances import Instances
-from tools.predict.mask_windows import MaskCrop
+from tools.predict.mask_windows import MaskCrop, tight_crop
 from tools.predict.predictor import Predictor
 
 # Masks and boxes have a results file each: if a row has both, pycocotools takes the area of the mask from the box, and
@@ -112,10 +112,9 @@ class _PictureLoader:
 
     def _to_instances(self, rows: Sequence[dict], image: np.ndarray) -> Instances:
         index_of = {category_id: index for index, category_id in enumerate(self.classes.ids)}
-        return Instances.from_windows(
+        return Instances.from_crops(
             image.shape[:2],
-            # A generator, for one decoded mask at a time.
-            (MaskCrop(0, 0, coco_mask.decode(row["segmentation"])) for row in rows),
+            [tight_crop(MaskCrop(0, 0, coco_mask.decode(row["segmentation"]))) for row in rows],
             np.array([row.get("score", np.nan) for row in rows]),
             np.array([index_of[row["category_id"]] for row in rows], np.int64),
             self.classes.names,
