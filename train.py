@@ -27,8 +27,7 @@ from tools.common.cli import (
 )
 from tools.common.distributed import join_world
 from tools.common.processes import run_processes
-from tools.train.log import CURVES_FILE, LOG_FILE
-from tools.train.setup import build_trainer, check_folder, check_same_start, read_data_sets, resume, start_from
+from tools.train import setup
 
 
 def main() -> int:
@@ -54,24 +53,22 @@ def main() -> int:
     device = select_device(args.device)
     world = join_world()
     if world.is_first and not args.performance:
-        check_folder(folder, resumes=args.resume is not None)
+        setup.check_folder(folder, resumes=args.resume is not None)
     if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
         return run_processes(sys.argv, config.train_cfg.processes)  # this program again, as members of one training
-    data = read_data_sets(config, world=world)
-    trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
+    data = setup.read_data_sets(config, world=world)
+    trainer = setup.build_trainer(config, data, world=world, folder=None if args.performance else folder)
     if args.resume:
-        message = resume(trainer, folder, args.resume)
+        message = setup.resume(trainer, folder, args.resume)
     else:
-        message = start_from(trainer.network, config, args.finetune)
-    check_same_start(trainer)
+        message = setup.start_from(trainer.network, config, args.finetune)
+    setup.check_same_start(trainer)
     if world.is_first:
         print(message)
     last_step = trainer.step + args.performance if args.performance else args.max_iters
     stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
-        print(f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}")
-        if not args.performance:
-            print(f"checkpoints, {LOG_FILE} and {CURVES_FILE} are in {folder}")
+        print(setup.describe_end(trainer))
     return 128 + stop_signal if stop_signal else 0
 
 

@@ -214,6 +214,15 @@ def encode_image(path: Path, image: np.ndarray) -> bytes:
     return content.tobytes()
 
 
+def shrink(image: np.ndarray, longest_side: int) -> np.ndarray:
+    """Return a picture, uint8 [H, W, 3], in a size of at most `longest_side` pixels."""
+    factor = longest_side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
 def _expand(source: str | Path) -> list[Path]:
     """List the files of one source of `find_images`. Raises OSError if the folder cannot be listed."""
     path = Path(source)

@@ -220,7 +220,7 @@ def _compose(
     right = MARGIN + picture_width + MARGIN
     canvas = Canvas(top + height + MARGIN, right + bool(panels) * PANEL_COLUMNS * (panel_width + MARGIN))
     canvas.headline(title)
-    _paste(canvas, MARGIN, top + line, picture)
+    canvas.paste(MARGIN, top + line, picture)
     for index, (text, color) in enumerate(entries):
         row, column = index % rows, index // rows
         x, y = MARGIN + column * ENTRY_WIDTH, top + line + picture_height + MARGIN + row * line
@@ -230,13 +230,8 @@ def _compose(
         row, column = divmod(index, PANEL_COLUMNS)
         x, y = right + column * (panel_width + MARGIN), top + row * (line + panel_height + MARGIN)
         canvas.text(x, y, shorten(heading, panel_width))
-        _paste(canvas, x, y + line, panel)
+        canvas.paste(x, y + line, panel)
     return canvas.pixels
-
-
-def _paste(canvas: Canvas, x: float, y: float, picture: np.ndarray) -> None:
-    left, top = round(x * SCALE), round(y * SCALE)
-    canvas.pixels[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
 from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
-from tools.dataset.splits import NOTHING_TO_LEARN, read_splits
+from tools.dataset.splits import NOTHING_TO_LEARN, read_splits, spread_evenly
 from tools.dataset.statistics import (
     AssignmentCounts,
     Measurement,
@@ -154,13 +154,6 @@ def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) 
 def _count_classes(data: CocoData) -> np.ndarray:
     indices = [annotation.class_index for record in data.records for annotation in record.annotations]
     return np.bincount(np.array(indices, np.int64), minlength=len(data.classes))
-
-
-def spread_evenly(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
-    """Return at most `limit` of the records, evenly spread; all if `limit` is None."""
-    if limit is None or limit >= len(records):
-        return records
-    return [records[index] for index in np.arange(limit) * len(records) // limit]
 
 
 def measure_all(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from paddle import nn
 from tqdm import tqdm
@@ -11,9 +12,12 @@ from tqdm import tqdm
 from config.base import Config
 from data.class_lists import ClassList
 from data.coco_pictures import Record, read_record_image
+from data.images import write_image
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
+from tools.evaluate.picture_loader import PictureLoader
+from tools.evaluate.predictions import draw_predictions
 from tools.predict.load import network_predictor
 from tools.predict.predictor import DEFAULT_THREADS, Predictor, PreparedInput, decoding_thread
 
@@ -54,22 +58,39 @@ def _rows_by_picture(
         return list(tqdm(rows, disable=None if world.is_first else True, **bar))
 
 
-def mask_ap(
-    config: Config, classes: ClassList, records: Sequence[Record], truth: GroundTruth | None, *, world: World
-) -> Callable[[nn.Layer], float]:
-    """Return a function that computes the mask AP of a network on these pictures, 0 to 1, the same in all processes.
+class MaskAP(NamedTuple):
+    """Mask AP, and mask AP at IoU 0.5, both 0 to 1."""
 
-    truth: needed in the first process only.
+    ap: float
+    ap50: float
+
+
+def mask_ap(
+    config: Config,
+    classes: ClassList,
+    records: Sequence[Record],
+    truth: GroundTruth | None,
+    *,
+    world: World,
+    drawing: Path | None = None,
+) -> Callable[[nn.Layer], MaskAP]:
+    """Return a function that computes the mask AP of a network on these pictures, the same in all processes.
+
+    truth: needed in the first process only. drawing: file of a drawing of some predictions, written at each call.
     """
 
-    def evaluate(network: nn.Layer) -> float:
+    def evaluate(network: nn.Layer) -> MaskAP:
         predictor = network_predictor(network, config, classes, score=config.eval_cfg.score)
         threads = 1 if world.size > 1 else DEFAULT_THREADS
         rows = predict_records(predictor, records, world=world, threads=threads)
-        ap = None
+        scores = None
         if world.is_first:
             assert truth is not None  # the first process has it
-            ap = mask_precision(truth, rows, {record.image_id for record in records}).summary["AP"]
-        return world.gather(ap)[0] or 0.0
+            summary = mask_precision(truth, rows, {record.image_id for record in records}).summary
+            scores = MaskAP(summary["AP"] or 0.0, summary["AP50"] or 0.0)
+            if drawing:
+                loader = PictureLoader(records, rows, truth, classes)
+                write_image(drawing, draw_predictions(records, loader, score=config.test_cfg.score))
+        return world.gather(scores)[0]
 
     return evaluate
