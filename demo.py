@@ -27,7 +27,7 @@ def main() -> int:
     add_demo_options(parser)
     args = parse_demo_options(parser)
     config = config_of(args)
-    paths = find_images(args.input or [PROJECT / config.test_path])
+    paths = find_images(args.input or [PROJECT / config.demo_input])
     drawings = check_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
     predictor = load_predictor(config, **network_options(args), score=args.score)
     report = predict_files(

@@ -19,16 +19,23 @@ from pathlib import Path
 from config import load_config
 from config.base import PROJECT, Config
 from model.device import select_device
-from tools.common.cli import Parser, add_config_options, add_device_option, natural_number, positive_number
+from tools.common.cli import (
+    Parser,
+    add_config_options,
+    add_data_option,
+    add_device_option,
+    natural_number,
+    positive_number,
+)
 from tools.common.distributed import World, join_world
 from tools.common.processes import run_processes
-from tools.train.log import CURVES_FILE, LOG_FILE
-from tools.train.setup import build_trainer, check_same_start, read_data_sets, reserve_folder, resume, start_from
+from tools.train import setup
 
 
 def main() -> int:
     parser = Parser(__doc__)
     add_config_options(parser)
+    add_data_option(parser)
     add_device_option(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
     start = parser.add_mutually_exclusive_group()
@@ -50,29 +57,25 @@ def main() -> int:
     if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
         return run_processes(sys.argv, config.train_cfg.processes)  # this program again, as members of one training
     writes = world.is_first and not args.performance
-    with reserve_folder(folder, resumes=args.resume is not None) if writes else nullcontext():
+    with setup.reserve_folder(folder, resumes=args.resume is not None) if writes else nullcontext():
         return _train(args, config, folder, world)
 
 
 def _train(args: argparse.Namespace, config: Config, folder: Path, world: World) -> int:
     """Run the training in this process; return the exit status."""
-    data = read_data_sets(config, world=world)
-    trainer = build_trainer(config, data, world=world, folder=None if args.performance else folder)
+    data = setup.read_data_sets(config, world=world)
+    trainer = setup.build_trainer(config, data, world=world, folder=None if args.performance else folder)
     if args.resume:
-        message = resume(trainer, folder, args.resume)
+        message = setup.resume(trainer, folder, args.resume)
     else:
-        message = start_from(trainer.network, config, args.finetune)
-    check_same_start(trainer)
+        message = setup.start_from(trainer.network, config, args.finetune)
+    setup.check_same_start(trainer)
     if world.is_first:
         print(message)
     last_step = trainer.step + args.performance if args.performance else args.max_iters
     stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
-        print(f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}")
-        if trainer.unreadable:
-            print(f"{len(trainer.unreadable)} training pictures could not be read and were replaced, see above")
-        if not args.performance:
-            print(f"checkpoints, {LOG_FILE} and {CURVES_FILE} are in {folder}")
+        print(setup.describe_end(trainer))
     return 128 + stop_signal if stop_signal else 0
 
 

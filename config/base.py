@@ -191,8 +191,6 @@ class EvalConfig:
     model_path: str = "weights/{name}.pdparams"  # checkpoint to evaluate
     batch_size: PositiveInt = 1  # pictures per run of the network, padded to the largest of them
     score: Fraction = 0.0  # instances with a lower score are not counted
-    test_dev_path: str = "datasets/coco/annotations/image_info_test-dev2017.json"  # pictures of --split test-dev ...
-    test_dev_pre_path: str = "datasets/coco/test2017"  # ... and their folder
 
 
 @dataclass(frozen=True)
@@ -286,8 +284,10 @@ class Config:
     train_pre_path: str = "datasets/coco/train2017"  # ... and the folder of their pictures
     val_path: str = "datasets/coco/annotations/instances_val2017.json"
     val_pre_path: str = "datasets/coco/val2017"
-    test_path: str = "images/test"  # pictures that demo.py reads by default
-    test_pre_path: str = "images/res"  # folder that demo.py writes to by default
+    test_path: str = "datasets/coco/annotations/image_info_test-dev2017.json"  # of eval.py --split test-dev
+    test_pre_path: str = "datasets/coco/test2017"
+    demo_input: str = "images/test"  # pictures that demo.py reads by default
+    demo_output: str = "images/res"  # folder that demo.py and tools/infer_onnx.py write to by default
 
     def __init_subclass__(cls) -> None:
         _check_attributes(cls)

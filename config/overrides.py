@@ -12,7 +12,7 @@ from config.values import as_type_of, describe_type, did_you_mean
 
 
 def override(config: Config, assignments: Iterable[str]) -> Config:
-    """Return the config after assignments such as `nms.score_thr=0.2` or `test_path=photos`, in this order.
+    """Return the config after assignments such as `nms.score_thr=0.2` or `demo_input=photos`, in this order.
 
     A value has the type of its field: text without quotes, a number, `true` or `false`, or a tuple such as `1,2,3`.
     Raises InputError for an unknown name (with a similar one), for a value of another type or against a rule.
@@ -53,10 +53,14 @@ def _text(value: object) -> str:
 def _assign(config: Config, path: str, text: str) -> Config:
     known = known_fields(config)
     if path not in known:
-        hint = did_you_mean(path, known, otherwise=f"the fields are {', '.join(known)}")
+        hint = did_you_mean(_RENAMED.get(path, path), known, otherwise=f"the fields are {', '.join(known)}")
         raise InputError(f"-o {path}={text}: there is no field {path} in config {config.name}; {hint}")
     value = _parse(text, example=example_values()[path], present=known[path], assignment=f"{path}={text}")
     return with_field(config, path, value)
+
+
+# The present names of fields of earlier versions.
+_RENAMED = {"eval_cfg.test_dev_path": "test_path", "eval_cfg.test_dev_pre_path": "test_pre_path"}
 
 
 def _parse(text: str, *, example: object, present: object, assignment: str) -> object:

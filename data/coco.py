@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from config.base import PROJECT
+from config.coco_layout import LAYOUT_HINT
 from config.errors import InputError, listed, printable
 from data.class_lists import ClassList
 from data.coco_checks import (
@@ -160,8 +161,8 @@ def _read_json(path: Path) -> dict:
         content = json.loads(read_text(path), object_hook=pack_polygons)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}); set train_path or val_path to a COCO annotation file, "
-            "or draw generated ones with tools/draw_shapes.py and the same options"
+            f"{path}: cannot be read ({error.strerror}); set train_path, val_path or test_path to a COCO annotation "
+            f"file, or draw generated pictures with tools/draw_shapes.py and the same options; {LAYOUT_HINT}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON or cut off ({error}); export or copy it again") from error

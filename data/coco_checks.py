@@ -156,20 +156,24 @@ def _area(polygon: np.ndarray) -> float:
 
 
 def _check_rle(rle: dict, *, height: int, width: int) -> tuple[Segmentation, Box]:
+    usable = check_rle(rle, height=height, width=width)
+    x, y, w, h = coco_mask.toBbox(usable).tolist()
+    if not coco_mask.area(usable):
+        raise UnusableError("whose RLE covers no pixel, left out")
+    return usable, (x, y, x + w, y + h)
+
+
+def check_rle(rle: dict, *, height: int, width: int) -> dict:
+    """Return an RLE from a file, also one without a pixel, as compressed RLE. Raises UnusableError if it is damaged."""
     size, counts = [height, width], rle.get("counts")
     if rle.get("size") != size:
         raise UnusableError("with an RLE whose size is not the picture's, left out")
     runs = parse_runs(counts) if isinstance(counts, str) else _parse_plain_runs(counts)
     if runs is None or np.any(runs < 0) or np.any(runs > height * width) or runs.sum() != height * width:
         raise UnusableError("with an RLE whose runs do not fill the picture, left out")
-    if not runs[1::2].any():
-        raise UnusableError("whose RLE covers no pixel, left out")
     if isinstance(counts, str):
-        usable = {"size": size, "counts": counts.encode("ascii")}
-    else:
-        usable = coco_mask.frPyObjects({"size": size, "counts": runs.astype(np.int64).tolist()}, height, width)
-    x, y, w, h = coco_mask.toBbox(usable).tolist()
-    return usable, (x, y, x + w, y + h)
+        return {"size": size, "counts": counts.encode("ascii")}
+    return coco_mask.frPyObjects({"size": size, "counts": runs.astype(np.int64).tolist()}, height, width)
 
 
 def _parse_plain_runs(counts: Any) -> np.ndarray | None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from config.coco_layout import LAYOUT_HINT
 from config.errors import InputError, listed
 from data.coco_checks import MAX_PIXELS, Box, Problems, Segmentation, UnusableError, as_integer
 from data.images import ImageError, picture_size, read_image
@@ -120,7 +121,7 @@ def _drop_missing(pictures: dict[int, Record | None], folder: Path, problems: Pr
         names = listed([repr(record.file_name) for record in missing])
         raise InputError(
             f"{problems.file}: none of its {len(missing)} pictures is in {folder} (looked for {names}); "
-            "set train_pre_path, or val_pre_path for validation, to the folder of the pictures"
+            f"set train_pre_path, val_pre_path or test_pre_path to the folder of the pictures; {LAYOUT_HINT}"
         )
     for record in missing:
         pictures[record.image_id] = None

@@ -10,14 +10,17 @@ import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Union
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from config.errors import InputError
 from data.files import atomic_write, open_regular
+
+PICTURE_FORMS = "give uint8 [H, W, 3] RGB, a path or a PIL picture"
+Picture = Union[np.ndarray, str, Path, Image.Image]
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -123,6 +126,29 @@ def read_image(path: str | Path) -> np.ndarray:
         raise ImageError(path, _why_failed(error)) from error
 
 
+def load_picture(picture: Picture) -> np.ndarray:
+    """Return a picture as an array; arrays are returned as they are, files and PIL pictures as uint8 [H, W, 3] RGB.
+
+    A PIL picture is turned upright by its EXIF orientation, and its alpha is dropped, as `read_image` does it.
+    Raises InputError if it cannot be read, and for objects that are no pictures.
+    """
+    if isinstance(picture, np.ndarray):
+        return picture
+    if isinstance(picture, (str, Path)):
+        return read_image(picture)
+    if not isinstance(picture, Image.Image):
+        raise InputError(f"{picture!r} is no picture; {PICTURE_FORMS}")
+    if picture.mode in ("I", "F"):
+        raise InputError(f"a PIL picture of mode {picture.mode}, whose value for white is unknown; give 8 or 16 bits")
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode.startswith("I;16"):  # `convert` would clip at 255
+            upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
+        return np.array(upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # a file that is decoded only now may be damaged
+        raise InputError(f"{picture!r}: cannot be decoded ({error}); load it again") from error
+
+
 def picture_size(path: str | Path) -> tuple[int, int] | None:
     """Return height and width of the picture that `read_image` will return, from the file's header if possible.
 
@@ -182,7 +208,13 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
     A mask becomes black and white. Raises InputError if it cannot be written.
     """
-    path = Path(path)
+    content = encode_image(Path(path), image)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def encode_image(path: Path, image: np.ndarray) -> bytes:
+    """Return the content of the file that `write_image` writes; raise InputError as it does."""
     if image.dtype == bool:
         image = np.repeat(image[..., None], 3, axis=2) * np.uint8(255)
     if not path.suffix.isascii() or not cv2.haveImageWriter(f"picture{path.suffix}"):
@@ -190,8 +222,16 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content.tobytes())
+    return content.tobytes()
+
+
+def shrink(image: np.ndarray, longest_side: int) -> np.ndarray:
+    """Return a picture, uint8 [H, W, 3], in a size of at most `longest_side` pixels."""
+    factor = longest_side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _expand(source: str | Path) -> list[Path]:

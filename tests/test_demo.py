@@ -21,10 +21,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from config.base import PROJECT
-from data.images import read_image, write_image
+from data.images import find_images, read_image, write_image
 from demo import main
 from tests.support import tiny
-from tests.support.programs import Finished, python_command, run_main, run_python
+from tests.support.programs import Finished, override_options, python_command, run_main, run_python
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.predict.load import untrained_network
 
@@ -91,7 +91,7 @@ def test_every_kind_of_picture_in_one_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     skips = done.stderr.splitlines()
     assert all(line.startswith("skipped ") for line in skips)
-    assert {path.stem for path in drawn.iterdir()} == {Path(name).stem for name in sizes}
+    assert {path.stem for path in find_images([drawn])} == {Path(name).stem for name in sizes}
     for name, size in sizes.items():
         target = drawn / name if name != "moving.gif" else drawn / "moving.png"
         assert read_image(target).shape[:2] == size, name
@@ -214,7 +214,7 @@ def test_a_full_disk_in_the_middle_of_a_drawing(photos, tmp_path):
     command = [*limited, "--input", str(photos), "--output", str(tmp_path / "drawn")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert "cannot be written" in message_of(done)
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not list(tmp_path.glob("drawn/[!.]*"))
 
 
 def test_a_mistake_in_a_process_of_its_own():
@@ -226,6 +226,26 @@ def test_drawings_in_the_folder_of_the_pictures_are_refused(photos):
     before = {path: path.read_bytes() for path in photos.iterdir()}
     assert "--output" in mistake(*UNTRAINED, "--input", photos, "--output", photos / ".." / photos.name)
     assert {path: path.read_bytes() for path in photos.iterdir()} == before
+
+
+def test_only_drawings_are_replaced_by_drawings(photos, tmp_path):
+    arguments = (*UNTRAINED, "--input", photos, "--output", tmp_path)
+    name = find_images([photos])[0].name
+    (tmp_path / name).write_text("a file of the user")
+    assert f"{name}: not a drawing" in mistake(*arguments, "--json", tmp_path / "rows.json")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "a file of the user"
+    (tmp_path / name).unlink()
+    for score in ("0", "0.5"):
+        assert demo(*arguments, f"--score={score}").returncode == 0
+    assert len(find_images([tmp_path])) == len(find_images([photos]))
+
+
+def test_the_folders_of_the_demo_have_fields_of_their_own(photos, tmp_path):
+    folders = (f"demo_input={photos}", f"demo_output={tmp_path / 'drawn'}", "test_path=no", "test_pre_path=no")
+    done = demo(*UNTRAINED, *override_options(*folders))
+    assert done.returncode == 0, done.stderr
+    assert len(find_images([tmp_path / "drawn"])) == len(find_images([photos]))
 
 
 def test_files_that_are_read_are_not_replaced_by_results(photos, tmp_path):
@@ -310,6 +330,6 @@ def test_ctrl_c_ends_the_program_at_once(tmp_path, threads):
     assert process.returncode == 130, stderr
     assert stderr == "interrupted\n"
     assert seconds < 5  # half a second on an idle machine
-    assert 5 <= len(list(drawn.iterdir())) < 400
-    assert all(read_image(path).shape == (600, 800, 3) for path in drawn.iterdir())
+    assert 5 <= len(find_images([drawn])) < 400
+    assert all(read_image(path).shape == (600, 800, 3) for path in find_images([drawn]))
     assert not (tmp_path / "rows.json").exists()

@@ -61,7 +61,7 @@ def unannotated_overrides(data: Path) -> tuple[str, str]:
     content = json.loads((data / "annotations.json").read_text())
     del content["annotations"]
     (data / "info.json").write_text(json.dumps(content))
-    return f"eval_cfg.test_dev_path={data / 'info.json'}", f"eval_cfg.test_dev_pre_path={data / 'images'}"
+    return f"test_path={data / 'info.json'}", f"test_pre_path={data / 'images'}"
 
 
 def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
@@ -75,6 +75,9 @@ def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
         expected = ["n/a" if value == -1 else f"{value * 100:.1f}" for value in stats]
         assert printed[kind] == expected
     assert json.loads((tmp_path / "masks.json").read_text())
+    files = tmp_path / "masks.json", tmp_path / "boxes.json"
+    again = run_main(evaluation.main, *trainings.options(folder=data), "--classwise", "--results", *files)
+    assert again.stdout.splitlines()[:-1] == out.splitlines()[:-1]
     assert "class 7" in out
     assert f"{trainings.PICTURES} pictures" in out
 
@@ -108,6 +111,13 @@ def test_pictures_without_annotations(tmp_path, data, weights):
     assert f"{trainings.PICTURES} pictures" in out
     assert len(list(tmp_path.glob("*.jpg"))) == trainings.PICTURES
     assert {row["file_name"] for row in json.loads((tmp_path / "results.json").read_text())}
+
+
+def test_drawings_do_not_replace_other_files(tmp_path, data, weights):
+    (tmp_path / "000002.jpg").write_text("a file of the user")
+    status, _, err = evaluate(tmp_path, data, tmp_path / "no.pdparams", "--images", str(data / "images"))
+    assert status == 2 and "000002.jpg: not a drawing" in err and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["000002.jpg"]
 
 
 def test_damaged_annotations_are_named_and_left_out(tmp_path, data, weights):

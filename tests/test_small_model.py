@@ -24,7 +24,7 @@ def test_it_is_small():
 def test_it_finds_most_shapes_of_the_test_pictures():
     predictor = tiny.predictor(DEFAULT_CONFIG)
     hits = []
-    for number, path in enumerate(find_images([PROJECT / CONFIG.test_path])):
+    for number, path in enumerate(find_images([PROJECT / CONFIG.demo_input])):
         scene, found = scene_of(number, seed=0), predictor(path)
         for mask, class_index in zip(scene.masks, scene.classes):
             candidates = found.masks[found.classes == class_index]

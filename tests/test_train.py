@@ -48,7 +48,12 @@ def test_training_from_random_weights_to_a_checkpoint_for_eval(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "8 of 8 steps" in done.stdout
     assert "starting from random weights" in done.stdout
-    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"log.jsonl", "curves.png", "best.pdparams"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {
+        "log.jsonl",
+        "curves.png",
+        "predictions.png",
+        "best.pdparams",
+    }
     checkpoint = load_checkpoint(tmp_path / "run" / "best.pdparams")
     assert (checkpoint.config_name, len(checkpoint.classes)) == ("solov2_tiny_shapes", 8)
     line = read_log(tmp_path / "run")[0]

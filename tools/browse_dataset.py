@@ -31,21 +31,21 @@ from tqdm import tqdm
 from config import load_config
 from config.base import PROJECT, AugmentConfig, Config, level_ranges
 from data.class_lists import ClassList
+from data.drawings import check_drawings, write_drawing
 from data.files import check_writable
 from data.geometry import resize
 from data.grid_targets import CellBlock, assign_cells, box_scales, measure_extents
-from data.images import write_image
 from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
-from tools.common.cli import Parser, add_config_options, natural_number, positive_number
+from tools.common.cli import Parser, add_config_options, add_data_option, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
 from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.predict.drawing import pick_colors
 from tools.predict.instances import Instances
-from tools.predict.mask_windows import MaskCrop
+from tools.predict.mask_windows import MaskCrop, tight_crop
 
 LONG_SIDE = 900  # pixels; smaller pictures are enlarged by an integer factor to at least this length
 PANEL_REDUCTION = 2  # size of the picture / size of a panel
@@ -59,6 +59,7 @@ NO_AUGMENTATION = AugmentConfig(flip=0.0)
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
     add_config_options(parser)
+    add_data_option(parser)
     parser.add_argument(
         "--split", choices=SPLITS, default="train", help="val: augment the validation pictures as in training"
     )
@@ -82,13 +83,14 @@ def main(argv: list[str] | None = None) -> int:
     data = read_splits(config, [args.split])[args.split]
     records = records_to_learn(data, config)
     training_set = TrainingSet(records, config, seed=config.train_cfg.seed, make_targets=kind_of(config).targets)
-    count = min(args.count, len(training_set))
-    for place in tqdm(range(count), unit="picture", disable=None):
-        index = training_set.index(args.epoch, place)
+    indices = [training_set.index(args.epoch, place) for place in range(min(args.count, len(training_set)))]
+    names = [f"epoch{args.epoch}_{place:04d}_{records[i].path.stem}.png" for place, i in enumerate(indices)]
+    check_drawings(folder / name for name in names)
+    for place, index in enumerate(tqdm(indices, unit="picture", disable=None)):
         sample = training_set.sample(args.epoch, place, index)
         drawing = draw_sample(sample, data.classes, config, title=f"{args.split}, epoch {args.epoch}, place {place}")
-        write_image(folder / f"epoch{args.epoch}_{place:04d}_{records[index].path.stem}.png", drawing)
-    print(f"{count} drawings are in {folder}")
+        write_drawing(folder / names[place], drawing)
+    print(f"{len(names)} drawings are in {folder}")
     return 0
 
 
@@ -146,8 +148,8 @@ def _enlarge(
     height, width = sample.image.shape[:2]
     factor = -(-LONG_SIDE // max(size))
     large = resize(sample, height=height * factor, width=width * factor)
-    masks = [MaskCrop(*mask) for mask in large.gt_masks]
-    instances = Instances.from_windows(
+    masks = [tight_crop(MaskCrop(*mask)) for mask in large.gt_masks]
+    instances = Instances.from_crops(
         large.image.shape[:2], masks, np.full(len(large), np.nan), large.gt_classes, classes.names, classes.ids
     )
     padded = np.full((*size, 3), PADDING, np.uint8)
@@ -219,7 +221,7 @@ def _compose(
     right = MARGIN + picture_width + MARGIN
     canvas = Canvas(top + height + MARGIN, right + bool(panels) * PANEL_COLUMNS * (panel_width + MARGIN))
     canvas.headline(title)
-    _paste(canvas, MARGIN, top + line, picture)
+    canvas.paste(MARGIN, top + line, picture)
     for index, (text, color) in enumerate(entries):
         row, column = index % rows, index // rows
         x, y = MARGIN + column * ENTRY_WIDTH, top + line + picture_height + MARGIN + row * line
@@ -229,13 +231,8 @@ def _compose(
         row, column = divmod(index, PANEL_COLUMNS)
         x, y = right + column * (panel_width + MARGIN), top + row * (line + panel_height + MARGIN)
         canvas.text(x, y, shorten(heading, panel_width))
-        _paste(canvas, x, y + line, panel)
+        canvas.paste(x, y + line, panel)
     return canvas.pixels
-
-
-def _paste(canvas: Canvas, x: float, y: float, picture: np.ndarray) -> None:
-    left, top = round(x * SCALE), round(y * SCALE)
-    canvas.pixels[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
 
 
 if __name__ == "__main__":

@@ -37,12 +37,12 @@ from config.errors import printable
 from data.coco import CocoData, Record
 from data.files import check_writable
 from data.images import write_image
-from tools.common.cli import Parser, add_config_options, natural_number, positive_number
+from tools.common.cli import Parser, add_config_options, add_data_option, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
 from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
-from tools.dataset.splits import NOTHING_TO_LEARN, read_splits
+from tools.dataset.splits import NOTHING_TO_LEARN, read_splits, spread_evenly
 from tools.dataset.statistics import (
     AssignmentCounts,
     Measurement,
@@ -66,6 +66,7 @@ any shared: instances that share at least one cell with another on the level
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
     add_config_options(parser)
+    add_data_option(parser)
     parser.add_argument("--split", choices=(*SPLITS, "both"), default="both", help="default: both")
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="folder of the PNG files (default: runs/<config name>/dataset)"
@@ -155,13 +156,6 @@ def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) 
 def _count_classes(data: CocoData) -> np.ndarray:
     indices = [annotation.class_index for record in data.records for annotation in record.annotations]
     return np.bincount(np.array(indices, np.int64), minlength=len(data.classes))
-
-
-def spread_evenly(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
-    """Return at most `limit` of the records, evenly spread; all if `limit` is None."""
-    if limit is None or limit >= len(records):
-        return records
-    return [records[index] for index in np.arange(limit) * len(records) // limit]
 
 
 def measure_all(

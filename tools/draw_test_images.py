@@ -18,7 +18,7 @@ from tools.common.startup import run
 import numpy as np
 
 from config.base import PROJECT
-from data.images import write_image
+from data.drawings import check_drawings, write_drawing
 from data.shapes import Scene, draw_scene
 from tools.common.cli import Parser, natural_number
 
@@ -50,10 +50,10 @@ def scene_of(number: int, *, seed: int) -> Scene:
 
 def draw_test_images(*, output: Path, seed: int) -> list[Path]:
     """Write PICTURES to `output`/shapes_01.jpg ...; returns the paths."""
-    paths = []
-    for number, (_, _, suffix) in enumerate(PICTURES):
-        paths.append(output / f"shapes_{number + 1:02d}{suffix}")
-        write_image(paths[-1], scene_of(number, seed=seed).image)
+    paths = [output / f"shapes_{number:02d}{suffix}" for number, (_, _, suffix) in enumerate(PICTURES, start=1)]
+    check_drawings(paths)
+    for number, path in enumerate(paths):
+        write_drawing(path, scene_of(number, seed=seed).image)
     return paths
 
 

@@ -98,7 +98,8 @@ def main() -> int:
     if found:
         from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table  # not needed without AP
 
-        print(summary_table(evaluate_coco(ground_truth(found), rows, image_ids)))
+        evaluation = evaluate_coco(ground_truth(found), rows, image_ids)
+        print(summary_table(evaluation.mask, evaluation.box))
     return 0
 
 

@@ -24,6 +24,7 @@ from tools.common.cli import Parser, positive_number, run
 from tools.common.threads import ordered_map
 from tools.evaluate.coco_metrics import GroundTruth, evaluate_coco
 from tools.predict.instances import Instances
+from tools.predict.mask_windows import MaskCrop, tight_crop
 from tools.predict.predictor import DEFAULT_THREADS, decoding_thread
 
 SIZE = 480, 640  # of the pictures
@@ -32,7 +33,7 @@ FOUND, ANNOTATED = 100, 7  # instances in each picture; COCO has 7 annotated one
 SHAPES = 300  # different masks, which the pictures share
 
 
-def random_windows(rng: np.random.Generator) -> list[tuple[int, int, np.ndarray]]:
+def random_windows(rng: np.random.Generator) -> list[MaskCrop]:
     """Return top, left and bool [h, w] of ellipses 10 to 300 pixels long, in column-major order as after decoding."""
     windows = []
     for _ in range(SHAPES):
@@ -40,7 +41,7 @@ def random_windows(rng: np.random.Generator) -> list[tuple[int, int, np.ndarray]
         mask = np.zeros((height, width), np.uint8)
         cv2.ellipse(mask, (width // 2, height // 2), (width // 2, height // 2), 0, 0, 360, 1, -1)
         top, left = rng.integers(0, SIZE[0] - height), rng.integers(0, SIZE[1] - width)
-        windows.append((int(top), int(left), np.asfortranarray(mask > 0)))
+        windows.append(tight_crop(MaskCrop(int(top), int(left), np.asfortranarray(mask > 0))))
     return windows
 
 
@@ -51,7 +52,7 @@ def random_instances(pictures: int, count: int, seed: int) -> Iterator[Instances
         chosen = [windows[i] for i in rng.integers(0, SHAPES, count)]
         scores = np.sort(rng.random(count, np.float32))[::-1]
         classes = rng.integers(0, CLASSES, count)
-        yield Instances.from_windows(SIZE, chosen, scores, classes, names, range(1, CLASSES + 1))
+        yield Instances.from_crops(SIZE, chosen, scores, classes, names, range(1, CLASSES + 1))
 
 
 def truth_of(pictures: int) -> GroundTruth:

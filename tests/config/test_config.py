@@ -60,12 +60,12 @@ def test_a_config_has_a_number_and_a_name(which):
 
 
 def test_an_override_changes_one_field_of_a_copy():
-    config = load_config(0, ["nms.score_thr=1", "head.num_grids=9, 8,7,6,5", "test_path=photos", "backbone.depth=101"])
-    assert (config.nms.score_thr, config.head.num_grids, config.test_path) == (1.0, (9, 8, 7, 6, 5), "photos")
+    config = load_config(0, ["nms.score_thr=1", "head.num_grids=9, 8,7,6,5", "demo_input=photos", "backbone.depth=101"])
+    assert (config.nms.score_thr, config.head.num_grids, config.demo_input) == (1.0, (9, 8, 7, 6, 5), "photos")
     assert config.backbone.depth == 101
     assert load_config(0).nms == Config.nms
     with pytest.raises(AttributeError):
-        config.test_path = "elsewhere"
+        config.demo_input = "elsewhere"
 
 
 @pytest.mark.parametrize("text", ["true", "True", "false"])
@@ -80,6 +80,8 @@ def test_true_and_false_are_parsed(text):
         ("solov2_r50_fpn_8gpu_3", [], "did you mean solov2_r50_fpn_8gpu_3x"),
         (0, ["nms.score_tr=0.2"], "did you mean nms.score_thr"),
         (0, ["nms.score_thr"], "section.field=value"),
+        (0, ["eval_cfg.test_dev_path=a.json"], "no field eval_cfg.test_dev_path.*did you mean test_path"),
+        (0, ["eval_cfg.test_dev_pre_path=a"], "no field eval_cfg.test_dev_pre_path.*did you mean test_pre_path"),
         (0, ["nms.nms_pre=many"], "a whole number"),
         (0, ["nms.nms_pre=1.5"], "a whole number"),
         (0, ["nms.score_thr=True"], "a number"),

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from config.errors import InputError
 from data import shapes
+from data.images import find_images, write_image
 from data.shapes import CLASS_NAMES, MAX_SHAPES, MIN_SHAPES, MIN_SIDE, MIN_VISIBLE, draw_scene, write_coco
 from tools import draw_test_images
 
@@ -186,7 +187,7 @@ def test_coco_folder_contains_the_scenes(tmp_path, suffix):
 
 def test_pictures_in_the_repository_are_those_of_the_command(tmp_path, capsys):
     assert draw_test_images.main(["--output", str(tmp_path)]) == 0
-    drawn, kept = sorted(tmp_path.iterdir()), sorted(TEST_IMAGES.iterdir())
+    drawn, kept = find_images([tmp_path]), find_images([TEST_IMAGES])
     assert [path.name for path in drawn] == [path.name for path in kept]
     assert len({cv2.imread(str(path)).shape for path in kept}) == len(kept)
     for ours, theirs in zip(drawn, kept):
@@ -194,6 +195,16 @@ def test_pictures_in_the_repository_are_those_of_the_command(tmp_path, capsys):
         # JPEG codecs may differ by a few levels, PNG by none.
         assert difference.mean() < 3 if ours.suffix == ".jpg" else difference.max() == 0
     assert "wrote 12 pictures" in capsys.readouterr().out
+
+
+def test_a_picture_of_the_user_is_not_drawn_over(tmp_path):
+    for _ in range(2):
+        assert draw_test_images.main(["--output", str(tmp_path)]) == 0
+    write_image(tmp_path / "shapes_12.jpg", np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "shapes_01.jpg").unlink()
+    with pytest.raises(InputError, match=r"shapes_12\.jpg: not a drawing"):
+        draw_test_images.main(["--output", str(tmp_path)])
+    assert not (tmp_path / "shapes_01.jpg").exists()
 
 
 def test_a_wrong_seed_is_one_line_and_status_2(tmp_path, capsys):

@@ -14,7 +14,7 @@ from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco import read_coco
 from data.grid_targets import CellBlock
-from data.images import read_image
+from data.images import find_images, read_image
 from data.training_set import TrainingSet, load_sample
 from tests.support.programs import override_options, run_python
 from tests.support.samples import SAMPLES, assert_equal
@@ -54,7 +54,7 @@ def training_set(overrides: list[str], seed: int) -> TrainingSet:
 def test_samples_are_those_of_training(squares, tmp_path):
     drawn = drawn_samples(squares, "--epoch=3", "--seed=7", "--count=4", "--output", tmp_path)
     wanted = training_set(squares, seed=7)
-    files = sorted(path.stem for path in tmp_path.iterdir())
+    files = [path.stem for path in find_images([tmp_path])]
     for place, sample in enumerate(drawn):
         expected = wanted.sample(3, place, wanted.index(3, place))
         assert_equal(sample, expected)
@@ -79,13 +79,24 @@ def test_raw_pictures_are_those_of_the_data_set(squares, tmp_path):
 
 def test_program_writes_what_draw_sample_draws(squares, tmp_path):
     assert main(["--config=20", *override_options(*squares), "--count=1", "--output", str(tmp_path)]) == 0
-    (path,) = tmp_path.iterdir()
+    (path,) = find_images([tmp_path])
     config = load_config(20, squares)
     source = training_set(squares, seed=config.train_cfg.seed)
     sample, classes = source.sample(0, 0, source.index(0, 0)), ClassList(NAMES, (1, 2))
     np.testing.assert_array_equal(
         read_image(path), draw_sample(sample, classes, config, title="train, epoch 0, place 0")
     )
+
+
+def test_a_file_of_the_user_is_not_drawn_over(squares, tmp_path):
+    arguments = ["--config=20", *override_options(*squares), "--count=2", "--output", str(tmp_path)]
+    assert main(arguments) == main(arguments) == 0
+    first, second = find_images([tmp_path])
+    first.unlink()
+    second.write_text("a file of the user")
+    with pytest.raises(InputError, match=f"{second.name}: not a drawing"):
+        main(arguments)
+    assert not first.exists()
 
 
 def test_grid_shows_the_cells_of_each_instance():
@@ -132,7 +143,7 @@ def test_command_line(squares, tmp_path):
     overrides = override_options(*squares)
     done = run_python("tools/browse_dataset.py", "--config=20", *overrides, "--count=2", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"2 drawings are in {tmp_path}" in done.stdout and len(list(tmp_path.iterdir())) == 2
+    assert f"2 drawings are in {tmp_path}" in done.stdout and len(find_images([tmp_path])) == 2
 
 
 def test_missing_pictures_are_a_mistake(squares, tmp_path):

@@ -19,10 +19,11 @@ from data.images import read_image
 from tests.support.programs import Finished, override_options, run_python
 from tests.support.samples import SAMPLES
 from tests.support.squares import GRIDS, write_squares
-from tools.check_dataset import main, spread_evenly
+from tools.check_dataset import main
 from tools.common.kinds import kind_of
 from tools.common.plots import LINE_COLORS
 from tools.dataset.plots import class_plot, scale_plot
+from tools.dataset.splits import spread_evenly
 from tools.dataset.statistics import (
     OVERLAP,
     Measurement,

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from config import load_config, registry
 from config.base import BackboneConfig, Config, Published
+from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable
 
@@ -106,6 +107,22 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
         metavar="SECTION.FIELD=VALUE",
         help="change a field of the config, for example -o nms.score_thr=0.2; can be repeated",
     )
+
+
+def add_data_option(parser: argparse.ArgumentParser) -> None:
+    """Add --data-root, whose paths come before those of -o."""
+    parser.add_argument(
+        "--data-root",
+        dest="overrides",
+        action=_SetDataRoot,
+        metavar="DIR",
+        help=f"folder of the data set in COCO's layout: {', '.join(LAYOUT.values())}; -o changes single paths",
+    )
+
+
+class _SetDataRoot(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, root: Any, *_: object) -> None:
+        namespace.overrides = [*data_root_overrides(root), *namespace.overrides]
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:

@@ -159,8 +159,12 @@ class Canvas:
         """Draw squares of these colours, uint8 [R, C, 3], with thin lines between them; (x, y): upper left corner."""
         squares = colors.repeat(side * SCALE, axis=0).repeat(side * SCALE, axis=1)
         squares[side * SCALE - 1 :: side * SCALE] = squares[:, side * SCALE - 1 :: side * SCALE] = GRID
+        self.paste(x, y, squares)
+
+    def paste(self, x: float, y: float, picture: np.ndarray) -> None:
+        """Copy a picture, uint8 [h, w, 3] in pixels; (x, y): upper left corner."""
         left, top = round(x * SCALE), round(y * SCALE)
-        self.pixels[top : top + squares.shape[0], left : left + squares.shape[1]] = squares
+        self.pixels[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
 
     def headline(self, text: str) -> int:
         """Write the title, if there is one; return the y coordinate below it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from config.base import PROJECT, Config
 from config.errors import InputError
 from data.class_lists import read_class_list
@@ -44,3 +46,10 @@ def records_to_learn(data: CocoData, config: Config) -> Sequence[Record]:
     if not records:
         raise InputError(f"{data.problems.file}: {NOTHING_TO_LEARN}, or set train_cfg.keep_empty=true")
     return records
+
+
+def spread_evenly(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
+    """Return at most `limit` of the records, evenly spread; all if `limit` is None."""
+    if limit is None or limit >= len(records):
+        return records
+    return [records[index] for index in np.arange(limit) * len(records) // limit]

@@ -2,7 +2,7 @@
 
 truth = ground_truth(read_coco("annotations/val.json", "val", keep_empty=True))
 evaluation = evaluate_coco(truth, rows, image_ids)
-print(summary_table(evaluation))
+print(summary_table(evaluation.mask, evaluation.box))
 worst = compare_instances(truth, rows, image_ids).pictures[:20]
 """
 
@@ -244,22 +244,22 @@ def match_instances(
     return pairs + [(singles[i]["category_id"], None) for i in np.flatnonzero(free)]
 
 
-def summary_table(evaluation: Evaluation, *, classwise: bool = False) -> str:
+def summary_table(mask: AveragePrecision, box: AveragePrecision | None, *, classwise: bool = False) -> str:
     """Format the metrics as a text table, in percent; classwise: add the AP of each class."""
-    kinds = {"mask": evaluation.mask, "box": evaluation.box}
+    kinds = {"mask": mask, **({"box": box} if box else {})}
     lines = ["percent" + "".join(f"{name:>7}" for name in SUMMARY)]
     lines += [
         f"{kind:<7}" + "".join(f"{percent(result.summary[name]):>7}" for name in SUMMARY)
         for kind, result in kinds.items()
     ]
     if classwise:
-        names = [printable(row.name) for row in evaluation.mask.classes]
+        names = [printable(row.name) for row in mask.classes]
         width = max(map(len, ["class", *names]))
-        lines += ["", f"{'class':<{width}}{'objects':>9}{'mask AP':>9}{'AP50':>7}{'box AP':>9}{'AP50':>7}"]
+        lines += ["", f"{'class':<{width}}{'objects':>9}" + "".join(f"{kind + ' AP':>9}{'AP50':>7}" for kind in kinds)]
         lines += [
-            f"{name:<{width}}{mask.objects:>9}{percent(mask.ap):>9}{percent(mask.ap50):>7}"
-            f"{percent(box.ap):>9}{percent(box.ap50):>7}"
-            for name, mask, box in zip(names, evaluation.mask.classes, evaluation.box.classes)
+            f"{name:<{width}}{same[0].objects:>9}"
+            + "".join(f"{percent(row.ap):>9}{percent(row.ap50):>7}" for row in same)
+            for name, *same in zip(names, *(result.classes for result in kinds.values()))
         ]
     return "\n".join(lines)
 

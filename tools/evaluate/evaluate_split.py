@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import zipfile
-from collections import defaultdict
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
-import numpy as np
-from pycocotools import mask as coco_mask
-
 from config.errors import InputError
-from data.class_lists import ClassList
 from data.coco import read_complete
-from data.coco_pictures import Record, read_record_image
 from data.files import atomic_write, write_json
 from tools.common.distributed import World
 from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import (
     Evaluation,
-    GroundTruth,
     box_score,
     compare_instances,
     evaluate_coco,
     ground_truth,
 )
+from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
 from tools.evaluate.report import write_report
-from tools.predict.instances import Instances
-from tools.predict.mask_windows import MaskCrop
 from tools.predict.predictor import Predictor
 
 # Masks and boxes have a results file each: if a row has both, pycocotools takes the area of the mask from the box, and
@@ -64,7 +56,7 @@ def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evalu
         evaluation=evaluation,
         comparison=compare_instances(truth, rows, truth.image_ids),
         file_names={record.image_id: record.file_name for record in data.records},
-        load=_PictureLoader(data.records, rows, truth, predictor.classes).load,
+        load=PictureLoader(data.records, rows, truth, predictor.classes).load,
     )
     return evaluation
 
@@ -74,12 +66,12 @@ def write_submission(predictor: Predictor, output: Path, *, world: World) -> Pat
 
     Return None in all processes except the first.
     """
-    settings = predictor.config.eval_cfg
-    data = read_complete(settings.test_dev_path, settings.test_dev_pre_path, predictor.classes)
+    config = predictor.config
+    data = read_complete(config.test_path, config.test_pre_path, predictor.classes)
     rows = predict_records(predictor, data.records, world=world)
     if not world.is_first:
         return None
-    path = output / f"{SUBMISSION.format(predictor.config.name)}.zip"
+    path = output / f"{SUBMISSION.format(config.name)}.zip"
     masks = _write_results(output, rows, "segmentation")
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(masks, path.with_suffix(".json").name)
@@ -93,38 +85,3 @@ def _write_results(output: Path, rows: Sequence[dict], key: str) -> Path:
     score_of = box_score if key == "bbox" else itemgetter("score")
     write_json(path, [{**{name: row[name] for name in keys}, "score": score_of(row)} for row in rows])
     return path
-
-
-class _PictureLoader:
-    """Load pictures with their predicted and annotated instances, for the report."""
-
-    def __init__(self, records: Sequence[Record], rows: Sequence[dict], truth: GroundTruth, classes: ClassList) -> None:
-        self.records = {record.image_id: record for record in records}
-        self.classes = classes
-        self.rows = _group_by_picture(rows)
-        self.objects = _group_by_picture(truth.objects)
-
-    def load(self, image_id: int, score: float) -> tuple[np.ndarray, Instances, Instances]:
-        """Return the picture, uint8 [H, W, 3] RGB, its instances with at least this score, and the annotated ones."""
-        image = read_record_image(self.records[image_id])
-        rows = [row for row in self.rows.get(image_id, []) if row["score"] >= score]
-        return image, self._to_instances(rows, image), self._to_instances(self.objects.get(image_id, []), image)
-
-    def _to_instances(self, rows: Sequence[dict], image: np.ndarray) -> Instances:
-        index_of = {category_id: index for index, category_id in enumerate(self.classes.ids)}
-        return Instances.from_windows(
-            image.shape[:2],
-            # A generator, for one decoded mask at a time.
-            (MaskCrop(0, 0, coco_mask.decode(row["segmentation"])) for row in rows),
-            np.array([row.get("score", np.nan) for row in rows]),
-            np.array([index_of[row["category_id"]] for row in rows], np.int64),
-            self.classes.names,
-            self.classes.ids,
-        )
-
-
-def _group_by_picture(rows: Sequence[dict]) -> dict[int, list[dict]]:
-    grouped = defaultdict(list)
-    for row in rows:
-        grouped[row["image_id"]].append(row)
-    return grouped

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from data.files import atomic_write
-from data.images import write_image
+from data.images import shrink, write_image
 from tools.common.plots import SCALE
 from tools.evaluate.coco_metrics import SUMMARY, Comparison, Evaluation, PictureQuality, percent
 from tools.evaluate.report_plots import confusion_plot, precision_recall_plot, quality_plot
@@ -180,7 +179,7 @@ def _figure(folder: Path, rank: int, picture: PictureQuality, file_name: str, lo
     columns = []
     for kind, what, instances in (("found", "Found", predicted), ("annotated", "Annotated", truth)):
         name = f"worst_{rank:03}_{kind}.jpg"
-        drawing = _shrink(instances.draw(image))
+        drawing = shrink(instances.draw(image), LONGEST_SIDE)
         write_image(folder / PICTURES / name, drawing)
         columns.append(f"<div><span>{what}</span>{_img_tag(name, drawing.shape[:2], f'{what}: {file_name}')}</div>")
     caption = (
@@ -194,11 +193,3 @@ def _img_tag(name: str, size: tuple[int, int], description: str) -> str:
     return (
         f'<img src="{PICTURES}/{name}" width="{size[1]}" height="{size[0]}" alt="{escape(description)}" loading="lazy">'
     )
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    factor = LONGEST_SIDE / max(image.shape[:2])
-    if factor >= 1:
-        return image
-    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

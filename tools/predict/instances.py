@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from config.errors import listed
+from data.files import check_writable
+from data.images import Picture, load_picture, write_image
 from tools.predict.drawing import Drawable, draw_instances
 from tools.predict.mask_windows import MaskCrop, tight_crop
+from tools.predict.window import show_image
 
 
 class NetworkBoxes(NamedTuple):
@@ -75,25 +81,8 @@ class Instances:
 
         Raises ValueError for masks of another dtype.
         """
-        windows = [MaskCrop(0, 0, mask) for mask in masks]
-        return cls.from_windows(masks.shape[1:], windows, scores, classes, class_names, category_ids)
-
-    @classmethod
-    def from_windows(
-        cls,
-        size: tuple[int, int],
-        windows: Iterable[MaskCrop],
-        scores: np.ndarray,
-        classes: np.ndarray,
-        class_names: Sequence[str],
-        category_ids: Sequence[int],
-    ) -> Instances:
-        """Build instances from windows of their masks, bool or uint8.
-
-        Raises ValueError for masks of another dtype.
-        """
-        crops = list(map(tight_crop, windows))
-        return cls.from_crops(size, crops, scores, classes, class_names, category_ids)
+        crops = [tight_crop(MaskCrop(0, 0, mask)) for mask in masks]
+        return cls.from_crops(masks.shape[1:], crops, scores, classes, class_names, category_ids)
 
     @classmethod
     def from_crops(
@@ -106,7 +95,7 @@ class Instances:
         category_ids: Sequence[int],
         network_boxes: NetworkBoxes | None = None,
     ) -> Instances:
-        """Build instances from the tight windows of their masks, as `tight_crop` returns them."""
+        """Build instances from the tight windows of their masks, bool or uint8, as `tight_crop` returns them."""
         boxes = [(left, top, left + mask.shape[1], top + mask.shape[0]) for top, left, mask in crops]
         return cls(
             size=(size[0], size[1]),
@@ -122,17 +111,14 @@ class Instances:
     def __len__(self) -> int:
         return len(self.crops)
 
-    @property
-    def masks(self) -> np.ndarray:
-        """The full masks, bool [n, H, W], built again at each access."""
-        masks = np.zeros((len(self), *self.size), bool)
-        for mask, (x1, y1, x2, y2), crop in zip(masks, self.boxes, self.crops):
-            mask[y1:y2, x1:x2] = crop
-        return masks
+    def __repr__(self) -> str:
+        counts = [f"{count} {' '.join(name.split())}" for name, count in Counter(self.names).most_common()]
+        height, width = self.size
+        return f"<Instances: {len(self)} in {width} x {height} pixels{': ' if counts else ''}{listed(counts)}>"
 
-    def select(self, keep: np.ndarray | Sequence[int] | Sequence[bool]) -> Instances:
-        """Return the instances of a boolean mask [n] or of indices: `instances.select(instances.scores >= 0.3)`."""
-        indices = np.arange(len(self))[keep]
+    def __getitem__(self, keep: int | slice | np.ndarray | Sequence[int] | Sequence[bool]) -> Instances:
+        """Return the instances of an index, a slice, indices or a boolean mask [n]: `found[found.scores > 0.5]`."""
+        indices = np.atleast_1d(np.arange(len(self))[keep])
         return Instances(
             size=self.size,
             boxes=self.boxes[indices],
@@ -143,6 +129,27 @@ class Instances:
             category_ids=self.category_ids,
             network_boxes=self.network_boxes and NetworkBoxes(*(part[indices] for part in self.network_boxes)),
         )
+
+    def __iter__(self) -> Iterator[Instances]:
+        """Yield each instance as `Instances` of length 1."""
+        return (self[index] for index in range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """The class name of each instance."""
+        return [self.class_names[label] for label in self.classes.tolist()]
+
+    @property
+    def masks(self) -> np.ndarray:
+        """The full masks, bool [n, H, W], built again at each access."""
+        masks = np.zeros((len(self), *self.size), bool)
+        for mask, (x1, y1, x2, y2), crop in zip(masks, self.boxes, self.crops):
+            mask[y1:y2, x1:x2] = crop
+        return masks
+
+    def select(self, keep: slice | np.ndarray | Sequence[int] | Sequence[bool]) -> Instances:
+        """Return `self[keep]`."""
+        return self[keep]
 
     def to_rle(self) -> list[dict]:
         """Return COCO's compressed RLE of each mask, `counts` as str, equal to that of pycocotools."""
@@ -192,9 +199,27 @@ class Instances:
                 row["polygons"] = outlines
         return rows
 
-    def draw(self, image: np.ndarray) -> np.ndarray:
-        """Return a copy of the picture, uint8 [H, W, 3] RGB, with the instances drawn on it."""
-        return draw_instances(image, cast(Drawable, self))
+    def draw(self, image: Picture) -> np.ndarray:
+        """Return a copy of the picture, uint8 [H, W, 3] RGB, with the instances drawn on it.
+
+        image: the picture that they were found in, which they do not hold: an array, the path of a file, or PIL's.
+        """
+        return draw_instances(load_picture(image), cast(Drawable, self))
+
+    def save(self, path: str | Path, image: Picture) -> None:
+        """Write the drawing of `draw` to a file, in the format of the suffix.
+
+        Raises InputError if it cannot be written or would overwrite the picture.
+        """
+        check_writable(path, read=[image] if isinstance(image, (str, Path)) else [])
+        write_image(path, self.draw(image))
+
+    def show(self, image: Picture) -> None:
+        """Show the drawing of `draw` in the notebook, or in a window until a key is pressed.
+
+        Raises InputError where neither is possible.
+        """
+        show_image(self.draw(image))
 
 
 def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:

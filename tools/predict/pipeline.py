@@ -12,8 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError
+from data.drawings import check_drawings, write_drawing
 from data.files import utf8_name, write_json
-from data.images import ImageError, read_image, write_image
+from data.images import ImageError, read_image
 from tools.common.cli import print_skipped
 from tools.common.kinds import RawPredictions
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
@@ -84,7 +85,7 @@ def predict_files(
     named, counted and left out; any other error ends the run. Raises InputError if none could be read.
     """
     report = Report()
-    jobs = _jobs(paths, drawings)
+    jobs = plan_jobs(paths, drawings)
     stages = _Stages(predictor, report.times, draw=drawings is not None, encode=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
@@ -137,7 +138,7 @@ class _Stages:
             with self.times.measure("draw"):
                 drawing = job.instances.draw(job.image)
             with self.times.measure("write"):
-                write_image(job.target, drawing)
+                write_drawing(job.target, drawing)
         rows: tuple[dict, ...] = ()
         if self.encode:
             with self.times.measure("encode"):
@@ -146,10 +147,11 @@ class _Stages:
         return replace(job, image=None, prepared=None, rows=rows)
 
 
-def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
+def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
     """Return each picture with its drawing's path and its image id.
 
     The id is the number in the file's name if all names are different numbers, as in COCO, else the place.
+    Raises InputError if a drawing would overwrite a picture or another file that is not a drawing.
     """
     paths = list(paths)
     taken = {realpath(path) for path in paths}  # unlike Path.resolve, it accepts circular links
@@ -169,4 +171,6 @@ def _jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
                 target = drawings / f"{path.stem}_{count}{suffix}"
             taken.add(realpath(target))
         jobs.append(Job(path, target, image_id))
+    if drawings is not None:
+        check_drawings(job.target for job in jobs)
     return jobs

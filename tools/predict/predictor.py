@@ -9,16 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
-from typing import Any, Callable, TypeVar, Union, cast, overload
+from typing import Any, Callable, TypeVar, cast, get_args, overload
 
 import numpy as np
 
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList
-from data.images import read_image
+from data.images import PICTURE_FORMS, Picture, load_picture
 from data.preprocess import pad_to_batch, preprocess
 from model.decode.decoded import Decoded
 from tools.common.kinds import RawPredictions, kind_of
@@ -31,7 +30,6 @@ from tools.predict.postprocess import to_instances
 # Images, float32 [N, 3, H, W], and height and width of each picture within them, to raw predictions.
 Engine = Callable[[np.ndarray, Sequence[Size]], RawPredictions]
 Decode = Callable[[RawPredictions, int, Config], Decoded]
-Picture = Union[np.ndarray, str, Path]
 Item = TypeVar("Item")
 DEFAULT_THREADS = 4
 
@@ -96,14 +94,14 @@ class Predictor:
         """Return the instances of a picture, a list for a list or tuple, and for other iterables a generator that
         streams.
 
-        A picture is uint8 [H, W, 3] RGB or the path of a file.
+        A picture is uint8 [H, W, 3] RGB, the path of a file, or a PIL picture.
         """
-        if isinstance(pictures, (np.ndarray, str, Path)):
+        if isinstance(pictures, get_args(Picture)):
             return next(self.stream([pictures], threads=0))
         if isinstance(pictures, (list, tuple)):
             return list(self.stream(pictures))
         if not isinstance(pictures, Iterable):
-            raise InputError(f"{pictures!r} is no picture; give uint8 [H, W, 3] RGB, a path, or an iterable of them")
+            raise InputError(f"{pictures!r} is no picture; {PICTURE_FORMS}, or an iterable of them")
         return self.stream(pictures)
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
@@ -115,9 +113,7 @@ class Predictor:
         """
 
         def read(picture: Picture) -> PreparedInput:
-            if not isinstance(picture, (np.ndarray, str, Path)):
-                raise InputError(f"{picture!r} is no picture; give uint8 [H, W, 3] RGB or a path")
-            return self.prepare(picture if isinstance(picture, np.ndarray) else read_image(picture))
+            return self.prepare(load_picture(picture))
 
         with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
             prepared = ordered_map(pool, read, pictures, ahead=threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -19,9 +20,12 @@ from data.files import atomic_write, write_error
 from data.images import write_image
 from tools.common.memory import format_memory, peak_memory
 from tools.common.plots import line_plot
+from tools.evaluate.predict_records import MaskAP
 
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
+PREDICTIONS_FILE = "predictions.png"
+_BAR: dict[str, Any] = {"unit": "step", "smoothing": 0.05, "dynamic_ncols": True}
 VISUALDL_FOLDER = "visualdl"
 # The keys of a log line that are not losses.
 NOT_LOSSES = ("step", "lr", "pictures_per_second", "data_wait", "learning", "memory_mib")
@@ -29,16 +33,22 @@ NOT_LOSSES = ("step", "lr", "pictures_per_second", "data_wait", "learning", "mem
 
 @dataclass
 class _Span:
-    """A part of the run, from `start` to now: its steps, its pictures and what its time was spent on."""
+    """A part of the run, from `start` to now: its steps, its pictures, its losses and what its time was spent on."""
 
     steps: int = 0
     pictures: int = 0
+    losses: dict[str, float] = field(default_factory=lambda: defaultdict(float))  # summed over the steps
     seconds: dict[str, float] = field(default_factory=lambda: {"data_wait": 0.0, "learning": 0.0})
     start: float = field(default_factory=time.perf_counter)
 
-    def add_step(self, pictures: int) -> None:
+    def add_step(self, pictures: int, losses: Mapping[str, float]) -> None:
         self.steps += 1
         self.pictures += pictures
+        for name, value in losses.items():
+            self.losses[name] += value
+
+    def mean_losses(self) -> dict[str, float]:
+        return {name: total / self.steps for name, total in self.losses.items()}
 
     def speed(self) -> dict[str, float]:
         """Return the pictures per second, and the shares of the time spent waiting for data and learning."""
@@ -76,9 +86,9 @@ class RunLog:
             with atomic_write(folder / LOG_FILE) as temporary:
                 temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self.show = show
-        self.bar = tqdm(total=total, initial=first, unit="step", disable=None if show else True, smoothing=0.05)
-        self._losses: dict[str, float] = defaultdict(float)
+        self.bar = tqdm(total=total, initial=first, disable=None if show else True, **_BAR)
         self._line = _Span()  # since the last log line
+        self._summary = _Span()  # since the last summary
         self._run: _Span | None = None  # since the end of the first step, which is slower because it fills caches
 
     @contextmanager
@@ -87,44 +97,48 @@ class RunLog:
         start = time.perf_counter()
         yield
         elapsed = time.perf_counter() - start
-        for span in filter(None, (self._line, self._run)):
+        for span in self._spans():
             span.seconds[part] += elapsed
 
     def add(self, step: int, losses: Mapping[str, float], *, rate: float, pictures: int) -> None:
         """Record a finished step: its losses, learning rate and number of pictures."""
-        for name, value in losses.items():
-            self._losses[name] += value
-        self._line.add_step(pictures)
-        if self._run is None:
-            self._run = _Span()
-        else:
-            self._run.add_step(pictures)
+        for span in self._spans():
+            span.add_step(pictures, losses)
+        self._run = self._run or _Span()
         self.bar.update()
         if step % self.every == 0:
             self._write_line(step, rate)
 
     def _write_line(self, step: int, rate: float) -> None:
-        losses = {name: total / self._line.steps for name, total in self._losses.items()}
+        losses = self._line.mean_losses()
         speed = {**self._line.speed(), **_memory()}
         self.write({"step": step, **losses, "lr": rate, **speed})
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-        self._show(step, f"{shown}, lr {rate:.2g}, {_format_speed(speed)}")
-        self._losses.clear()
+        if self.bar.disable and self.show:  # the output is not a terminal
+            shown = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+            print(f"step {step} of {self.bar.total}: {shown}, lr {rate:.2g}, {_format_speed(speed)}", flush=True)
+        else:  # more text would leave no place for the bar
+            self.bar.set_postfix_str(f"loss {losses['loss']:.3f}")
         self._line = _Span()
 
-    def _show(self, step: int, text: str) -> None:
-        """Show text on the progress bar, or print it as a line if the output is not a terminal."""
-        if self.bar.disable and self.show:
-            print(f"step {step} of {self.bar.total}: {text}", flush=True)
-        else:
-            self.bar.set_postfix_str(text)
+    def _spans(self) -> list[_Span]:
+        return [span for span in (self._line, self._summary, self._run) if span is not None]
 
-    def add_evaluation(self, step: int, mask_ap: float) -> None:
-        """Record the mask AP, 0 to 1, of an evaluation after this step."""
-        self.write({"step": step, "mask_ap": mask_ap})
+    def add_evaluation(self, step: int, scores: MaskAP) -> None:
+        """Record the mask AP of an evaluation after this step."""
+        self.write({"step": step, "mask_ap": scores.ap, "mask_ap50": scores.ap50})
+
+    def print_summary(self, place: str, scores: MaskAP | None) -> None:
+        """Print a line of at most 80 columns about the steps since the last one; place: such as "epoch 3 of 36"."""
+        parts = []
+        if self._summary.steps:
+            speed = self._summary.speed()["pictures_per_second"]
+            parts += [f"loss {self._summary.mean_losses()['loss']:.3f}", f"{speed:.1f} pictures/s"]
+        if scores is not None:
+            parts += [f"mask AP {scores.ap:.3f}", f"AP50 {scores.ap50:.3f}"]
+        self._summary = _Span()
         if self.show:
             with tqdm.external_write_mode():  # the bar moves below the printed line
-                print(f"step {step} of {self.bar.total}: mask AP {mask_ap:.3f}", flush=True)
+                print(f"{place}: {', '.join(parts)}", flush=True)
 
     def write(self, line: dict) -> None:
         """Append a line to the log file and to VisualDL. Raises InputError if the file cannot be written."""
@@ -145,7 +159,7 @@ class RunLog:
         """Leave the time of the block (an evaluation, a checkpoint) out of the training speed."""
         start = time.perf_counter()
         yield
-        for span in filter(None, (self._line, self._run)):
+        for span in self._spans():
             span.start += time.perf_counter() - start
 
     def close(self) -> str:
@@ -198,8 +212,10 @@ def draw_curves(folder: Path) -> None:
         plots.append(line_plot(curves, title="Losses", x_label="step"))
     evaluations = [line for line in lines if "mask_ap" in line]
     if evaluations:
-        curve = [line["step"] for line in evaluations], [line["mask_ap"] for line in evaluations]
-        plots.append(line_plot({"validation": curve}, title="Mask AP", x_label="step"))
+        done = [line["step"] for line in evaluations]
+        keys = {"AP": "mask_ap", "AP50": "mask_ap50"}  # logs of version 0.1.0 have no AP50
+        precisions = {name: (done, [line.get(key, math.nan) for line in evaluations]) for name, key in keys.items()}
+        plots.append(line_plot(precisions, title="Mask AP of the validation pictures", x_label="step"))
     if plots:
         write_image(folder / CURVES_FILE, np.concatenate(plots, axis=1))
 

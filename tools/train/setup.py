@@ -25,11 +25,12 @@ from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.predict_records import mask_ap
-from tools.train.log import LOG_FILE
+from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE
 from tools.train.state import BEST_CHECKPOINT, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
 LOCK_FILE = ".lock"
+NEAR_ZERO = 0.01  # mask AP
 BACKBONE_SCRIPTS = {  # by `backbone.kind`
     "resnet": "torchvision2paddle.py",
     "vovnet": "vovnet2paddle.py",
@@ -68,7 +69,8 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
     evaluate = None
     if data.validation and folder:
         truth = ground_truth(data.validation) if world.is_first else None
-        evaluate = mask_ap(config, data.classes, data.validation.records, truth, world=world)
+        drawing = folder / PREDICTIONS_FILE
+        evaluate = mask_ap(config, data.classes, data.validation.records, truth, world=world, drawing=drawing)
     return Trainer(
         build_network(config),
         TrainingSet(
@@ -166,3 +168,21 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
                 f"{folder}: contains a run already; continue it with --resume auto, or give another --output"
             )
         yield
+
+
+def describe_end(trainer: Trainer) -> str:
+    """Return what to print after a run: its steps and speed, its files, and what to try if it learnt almost nothing."""
+    lines = [f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}"]
+    if trainer.unreadable:
+        lines.append(f"{len(trainer.unreadable)} training pictures could not be read and were replaced, see above")
+    if trainer.folder:
+        drawings = [CURVES_FILE] if trainer.last_ap is None else [CURVES_FILE, PREDICTIONS_FILE]
+        lines.append(f"checkpoints, {', '.join([LOG_FILE, *drawings])} are in {trainer.folder}")
+    if trainer.last_ap is not None and trainer.last_ap < NEAR_ZERO:
+        rate, epochs = trainer.settings.lr / 2, trainer.settings.epochs * 2
+        lines.append(
+            f"mask AP {trainer.last_ap:.3f} is near zero: try another learning rate (-o train_cfg.lr={rate:g}), more "
+            f"epochs (-o train_cfg.epochs={epochs}) or weights to start from (--finetune FILE), and look for mistakes "
+            "in the data with tools/check_dataset.py and tools/browse_dataset.py"
+        )
+    return "\n".join(lines)

@@ -23,6 +23,7 @@ from tools.common.cli import print_skipped
 from tools.common.distributed import World
 from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_threads
+from tools.evaluate.predict_records import MaskAP
 from tools.train.log import RunLog
 from tools.train.mixed_precision import Precision
 from tools.train.optimizer import (
@@ -54,7 +55,7 @@ class Trainer:
         classes: ClassList,
         world: World,
         folder: Path | None,
-        evaluate: Callable[[nn.Layer], float] | None,
+        evaluate: Callable[[nn.Layer], MaskAP] | None,
     ) -> None:
         self.network = network
         self.training_set = training_set
@@ -70,6 +71,7 @@ class Trainer:
         self.average = WeightAverage(network, self.settings.ema_decay) if self.settings.ema_decay else None
         self.step = 0  # steps done so far
         self.best_ap = -1.0
+        self.last_ap: float | None = None  # of the last evaluation of this run
         self.evaluation_due = False
         self.total_batch = training_set.total_batch(world.size)
         self.steps_per_epoch = training_set.steps_per_epoch(world.size)
@@ -103,7 +105,7 @@ class Trainer:
             batches = ordered_map(pool, self._prepare_batch, self._batch_jobs(last_step), ahead=workers + 1)
             if self.evaluation_due:  # the resumed run was stopped before or during its evaluation
                 with log.pause():
-                    self._evaluate(log)
+                    self._print_summary(log, self._evaluate(log))
             while self.step < last_step and not self._stop_signal():
                 # The network's randomness depends on the step only, so that a resumed run repeats the original one.
                 paddle.seed((self.settings.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
@@ -253,10 +255,18 @@ class Trainer:
         with log.pause():
             if is_last or self.evaluation_due or self.step % self.settings.save_every == 0:
                 self.save()
-            if self.evaluation_due:
-                self._evaluate(log)
+            scores = self._evaluate(log) if self.evaluation_due else None
+            if scores is not None or not step_in_epoch:
+                self._print_summary(log, scores)
 
-    def _evaluate(self, log: RunLog) -> None:
+    def _print_summary(self, log: RunLog, scores: MaskAP | None) -> None:
+        """Print a line about the epoch that ends here, or about the steps so far if none does."""
+        epoch, step_in_epoch = divmod(self.step, self.steps_per_epoch)
+        is_end = not step_in_epoch
+        place = f"epoch {epoch} of {self.settings.epochs}" if is_end else f"step {self.step} of {self.total_steps}"
+        log.print_summary(place, scores)
+
+    def _evaluate(self, log: RunLog) -> MaskAP:
         """Evaluate the network, with the averaged weights if there are any; save it if it is the best, and the run."""
         self._average_statistics()
         self._evaluating = True
@@ -265,15 +275,17 @@ class Trainer:
         with self.average.swap_in() if self.average else nullcontext():
             self.network.eval()
             assert self.evaluate is not None  # otherwise no evaluation is due
-            ap = self.evaluate(self.network)
+            scores = self.evaluate(self.network)
             self.network.train()
         self._evaluating = self.evaluation_due = False
-        log.add_evaluation(self.step, ap)
-        if ap > self.best_ap:
-            self.best_ap = ap
+        log.add_evaluation(self.step, scores)
+        self.last_ap = scores.ap
+        if scores.ap > self.best_ap:
+            self.best_ap = scores.ap
             if self.folder and self.world.is_first:
                 save_checkpoint(self.folder / BEST_CHECKPOINT, self._checkpoint())
         self.save()
+        return scores
 
     def save(self) -> None:
         """Write the weights and the training state; all processes call it, and the first one writes."""

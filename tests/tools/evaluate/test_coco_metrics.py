@@ -388,12 +388,12 @@ def test_every_object_and_every_result_is_counted_once(seed):
 
 def test_summary_table():
     evaluation = evaluate(data_set(annotation(1, CAT, A)), row(1, CAT, (0, 0, 10, 6), 0.5))
-    assert summary_table(evaluation).splitlines() == [
+    assert summary_table(evaluation.mask, evaluation.box).splitlines() == [
         "percent     AP   AP50   AP75    APs    APm    APl    AR1   AR10  AR100    ARs    ARm    ARl",
         "mask      30.0  100.0    0.0   30.0    n/a    n/a   30.0   30.0   30.0   30.0    n/a    n/a",
         "box       30.0  100.0    0.0   30.0    n/a    n/a   30.0   30.0   30.0   30.0    n/a    n/a",
     ]
-    assert summary_table(evaluation, classwise=True).splitlines()[4:] == [
+    assert summary_table(evaluation.mask, evaluation.box, classwise=True).splitlines()[4:] == [
         "class  objects  mask AP   AP50   box AP   AP50",
         "cat          1     30.0  100.0     30.0  100.0",
         "dog          0      n/a    n/a      n/a    n/a",

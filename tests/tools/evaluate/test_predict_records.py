@@ -12,7 +12,7 @@ from tests.support import trainings
 from tests.support.tiny import tiny_predictor
 from tools.common.distributed import World
 from tools.evaluate.coco_metrics import ground_truth
-from tools.evaluate.predict_records import mask_ap, predict_records
+from tools.evaluate.predict_records import MaskAP, mask_ap, predict_records
 from tools.predict.load import untrained_network
 
 
@@ -49,7 +49,7 @@ def test_training_asks_for_masks_alone(monkeypatch):
     compute = "tools.evaluate.coco_metrics._average_precision"
     monkeypatch.setattr(compute, lambda kind, *_: kinds.append(kind) or Nothing)
     ap = mask_ap(predictor.config, predictor.classes, found.records[:1], ground_truth(found), world=World())
-    assert ap(untrained_network(predictor.config, 0)) == 0.0
+    assert ap(untrained_network(predictor.config, 0)) == MaskAP(0.0, 0.5)
     assert kinds == ["segm"]
 
 
@@ -71,4 +71,4 @@ def test_unreadable_pictures_do_not_end_a_training(tmp_path, capsys):
 
 
 class Nothing:
-    summary = {"AP": None}
+    summary = {"AP": None, "AP50": 0.5}

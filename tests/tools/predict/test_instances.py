@@ -1,14 +1,19 @@
 """Instances: RLE, masks, boxes, polygons, selection and COCO rows."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from PIL import Image
 from pycocotools import mask as coco_mask
 
-from tools.predict.instances import Instances
+from config.errors import InputError
+from data.images import read_image, write_image
+from tools.predict.instances import Instances, NetworkBoxes
 
 NAMES = ("person", "dog", "kite")
 IDS = (1, 18, 38)
@@ -119,6 +124,41 @@ def test_select_by_score_and_by_index():
     assert len(found.select([])) == 0
 
 
+def test_indexing_and_iteration():
+    masks = np.eye(4, dtype=bool)[:, None]
+    found = of(masks)  # scores 0.9 to 0.1
+    selections = {"mask": found.scores > 0.5, "list": [True, True, False, False], "indices": np.array([0, 1])}
+    for keep in (*selections.values(), slice(2), slice(None, -2)):
+        assert np.array_equal(found[keep].masks, masks[:2])
+    assert np.array_equal(found[-1].masks, masks[3:]) and np.array_equal(found[np.int64(2)].masks, masks[2:3])
+    assert len(found[[]]) == len(found[found.scores > 1]) == 0
+    for wrong in (4, -5, [True, False], [0, 4]):
+        with pytest.raises(IndexError):
+            found[wrong]
+    singles = list(found)
+    assert [len(single) for single in singles] == [1] * 4
+    assert np.array_equal(np.concatenate([single.masks for single in singles]), masks)
+    assert found.names == ["person", "dog", "kite", "person"]
+    assert [single.names for single in singles] == [[name] for name in found.names]
+
+
+def test_indexing_keeps_the_boxes_of_the_network():
+    found = of(np.eye(3, dtype=bool)[:, None])
+    boxes = NetworkBoxes(np.arange(12, dtype=np.float32).reshape(3, 4), np.float32([0.1, 0.2, 0.3]))
+    chosen = replace(found, network_boxes=boxes)[2]
+    assert chosen.network_boxes.boxes.tolist() == [[8, 9, 10, 11]]
+    assert chosen.network_boxes.scores.tolist() == [np.float32(0.3)]
+
+
+def test_repr_is_one_short_line():
+    found = of(np.ones((4, 2, 3), bool))
+    assert repr(found) == "<Instances: 4 in 3 x 2 pixels: 2 person, 1 dog, 1 kite>"
+    assert repr(found[:0]) == "<Instances: 0 in 3 x 2 pixels>"
+    names = tuple(f"two\nlines {number}" * 50 for number in range(80))
+    many = Instances.from_masks(np.ones((80, 2, 3), bool), np.ones(80), np.arange(80), names, range(80))
+    assert "\n" not in repr(many) and len(repr(many)) < 1200 and repr(many).endswith("and 72 more>")
+
+
 def test_rows_and_masks_must_agree():
     found = of(disk(9, 3))
     with pytest.raises(ValueError, match="one row per mask"):
@@ -171,3 +211,19 @@ def test_draw_is_a_picture_of_the_same_size():
     drawn = of(disk(40, 12)).draw(image)
     assert drawn.shape == image.shape
     assert drawn.any()
+
+
+def test_save_writes_the_drawing_on_any_form_of_the_picture(tmp_path):
+    image, found = np.full((40, 40, 3), 99, np.uint8), of(disk(40, 12))
+    photo = tmp_path / "photo.png"
+    write_image(photo, image)
+    for number, picture in enumerate((image, photo, str(photo), Image.fromarray(image))):
+        path = tmp_path / "new" / f"{number}.png"
+        found.save(path, picture)
+        found.save(str(path), picture)
+        assert np.array_equal(read_image(path), found.draw(image))
+    with pytest.raises(InputError, match="is read too"):
+        found.save(photo, photo)
+    with pytest.raises(InputError, match="no format of pictures"):
+        found.save(tmp_path / "drawing.txt", image)
+    assert np.array_equal(read_image(photo), image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -16,8 +17,17 @@ from config.errors import InputError
 from tests.support import trainings
 from tools.common.checkpoint import load_checkpoint
 from tools.common.distributed import SINGLE_PROCESS, World
+from tools.evaluate.predict_records import MaskAP
 from tools.train.log import read_log
-from tools.train.setup import build_trainer, check_same_start, read_data_sets, reserve_folder, resume, start_from
+from tools.train.setup import (
+    build_trainer,
+    check_same_start,
+    describe_end,
+    read_data_sets,
+    reserve_folder,
+    resume,
+    start_from,
+)
 from tools.train.state import BEST_CHECKPOINT, load_state, newest_state
 from tools.train.trainer import Trainer
 
@@ -207,7 +217,7 @@ def test_processes_start_from_the_same_weights(monkeypatch, changed):
 def test_a_branch_has_a_best_of_its_own(tmp_path):
     for folder, ap, last_step in ((tmp_path, 0.5, 4), (tmp_path / "branch", 0.4, 8)):
         run = trainer(folder, "train_cfg.eval_every=1")
-        run.evaluate = lambda network, ap=ap: ap
+        run.evaluate = lambda network, ap=ap: MaskAP(ap, ap)
         if run.folder != tmp_path:
             resume(run, run.folder, str(tmp_path / "step_0000004.pdstate"))
         run.run(last_step=last_step)
@@ -257,15 +267,45 @@ def test_a_run_is_not_overwritten(tmp_path):
 
 def test_the_best_is_kept(tmp_path, capsys):
     run = trainer(tmp_path, "train_cfg.eval_every=1")
-    answers = iter([0.2, 0.1])
+    answers = iter([MaskAP(0.2, 0.4), MaskAP(0.1, 0.3)])
     run.evaluate = lambda network: next(answers)
     run.run()
     assert load_checkpoint(tmp_path / BEST_CHECKPOINT).source["step"] == "4"
-    printed = [line for line in capsys.readouterr().out.splitlines() if "mask AP" in line]
-    assert printed == ["step 4 of 8: mask AP 0.200", "step 8 of 8: mask AP 0.100"]
-    assert [line["mask_ap"] for line in read_log(tmp_path) if "mask_ap" in line] == [0.2, 0.1]
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    expected = ("epoch 1 of 2", "mask AP 0.200, AP50 0.400"), ("epoch 2 of 2", "mask AP 0.100, AP50 0.300")
+    for line, (place, scores) in zip(printed, expected):
+        assert re.fullmatch(rf"{place}: loss [\d.]+, [\d.]+ pictures/s, {scores}", line) and len(line) <= 80
+    assert len(printed) == 2
+    assert [(line["mask_ap"], line["mask_ap50"]) for line in read_log(tmp_path) if "mask_ap" in line] == [
+        (0.2, 0.4),
+        (0.1, 0.3),
+    ]
     state = newest_state(tmp_path)[1]
     assert (state.best_ap, state.evaluation_due) == (0.2, False)
+
+
+def test_a_line_for_each_epoch_with_the_mean_loss_and_one_for_an_evaluation_in_between(tmp_path, capsys):
+    run = trainer(tmp_path, "train_cfg.epochs=3", "train_cfg.eval_every=2")
+    run.evaluate = lambda network: MaskAP(0.5, 0.6)
+    run.run(last_step=10)
+    printed = [line for line in capsys.readouterr().out.splitlines() if not re.match(r"step \d+ of \d+: mask", line)]
+    places = [line.partition(":")[0] for line in printed if "pictures/s" in line]
+    assert places == ["epoch 1 of 3", "epoch 2 of 3", "step 10 of 12"]
+    shown = [float(re.search(r"loss ([\d.]+)", line)[1]) for line in printed if "pictures/s" in line]
+    values = losses(tmp_path)
+    np.testing.assert_allclose(shown, [np.mean(part) for part in (values[:4], values[4:8], values[8:])], atol=6e-4)
+    assert ["AP50" in line for line in printed if "pictures/s" in line] == [False, True, True]
+
+
+def test_a_training_that_ends_near_zero_says_what_to_try():
+    run = trainer(None)
+    for ap in (None, 0.3):
+        run.last_ap = ap
+        assert describe_end(run).count("\n") == 0
+    run.last_ap = 0.002
+    _, hint = describe_end(run).splitlines()
+    words = ("0.002", "train_cfg.lr=0.001", "train_cfg.epochs=4", "--finetune", "tools/check_dataset.py")
+    assert all(word in hint for word in words)
 
 
 def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
@@ -279,7 +319,7 @@ def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
     assert run.run() == signal.SIGTERM
     second = trainer(tmp_path, "train_cfg.eval_every=1")
     resume(second, tmp_path, "auto")
-    second.evaluate = lambda network: 0.5
+    second.evaluate = lambda network: MaskAP(0.5, 0.6)
     second.run(last_step=second.step + 1)
     assert [line["step"] for line in read_log(tmp_path) if "mask_ap" in line] == [4, 5]
 
@@ -326,7 +366,7 @@ def test_evaluation_uses_the_average_and_gives_the_weights_back(tmp_path):
     def evaluate(network):
         seen.update({name: value.numpy() for name, value in network.state_dict().items()})
         assert not network.training
-        return 0.5
+        return MaskAP(0.5, 0.6)
 
     run.evaluate = evaluate
     run.run(last_step=4)

@@ -1,0 +1,68 @@
+"""Drawings replace drawings of earlier runs and no other file."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from config.base import PROJECT
+from config.errors import InputError
+from data.drawings import LIST_FILE, check_drawings, write_drawing
+from data.images import find_images, read_image, write_image
+from tools.predict.pipeline import WRITABLE
+
+IMAGE = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(64, 48, 3)
+
+
+@pytest.mark.parametrize("suffix", WRITABLE)
+def test_a_drawing_of_any_format_is_replaced(tmp_path, suffix):
+    path = tmp_path / f"no\n1{suffix}"
+    check_drawings([path])
+    for image in (IMAGE, IMAGE[::-1], IMAGE):
+        write_drawing(path, image)
+        check_drawings([path])
+    assert read_image(path).shape == IMAGE.shape
+    assert find_images([tmp_path]) == [path]
+
+
+@pytest.mark.parametrize("suffix", WRITABLE)
+def test_other_files_are_not_replaced(tmp_path, suffix):
+    photo, drawing = tmp_path / f"photo{suffix}", tmp_path / f"drawing{suffix}"
+    write_image(photo, IMAGE)
+    write_drawing(drawing, IMAGE)
+    with pytest.raises(InputError, match="photo.*: not a drawing"):
+        check_drawings([drawing, photo])
+    write_image(drawing, IMAGE[::-1])  # the user's own file under the name of a drawing
+    with pytest.raises(InputError, match="drawing.*: not a drawing"):
+        check_drawings([drawing])
+
+
+def test_a_copied_folder_and_a_damaged_list(tmp_path):
+    write_drawing(tmp_path / "a" / "1.png", IMAGE)
+    shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copyfile)
+    check_drawings([tmp_path / "b" / "1.png", tmp_path / "b" / "new.png"])
+    with (tmp_path / "b" / LIST_FILE).open("ab") as stream:
+        stream.write(b"\xff\n[\n")
+    check_drawings([tmp_path / "b" / "1.png"])
+    (tmp_path / "b" / LIST_FILE).write_text("")
+    with pytest.raises(InputError, match=r"1\.png"):
+        check_drawings([tmp_path / "b" / "1.png"])
+
+
+def test_the_list_does_not_grow_when_drawings_are_repeated(tmp_path):
+    for _ in range(3):
+        write_drawing(tmp_path / "1.png", IMAGE)
+    assert len((tmp_path / LIST_FILE).read_text().splitlines()) == 1
+
+
+def test_a_drawing_that_cannot_be_listed_is_not_written(tmp_path):
+    (tmp_path / LIST_FILE).mkdir()
+    with pytest.raises(InputError, match=r"1\.png: cannot be written"):
+        write_drawing(tmp_path / "1.png", IMAGE)
+    assert not (tmp_path / "1.png").exists()
+
+
+def test_the_pictures_of_the_project_are_listed():
+    check_drawings(find_images([PROJECT / "images" / "test"]))

@@ -1,0 +1,99 @@
+"""AP of COCO results files that exist already, through the command line of `eval.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import eval as evaluation
+from tests.support import coco_results, trainings
+from tests.support.coco_results import CAT, DOG, annotation, data_set, row
+from tests.support.programs import Finished, override_options, run_main
+
+BOX = (10, 10, 30, 40)
+RESULT = row(1, CAT, BOX, 0.9)
+EMPTY = {**RESULT, "segmentation": coco_results.rectangle(0, 0, 0, 0)}
+
+
+def read_results(folder: Path, *arguments: object) -> Finished:
+    """Run eval.py on results of two pictures with a cat each, which are not needed."""
+    content = data_set(annotation(1, CAT, BOX), annotation(2, CAT, BOX), pictures=2)
+    (folder / "val.json").write_text(json.dumps(content))
+    paths = override_options(f"val_path={folder / 'val.json'}", "val_pre_path=nowhere")
+    return run_main(evaluation.main, f"--config={trainings.CONFIG}", *paths, "--results", *arguments)
+
+
+def write_rows(path: Path, *rows: dict, without: str = "") -> Path:
+    path.write_text(json.dumps([{key: value for key, value in row.items() if key != without} for row in rows]))
+    return path
+
+
+def table_of(done: Finished) -> dict[str, list[str]]:
+    """Return the numbers of each line of the table, by its first word."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+
+
+def test_masks_and_boxes_of_one_or_two_files(tmp_path):
+    moved = row(2, CAT, (60, 60, 30, 40), 0.8)  # beside the second cat
+    both = write_rows(tmp_path / "both.json", RESULT, moved)
+    masks = write_rows(tmp_path / "masks.json", RESULT, moved, without="bbox")
+    boxes = write_rows(tmp_path / "boxes.json", RESULT, row(2, CAT, BOX, 0.8), without="segmentation")
+    table = table_of(read_results(tmp_path, masks, boxes))
+    assert (table["mask"][:2], table["box"][:2]) == (["50.5", "50.5"], ["100.0", "100.0"])
+    table = table_of(read_results(tmp_path, both, "--classwise"))
+    assert table["mask"][:2] == table["box"][:2] == ["50.5", "50.5"]
+    assert table["cat"] == ["2", "50.5", "50.5", "50.5", "50.5"]
+    table = table_of(read_results(tmp_path, masks, "--classwise"))
+    assert table["mask"][:2] == ["50.5", "50.5"] and "box" not in table
+    assert table["cat"] == ["2", "50.5", "50.5"]
+    assert table["2"] == ["pictures", "of", str(tmp_path / "val.json")]
+
+
+@pytest.mark.parametrize("rows", [(), (EMPTY,)])
+def test_results_of_nothing_and_of_an_empty_mask(tmp_path, rows):
+    masks = write_rows(tmp_path / "masks.json", *rows, without="bbox")
+    assert table_of(read_results(tmp_path, masks))["mask"][0] == "0.0"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[{", ["not JSON"]),
+        ('{"images": []}', ["a list of objects"]),
+        ("[1]", ["a list of objects"]),
+        ([{**RESULT, "image_id": 77}], ["index 0", "unknown image"]),
+        ([{**RESULT, "image_id": None}], ["unknown image"]),
+        ([RESULT, {**RESULT, "category_id": 77}], ["index 1", "unknown category"]),
+        ([{**RESULT, "score": None}], ["finite score"]),
+        ([{**RESULT, "score": float("nan")}], ["finite score"]),
+        ([{**RESULT, "segmentation": [[1, 1, 9, 9, 1, 9]]}], ["RLE"]),
+        ([{**RESULT, "segmentation": {"size": [100, 100], "counts": "x"}}], ["runs do not fill the picture"]),
+        ([{**RESULT, "segmentation": {"size": [64, 65], "counts": "PP4"}}], ["size is not the picture's"]),
+        ([{**RESULT, "bbox": [1, 2, 3]}], ["bbox"]),
+        ([{**RESULT, "bbox": [1, 2, -3, 4]}], ["bbox"]),
+    ],
+    ids=str,
+)
+def test_results_files_that_cannot_be_used_are_one_line(tmp_path, content, words):
+    path = tmp_path / "rows.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    done = read_results(tmp_path, path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert all(word in done.stderr for word in [str(path), *words])
+
+
+@pytest.mark.parametrize(
+    "options", [("--weights=a",), ("--untrained=1",), ("--output=a",), ("--images=a",), ("b", "c"), ()], ids=str
+)
+def test_options_for_a_network_and_missing_files_are_one_line(tmp_path, options):
+    done = read_results(tmp_path, tmp_path / "a.json", *options)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert ("--results" if options else "a.json: cannot be read") in done.stderr
+
+
+def test_other_categories_of_the_annotations_may_have_no_results(tmp_path):
+    masks = write_rows(tmp_path / "masks.json", RESULT, row(2, DOG, BOX, 0.9))
+    assert table_of(read_results(tmp_path, masks))["mask"][:2] == ["50.5", "50.5"]

@@ -1,0 +1,52 @@
+"""What a training shows on a terminal."""
+
+from __future__ import annotations
+
+import re
+import sys
+from io import StringIO
+
+import pytest
+
+from tools.evaluate.predict_records import MaskAP
+from tools.train.log import RunLog
+
+LOSSES = {f"loss_of_part_{number}": 1.0 for number in range(6)}
+
+
+class Terminal(StringIO):
+    """A text that counts as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("columns", [80, 110])
+def test_the_losses_leave_place_for_the_bar(monkeypatch, columns):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
+    log = RunLog(None, total=1_000_000, first=123_456, every=1, show=True)
+    log.add(123_457, {**LOSSES, "loss": 123.456}, rate=0.01, pictures=2)
+    log.close()
+    lines = [line for line in re.split(r"[\r\n]", terminal.getvalue()) if "loss" in line]
+    assert lines
+    for line in lines:
+        assert len(line) <= columns and line.endswith("loss 123.456]")
+        assert len(re.search(r"\|(.*?)\|", line)[1]) >= 10
+
+
+def test_the_line_of_an_epoch_fits_80_columns(capsys):
+    log = RunLog(None, total=100, first=0, every=1000, show=True)
+    for step in (1, 2):
+        log.add(step, {**LOSSES, "loss": 100.0 * step}, rate=0.00001, pictures=1)
+    log.print_summary("epoch 100 of 100", MaskAP(0.5, 0.6))
+    log.print_summary("step 1000000 of 1000000", MaskAP(0.5, 0.6))  # no step since then: a resumed evaluation
+    log.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert (
+        re.fullmatch(r"epoch 100 of 100: loss 150\.000, [\d.]+ pictures/s, mask AP 0\.500, AP50 0\.600", first)
+        and len(first) <= 80
+    )
+    assert second == "step 1000000 of 1000000: mask AP 0.500, AP50 0.600"

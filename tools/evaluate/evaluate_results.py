@@ -1,0 +1,93 @@
+"""Evaluate COCO results files that exist already: the work of `eval.py --results`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from config.base import PROJECT
+from config.errors import InputError
+from data.coco import CocoData, read_coco
+from data.coco_checks import UnusableError, as_integer, check_bbox, check_rle
+from tools.common.cli import config_of
+from tools.dataset.generated import draw_if_missing
+from tools.evaluate.coco_metrics import box_precision, ground_truth, mask_precision, summary_table
+
+
+def results_table(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """Return the AP of the files of --results on the validation annotations of the config, as a table.
+
+    The first file has masks. The boxes are those of the second file, or of the first if all its entries have one.
+    Raises InputError for files that cannot be used, and for options that are for a network.
+    """
+    for name in ("model", "weights", "untrained", "output"):
+        if getattr(args, name) != parser.get_default(name):
+            option = "MODEL.onnx" if name == "model" else f"--{name}"
+            raise InputError(f"{option}: cannot be combined with --results, which runs no network; leave it out")
+    if len(args.results) > 2:
+        raise InputError(f"--results: {len(args.results)} files; give one of masks, and one of boxes if there is one")
+    config = config_of(args)
+    draw_if_missing(config, "val")
+    data = read_coco(PROJECT / config.val_path, PROJECT / config.val_pre_path, keep_empty=True, check_files=False)
+    truth = ground_truth(data)
+    masks, boxes = args.results[0], args.results[-1]
+    rows = _read_results(masks, "segmentation", data)
+    mask = mask_precision(truth, rows, truth.image_ids)
+    box = None
+    if len(args.results) == 2 or (rows and all("bbox" in row for row in rows)):
+        box = box_precision(truth, _read_results(boxes, "bbox", data), truth.image_ids)
+    pictures = f"{len(truth.image_ids)} pictures of {config.val_path}"
+    return "\n".join([summary_table(mask, box, classwise=args.classwise), *data.problems.lines(), pictures])
+
+
+def _read_results(path: str, key: str, data: CocoData) -> list[dict]:
+    """Read a COCO results file and check its entries; key: "segmentation" or "bbox".
+
+    Raises InputError at the first entry that cannot be used.
+    """
+    try:
+        entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a COCO results file") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON or cut off ({error}); write or copy it again") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: not a COCO results file, which is a list of objects; give one")
+    sizes = {record.image_id: (record.height, record.width) for record in data.records}
+    rows = []
+    for place, entry in enumerate(entries):
+        try:
+            rows.append({**entry, **_check_entry(entry, key, sizes, data)})
+        except UnusableError as error:
+            reason = str(error).removesuffix(", left out")
+            raise InputError(
+                f"{path}: the entry at index {place} is a result {reason}; give the results of the pictures in "
+                f"{data.problems.file}, with image_id, category_id, score and {key}"
+            ) from None
+    return rows
+
+
+def _check_entry(entry: dict, key: str, sizes: Mapping[int, tuple[int, int]], data: CocoData) -> dict:
+    """Return the fields of an entry that AP depends on. Raises UnusableError if one is missing or malformed."""
+    image_id, category_id = as_integer(entry.get("image_id")), as_integer(entry.get("category_id"))
+    score, value = entry.get("score"), entry.get(key)
+    if image_id is None or image_id not in sizes:
+        raise UnusableError("of an unknown image")
+    if category_id not in data.categories.ids:
+        raise UnusableError("of an unknown category")
+    if not isinstance(score, (int, float)) or not math.isfinite(score):
+        raise UnusableError("without a finite score")
+    if key == "segmentation":
+        if not isinstance(value, dict):
+            raise UnusableError("without an RLE as segmentation")
+        height, width = sizes[image_id]
+        value = check_rle(value, height=height, width=width)
+    else:
+        box = check_bbox(value)
+        if box is None or not all(map(math.isfinite, box)) or min(box[2:]) < 0:
+            raise UnusableError("without a bbox of four finite numbers")
+        value = list(box)
+    return {"image_id": image_id, "category_id": category_id, "score": score, key: value}
