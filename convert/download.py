@@ -1,0 +1,91 @@
+"""Download published checkpoints; an interrupted download continues where it ended."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import urllib.error
+import urllib.request
+from email.utils import formatdate, parsedate_to_datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from config.errors import InputError
+from convert.reader import sha256_of
+from data.files import write_error
+
+TIMEOUT = 30.0  # seconds without a byte
+CHUNK = 1 << 20  # bytes
+
+
+def download(url: str, folder: Path, *, sha256: str = "") -> Path:
+    """Download a file into a folder and return its path; print its SHA-256. A file that is there already stays.
+
+    The beginning of an interrupted download stays as NAME.part, and the next call continues it if the server's file has
+    the same date. sha256: what the file must have; "" if it is not known.
+    Raises InputError if the server cannot be reached or ends the connection, or the file is another one.
+    """
+    target = folder / Path(urlsplit(url).path).name
+    if not target.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _fetch(url, target.with_name(f"{target.name}.part"))
+            target.with_name(f"{target.name}.part").replace(target)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+            raise InputError(f"{url}: cannot be downloaded ({_reason(error)}); {_REMEDY}") from error
+        except OSError as error:
+            raise write_error(target, error) from error
+    digest = sha256_of(target)
+    print(f"{target}: SHA-256 {digest}")
+    if sha256 and digest != sha256:
+        raise InputError(f"{target}: expected SHA-256 {sha256}; remove the file and download it again")
+    return target
+
+
+_REMEDY = "run the command again to continue, or download it with a browser and give the FILE"
+
+
+def _fetch(url: str, part: Path) -> None:
+    """Append what is missing to a partial file, whose time of change is the date of the server's file."""
+    start = part.stat().st_size if part.exists() else 0
+    headers = {"User-Agent": "Mozilla/5.0"}  # some servers refuse urllib's own
+    if start:
+        headers.update({"Range": f"bytes={start}-", "If-Range": formatdate(part.stat().st_mtime, usegmt=True)})
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not start:  # 416: nothing is missing; whether that is right only a new start tells
+            raise
+        part.unlink()
+        _fetch(url, part)
+        return
+    with response:
+        _append(response, part, start if response.status == 206 else 0)
+
+
+def _append(response: http.client.HTTPResponse, part: Path, start: int) -> None:
+    """Write the body of a response to a file from byte `start` on. Raises IncompleteRead if it ends too early."""
+    length, date = response.headers["Content-Length"], response.headers["Last-Modified"]
+    total = start + int(length) if length else None
+    bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None)
+    try:
+        with part.open("ab" if start else "wb") as stream, bar:
+            while chunk := response.read(CHUNK):
+                stream.write(chunk)
+                bar.update(len(chunk))
+    finally:
+        if date:
+            changed = parsedate_to_datetime(date).timestamp()
+            os.utime(part, (changed, changed))
+    if total is not None and part.stat().st_size < total:
+        raise http.client.IncompleteRead(b"", total - part.stat().st_size)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, http.client.IncompleteRead):
+        return f"the connection ended {error.expected or 0:,} bytes before the end"
+    if isinstance(error, urllib.error.HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    return str(getattr(error, "reason", error)) or type(error).__name__

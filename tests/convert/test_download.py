@@ -1,0 +1,87 @@
+"""Downloads of published checkpoints: whole, interrupted and continued, and refused."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+
+import numpy as np
+import pytest
+
+from config.errors import InputError
+from convert.download import download
+from tests.support.http_files import serve
+
+CONTENT = np.random.default_rng(0).bytes(3_000_000)
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+NAME = "model.pdparams"
+
+
+def test_a_file_is_downloaded_once_and_its_digest_printed(tmp_path, capsys):
+    with serve(CONTENT, NAME) as served:
+        for _ in range(2):
+            path = download(served.url, tmp_path / "new", sha256=DIGEST)
+            assert path == tmp_path / "new" / NAME and path.read_bytes() == CONTENT
+    assert served.starts == [0]
+    assert capsys.readouterr().out == f"{path}: SHA-256 {DIGEST}\n" * 2
+    assert [file.name for file in path.parent.iterdir()] == [NAME]
+
+
+def test_a_broken_connection_is_one_line_and_the_next_call_continues(tmp_path):
+    with serve(CONTENT, NAME) as served:
+        served.ends_after = 1_000_000
+        with pytest.raises(InputError, match="the connection ended 2,000,000 bytes before the end.*again to continue"):
+            download(served.url, tmp_path)
+        assert not (tmp_path / NAME).exists()
+        with pytest.raises(InputError, match="1,000,000 bytes before the end"):
+            download(served.url, tmp_path)
+        served.ends_after = None
+        assert download(served.url, tmp_path, sha256=DIGEST).read_bytes() == CONTENT
+    assert served.starts == [0, 1_000_000, 2_000_000]
+
+
+def test_a_file_that_changed_on_the_server_is_downloaded_from_its_beginning(tmp_path):
+    with serve(CONTENT, NAME) as served:
+        served.ends_after = 1000
+        with pytest.raises(InputError):
+            download(served.url, tmp_path)
+        served.ends_after, served.date, served.content = None, "Tue, 03 Mar 2020 10:00:00 GMT", CONTENT[::-1]
+        assert download(served.url, tmp_path).read_bytes() == CONTENT[::-1]
+    assert served.starts == [0, 0]
+
+
+def test_a_part_that_is_the_whole_file_is_downloaded_again(tmp_path):
+    with serve(CONTENT, NAME) as served:
+        served.ends_after = len(CONTENT) - 1
+        with pytest.raises(InputError):
+            download(served.url, tmp_path)
+        served.ends_after, served.content = None, CONTENT[:-1]
+        assert download(served.url, tmp_path).read_bytes() == CONTENT[:-1]
+    assert served.starts == [0, len(CONTENT) - 1, 0]
+
+
+def test_another_digest_is_refused(tmp_path):
+    with serve(CONTENT, NAME) as served, pytest.raises(InputError, match="expected SHA-256 0000; remove the file"):
+        download(served.url, tmp_path, sha256="0000")
+
+
+def test_what_the_server_refuses_is_one_line(tmp_path):
+    with serve(CONTENT, NAME) as served:
+        served.status = 404
+        with pytest.raises(InputError, match=r"model.pdparams: cannot be downloaded \(the server answered 404"):
+            download(served.url, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(InputError, match=r"cannot be downloaded \(.*refused.*\); run the command again"):
+        download(f"http://127.0.0.1:{port}/{NAME}", tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with serve(CONTENT, NAME) as served, pytest.raises(InputError, match="cannot be written"):
+        download(served.url, tmp_path / "file")
