@@ -28,7 +28,7 @@ from config.rules import (
     PositiveInt,
     Seed,
     Side,
-    at_least,
+    side_from,
 )
 from config.values import as_type_of, describe_type, did_you_mean
 
@@ -123,7 +123,7 @@ class AugmentConfig:
     distort_saturation: Fraction = 0.5  # largest relative change
     distort_hue: NonNegativeFloat = 18.0  # largest shift in degrees, 0 to 360
     crop: Fraction = 0.0  # probability of a random crop that contains instances (Liu et al. 2016)
-    short_sides: tuple[PositiveInt, ...] = ()  # pixels; one is drawn for each picture; () for data.short_side
+    short_sides: tuple[Side, ...] = ()  # pixels; one is drawn for each picture; () for data.short_side
     # Epoch i has short_sides[i] instead of a random one, and the last one when there are no more. Small pictures in the
     # first epochs teach nearly as much and cost less (progressive learning, Tan and Le 2021).
     side_by_epoch: bool = False
@@ -210,8 +210,8 @@ class ShapesConfig:
 
     train_pictures: NonNegativeInt = 0  # 0: this config has another data set
     val_pictures: PositiveInt = 200
-    height: Annotated[int, at_least(64)] = 320  # pixels
-    width: Annotated[int, at_least(64)] = 320
+    height: Annotated[int, side_from(64)] = 320  # pixels
+    width: Annotated[int, side_from(64)] = 320
     diameters: FractionRange = (1 / 8, 1 / 2)  # smallest and largest, as shares of the shorter side
 
 

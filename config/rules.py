@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-LONGEST_SIDE = 8192  # pixels of a network's input; a typing error must not take all memory
+LONGEST_SIDE = 2**15  # pixels of a picture or of the network's input
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ def at_least(minimum: int) -> Rule:
     return Rule(lambda value: value >= minimum, f"{minimum} or more")
 
 
+def side_from(minimum: int) -> Rule:
+    return Rule(lambda value: minimum <= value <= LONGEST_SIDE, f"a whole number from {minimum} to {LONGEST_SIDE}")
+
+
 def per_stage(minimum: int) -> Rule:
     """Return the rule for a tuple with one number for each of the backbone's four stages."""
     expected = f"4 numbers, one for each stage, none below {minimum}"
@@ -50,10 +54,10 @@ def per_stage(minimum: int) -> Rule:
 
 PositiveInt = Annotated[int, at_least(1)]
 NonNegativeInt = Annotated[int, at_least(0)]
-Side = Annotated[int, Rule(lambda value: 1 <= value <= LONGEST_SIDE, f"1 to {LONGEST_SIDE} pixels")]
 EvenInt = Annotated[int, Rule(lambda value: value >= 2 and value % 2 == 0, "an even number, 2 or more")]
-_MULTIPLE = f"a multiple of 32, 32 or more and at most {LONGEST_SIDE}"
-MultipleOf32 = Annotated[int, Rule(lambda value: 32 <= value <= LONGEST_SIDE and value % 32 == 0, _MULTIPLE)]
+Side = Annotated[int, side_from(1)]
+_MULTIPLES = f"a multiple of 32, 32 to {LONGEST_SIDE}"
+MultipleOf32 = Annotated[int, Rule(lambda value: 32 <= value <= LONGEST_SIDE and value % 32 == 0, _MULTIPLES)]
 Seed = Annotated[int, Rule(lambda value: 0 <= value < 2**32, "a whole number from 0 to 2**32 - 1")]
 
 PositiveFloat = Annotated[float, Rule(lambda value: value > 0, "a number above 0")]
@@ -69,7 +73,7 @@ _GRIDS = "1 to 5 whole numbers, one for each level from P2 on, none below 1"
 GridSizes = Annotated[Ints, Rule(lambda sizes: 1 <= len(sizes) <= 5 and min(sizes) >= 1, _GRIDS)]
 StageChannels = Annotated[Ints, per_stage(minimum=1)]
 StageFactors = Annotated[Floats, per_stage(minimum=0)]
-_SIZE = f"a height and a width of at most {LONGEST_SIDE} pixels, or () for none"
+_SIZE = f"a height and a width of at most {LONGEST_SIDE}, or () for none"
 OptionalSize = Annotated[Ints, Rule(lambda size: len(size) in (0, 2) and max(size, default=0) <= LONGEST_SIDE, _SIZE)]
 
 _COLOURS = "one for each colour"

@@ -13,6 +13,7 @@ from data.geometry import Window, crop, flip, resize, select, select_present, vi
 from data.samples import MaskWindow, Sample
 
 MIN_VISIBLE = 0.1  # a covered or cut instance with a smaller share of its pixels left is dropped
+MAX_PIXELS = 2**28  # of a scaled or padded picture; beyond it two very long pictures are not mixed
 PASTE_SCALES = (0.1, 2.0)  # large-scale jitter of Ghiasi et al. 2021
 
 
@@ -50,6 +51,8 @@ def mixup(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.rand
     """
     share = rng.beta(config.mix_beta, config.mix_beta)
     height, width = np.maximum(sample.image.shape[:2], second.image.shape[:2]).tolist()
+    if height * width > MAX_PIXELS:
+        return sample
     first, other = _pad(sample.image, height, width), _pad(second.image, height, width)
     return _join(sample, second, cv2.addWeighted(first, share, other, 1 - share, 0))
 
@@ -68,11 +71,11 @@ def cutmix(sample: Sample, second: Sample, *, config: AugmentConfig, rng: np.ran
         return sample
     second_height, second_width = second.image.shape[:2]
     factor = max(height / second_height, width / second_width)
-    second = resize(
-        second,
-        height=max(round(second_height * factor), height),
-        width=max(round(second_width * factor), width),
-    )
+    second_height = max(round(second_height * factor), height)
+    second_width = max(round(second_width * factor), width)
+    if second_height * second_width > MAX_PIXELS:
+        return sample
+    second = resize(second, height=second_height, width=second_width)
     patch = crop(second, Window(top, left, bottom, right), min_visible=MIN_VISIBLE)
     return _paste(sample, patch, top=top, left=left, covers=np.ones(patch.image.shape[:2], np.uint8))
 

@@ -97,7 +97,7 @@ def test_true_and_false_are_parsed(text):
         (0, ["head.channels=100"], "a multiple of head.norm_groups=32"),
         (0, ["nms.kernel=foo"], "gaussian or linear"),
         (0, ["nms.score_thr=1.5"], "from 0 to 1"),
-        (0, ["data.size_divisor=1"], "a multiple of 32, 32 or more"),
+        (0, ["data.size_divisor=1"], "a multiple of 32, 32 to 32768"),
         (0, ["data.std=0,0,0"], "numbers above 0"),
         (0, ["test_cfg.batch_size=0"], "1 or more"),
         (3, ["backbone.deform_version=2"], "50 or 101"),

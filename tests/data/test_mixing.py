@@ -54,6 +54,12 @@ def test_gives_a_consistent_sample_that_the_seed_decides(function, sample, secon
     assert_equal(second, copies[1])
 
 
+@pytest.mark.parametrize(("function", "size", "length"), [(mixup, (17_000, 1), 17_000), (cutmix, (300, 30), 4_000)])
+def test_pictures_that_would_fill_the_memory_together_are_not_mixed(function, size, length):
+    sample, long = painted_sample(1, *size), painted_sample(2, 1, length)
+    assert all(apply_mixing(function, sample, long, seed) is sample for seed in range(3))
+
+
 @pytest.mark.parametrize("function", [copy_paste, mixup, cutmix])
 def test_another_seed_gives_another_picture(function):
     sample, second = painted_sample(1, 40, 50), painted_sample(2, 50, 40)

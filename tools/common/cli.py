@@ -17,7 +17,7 @@ from config import load_config, registry
 from config.base import BackboneConfig, Config, Published
 from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
-from config.errors import InputError, escape_controls, printable
+from config.errors import InputError, escape_controls, printable, shorten
 
 DEFAULT_CONFIG = 20
 
@@ -66,11 +66,6 @@ def _run(main: Callable[[], int]) -> int:
         status = main()
         sys.stdout.flush()
         return status
-    except InputError as error:
-        if in_main_thread:  # keep the exit status, even if other processes of the run end this one now
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print(f"{argparse.ArgumentParser().prog}: error: {printable(error)}", file=sys.stderr)
-        return error.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -78,6 +73,27 @@ def _run(main: Callable[[], int]) -> int:
         # The reader of the output has closed it (`| head`); Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Exception as error:
+        message = _message_of(error)
+        if message is None:
+            raise
+        if in_main_thread:  # keep the exit status, even if other processes of the run end this one now
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print(f"{argparse.ArgumentParser().prog}: error: {printable(message)}", file=sys.stderr)
+        return error.status if isinstance(error, InputError) else InputError.status
+
+
+_NO_MEMORY = ("Failed to allocate", "ResourceExhausted", "bad_alloc")  # in messages of the libraries
+
+
+def _message_of(error: Exception) -> str | None:
+    """Return what to print about an error that the user can correct, None for a bug in the program."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        remedy = "use smaller pictures, batches or sides of the input (data.short_side, data.long_side)"
+        return f"not enough memory ({shorten(str(error))}); {remedy}"
+    return None
 
 
 def print_skipped(reason: object) -> None:

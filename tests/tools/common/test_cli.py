@@ -1,7 +1,9 @@
-"""What programs print: control characters of names never reach the terminal."""
+"""What programs print: no control characters of names, and one line where the memory does not suffice."""
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 
 from config.errors import InputError, printable
@@ -39,3 +41,31 @@ def test_programs_print_no_control_characters():
 
 def test_a_name_with_a_line_break_stays_in_its_row():
     assert align_columns([("a\nb", "1"), ("c", "2")]) == "a b  1\nc    2"
+
+
+def allocate_by_numpy() -> None:
+    np.zeros((2**25, 2**25))
+
+
+def allocate_by_opencv() -> None:
+    cv2.resize(np.zeros((1, 1, 3), np.uint8), (2**30, 2**30))
+
+
+@pytest.mark.parametrize("allocate", [allocate_by_numpy, allocate_by_opencv])
+def test_too_little_memory_is_one_line(allocate):
+    def main() -> int:
+        allocate()
+        return 0
+
+    done = run_main(main)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("test_cli.py: error: not enough memory (")
+    assert "data.short_side" in done.stderr
+
+
+def test_other_errors_keep_their_traceback():
+    def main() -> int:
+        raise cv2.error("another one")
+
+    with pytest.raises(cv2.error, match="another one"):
+        run_main(main)
