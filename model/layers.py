@@ -32,6 +32,13 @@ def norm_layer(kind: str, channels: int, *, groups: int = 32, trainable: bool = 
     return nn.BatchNorm2D(channels, use_global_stats=True if kind == "frozen" else None, **attributes)
 
 
+def running_statistics(network: nn.Layer) -> list[Tensor]:
+    """Return the running means and variances that training changes: those of batch norms that are not frozen."""
+    kinds = nn.BatchNorm2D, nn.SyncBatchNorm
+    norms = [layer for layer in network.sublayers() if isinstance(layer, kinds) and not layer._use_global_stats]
+    return [values for layer in norms for values in (layer._mean, layer._variance)]
+
+
 class GroupNorm(nn.GroupNorm):
     """Paddle's group norm; with `portable` computed by an instance norm, which paddle2onnx translates correctly."""
 

@@ -166,6 +166,20 @@ def test_two_processes_learn_the_same_as_one(tmp_path):
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_processes_that_resume_compute_what_they_would_have_computed(tmp_path):
+    """The statistics of batch norms are those of all processes after every step, whenever the run was saved."""
+    options = "train_cfg.processes=2", "train_cfg.batch_size=1"
+    assert train(*in_run(tmp_path / "whole", *options), "--max-iters=6").returncode == 0
+    parts = in_run(tmp_path / "parts", *options, "train_cfg.save_every=2")
+    assert train(*parts, "--max-iters=3").returncode == 0
+    assert train(*parts, "--resume=auto", "--max-iters=6").returncode == 0
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    expected, found = (load_state(tmp_path / name / "step_0000006.pdstate") for name in ("whole", "parts"))
+    for part in ("weights", "average", "optimizer"):
+        for name, value in getattr(expected, part).items():
+            np.testing.assert_array_equal(getattr(found, part)[name], value, err_msg=f"{part} {name}")
+
+
 def test_a_process_that_fails_ends_the_others(tmp_path):
     options = in_run(tmp_path, "train_cfg.processes=2", "train_cfg.epochs=1000", "train_cfg.batch_size=1")
     with start_training(*options) as process:

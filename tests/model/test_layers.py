@@ -17,6 +17,7 @@ from model.layers import (
     DropBlock,
     append_coordinates,
     norm_layer,
+    running_statistics,
 )
 from model.resize import resize_bilinear
 
@@ -52,6 +53,14 @@ class TestNormLayer:
         np.testing.assert_allclose(y.mean(axis=(0, 2, 3)), 0, atol=1e-4)
         np.testing.assert_allclose(y.std(axis=(0, 2, 3)), 1, atol=1e-3)
         assert (norm._mean.numpy() > 0).all()
+
+    @pytest.mark.parametrize(("kind", "count"), [("frozen", 0), ("group", 0), ("batch", 2), ("sync", 2)])
+    def test_running_statistics_are_those_that_training_changes(self, kind, count):
+        network = nn.Sequential(nn.Conv2D(3, 32, 1), nn.Sequential(norm_layer(kind, 32)))
+        before = {name: value.numpy() for name, value in network.state_dict().items()}
+        network(random_tensor([2, 3, 4, 4]))
+        changed = [name for name, value in network.state_dict().items() if (value.numpy() != before[name]).any()]
+        assert len(running_statistics(network)) == len(changed) == count
 
     @pytest.mark.skipif(not paddle.get_device().startswith("cpu"), reason="Paddle computes on a GPU here")
     def test_sync_is_a_plain_batch_norm_on_a_cpu(self):

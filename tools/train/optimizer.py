@@ -122,9 +122,6 @@ class WeightAverage:
             average.scale_(1 - share)  # `lerp_` takes five times as long on a CPU
             average.add_(live.astype("float32") * share)
 
-    def tensors(self) -> dict[str, paddle.Tensor]:
-        return self._average
-
     def arrays(self) -> dict[str, np.ndarray]:
         return {name: value.numpy() for name, value in self._average.items()}
 

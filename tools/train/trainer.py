@@ -17,7 +17,7 @@ from config.errors import InputError
 from config.overrides import differences
 from data.class_lists import ClassList
 from data.training_set import Batch, TrainingSet
-from model.layers import STATISTICS
+from model.layers import running_statistics
 from tools.common.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tools.common.cli import print_skipped
 from tools.common.distributed import World
@@ -84,6 +84,7 @@ class Trainer:
         self.speed = ""  # of the last run, in words
         self.unreadable: dict[str, str] = {}  # of all processes, as in TrainingSet
         self._parameters = list(trainable_parameters(network).values())
+        self._statistics = running_statistics(network)  # each process updates them by its own pictures
         self._received_signal = 0  # that this process has received
         self._agreed_signal = 0  # that any process has received, known to all of them after the same step
         self._evaluating = False
@@ -179,9 +180,9 @@ class Trainer:
         return values
 
     def _update_weights(self, rate: float, names: Sequence[str]) -> None:
-        """Make one optimizer step with the mean gradients of all processes; names: the pictures of this process.
+        """Make one optimizer step with the mean gradients and running statistics of all processes.
 
-        Raises InputError if a gradient is not finite.
+        names: the pictures of this process. Raises InputError if a gradient is not finite.
         """
         self.world.average_gradients(self._parameters)
         # ReLU and max pooling turn NaN into a number, so a finite loss does not prove that the gradients are finite.
@@ -189,6 +190,8 @@ class Trainer:
             raise self._not_finite_error("gradient", names)
         self.optimizer.set_lr(rate)
         self.precision.step(self.optimizer)
+        # After each step and not only before saving: rounding would then depend on the steps at which a run is saved.
+        self.world.average_values(self._statistics)
         if self.average:
             self.average.update(self.step)
 
@@ -268,7 +271,6 @@ class Trainer:
 
     def _evaluate(self, log: RunLog) -> MaskAP:
         """Evaluate the network, with the averaged weights if there are any; save it if it is the best, and the run."""
-        self._average_statistics()
         self._evaluating = True
         if self._stop_signal():
             raise _EvaluationStopped
@@ -289,15 +291,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write the weights and the training state; all processes call it, and the first one writes."""
-        self._average_statistics()
         if self.folder and self.world.is_first:
             save_state(self.folder, self._state(), self._checkpoint(), keep=self.settings.keep)
         self.world.wait_for_all()
-
-    def _average_statistics(self) -> None:
-        """Average the batch norms' running statistics over the processes, which have seen different pictures."""
-        for tensors in (self.network.state_dict(), self.average.tensors() if self.average else {}):
-            self.world.average_values([tensor for name, tensor in tensors.items() if name.endswith(STATISTICS)])
 
     def _checkpoint(self) -> Checkpoint:
         weights = self.average.arrays() if self.average else _arrays(self.network)
