@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from config import load_config, registry
-from config.base import PROJECT, BackboneConfig, Config
+from config import load_config
+from config.base import PROJECT, Config
 from config.errors import InputError
-from convert.conversion import Arrays, NameTable, Shapes, backbone_shapes, fill, network_shapes
+from convert.conversion import Arrays, NameTable, Shapes, fill, network_shapes
 from convert.reader import read_checkpoint, sha256_of
+from convert.sources import (
+    BACKBONE_SCRIPTS,
+    NETWORK_SCRIPTS,
+    configs_of,
+    count_classes,
+    find_uses,
+    shapes_of_backbones,
+)
 from data.class_lists import ClassList, read_class_list
 from data.files import check_writable
 from data.images import read_image
@@ -25,11 +31,13 @@ from tools.predict.load import load_predictor
 Fit = tuple[dict, NameTable]  # the converted weights, and the table that renamed them
 
 
-def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str) -> int:
+def convert_network(docstring: str, *, script: str) -> int:
     """Convert a checkpoint of a complete network to the config that has its parameter shapes.
 
-    script: path of the calling script, as in the `convert` field of the configs' published checkpoints.
+    script: path of the calling script, as in the `convert` field of the configs' published checkpoints and in
+    `NETWORK_SCRIPTS`.
     """
+    tables = NETWORK_SCRIPTS[script]
     parser = Parser(docstring)
     _add_file_options(parser)
     parser.add_argument("--config", metavar="N", help="number or name of the config (default: the only one that fits)")
@@ -41,7 +49,7 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     if args.config is not None:
         candidates = [load_config(args.config)]
     else:
-        candidates = [kind() for kind in registry().values() if any(p.convert == script for p in kind.published)]
+        candidates = configs_of(script)
     classes = read_class_list(args.classes or candidates[0].classes_file)
     _check_class_count(args, foreign, tables, classes)
     configs = {str(config.number): config.replace(num_classes=len(classes)) for config in candidates}
@@ -58,13 +66,16 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     return 0
 
 
-def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Sequence[BackboneConfig]) -> int:
-    """Convert an ImageNet network without its classifier to the one of `backbones` that has its parameter shapes."""
+def convert_backbone(docstring: str, *, script: str) -> int:
+    """Convert an ImageNet network without its classifier to the backbone of this script that has its parameter shapes.
+
+    script: path of the calling script, as in `BACKBONE_SCRIPTS`.
+    """
     parser = Parser(docstring)
     _add_file_options(parser)
     args = parser.parse_args()
     foreign = read_checkpoint(args.checkpoint)
-    expected = {f"{backbone.name}_imagenet": backbone_shapes(backbone) for backbone in backbones}
+    expected, tables = shapes_of_backbones(script), BACKBONE_SCRIPTS[script]
     name, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, expected, what="backbone")
     output = Path(args.output or PROJECT / "weights" / f"{name}.pdparams")
     check_writable(output, read=[args.checkpoint])
@@ -97,10 +108,10 @@ def _find_only_fit(
     if fits:
         raise InputError(f"{path} fits {what}s {' and '.join(fits)}; choose one with --config")
     closest = min(problems, key=lambda name: len(problems[name]))
-    raise InputError(
-        f"{path} does not fit {what} {closest}: {problems[closest]}; nothing was written. Give a checkpoint of "
-        f"{what} {closest}, or use the script and {what} of this checkpoint"
-    )
+    uses = find_uses(foreign)
+    remedy = f"give a checkpoint of {what} {closest}, or use the script and {what} of this checkpoint"
+    hint = f"it fits {' or '.join(uses)}, use that" if uses else remedy
+    raise InputError(f"{path} does not fit {what} {closest}; {hint}; nothing was written. {problems[closest]}")
 
 
 def _check_class_count(
@@ -108,11 +119,11 @@ def _check_class_count(
 ) -> None:
     """Raise InputError if the checkpoint has another number of classes than the list."""
     for table in tables:
-        bias = table.rename(foreign).get("head.cate_pred.bias")
-        if bias is not None and bias[1].ndim == 1 and len(bias[1]) != len(classes):
+        count = count_classes(foreign, table)
+        if count not in (None, len(classes)):
             listed = args.classes or "COCO's list"
             raise InputError(
-                f"{args.checkpoint} has {len(bias[1])} classes and {listed} has {len(classes)}; "
+                f"{args.checkpoint} has {count} classes and {listed} has {len(classes)}; "
                 "give its class names, one per line, with --classes FILE"
             )
 
@@ -128,8 +139,3 @@ def _describe_instances(config: Config, weights: Path, picture: np.ndarray) -> s
     for class_id, score, box in zip(instances.classes, instances.scores, instances.boxes.tolist()):
         lines.append(f"  {instances.class_names[class_id]} {score:.3f} at {tuple(box)}")
     return "\n".join(lines)
-
-
-def plain_resnets(*depths: int, variant: Literal["b", "d"]) -> list[BackboneConfig]:
-    """Return the configs of ResNets of these depths without deformable convolutions."""
-    return [replace(BackboneConfig(), depth=depth, variant=variant) for depth in depths]

@@ -18,7 +18,6 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from tools.common.startup import run
 
 from convert.command import convert_network
-from convert.names import PPDET_0_5, PPDET_2
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert_network(__doc__, [PPDET_2, PPDET_0_5], script="convert/ppdet2paddle.py")))
+    sys.exit(run(lambda: convert_network(__doc__, script="convert/ppdet2paddle.py")))

@@ -16,8 +16,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
 
-from convert.command import convert_backbone, plain_resnets
-from convert.names import SSLD
+from convert.command import convert_backbone
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert_backbone(__doc__, SSLD, plain_resnets(50, variant="d"))))
+    sys.exit(run(lambda: convert_backbone(__doc__, script="convert/ssld2paddle.py")))

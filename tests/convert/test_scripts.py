@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -156,7 +157,7 @@ def test_wrong_file_leaves_the_old_output(project, tmp_path):
     assert_refused(
         done,
         project,
-        "resnet18.pth does not fit config 3",
+        "resnet18.pth does not fit config 3; it fits backbone resnet18_imagenet (convert/torchvision2paddle.py)",
         "none of its",
         "conv1.weight",
     )
@@ -182,13 +183,23 @@ def test_input_files_are_not_overwritten(project, tmp_path):
 )
 def test_checkpoint_of_another_program(script, project, tmp_path):
     source = write_small(tmp_path / "solo.pth", NETWORKS[3], foreign_names.solo)
-    assert_refused(run(project, script, source), project, "solo.pth does not fit", "nothing was written", "script")
+    hint = "; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
+    assert_refused(done := run(project, script, source), project, "solo.pth does not fit", hint)
+    assert len(re.findall(r"\w+\.\w+\.[\w.]+", done.stderr.partition(hint)[2])) <= 10
+
+
+def test_a_file_that_fits_nothing_gets_the_general_advice(project, tmp_path):
+    write_torch_zip(tmp_path / "other.pth", {"other.weight": constant((3, 4))})
+    done = run(project, "solo2paddle", tmp_path / "other.pth", "--config=3")
+    assert_refused(done, project, "does not fit config 3; give a checkpoint of config 3, or use the script and config")
 
 
 def test_config_of_other_shapes(project, tmp_path):
     source = write_small(tmp_path / "r18.pth", NETWORKS[3], foreign_names.solo)
     done = run(project, "solo2paddle", source, "--config=4")
-    assert_refused(done, project, "r18.pth does not fit config 4", "missing: backbone.stages.0.2.conv1.conv.weight")
+    hint = "r18.pth does not fit config 4; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
+    assert_refused(done, project, hint, "missing: backbone.stages.0.2.conv1.conv.weight")
+    assert len(re.findall(r"(?:backbone|neck|head)[\w.]+", done.stderr.partition(hint)[2])) <= 10
 
 
 @pytest.mark.parametrize("text", [None, "cap\nring\n"])
