@@ -224,10 +224,21 @@ class Published:
     convert: str  # path of the script that converts it
     box_ap: float | None = None  # COCO box AP in percent, if its publisher states it
     publisher: str = ""  # what its publisher states of the speed: time per picture and device
+    sha256: str = ""  # of the file, if it is known
+
+    @property
+    def url(self) -> str:
+        """The address of the file; "" if `where` is a page that links to it."""
+        return f"https://{self.where}" if self.where.endswith(".pdparams") else ""
 
     def command(self, number: int) -> str:
         """Return the command that converts the downloaded FILE, for the config with this number."""
         return f"python {self.convert} FILE --config={number}"
+
+    def download_command(self, number: int) -> str:
+        """Return the command that downloads, if that is possible, and converts it."""
+        command = self.command(number)
+        return command.replace(" FILE", " --download") if self.url else f"{command} ({self.where})"
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ class InputError(ValueError):
     status = 2  # exit status of the program
 
 
-def listed(names: Sequence[str], *, count: int | None = None) -> str:
-    """Return the first SHOWN names, separated by commas, and how many more there are.
+def listed(names: Sequence[str], *, count: int | None = None, shown: int = SHOWN) -> str:
+    """Return the first `shown` names, separated by commas, and how many more there are.
 
     count: the number of all names if `names` are only some of them.
     """
-    more = (len(names) if count is None else count) - SHOWN
-    return ", ".join(map(shorten, names[:SHOWN])) + (f" and {more} more" if more > 0 else "")
+    more = (len(names) if count is None else count) - shown
+    return ", ".join(map(shorten, names[:shown])) + (f" and {more} more" if more > 0 else "")
 
 
 def shorten(text: str) -> str:

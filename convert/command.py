@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from config import load_config, registry
-from config.base import PROJECT, BackboneConfig, Config
+from config import load_config
+from config.base import PROJECT, Config, Published
 from config.errors import InputError, printable
-from convert.conversion import Arrays, NameTable, Shapes, backbone_shapes, fill, network_shapes
+from convert.conversion import Arrays, NameTable, Shapes, fill, network_shapes
+from convert.download import download
 from convert.reader import read_checkpoint, sha256_of
+from convert.sources import (
+    BACKBONE_SCRIPTS,
+    NETWORK_SCRIPTS,
+    configs_of,
+    count_classes,
+    find_uses,
+    shapes_of_backbones,
+)
 from data.class_lists import ClassList, read_class_list
 from data.files import check_writable
 from data.images import read_image
@@ -25,23 +32,34 @@ from tools.predict.load import load_predictor
 Fit = tuple[dict, NameTable]  # the converted weights, and the table that renamed them
 
 
-def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str) -> int:
+def convert_network(docstring: str, *, script: str) -> int:
     """Convert a checkpoint of a complete network to the config that has its parameter shapes.
 
-    script: path of the calling script, as in the `convert` field of the configs' published checkpoints.
+    script: path of the calling script, as in the `convert` field of the configs' published checkpoints and in
+    `NETWORK_SCRIPTS`.
     """
+    tables = NETWORK_SCRIPTS[script]
     parser = Parser(docstring)
-    _add_file_options(parser)
+    _add_file_options(parser, file_count="?")
     parser.add_argument("--config", metavar="N", help="number or name of the config (default: the only one that fits)")
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="instead of FILE: download the checkpoint published for --config",
+    )
     parser.add_argument("--classes", metavar="FILE", help="class names, one per line (default: COCO's 80)")
     parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print the instances")
     args = parser.parse_args()
     picture = read_image(args.verify) if args.verify else None
+    if args.download == bool(args.checkpoint):
+        raise InputError("give either FILE, the published checkpoint, or --download with --config=N")
+    if args.download:
+        args.checkpoint = str(_download_published(args.config, script))
     foreign = read_checkpoint(args.checkpoint)
     if args.config is not None:
         candidates = [load_config(args.config)]
     else:
-        candidates = [kind() for kind in registry().values() if any(p.convert == script for p in kind.published)]
+        candidates = configs_of(script)
     classes = read_class_list(args.classes or candidates[0].classes_file)
     _check_class_count(args, foreign, tables, classes)
     configs = {str(config.number): config.replace(num_classes=len(classes)) for config in candidates}
@@ -58,13 +76,16 @@ def convert_network(docstring: str, tables: Sequence[NameTable], *, script: str)
     return 0
 
 
-def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Sequence[BackboneConfig]) -> int:
-    """Convert an ImageNet network without its classifier to the one of `backbones` that has its parameter shapes."""
+def convert_backbone(docstring: str, *, script: str) -> int:
+    """Convert an ImageNet network without its classifier to the backbone of this script that has its parameter shapes.
+
+    script: path of the calling script, as in `BACKBONE_SCRIPTS`.
+    """
     parser = Parser(docstring)
     _add_file_options(parser)
     args = parser.parse_args()
     foreign = read_checkpoint(args.checkpoint)
-    expected = {f"{backbone.name}_imagenet": backbone_shapes(backbone) for backbone in backbones}
+    expected, tables = shapes_of_backbones(script), BACKBONE_SCRIPTS[script]
     name, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, expected, what="backbone")
     output = Path(args.output or PROJECT / "weights" / f"{name}.pdparams")
     check_writable(output, read=[args.checkpoint])
@@ -76,9 +97,32 @@ def convert_backbone(docstring: str, tables: Sequence[NameTable], backbones: Seq
     return 0
 
 
-def _add_file_options(parser: Parser) -> None:
-    parser.add_argument("checkpoint", metavar="FILE", help="the published checkpoint")
+def _add_file_options(parser: Parser, *, file_count: str | None = None) -> None:
+    parser.add_argument("checkpoint", metavar="FILE", nargs=file_count, help="the published checkpoint")
     parser.add_argument("--output", metavar="FILE", help="where to write (default: a name in weights/)")
+
+
+def _download_published(number: str | None, script: str) -> Path:
+    """Download the first checkpoint of a config that this script converts; return its path.
+
+    Raises InputError if there is none with an address of its own.
+    """
+    if number is None:
+        numbers = ", ".join(str(config.number) for config in configs_of(script) if _file_of(config, script))
+        known = f"the configs with a file to download are {numbers}" if numbers else "this script can download none"
+        raise InputError(f"--download: needs --config=N; {known}")
+    config = load_config(number)
+    published = _file_of(config, script)
+    if published is None:
+        where = " and ".join(dict.fromkeys(one.where for one in config.published))
+        remedy = f"download a file from {where} with a browser" if where else "train it"
+        raise InputError(f"--download: config {config.number} has no published file with an address; {remedy}")
+    return download(published.url, PROJECT / "weights" / "downloads", sha256=published.sha256)
+
+
+def _file_of(config: Config, script: str) -> Published | None:
+    """Return the first published checkpoint of a config that this script converts and that has an address."""
+    return next((published for published in config.published if published.url and published.convert == script), None)
 
 
 def _find_only_fit(
@@ -97,10 +141,10 @@ def _find_only_fit(
     if fits:
         raise InputError(f"{path} fits {what}s {' and '.join(fits)}; choose one with --config")
     closest = min(problems, key=lambda name: len(problems[name]))
-    raise InputError(
-        f"{path} does not fit {what} {closest}: {problems[closest]}; nothing was written. Give a checkpoint of "
-        f"{what} {closest}, or use the script and {what} of this checkpoint"
-    )
+    uses = find_uses(foreign)
+    remedy = f"give a checkpoint of {what} {closest}, or use the script and {what} of this checkpoint"
+    hint = f"it fits {' or '.join(uses)}, use that" if uses else remedy
+    raise InputError(f"{path} does not fit {what} {closest}; {hint}; nothing was written. {problems[closest]}")
 
 
 def _check_class_count(
@@ -108,11 +152,11 @@ def _check_class_count(
 ) -> None:
     """Raise InputError if the checkpoint has another number of classes than the list."""
     for table in tables:
-        bias = table.rename(foreign).get("head.cate_pred.bias")
-        if bias is not None and bias[1].ndim == 1 and len(bias[1]) != len(classes):
+        count = count_classes(foreign, table)
+        if count not in (None, len(classes)):
             listed = args.classes or "COCO's list"
             raise InputError(
-                f"{args.checkpoint} has {len(bias[1])} classes and {listed} has {len(classes)}; "
+                f"{args.checkpoint} has {count} classes and {listed} has {len(classes)}; "
                 "give its class names, one per line, with --classes FILE"
             )
 
@@ -128,8 +172,3 @@ def _describe_instances(config: Config, weights: Path, picture: np.ndarray) -> s
     for class_id, score, box in zip(instances.classes, instances.scores, instances.boxes.tolist()):
         lines.append(f"  {printable(instances.class_names[class_id])} {score:.3f} at {tuple(box)}")
     return "\n".join(lines)
-
-
-def plain_resnets(*depths: int, variant: Literal["b", "d"]) -> list[BackboneConfig]:
-    """Return the configs of ResNets of these depths without deformable convolutions."""
-    return [replace(BackboneConfig(), depth=depth, variant=variant) for depth in depths]

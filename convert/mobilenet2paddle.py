@@ -15,12 +15,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
 
-from config import load_config
 from convert.command import convert_backbone
-from convert.names import MOBILENET
-
-CONFIG = 37  # has this backbone
-
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert_backbone(__doc__, [MOBILENET], [load_config(CONFIG).backbone])))
+    sys.exit(run(lambda: convert_backbone(__doc__, script="convert/mobilenet2paddle.py")))

@@ -17,7 +17,6 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from tools.common.startup import run
 
 from convert.command import convert_network
-from convert.names import OPENFIREWORK
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert_network(__doc__, [OPENFIREWORK], script="convert/openfirework2paddle.py")))
+    sys.exit(run(lambda: convert_network(__doc__, script="convert/openfirework2paddle.py")))

@@ -17,7 +17,6 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 from tools.common.startup import run
 
 from convert.command import convert_network
-from convert.names import SOLO
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert_network(__doc__, [SOLO], script="convert/solo2paddle.py")))
+    sys.exit(run(lambda: convert_network(__doc__, script="convert/solo2paddle.py")))

@@ -17,16 +17,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
 
-from config import load_config
-from convert.command import convert_backbone, plain_resnets
-from convert.names import SSLD
-
-CONFIG = 22  # has the MobileNetV3
-
-
-def main() -> int:
-    return convert_backbone(__doc__, SSLD, [*plain_resnets(50, variant="d"), load_config(CONFIG).backbone])
-
+from convert.command import convert_backbone
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(lambda: convert_backbone(__doc__, script="convert/ssld2paddle.py")))

@@ -14,8 +14,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
 
-from convert.command import convert_backbone, plain_resnets
-from convert.names import TORCHVISION
+from convert.command import convert_backbone
 
 if __name__ == "__main__":
-    sys.exit(run(lambda: convert_backbone(__doc__, [TORCHVISION], plain_resnets(18, 34, 50, 101, variant="b"))))
+    sys.exit(run(lambda: convert_backbone(__doc__, script="convert/torchvision2paddle.py")))

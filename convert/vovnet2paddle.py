@@ -15,16 +15,7 @@ sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from tools.common.startup import run
 
-from config import load_config
 from convert.command import convert_backbone
-from convert.names import VOVNET
-
-CONFIGS = (30, 32, 33, 34, 35, 36)  # one for each backbone
-
-
-def main() -> int:
-    return convert_backbone(__doc__, [VOVNET], [load_config(number).backbone for number in CONFIGS])
-
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(run(lambda: convert_backbone(__doc__, script="convert/vovnet2paddle.py")))

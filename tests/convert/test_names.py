@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from config import load_config, registry
 from config.errors import InputError
-from convert.command import plain_resnets
 from convert.conversion import NameTable, Shapes, backbone_shapes, fill, network_shapes
 from convert.names import CENTERMASK2, MOBILENET, OPENFIREWORK, PPDET_0_5, PPDET_2, SOLO, SSLD, TORCHVISION, VOVNET
+from convert.sources import plain_resnets
 from tests.support import centermask2, foreign_names
 from tests.support.parity import PARITY, needs_parity
 

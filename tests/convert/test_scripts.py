@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
@@ -17,11 +19,21 @@ import pytest
 from PIL import Image
 
 from config import load_config
-from config.base import PROJECT
+from config.base import PROJECT, Published
+from convert import command
 from convert.conversion import Shapes, network_shapes
 from data.class_lists import read_class_list
 from tests.support import foreign_names
-from tests.support.checkpoint_writers import Call, Global, Storage, TorchTensor, write_torch_legacy, write_torch_zip
+from tests.support.checkpoint_writers import (
+    Call,
+    Global,
+    Storage,
+    TorchTensor,
+    write_pdparams,
+    write_torch_legacy,
+    write_torch_zip,
+)
+from tests.support.http_files import serve
 from tests.support.programs import Finished, run_python
 from tests.support.published_files import NETWORKS, PUBLISHED, RESNET18, random_array
 from tools.common.checkpoint import load_checkpoint
@@ -156,7 +168,7 @@ def test_wrong_file_leaves_the_old_output(project, tmp_path):
     assert_refused(
         done,
         project,
-        "resnet18.pth does not fit config 3",
+        "resnet18.pth does not fit config 3; it fits backbone resnet18_imagenet (convert/torchvision2paddle.py)",
         "none of its",
         "conv1.weight",
     )
@@ -183,13 +195,23 @@ def test_input_files_are_not_overwritten(project, tmp_path):
 )
 def test_checkpoint_of_another_program(script, project, tmp_path):
     source = write_small(tmp_path / "solo.pth", NETWORKS[3], foreign_names.solo)
-    assert_refused(run(project, script, source), project, "solo.pth does not fit", "nothing was written", "script")
+    hint = "; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
+    assert_refused(done := run(project, script, source), project, "solo.pth does not fit", hint)
+    assert len(re.findall(r"\w+\.\w+\.[\w.]+", done.stderr.partition(hint)[2])) <= 10
+
+
+def test_a_file_that_fits_nothing_gets_the_general_advice(project, tmp_path):
+    write_torch_zip(tmp_path / "other.pth", {"other.weight": constant((3, 4))})
+    done = run(project, "solo2paddle", tmp_path / "other.pth", "--config=3")
+    assert_refused(done, project, "does not fit config 3; give a checkpoint of config 3, or use the script and config")
 
 
 def test_config_of_other_shapes(project, tmp_path):
     source = write_small(tmp_path / "r18.pth", NETWORKS[3], foreign_names.solo)
     done = run(project, "solo2paddle", source, "--config=4")
-    assert_refused(done, project, "r18.pth does not fit config 4", "missing: backbone.stages.0.2.conv1.conv.weight")
+    hint = "r18.pth does not fit config 4; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
+    assert_refused(done, project, hint, "missing: backbone.stages.0.2.conv1.conv.weight")
+    assert len(re.findall(r"(?:backbone|neck|head)[\w.]+", done.stderr.partition(hint)[2])) <= 10
 
 
 @pytest.mark.parametrize("text", [None, "cap\nring\n"])
@@ -228,3 +250,41 @@ def test_file_that_would_run_code(project, tmp_path):
 )
 def test_wrong_command_line(script, args, words, project):
     assert_refused(run(project, script, *args), project, *words)
+
+
+def test_the_published_file_is_downloaded_and_converted(tmp_path, monkeypatch, capsys):
+    """The address of config 22 is that of a local server, and its network is small."""
+    small = load_config(22, [f"{field}=8" for field in ("head.channels", "head.norm_groups", "neck.out_channels")])
+    small = small.replace(mask_feat_head=replace(small.mask_feat_head, mid_channels=8, out_channels=8, norm_groups=8))
+    shapes = network_shapes(small)
+    names = foreign_names.ppdet_0_5(shapes)
+    file = tmp_path / "served.pdparams"
+    write_pdparams(file, {names[ours]: random_array(ours, shape) for ours, shape in shapes.items()}, protocol=2)
+    output = tmp_path / "converted.pdparams"
+    with serve(file.read_bytes(), "model.pdparams") as served:
+        published = replace(small.published[0], where=served.url.partition("//")[2])
+        monkeypatch.setattr(Published, "url", property(lambda one: f"http://{one.where}"))
+        monkeypatch.setattr(command, "PROJECT", tmp_path)
+        monkeypatch.setattr(command, "load_config", lambda number: small.replace(published=(published,)))
+        options = "--download", "--config=22", f"--output={output}"
+        monkeypatch.setattr("sys.argv", ["ppdet2paddle.py", *options])
+        assert command.convert_network("", script="convert/ppdet2paddle.py") == 0
+    assert load_checkpoint(output).source["sha256"] in capsys.readouterr().out
+    assert (tmp_path / "weights" / "downloads" / "model.pdparams").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], ["give either FILE", "--download with --config=N"]),
+        (["--download", "model.pdparams"], ["give either FILE"]),
+        (["--download"], ["needs --config=N; the configs with a file to download are 0, 2, 6, 10, 11, 22, 23"]),
+        (
+            ["--download", "--config=3"],
+            ["config 3 has no published file with an address; download", "github.com/WXinlong/SOLO"],
+        ),
+        (["--download", "--config=20"], ["config 20 has no published file with an address; train it"]),
+    ],
+)
+def test_what_cannot_be_downloaded_is_one_line(options, says, project):
+    assert_refused(run(project, "ppdet2paddle", *options), project, *says)

@@ -12,8 +12,8 @@ from typing import Callable
 import numpy as np
 
 from config import load_config
-from convert.command import plain_resnets
 from convert.conversion import Shapes, backbone_shapes, network_shapes
+from convert.sources import plain_resnets
 from tests.support import foreign_names
 from tests.support.checkpoint_writers import (
     write_pdparams,

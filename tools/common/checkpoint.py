@@ -12,7 +12,7 @@ from paddle import nn
 
 from config import load_config
 from config.base import Config
-from config.errors import InputError, listed
+from config.errors import SHOWN, InputError, listed
 from config.overrides import foreign_to_networks
 from config.values import is_list_of
 from data.class_lists import ClassList
@@ -20,6 +20,7 @@ from tools.common.pickle_files import load_content, save_dict
 from tools.common.safe_pickle import damaged_error
 
 FORMAT_VERSION = 1
+DIFFERENCES = 10  # names of weights that a message lists at most
 
 
 @dataclass(frozen=True)
@@ -166,4 +167,5 @@ def compare_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str,
         "missing": [name for name in expected if name not in actual],
         "unknown": [name for name in actual if name not in expected],
     }
-    return "; ".join(f"{title}: {listed(names)}" for title, names in lists.items() if names)
+    shown = min(SHOWN, DIFFERENCES // max(sum(map(bool, lists.values())), 1))
+    return "; ".join(f"{title}: {listed(names, shown=shown)}" for title, names in lists.items() if names)

@@ -120,7 +120,7 @@ def _name_with_number(config_name: str) -> str:
 def _default_weights(config: Config, section: str) -> Path:
     path = config.model_path(section)
     if not path.exists():
-        ways = [f"{one.command(config.number)} ({one.where})" for one in config.published]
+        ways = list(dict.fromkeys(one.download_command(config.number) for one in config.published))
         remedy = f"convert a published one first: {' or '.join(ways)}"
         if not ways:
             remedy = f"python train.py --config={config.number} makes one, --weights FILE takes another"

@@ -254,6 +254,10 @@ def test_differences_are_told_in_words():
     )
     many = {f"w{number}": (1,) for number in range(20)}
     assert compare_shapes(many, {}) == "missing: w0, w1, w2, w3, w4, w5, w6, w7 and 12 more"
+    others = {f"x{i}": shape for i, shape in enumerate(many.values())}
+    both = {**dict(list(many.items())[:1]), **others}  # two lists share ten names
+    lists = "missing: w1, w2, w3, w4, w5 and 14 more; unknown: x0, x1, x2, x3, x4 and 15 more"
+    assert compare_shapes(many, both) == lists
 
 
 def test_weights_that_do_not_fit_change_nothing():
