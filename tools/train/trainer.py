@@ -88,6 +88,7 @@ class Trainer:
         self._received_signal = 0  # that this process has received
         self._agreed_signal = 0  # that any process has received, known to all of them after the same step
         self._evaluating = False
+        self._unnamed = 0.0  # pictures that some process could not read and that are not in `unreadable` yet
 
     def run(self, *, last_step: int | None = None, visualdl: bool = False) -> int:
         """Train to `last_step` (default: the end of the last epoch); return 0, or the signal that ended the run.
@@ -123,11 +124,10 @@ class Trainer:
                 self._update_weights(rate, names)
                 self.step += 1
                 log.add(self.step, losses, rate=rate, pictures=self.total_batch)
-                if self.step % self.settings.log_every == 0:
+                if self._unnamed:
                     self._name_unreadable()
                 if self.folder:
                     self._save_if_due(last_step, log)
-            self._name_unreadable()
             if self.folder and self._stop_signal():
                 self.save()
         return self._stop_signal()
@@ -143,6 +143,7 @@ class Trainer:
 
     def _name_unreadable(self) -> None:
         """Name the pictures that could not be read since the last call; all processes call it."""
+        self._unnamed = 0.0
         own = self.training_set.unreadable.copy()  # the threads that prepare batches add to it
         for found in self.world.gather({path: why for path, why in own.items() if path not in self.unreadable}):
             for path, why in found.items():
@@ -166,7 +167,8 @@ class Trainer:
             losses = self.network.losses(paddle.to_tensor(batch.images), targets)
         totals = [float(loss.total) for loss in losses.values()]
         counts = [loss.terms for loss in losses.values()]
-        *sums, stop = self.world.sum([*totals, *counts, self._received_signal])
+        unnamed = len(self.training_set.unreadable.keys() - self.unreadable.keys())
+        *sums, self._unnamed, stop = self.world.sum([*totals, *counts, unnamed, self._received_signal])
         # The other processes do not know yet of a signal that arrives after this sum.
         self._agreed_signal = (self._received_signal or signal.SIGTERM) if stop else 0
         divisors = [loss.divisor(count) for loss, count in zip(losses.values(), sums[len(losses) :])]
