@@ -19,14 +19,7 @@ from pathlib import Path
 from config import load_config
 from config.base import PROJECT, Config
 from model.device import select_device
-from tools.common.cli import (
-    Parser,
-    add_config_options,
-    add_data_option,
-    add_device_option,
-    natural_number,
-    positive_number,
-)
+from tools.common.cli import Parser, add_data_options, add_device_option, natural_number, positive_number
 from tools.common.distributed import World, join_world
 from tools.common.processes import run_processes
 from tools.train import setup
@@ -34,8 +27,7 @@ from tools.train import setup
 
 def main() -> int:
     parser = Parser(__doc__)
-    add_config_options(parser)
-    add_data_option(parser)
+    add_data_options(parser)
     add_device_option(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
     start = parser.add_mutually_exclusive_group()

@@ -38,7 +38,7 @@ from data.grid_targets import CellBlock, assign_cells, box_scales, measure_exten
 from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
-from tools.common.cli import Parser, add_config_options, add_data_option, natural_number, positive_number
+from tools.common.cli import Parser, add_data_options, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
 from tools.dataset.generated import SPLITS
@@ -58,8 +58,7 @@ NO_AUGMENTATION = AugmentConfig(flip=0.0)
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
-    add_config_options(parser)
-    add_data_option(parser)
+    add_data_options(parser)
     parser.add_argument(
         "--split", choices=SPLITS, default="train", help="val: augment the validation pictures as in training"
     )

@@ -37,7 +37,7 @@ from config.errors import printable
 from data.coco import CocoData, Record
 from data.files import check_writable
 from data.images import write_image
-from tools.common.cli import Parser, add_config_options, add_data_option, natural_number, positive_number
+from tools.common.cli import Parser, add_data_options, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
 from tools.dataset.generated import SPLITS
@@ -65,8 +65,7 @@ any shared: instances that share at least one cell with another on the level
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__)
-    add_config_options(parser)
-    add_data_option(parser)
+    add_data_options(parser)
     parser.add_argument("--split", choices=(*SPLITS, "both"), default="both", help="default: both")
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="folder of the PNG files (default: runs/<config name>/dataset)"

@@ -10,8 +10,6 @@ out, also of AP. The program needs neither Paddle nor ONNX Runtime, and faster-c
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -20,6 +18,8 @@ if __name__ == "__main__":
 
 from tools.common.startup import run
 
+import argparse
+import importlib.util
 from collections.abc import Sequence
 
 from tqdm import tqdm

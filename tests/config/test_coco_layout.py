@@ -16,7 +16,7 @@ from config.coco_layout import DEFAULT_ROOT, LAYOUT, data_root_overrides
 from tests.support import trainings
 from tests.support.programs import override_options, run_main
 from tools import browse_dataset, check_dataset
-from tools.common.cli import add_config_options, add_data_option
+from tools.common.cli import add_data_options
 
 PATHS = {f"{split}_{field}" for split in ("train", "val", "test") for field in ("path", "pre_path")}
 
@@ -44,8 +44,7 @@ def test_the_defaults_are_the_layout_and_all_paths_move(tmp_path, monkeypatch):
 @pytest.mark.parametrize("is_last", [False, True])
 def test_a_path_of_o_takes_precedence(is_last):
     parser = ArgumentParser()
-    add_config_options(parser)
-    add_data_option(parser)
+    add_data_options(parser)
     options = ["-oval_path=a.json", "--data-root=coco"]
     config = load_config(0, parser.parse_args(options[::-1] if is_last else options).overrides)
     assert config.val_path == "a.json" and config.val_pre_path.endswith("coco/val2017")

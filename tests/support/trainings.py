@@ -15,7 +15,11 @@ from config import load_config
 from config.base import Config
 from data.shapes import draw_scene, write_coco
 from tests.support.programs import override_options
+from tools.common.distributed import SINGLE_PROCESS
 from tools.common.kinds import build_network
+from tools.train.log import read_log
+from tools.train.setup import build_trainer, read_data_sets
+from tools.train.trainer import Trainer
 
 CONFIG = 20
 OVERRIDES = (
@@ -89,3 +93,13 @@ def untrained_network() -> nn.Layer:
 
 def arrays_of(network: nn.Layer) -> dict[str, np.ndarray]:
     return {name: value.numpy().copy() for name, value in network.state_dict().items()}
+
+
+def trainer(folder: Path | None, *more: str) -> Trainer:
+    """Return a trainer of this training; folder: None for a run that writes nothing."""
+    settings = config(*more)
+    return build_trainer(settings, read_data_sets(settings), world=SINGLE_PROCESS, folder=folder)
+
+
+def losses(folder: Path) -> list[float]:
+    return [line["loss"] for line in read_log(folder) if "loss" in line]

@@ -125,6 +125,12 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `add_config_options` and --data-root."""
+    add_config_options(parser)
+    add_data_option(parser)
+
+
 def add_data_option(parser: argparse.ArgumentParser) -> None:
     """Add --data-root, whose paths come before those of -o."""
     parser.add_argument(

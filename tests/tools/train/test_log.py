@@ -25,7 +25,7 @@ class Terminal(StringIO):
 def test_the_losses_leave_place_for_the_bar(monkeypatch, columns):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    log = RunLog(None, total=1_000_000, first=123_456, every=1, show=True)
+    log = RunLog(None, total=1_000_000, first=123_456, evaluation_due=False, every=1, show=True)
     log.bar.dynamic_ncols = lambda _: (columns, 24)
     log.add(123_457, {**LOSSES, "loss": 123.456}, rate=0.01, pictures=2)
     log.close()
@@ -37,7 +37,7 @@ def test_the_losses_leave_place_for_the_bar(monkeypatch, columns):
 
 
 def test_the_line_of_an_epoch_fits_80_columns(capsys):
-    log = RunLog(None, total=100, first=0, every=1000, show=True)
+    log = RunLog(None, total=100, first=0, evaluation_due=False, every=1000, show=True)
     for step in (1, 2):
         log.add(step, {**LOSSES, "loss": 100.0 * step}, rate=0.00001, pictures=1)
     log.print_summary("epoch 100 of 100", MaskAP(0.5, 0.6))
