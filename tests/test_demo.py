@@ -176,12 +176,16 @@ def test_the_list_of_configs_and_help():
         (["--input", "no/such/folder"], ["no/such/folder"]),
         (["--input", "two\nlines.jpg"], ["lines.jpg"]),
         (["--input", "no/such/*.jpg"], ["no/such/*.jpg"]),
+        (
+            ["--config=10", "--input", DEMO],
+            ["solov2_r101_vd_fpn_3x.pdparams", "ppdet2paddle.py --download --config=10"],
+        ),
         (["--config=9", "--input", DEMO], ["solov2_x101_dcn_fpn_8gpu_3x.pdparams", "convert/solo2paddle.py", "github"]),
     ],
     ids=lambda value: " ".join(map(str, value)),
 )
 def test_a_mistake_on_the_command_line_is_one_line(photos, arguments, expected):
-    defaults = [] if "--config=9" in arguments else [*UNTRAINED, "--input", photos, "--no-draw"]
+    defaults = [] if DEMO in arguments else [*UNTRAINED, "--input", photos, "--no-draw"]
     message = mistake(*defaults, *arguments)
     for words in expected:
         assert words in message

@@ -53,8 +53,8 @@ class MobileNetV2(nn.Layer):
         super().__init__()
         self.out_channels = tuple(groups[-1][1] for groups in STAGE_GROUPS)
         norm: dict[str, Any] = {"norm": config.norm, "train_norm": config.train_norm}
-        trained = config.frozen_stages < 1
-        self.stem = ConvNorm(3, STEM_CHANNELS, 3, stride=2, activation=F.relu6, trainable=trained, **norm)
+        stem = {**norm, "trainable": config.frozen_stages < 1, "lr_mult": config.lr_mults[0]}
+        self.stem = ConvNorm(3, STEM_CHANNELS, 3, stride=2, activation=F.relu6, **stem)
         self.stages = nn.LayerList()
         in_channels = STEM_CHANNELS
         for index, groups in enumerate(STAGE_GROUPS):

@@ -103,7 +103,7 @@ class VoVNet(nn.Layer):
         super().__init__()
         self.out_channels = config.stage_outputs
         norm: dict[str, Any] = {"norm": config.norm, "train_norm": config.train_norm}
-        self.stem = _stem(config, trainable=config.frozen_stages < 1, **norm)
+        self.stem = _stem(config, trainable=config.frozen_stages < 1, lr_mult=config.lr_mults[0], **norm)
         self.stages = nn.LayerList()
         in_channels = _stem_outputs(config)
         for index, blocks in enumerate(STAGE_BLOCKS[config.depth]):

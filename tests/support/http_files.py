@@ -13,7 +13,7 @@ DATE = "Mon, 02 Mar 2020 10:00:00 GMT"
 
 @dataclass
 class ServedFile:
-    """What the server answers. ends_after: bytes of a response after which the connection ends; None for all."""
+    """A file, and how the server answers. ends_after: bytes after which the connection ends; None for all."""
 
     content: bytes
     date: str = DATE

@@ -1,4 +1,4 @@
-"""What programs print: no control characters of names, and one line where the memory does not suffice."""
+"""Programs print names without control characters, and one line if the memory does not suffice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every program does before its `main`."""
+"""Every program imports startup first, ends quietly at Ctrl-C, and starts without modules that only Unix has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training shows on a terminal."""
+"""A training shows its losses beside the progress bar, and a line per epoch that fits 80 columns."""
 
 from __future__ import annotations
 
