@@ -19,7 +19,7 @@ from pathlib import Path
 from config.base import PROJECT
 from data.files import check_writable
 from data.images import find_images
-from tools.common.cli import Parser, add_data_option, add_network_options, config_of, network_options
+from tools.common.cli import Parser, add_data_root_option, add_network_options, config_of, network_options
 from tools.common.distributed import join_world
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
@@ -35,7 +35,7 @@ def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="with --engine onnx: file from tools/export.py")
     add_network_options(parser)
-    add_data_option(parser)
+    add_data_root_option(parser)
     parser.add_argument("--classwise", action="store_true", help="also print the AP of each class")
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the results (default: in runs/)")
     pictures = parser.add_mutually_exclusive_group()

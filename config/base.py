@@ -223,7 +223,7 @@ class Published:
     where: str
     convert: str  # path of the script that converts it
     box_ap: float | None = None  # COCO box AP in percent, if its publisher states it
-    publisher: str = ""  # what its publisher states of the speed: time per picture and device
+    speed: str = ""  # as its publisher states it: time per picture, and the device
     sha256: str = ""  # of the file, if it is known
 
     @property

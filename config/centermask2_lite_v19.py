@@ -9,7 +9,7 @@ class CenterMask2LiteV19(CenterMask2LiteV39):
 
     number = 34
     published = (
-        Published(32.8, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=35.9, publisher="23 ms, Titan Xp"),
+        Published(32.8, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=35.9, speed="23 ms, Titan Xp"),
     )
     cost = Cost(20.1, 110.6)
     backbone = replace(CenterMask2LiteV39.backbone, depth=19)

@@ -9,6 +9,6 @@ class CenterMask2LiteV19Slim(CenterMask2LiteV19):
     """CenterMask2 lite, slim VoVNetV2-19 with eSE, 48 epochs."""
 
     number = 35
-    published = (Published(29.8, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=32.5, publisher="21 ms"),)
+    published = (Published(29.8, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=32.5, speed="21 ms"),)
     cost = Cost(12.5, 62.5)
     backbone = replace(CenterMask2LiteV19.backbone, stage_channels=SLIM_WIDTHS, stage_outputs=(112, 256, 384, 512))

@@ -8,6 +8,6 @@ class CenterMask2LiteV19SlimDW(CenterMask2LiteV19Slim):
     """CenterMask2 lite, slim VoVNetV2-19 of depthwise-separable convolutions with eSE, 48 epochs."""
 
     number = 36
-    published = (Published(27.1, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=29.5, publisher="20 ms"),)
+    published = (Published(27.1, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=29.5, speed="20 ms"),)
     cost = Cost(11.2, 37.6)
     backbone = replace(CenterMask2LiteV19Slim.backbone, depthwise=True)

@@ -13,7 +13,7 @@ class CenterMask2LiteV39(CenterMask2V39):
 
     number = 31
     published = (
-        Published(36.7, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=40.9, publisher="28 ms, Titan Xp"),
+        Published(36.7, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=40.9, speed="28 ms, Titan Xp"),
     )
     cost = Cost(35.1, 167.8)
     neck = replace(CenterMask2V39.neck, out_channels=128)

@@ -8,8 +8,6 @@ class CenterMask2V39DCN(CenterMask2V39):
     """CenterMask2, VoVNetV2-39 with eSE and deformable convolutions (v2), 36 epochs."""
 
     number = 38
-    published = (
-        Published(40.3, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=45.1, publisher="61 ms, V100"),
-    )
+    published = (Published(40.3, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=45.1, speed="61 ms, V100"),)
     cost = Cost(54.4, 554.4)
     backbone = replace(CenterMask2V39.backbone, deform_version=2, deform_stages=(2, 3, 4))

@@ -7,9 +7,7 @@ class CenterMask2V39(Config):
     """CenterMask2, VoVNetV2-39 with eSE, 36 epochs."""
 
     number = 30
-    published = (
-        Published(39.7, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=44.2, publisher="50 ms, V100"),
-    )
+    published = (Published(39.7, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=44.2, speed="50 ms, V100"),)
     cost = Cost(52.6, 542.3)
     backbone = replace(
         Config.backbone,

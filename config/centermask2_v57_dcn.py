@@ -8,8 +8,6 @@ class CenterMask2V57DCN(CenterMask2V39DCN):
     """CenterMask2, VoVNetV2-57 with eSE and deformable convolutions (v2), 36 epochs."""
 
     number = 39
-    published = (
-        Published(40.9, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=45.5, publisher="71 ms, V100"),
-    )
+    published = (Published(40.9, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=45.5, speed="71 ms, V100"),)
     cost = Cost(71.9, 624.7)
     backbone = replace(CenterMask2V39DCN.backbone, depth=57)

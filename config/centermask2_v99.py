@@ -8,8 +8,6 @@ class CenterMask2V99(CenterMask2V39):
     """CenterMask2, VoVNetV2-99 with eSE, 36 epochs."""
 
     number = 33
-    published = (
-        Published(41.4, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=46.0, publisher="77 ms, V100"),
-    )
+    published = (Published(41.4, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=46.0, speed="77 ms, V100"),)
     cost = Cost(97.0, 868.9)
     backbone = replace(CenterMask2V39.backbone, depth=99)

@@ -8,8 +8,6 @@ class CenterMask2V99DCN(CenterMask2V39DCN):
     """CenterMask2, VoVNetV2-99 with eSE and deformable convolutions (v2), 36 epochs."""
 
     number = 40
-    published = (
-        Published(42.0, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=46.9, publisher="110 ms, V100"),
-    )
+    published = (Published(42.0, CENTERMASK2_ZOO, "convert/centermask2paddle.py", box_ap=46.9, speed="110 ms, V100"),)
     cost = Cost(102.4, 914.8)
     backbone = replace(CenterMask2V39DCN.backbone, depth=99)

@@ -13,7 +13,7 @@ class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
             38.8,
             PPDET_0_5_ZOO.format("solov2_light_r50_vd_fpn_dcn_512_3x"),
             "convert/ppdet2paddle.py",
-            publisher="26 ms, V100",
+            speed="26 ms, V100",
         ),
     )
     cost = Cost(33.5, 160.0)

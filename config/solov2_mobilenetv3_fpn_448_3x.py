@@ -13,7 +13,7 @@ class SOLOv2MobileNetV3(SOLOv2Light448R50):
             30.0,
             PPDET_0_5_ZOO.format("solov2_mobilenetv3_fpn_448_3x"),
             "convert/ppdet2paddle.py",
-            publisher="20 ms, V100",
+            speed="20 ms, V100",
         ),
     )
     cost = Cost(10.3, 69.4)

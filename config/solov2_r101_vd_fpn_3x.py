@@ -9,9 +9,7 @@ class SOLOv2R101vd(SOLOv2R101DCN):
 
     number = 10
     published = (
-        Published(
-            42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py", publisher="83 ms, V100"
-        ),
+        Published(42.7, PPDET_ZOO.format("solov2_r101_vd_fpn_3x_coco"), "convert/ppdet2paddle.py", speed="83 ms, V100"),
     )
     cost = Cost(68.8, 604.1)
     data = replace(SOLOv2R101DCN.data, normalize_first=True)

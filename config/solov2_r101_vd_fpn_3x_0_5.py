@@ -9,9 +9,7 @@ class SOLOv2R101vdWithoutBias(SOLOv2R101DCN):
 
     number = 23
     published = (
-        Published(
-            42.6, PPDET_0_5_ZOO.format("solov2_r101_vd_fpn_3x"), "convert/ppdet2paddle.py", publisher="83 ms, V100"
-        ),
+        Published(42.6, PPDET_0_5_ZOO.format("solov2_r101_vd_fpn_3x"), "convert/ppdet2paddle.py", speed="83 ms, V100"),
     )
     cost = Cost(68.7, 604.1)
     data = replace(SOLOv2R101DCN.data, resize_by="factor", crop_masks="truncated")

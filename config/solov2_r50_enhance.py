@@ -9,9 +9,7 @@ class SOLOv2R50Enhance(SOLOv2LightR50vdDCN512):
 
     number = 11
     published = (
-        Published(
-            39.0, PPDET_ZOO.format("solov2_r50_enhance_coco"), "convert/ppdet2paddle.py", publisher="26 ms, V100"
-        ),
+        Published(39.0, PPDET_ZOO.format("solov2_r50_enhance_coco"), "convert/ppdet2paddle.py", speed="26 ms, V100"),
     )
     cost = Cost(33.9, 164.5)
     data = replace(SOLOv2LightR50vdDCN512.data, normalize_first=True, resize_by="size", crop_masks="rounded")

@@ -10,8 +10,8 @@ class SOLOv2R50Short(SOLOv2R50):
     number = 6
     published = (
         Published(34.8, SOLO_ZOO, "convert/solo2paddle.py"),
-        Published(35.5, PPDET_ZOO.format("solov2_r50_fpn_1x_coco"), "convert/ppdet2paddle.py", publisher="46 ms, V100"),
-        Published(35.6, PPDET_0_5_ZOO.format("solov2_r50_fpn_1x"), "convert/ppdet2paddle.py", publisher="46 ms, V100"),
+        Published(35.5, PPDET_ZOO.format("solov2_r50_fpn_1x_coco"), "convert/ppdet2paddle.py", speed="46 ms, V100"),
+        Published(35.6, PPDET_0_5_ZOO.format("solov2_r50_fpn_1x"), "convert/ppdet2paddle.py", speed="46 ms, V100"),
     )
     cost = Cost(46.6, 435.6)
     augment = replace(SOLOv2R50.augment, short_sides=())

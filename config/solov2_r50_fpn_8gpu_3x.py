@@ -9,8 +9,8 @@ class SOLOv2R50(Config):
     number = 0
     published = (
         Published(37.5, SOLO_ZOO, "convert/solo2paddle.py"),
-        Published(38.0, PPDET_ZOO.format("solov2_r50_fpn_3x_coco"), "convert/ppdet2paddle.py", publisher="46 ms, V100"),
-        Published(37.9, PPDET_0_5_ZOO.format("solov2_r50_fpn_3x"), "convert/ppdet2paddle.py", publisher="46 ms, V100"),
+        Published(38.0, PPDET_ZOO.format("solov2_r50_fpn_3x_coco"), "convert/ppdet2paddle.py", speed="46 ms, V100"),
+        Published(37.9, PPDET_0_5_ZOO.format("solov2_r50_fpn_3x"), "convert/ppdet2paddle.py", speed="46 ms, V100"),
     )
     cost = Cost(46.6, 435.6)
     augment = replace(Config.augment, short_sides=(640, 672, 704, 736, 768, 800))

@@ -11,7 +11,7 @@ import numpy as np
 from config import load_config
 from config.base import PROJECT, Config, Published
 from config.errors import InputError, printable
-from convert.conversion import Arrays, NameTable, Shapes, fill, network_shapes
+from convert.conversion import Arrays, NameTable, Shapes, fill, network_shapes, similarity
 from convert.download import download
 from convert.reader import read_checkpoint, sha256_of
 from convert.sources import (
@@ -42,18 +42,22 @@ def convert_network(docstring: str, *, script: str) -> int:
     parser = Parser(docstring)
     _add_file_options(parser, file_count="?")
     parser.add_argument("--config", metavar="N", help="number or name of the config (default: the only one that fits)")
-    parser.add_argument(
-        "--download",
-        action="store_true",
-        help="instead of FILE: download the checkpoint published for --config",
-    )
+    files = [str(config.number) for config in configs_of(script) if _file_of(config, script)]
+    if files:
+        parser.add_argument(
+            "--download",
+            action="store_true",
+            help=f"instead of FILE: download the checkpoint published for --config ({', '.join(files)})",
+        )
     parser.add_argument("--classes", metavar="FILE", help="class names, one per line (default: COCO's 80)")
     parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print the instances")
     args = parser.parse_args()
     picture = read_image(args.verify) if args.verify else None
-    if args.download == bool(args.checkpoint):
-        raise InputError("give either FILE, the published checkpoint, or --download with --config=N")
-    if args.download:
+    downloads = files and args.download
+    if bool(downloads) == bool(args.checkpoint):
+        download_option = ", or --download with --config=N" if files else ""
+        raise InputError(f"give FILE, the published checkpoint{download_option}; --help shows all options")
+    if downloads:
         args.checkpoint = str(_download_published(args.config, script))
     foreign = read_checkpoint(args.checkpoint)
     if args.config is not None:
@@ -140,7 +144,7 @@ def _find_only_fit(
         return next(iter(fits.items()))
     if fits:
         raise InputError(f"{path} fits {what}s {' and '.join(fits)}; choose one with --config")
-    closest = min(problems, key=lambda name: len(problems[name]))
+    closest = max(problems, key=lambda name: similarity(expected[name], foreign, tables))
     uses = find_uses(foreign)
     remedy = f"give a checkpoint of {what} {closest}, or use the script and {what} of this checkpoint"
     hint = f"it fits {' or '.join(uses)}, use that" if uses else remedy

@@ -81,6 +81,13 @@ def fill(expected: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tupl
     return {name: renamed[name][1].astype(np.float32, copy=False) for name in expected}, table
 
 
+def similarity(expected: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> float:
+    """Return how much of a file fits a network by its best table, 0 to 1: the share of names with equal shapes."""
+    shapes = [{ours: array.shape for ours, (_, array) in table.rename(foreign).items()} for table in tables]
+    matches = max(sum(found.get(name) == shape for name, shape in expected.items()) for found in shapes)
+    return 2 * matches / (len(expected) + len(foreign))
+
+
 def network_shapes(config: Config) -> Shapes:
     """Return names and shapes of a network's parameters and statistics, without drawing initial weights."""
     with paddle.LazyGuard():

@@ -6,6 +6,8 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,13 +32,16 @@ def download(url: str, folder: Path, *, sha256: str = "") -> Path:
     target = folder / Path(urlsplit(url).path).name
     if not target.exists():
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _fetch(url, target.with_name(f"{target.name}.part"))
-            target.with_name(f"{target.name}.part").replace(target)
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            raise InputError(f"{url}: cannot be downloaded ({_reason(error)}); {_REMEDY}") from error
-        except OSError as error:
+            part = target.with_name(f"{target.name}.part")
+            with _writing():
+                folder.mkdir(parents=True, exist_ok=True)
+            _fetch(url, part)
+            with _writing():
+                part.replace(target)
+        except _WriteError as error:
             raise write_error(target, error) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise InputError(f"{url}: cannot be downloaded ({_reason(error)}); {_REMEDY}") from error
     digest = sha256_of(target)
     print(f"{target}: SHA-256 {digest}")
     if sha256 and digest != sha256:
@@ -44,11 +49,23 @@ def download(url: str, folder: Path, *, sha256: str = "") -> Path:
     return target
 
 
+class _WriteError(OSError):
+    """The file cannot be written; other errors are those of the connection."""
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _WriteError(error.errno, error.strerror) from error
+
+
 _REMEDY = "run the command again to continue, or download it with a browser and give the FILE"
 
 
 def _fetch(url: str, part: Path) -> None:
-    """Append what is missing to a partial file, whose time of change is the date of the server's file."""
+    """Append what is missing to a partial file, which has the modification time that the server states."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "Mozilla/5.0"}  # some servers refuse urllib's own
     if start:
@@ -56,12 +73,14 @@ def _fetch(url: str, part: Path) -> None:
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code != 416 or not start:  # 416: nothing is missing; whether that is right only a new start tells
+        if error.code != 416 or not start:  # 416: the part is complete or too long; start again
             raise
         part.unlink()
         _fetch(url, part)
         return
     with response:
+        if response.headers.get_content_maintype() == "text":  # such as the page of a login or of an error
+            raise http.client.HTTPException("the server sent a page instead of the file")
         _append(response, part, start if response.status == 206 else 0)
 
 
@@ -73,7 +92,8 @@ def _append(response: http.client.HTTPResponse, part: Path, start: int) -> None:
     try:
         with part.open("ab" if start else "wb") as stream, bar:
             while chunk := response.read(CHUNK):
-                stream.write(chunk)
+                with _writing():
+                    stream.write(chunk)
                 bar.update(len(chunk))
     finally:
         if date:

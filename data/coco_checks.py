@@ -121,7 +121,7 @@ def _check_polygons(polygons: list, *, height: int, width: int) -> tuple[Segment
     for x1, y1, x2, y2 in extents:
         if not (x1 >= lower and y1 >= lower and x2 <= upper and y2 <= upper):
             raise UnusableError("with coordinates that are NaN or far outside of the picture, left out")
-    # No edge is longer than the extent, which decides for nearly all annotations and is known already.
+    # A fast upper bound, the number of edges times the extent; only longer outlines are measured.
     at_most = sum(polygon.size * max(x2 - x1, y2 - y1) for polygon, (x1, y1, x2, y2) in zip(usable, extents))
     if at_most > MAX_OUTLINE and outline_length(usable) > MAX_OUTLINE:
         raise UnusableError(f"whose outline is longer than {MAX_OUTLINE} pixels, left out")

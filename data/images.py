@@ -137,7 +137,7 @@ def load_picture(picture: Picture) -> np.ndarray:
     if isinstance(picture, (str, Path)):
         return read_image(picture)
     if not isinstance(picture, Image.Image):
-        raise InputError(f"{picture!r} is no picture; {PICTURE_FORMS}")
+        raise InputError(f"{picture!r} is not a picture; {PICTURE_FORMS}")
     if picture.mode in ("I", "F"):
         raise InputError(f"a PIL picture of mode {picture.mode}, whose value for white is unknown; give 8 or 16 bits")
     try:
@@ -218,7 +218,7 @@ def encode_image(path: Path, image: np.ndarray) -> bytes:
     if image.dtype == bool:
         image = np.repeat(image[..., None], 3, axis=2) * np.uint8(255)
     if not path.suffix.isascii() or not cv2.haveImageWriter(f"picture{path.suffix}"):
-        raise InputError(f"{path}: {path.suffix or 'no suffix'} is no format of pictures; use .png or .jpg")
+        raise InputError(f"{path}: {path.suffix or 'no suffix'} is not a picture format; use .png or .jpg")
     encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")

@@ -221,7 +221,7 @@ def test_tables_of_models_are_the_registry(name):
             assert all(published.command(number) in rows[number][10] for published in kind.published)
             boxes = dict.fromkeys(f"{published.box_ap:.1f}" for published in kind.published if published.box_ap)
             assert cells[8] == ", ".join(boxes)
-            times = dict.fromkeys(published.publisher for published in kind.published if published.publisher)
+            times = dict.fromkeys(published.speed for published in kind.published if published.speed)
             assert cells[9] == "; ".join(times)
 
 

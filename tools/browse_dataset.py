@@ -38,7 +38,7 @@ from data.grid_targets import CellBlock, assign_cells, box_scales, measure_exten
 from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
-from tools.common.cli import Parser, add_data_options, natural_number, positive_number
+from tools.common.cli import Parser, add_data_options, natural_number, positive_number, print_skipped
 from tools.common.kinds import kind_of
 from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
 from tools.dataset.generated import SPLITS
@@ -89,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         sample = training_set.sample(args.epoch, place, index)
         drawing = draw_sample(sample, data.classes, config, title=f"{args.split}, epoch {args.epoch}, place {place}")
         write_drawing(folder / names[place], drawing)
+    for reason in training_set.unreadable.values():
+        print_skipped(f"{reason}; the next picture takes its place")
     print(f"{len(names)} drawings are in {folder}")
     return 0
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from config.errors import InputError
 from config.overrides import override
-from data.files import check_writable
+from data.files import check_writable, read_text
 from data.images import ImageError, find_images, read_image
 from data.preprocess import pad_to_batch, preprocess
 from tools.common.cli import Parser, count_skipped, input_size, print_skipped
@@ -69,9 +69,9 @@ def _of_size(model: Path, size: tuple[int, ...]) -> Metadata:
     """Read the metadata of an exported network, with the shapes of its outputs for pictures of this size."""
     if model.suffix == ".json":
         try:
-            metadata, session = metadata_of(model.read_text(encoding="utf-8"), model), None
-        except OSError as error:
-            raise InputError(f"{model}: cannot be read ({error.strerror})") from None
+            metadata, session = metadata_of(read_text(model), model), None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{model}: cannot be read ({error}); give the file that tools/export.py wrote") from None
     else:
         session = open_exported(model)
         metadata = read_metadata(session, model)

@@ -73,6 +73,23 @@ def test_what_the_server_refuses_is_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_page_instead_of_the_file_is_not_kept(tmp_path):
+    with serve(b"<html>Please log in</html>", NAME) as served:
+        served.content_type = "text/html; charset=utf-8"
+        with pytest.raises(InputError, match=r"the server sent a page instead of the file\); run the command again"):
+            download(served.url, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_that_stops_sending_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr("convert.download.TIMEOUT", 0.2)
+    with serve(CONTENT, NAME) as served:
+        served.stalls_after = 1000
+        with pytest.raises(InputError, match=r"cannot be downloaded \(.*timed out.*\); run the command again"):
+            download(served.url, tmp_path)
+    assert (tmp_path / f"{NAME}.part").stat().st_size <= 1000
+
+
 def test_a_server_that_is_not_there_is_one_line(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

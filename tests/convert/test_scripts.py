@@ -276,8 +276,8 @@ def test_the_published_file_is_downloaded_and_converted(tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ([], ["give either FILE", "--download with --config=N"]),
-        (["--download", "model.pdparams"], ["give either FILE"]),
+        ([], ["give FILE, the published checkpoint, or --download with --config=N"]),
+        (["--download", "model.pdparams"], ["give FILE"]),
         (["--download"], ["needs --config=N; the configs with a file to download are 0, 2, 6, 10, 11, 22, 23"]),
         (
             ["--download", "--config=3"],

@@ -19,6 +19,8 @@ class ServedFile:
     date: str = DATE
     ends_after: int | None = None
     status: int = 200
+    stalls_after: int | None = None  # bytes after which nothing more comes
+    content_type: str = "application/octet-stream"
     starts: list[int] = field(default_factory=list)  # first byte of each response
     url: str = ""
 
@@ -37,8 +39,12 @@ class ServedFile:
         handler.send_response(206 if start else 200)
         handler.send_header("Content-Length", str(len(body)))
         handler.send_header("Last-Modified", self.date)
+        handler.send_header("Content-Type", self.content_type)
         handler.end_headers()
-        handler.wfile.write(body[: self.ends_after])
+        handler.wfile.write(body[: self.ends_after if self.stalls_after is None else self.stalls_after])
+        if self.stalls_after is not None:
+            handler.wfile.flush()
+            handler.connection.recv(1)  # returns when the client ends the connection
         handler.close_connection = True
 
 

@@ -16,6 +16,7 @@ from data.coco import read_coco
 from data.grid_targets import CellBlock
 from data.images import find_images, read_image
 from data.training_set import TrainingSet, load_sample
+from tests.support import trainings
 from tests.support.programs import override_options, run_python
 from tests.support.samples import SAMPLES, assert_equal
 from tests.support.squares import GRIDS, write_squares
@@ -168,3 +169,12 @@ def test_unknown_split_is_a_mistake(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--split=test"])
     assert end.value.code == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_picture_that_takes_the_place_of_a_damaged_one_is_named(tmp_path, capsys):
+    folder = trainings.damaged_data_set(tmp_path / "damaged", "000002.jpg")
+    overrides = trainings.overrides(folder=folder)
+    assert main(["--config=20", *override_options(*overrides), "--output", str(tmp_path / "drawn")]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("skipped ")]
+    assert line.startswith(f"skipped {folder / 'images' / '000002.jpg'}: damaged JPEG")
+    assert line.endswith("; the next picture takes its place")

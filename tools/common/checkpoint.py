@@ -16,6 +16,7 @@ from config.errors import SHOWN, InputError, listed
 from config.overrides import foreign_to_networks
 from config.values import is_list_of
 from data.class_lists import ClassList
+from data.files import open_regular
 from tools.common.pickle_files import load_content, save_dict
 from tools.common.safe_pickle import damaged_error
 
@@ -66,7 +67,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     foreign = InputError(f"{path}: not a checkpoint of this project; make one with a script in convert/")
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(path) as stream:
             if stream.read(1) != pickle.PROTO:
                 raise foreign
             content = load_content(stream, path)

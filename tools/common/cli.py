@@ -91,7 +91,7 @@ def _message_of(error: Exception) -> str | None:
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
-        remedy = "use smaller pictures, batches or sides of the input (data.short_side, data.long_side)"
+        remedy = "close other programs, or use smaller pictures, batches or sides of the input (data.short_side)"
         return f"not enough memory ({shorten(str(error))}); {remedy}"
     return None
 
@@ -128,10 +128,10 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `add_config_options` and --data-root."""
     add_config_options(parser)
-    add_data_option(parser)
+    add_data_root_option(parser)
 
 
-def add_data_option(parser: argparse.ArgumentParser) -> None:
+def add_data_root_option(parser: argparse.ArgumentParser) -> None:
     """Add --data-root, whose paths come before those of -o."""
     parser.add_argument(
         "--data-root",
@@ -229,7 +229,7 @@ def _checkpoint_cells(config: Config, published: Published | None) -> tuple[str,
         return *[""] * (len(_PUBLISHED_TITLES) - 1), str(path) if path.exists() else missing
     box_ap = "" if published.box_ap is None else f"{published.box_ap:.1f}"
     command = published.command(config.number)
-    return f"{published.mask_ap:.1f}", box_ap, published.publisher, command, published.where
+    return f"{published.mask_ap:.1f}", box_ap, published.speed, command, published.where
 
 
 def _backbone_cell(config: Config) -> str:

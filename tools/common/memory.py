@@ -16,7 +16,7 @@ STATUS = Path("/proc/self/status")
 def peak_memory() -> float | None:
     """Return the peak memory in MiB: of the GPU if Paddle computes on one, otherwise of the process.
 
-    None on a system that does not tell it (Windows).
+    None on a system that does not report it (Windows).
     """
     import paddle  # imported here, because programs without Paddle use this module too
 

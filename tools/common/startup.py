@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 
-# Until `run` starts: Ctrl-C during the imports ends the program without a traceback.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+_PROJECT = Path(__file__).resolve().parent.parent.parent
+_PROGRAM = Path(getattr(sys.modules["__main__"], "__file__", None) or "/").resolve().parent
+
+# Until `run` starts: Ctrl-C during the imports of a program ends it without a traceback. Tests and notebooks, which
+# import programs, keep their own handler.
+if _PROGRAM in (_PROJECT, _PROJECT / "tools", _PROJECT / "convert"):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from model import startup as startup
 from tools.common.cli import run as run

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 
 from config.errors import InputError
 from config.values import is_list_of
-from data.files import atomic_write
+from data.files import atomic_write, read_text
 from tools.deploy.exported import Metadata, Output, metadata_of
 
 INDEX = "index.json"
@@ -58,14 +59,14 @@ def write_index(folder: Path, metadata: Metadata, entries: Sequence[Entry]) -> N
     height, width = size
     lines = [f"{number} {folder / entry.name}.bin {width} {height}\n" for number, entry in enumerate(entries)]
     with atomic_write(folder / INPUT_LIST) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+        temporary.write_bytes(os.fsencode("".join(lines)))  # names need not be UTF-8
 
 
 def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, list[Entry]]:
     """Read the index of a folder. Raises InputError if it is missing or was not written by `write_index`."""
     path = folder / INDEX
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         metadata = metadata_of(json.dumps(content["metadata"]), path, overrides)
         entries = [_entry(row, metadata.config.data.fixed_size) for row in content["pictures"]]
     except InputError:

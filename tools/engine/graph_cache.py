@@ -28,6 +28,7 @@ LOCK = ".lock"
 STAGING = ".making_"  # prefix of the folders in which entries are written
 STALE_AFTER = 24 * 3600  # seconds; the process that wrote into an older staging folder was killed
 CODE = ("model", "tools/engine")  # folders whose code decides which graph is written
+IN_USE = 60  # seconds since the last use in which an entry is not removed
 KEEP = 20  # most recently used entries; the others are removed when one is added
 
 
@@ -65,9 +66,9 @@ def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
                     if folder.exists():
                         folder.rename(Path(staging) / "damaged")
                     entry.rename(folder)
+                _remove_oldest(folder.parent, limit)
         if not _is_intact(folder):
             raise InputError(f"{folder}: the graph that was just compiled is damaged; make room on the disk")
-        _remove_oldest(folder.parent, limit)
     except OSError as error:
         raise InputError(
             f"{folder}: cannot be written ({error.strerror or error}); choose another folder with the variable "
@@ -106,12 +107,19 @@ def _refuse_foreign(root: Path) -> None:
     except OSError:  # it is created, or reported as a folder that cannot be written
         return
     if hasattr(os, "getuid"):  # Windows has other rules, and a cache folder for each user
+        if found.st_uid == os.getuid() and not os.environ.get(CACHE_VARIABLE) and _others_write(found):
+            shutil.rmtree(root)  # of a version that created it with the mode of the umask; it is created again
+            return
         if found.st_uid != os.getuid():
             raise InputError(f"{root}: the folder for compiled graphs belongs to another user; {remedy}")
-        if stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
+        if _others_write(found):
             raise InputError(f"{root}: other users can write compiled graphs there; run chmod go-w, or {remedy}")
     if (root / LOCK).is_symlink():
         raise InputError(f"{root / LOCK}: is a link, and what it points to would be overwritten; remove it")
+
+
+def _others_write(found: os.stat_result) -> bool:
+    return bool(stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IWOTH))
 
 
 def _size_limit() -> float:
@@ -147,7 +155,10 @@ def _digest_of(path: Path) -> str:
 
 
 def _remove_oldest(root: Path, limit: float) -> None:
-    """Remove entries from the KEEP most recently used ones on, or earlier if all together exceed `limit` bytes."""
+    """Keep the KEEP most recently used entries, fewer if they exceed `limit` bytes together; remove the others.
+
+    Entries of the last minute stay, because another process may be about to load them.
+    """
     entries = []
     for folder in root.iterdir():
         with suppress(OSError):  # another process removes it
@@ -157,7 +168,7 @@ def _remove_oldest(root: Path, limit: float) -> None:
             elif folder.name.startswith(STAGING) and time.time() - changed > STALE_AFTER:
                 shutil.rmtree(folder, ignore_errors=True)
     total = 0
-    for place, (_, folder, size) in enumerate(sorted(entries, reverse=True)):
+    for place, (changed, folder, size) in enumerate(sorted(entries, reverse=True)):
         total += size
-        if place >= KEEP or (total > limit and place):  # the first one is about to be used
+        if (place >= KEEP or total > limit) and time.time() - changed > IN_USE:
             shutil.rmtree(folder, ignore_errors=True)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from config.base import PROJECT
 from config.errors import InputError
 from data.coco import CocoData, read_coco
 from data.coco_checks import UnusableError, as_integer, check_bbox, check_rle
+from data.files import read_text
 from tools.common.cli import config_of
 from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import box_precision, ground_truth, mask_precision, summary_table
+
+LARGEST = sys.float_info.max  # of a score; infinity and NaN are not scores
 
 
 def results_table(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
@@ -49,7 +52,7 @@ def _read_results(path: str, key: str, data: CocoData) -> list[dict]:
     Raises InputError at the first entry that cannot be used.
     """
     try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        entries = json.loads(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a COCO results file") from error
     except (ValueError, RecursionError) as error:
@@ -78,7 +81,7 @@ def _check_entry(entry: dict, key: str, sizes: Mapping[int, tuple[int, int]], da
         raise UnusableError("of an unknown image")
     if category_id not in data.categories.ids:
         raise UnusableError("of an unknown category")
-    if not isinstance(score, (int, float)) or not math.isfinite(score):
+    if not isinstance(score, (int, float)) or isinstance(score, bool) or not -LARGEST <= score <= LARGEST:
         raise UnusableError("without a finite score")
     if key == "segmentation":
         if not isinstance(value, dict):

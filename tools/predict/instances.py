@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from config.errors import listed
+from config.errors import listed, printable
 from data.files import check_writable
 from data.images import Picture, load_picture, write_image
 from tools.predict.drawing import Drawable, draw_instances
@@ -112,7 +112,7 @@ class Instances:
         return len(self.crops)
 
     def __repr__(self) -> str:
-        counts = [f"{count} {' '.join(name.split())}" for name, count in Counter(self.names).most_common()]
+        counts = [f"{count} {printable(name)}" for name, count in Counter(self.names).most_common()]
         height, width = self.size
         return f"<Instances: {len(self)} in {width} x {height} pixels{': ' if counts else ''}{listed(counts)}>"
 

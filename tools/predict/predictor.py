@@ -101,7 +101,7 @@ class Predictor:
         if isinstance(pictures, (list, tuple)):
             return list(self.stream(pictures))
         if not isinstance(pictures, Iterable):
-            raise InputError(f"{pictures!r} is no picture; {PICTURE_FORMS}, or an iterable of them")
+            raise InputError(f"{pictures!r} is not a picture; {PICTURE_FORMS}, or an iterable of them")
         return self.stream(pictures)
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:

@@ -177,7 +177,7 @@ class RunLog:
 
 
 def _memory() -> dict[str, float]:
-    """Return the entry of a log line for the peak memory; none if the system does not tell it."""
+    """Return the entry of a log line for the peak memory; none if the system does not report it."""
     peak = peak_memory()
     return {} if peak is None else {"memory_mib": peak}
 

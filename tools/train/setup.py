@@ -31,9 +31,19 @@ from tools.train.trainer import Trainer
 
 LOCK_FILE = ".lock"
 NEAR_ZERO = 0.01  # mask AP
-BACKBONE_SCRIPTS = {  # by `backbone.kind`
-    "resnet": "torchvision2paddle.py",
-    "vovnet": "vovnet2paddle.py",
+# The scripts in convert/ that write an ImageNet backbone; some backbones have none.
+IMAGENET_SCRIPTS = {
+    "resnet18": "torchvision2paddle.py",
+    "resnet34": "torchvision2paddle.py",
+    "resnet50": "torchvision2paddle.py",
+    "resnet101": "torchvision2paddle.py",
+    "resnet50_vd": "ssld2paddle.py",
+    "vovnet19_ese": "vovnet2paddle.py",
+    "vovnet19_ese_slim": "vovnet2paddle.py",
+    "vovnet19_ese_slim_dw": "vovnet2paddle.py",
+    "vovnet39_ese": "vovnet2paddle.py",
+    "vovnet57_ese": "vovnet2paddle.py",
+    "vovnet99_ese": "vovnet2paddle.py",
     "mobilenetv2": "mobilenet2paddle.py",
     "mobilenetv3": "ssld2paddle.py",
 }
@@ -95,7 +105,7 @@ def start_from(network: nn.Layer, config: Config, finetune: str | None) -> str:
         return "starting from random weights"
     path = Path(finetune or config.model_path("train_cfg"))
     if not finetune and not path.exists():
-        script = BACKBONE_SCRIPTS.get(config.backbone.kind)
+        script = IMAGENET_SCRIPTS.get(config.backbone.name)
         convert = f"convert an ImageNet backbone (python convert/{script} FILE), " if script else ""
         raise InputError(
             f"{path}: the checkpoint to start from does not exist; {convert}give another one with --finetune FILE, or "

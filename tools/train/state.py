@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from config.errors import InputError
-from data.files import find_temporaries
+from data.files import find_temporaries, open_regular
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.pickle_files import load_content, save_dict
 from tools.common.safe_pickle import damaged_error
@@ -75,7 +75,7 @@ def load_state(path: str | Path) -> TrainingState:
     """
     path = Path(path).with_suffix(".pdstate")
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = load_content(stream, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --resume takes a step_*.pdstate") from None

@@ -192,7 +192,7 @@ class Trainer:
             raise self._not_finite_error("gradient", names)
         self.optimizer.set_lr(rate)
         self.precision.step(self.optimizer)
-        # After each step and not only before saving: rounding would then depend on the steps at which a run is saved.
+        # After each step: averaging only before a save would make the rounding depend on when the run is saved.
         self.world.average_values(self._statistics)
         if self.average:
             self.average.update(self.step)

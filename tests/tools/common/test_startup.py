@@ -50,6 +50,20 @@ def test_ctrl_c_during_an_import_is_quiet(program, module):
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # status 130 in a shell
 
 
+def test_a_program_that_is_imported_leaves_the_handler_of_ctrl_c():
+    code = "import signal, tools.check_dataset; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout) == (0, "True\n")
+
+
+def test_a_program_is_imported_by_another_thread():
+    code = (
+        "import threading; t = threading.Thread(target=__import__, args=('tools.check_dataset',)); t.start(); t.join()"
+    )
+    done = run_python("-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("program", ["demo.py", "train.py", "eval.py"])
 def test_programs_start_without_modules_that_only_unix_has(program):
     done = run_python("-c", WITHOUT_UNIX, program)

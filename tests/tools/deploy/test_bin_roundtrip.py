@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -125,19 +126,20 @@ def test_pictures_without_outputs_are_listed_and_left_out(tmp_path, shapes):
     truth = ground_truth(read_complete(annotations[1], annotations[3], read_index(inputs)[0].classes, inputs))
     rows = json.loads(rest[1].read_text())
     kept = [number for name, number in zip(names, truth.image_ids) if name not in names[1:3]]
-    assert summary_table(evaluate_coco(truth, rows, kept)) in out
+    evaluation = evaluate_coco(truth, rows, kept)
+    assert summary_table(evaluation.mask, evaluation.box) in out
 
 
 @needs_onnx
 def test_the_list_of_inputs_names_file_width_and_height(tmp_path):
-    """A space in a name would separate two items of a line."""
-    pictures = [tmp_path / name for name in ("a.png", "b c\td.png")]
+    """A space in a name would separate two items of a line; a name need not be UTF-8."""
+    pictures = [tmp_path / name for name in ("a.png", "b c\td.png", os.fsdecode(b"\xff.png"))]
     for number, path in enumerate(pictures):
         write_image(path, tiny.scene(number))
     model, inputs = of_kind("solov2", f"--input-size={SIZE[0]}x{SIZE[1]}"), tmp_path / "inputs"
     assert run_main(preprocess_inputs_to_bin.main, model, *pictures, "--output", inputs)[0] == 0
-    lines = [line.split() for line in (inputs / "inputs.txt").read_text().splitlines()]
-    files = [inputs / "000000_a.bin", inputs / "000001_b_c_d.bin"]
+    lines = [line.split() for line in os.fsdecode((inputs / "inputs.txt").read_bytes()).splitlines()]
+    files = [inputs / name for name in ("000000_a.bin", "000001_b_c_d.bin", os.fsdecode(b"000002_\xff.bin"))]
     assert lines == [[str(number), str(file), "96", "64"] for number, file in enumerate(files)]
     assert all(file.stat().st_size == 4 * 3 * 64 * 96 for file in files)
 

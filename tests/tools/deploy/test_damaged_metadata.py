@@ -192,7 +192,8 @@ def test_any_value_anywhere_is_accepted_or_one_line(data):
     except InputError as error:
         assert "a.onnx" in str(error)
     else:
-        assert len(metadata.classes) == 80 and differences(metadata.config) == tuple(json.loads(text)["overrides"])
+        assert len(metadata.classes) == 80
+        assert differences(metadata.config) == tuple(content["overrides"])  # an empty list is valid too
 
 
 @pytest.fixture(scope="module")

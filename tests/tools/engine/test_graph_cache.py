@@ -124,6 +124,29 @@ def test_the_entries_used_last_fit_into_the_size(cache: Path, monkeypatch: pytes
     assert entries(cache) == (left if isinstance(left, list) else [f"key{number}" for number in range(left)])
 
 
+def test_an_entry_that_another_process_is_about_to_load_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SIZE_VARIABLE, "0")
+    for key in ("first", "second"):
+        cached_graphs(key, Maker())
+    assert entries(cache) == ["first", "second"]
+    os.utime(cache / "first", (time.time() - module.IN_USE - 5,) * 2)
+    cached_graphs("third", Maker())
+    assert entries(cache) == ["second", "third"]
+
+
+def test_the_default_folder_of_an_earlier_version_is_created_again(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """It had the mode of the umask, with which a group may write; what is in it cannot be trusted."""
+    folder = tmp_path / "paddle-solo"
+    folder.mkdir()
+    folder.chmod(0o775)
+    (folder / "planted").write_text("graph")
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    monkeypatch.setattr(module, "user_cache_path", lambda *_, **__: folder)
+    cached_graphs("key", Maker())
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert not (folder / "planted").exists()
+
+
 @pytest.mark.parametrize("text", ["much", "-1", "nan"])
 def test_a_size_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch, text) -> None:
     monkeypatch.setenv(SIZE_VARIABLE, text)

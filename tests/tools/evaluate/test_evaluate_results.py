@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,8 @@ def test_results_of_nothing_and_of_an_empty_mask(tmp_path, rows):
         ([RESULT, {**RESULT, "category_id": 77}], ["index 1", "unknown category"]),
         ([{**RESULT, "score": None}], ["finite score"]),
         ([{**RESULT, "score": float("nan")}], ["finite score"]),
+        ([{**RESULT, "score": 10**400}], ["finite score"]),
+        ([{**RESULT, "score": True}], ["finite score"]),
         ([{**RESULT, "segmentation": [[1, 1, 9, 9, 1, 9]]}], ["RLE"]),
         ([{**RESULT, "segmentation": {"size": [100, 100], "counts": "x"}}], ["runs do not fill the picture"]),
         ([{**RESULT, "segmentation": {"size": [64, 65], "counts": "PP4"}}], ["size is not the picture's"]),
@@ -97,3 +100,10 @@ def test_options_for_a_network_and_missing_files_are_one_line(tmp_path, options)
 def test_other_categories_of_the_annotations_may_have_no_results(tmp_path):
     masks = write_rows(tmp_path / "masks.json", RESULT, row(2, DOG, BOX, 0.9))
     assert table_of(read_results(tmp_path, masks))["mask"][:2] == ["50.5", "50.5"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "results.json")
+    done = read_results(tmp_path, tmp_path / "results.json")
+    assert done.returncode == 2 and "results.json: cannot be read (a pipe or a device" in done.stderr
