@@ -55,7 +55,7 @@ def test_pictures_that_cannot_be_used_are_one_line(tmp_path):
     wrong = {
         "white is unknown": Image.new("F", (4, 4)),
         "cannot be decoded": Image.open(tmp_path / "cut.jpg"),
-        "is no picture": 3,
+        "is not a picture": 3,
     }
     for says, picture in wrong.items():
         with pytest.raises(InputError, match=says) as error:
