@@ -162,7 +162,7 @@ def _read_json(path: Path) -> dict:
     except OSError as error:
         raise InputError(
             f"{path}: cannot be read ({error.strerror}); set train_path, val_path or test_path to a COCO annotation "
-            f"file, or draw generated pictures with tools/draw_shapes.py and the same options; {LAYOUT_HINT}"
+            f"file; {LAYOUT_HINT}"
         ) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON or cut off ({error}); export or copy it again") from error

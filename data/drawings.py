@@ -1,4 +1,4 @@
-"""Write drawings without overwriting other files: a list in the folder names the drawings of our programs."""
+"""Write drawings without overwriting other files: a list in the folder names what our programs wrote there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIST_FILE = ".drawings"  # one line per drawing: name, number of bytes and CRC-3
 def check_drawings(paths: Iterable[Path]) -> None:
     """Check, before any work is done, that `write_drawing` may write these files.
 
-    Raises InputError for a file that is not a drawing of our programs, or has been changed since.
+    Raises InputError for a file that our programs did not write, or that has been changed since.
     """
     drawn: dict[Path, set[str]] = {}
     foreign = []
@@ -31,8 +31,8 @@ def check_drawings(paths: Iterable[Path]) -> None:
                 foreign.append(str(path))
     if foreign:
         raise InputError(
-            f"{listed(foreign)}: not a drawing of this project and would be overwritten by one; "
-            "give another folder with --output, or move the file"
+            f"{listed(foreign)}: not written by this project, or changed since, and would be overwritten; give another "
+            "folder for the output, or move the file"
         )
 
 
@@ -41,7 +41,11 @@ def write_drawing(path: Path, image: np.ndarray) -> None:
 
     Raises InputError if it cannot be written.
     """
-    content = encode_image(path, image)
+    write_listed(path, encode_image(path, image))
+
+
+def write_listed(path: Path, content: bytes) -> None:
+    """Write a file, and name it in the list of its folder, so that `check_drawings` lets it be written again."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(content)
         # Listed before the file has its name: a program that is killed in between must not leave an unlisted drawing.

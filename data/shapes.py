@@ -21,8 +21,7 @@ import numpy as np
 
 from data.class_lists import ClassList
 from data.coco_rows import CocoInstance, CocoPicture, coco_dict
-from data.files import atomic_write
-from data.images import write_image
+from data.drawings import write_drawing, write_listed
 
 MIN_VISIBLE = 0.4  # share of a shape's area that must be visible
 MIN_SIDE = 64  # of a picture, in pixels
@@ -279,16 +278,25 @@ def write_coco(*, scenes: Iterable[Scene], output: Path, suffix: str = ".jpg") -
     Masks are compressed RLE; ids start at 1, and a category's id is its index in CLASS_NAMES plus 1. The annotations
     are written last, so that they never name a missing picture. suffix: ".jpg" or ".png".
     """
+    write_data_set(scenes, output / "annotations.json", output / "images", suffix)
+
+
+def write_data_set(scenes: Iterable[Scene], annotations: Path, folder: Path, suffix: str = ".jpg") -> None:
+    """Write scenes as `write_coco` does, with annotations and pictures in these places."""
     classes = ClassList(names=CLASS_NAMES, ids=tuple(range(1, len(CLASS_NAMES) + 1)))
-    coco = coco_dict(_write_pictures(scenes, output / "images", suffix), classes)
-    with atomic_write(output / "annotations.json") as temporary:
-        temporary.write_text(json.dumps(coco), encoding="utf-8")
+    coco = coco_dict(_write_pictures(scenes, folder, suffix), classes)
+    write_listed(annotations, json.dumps(coco).encode())
+
+
+def picture_name(number: int, suffix: str = ".jpg") -> str:
+    """Return the file name of the scene with this number, counted from 1."""
+    return f"{number:06d}{suffix}"
 
 
 def _write_pictures(scenes: Iterable[Scene], folder: Path, suffix: str) -> Iterator[CocoPicture]:
     for number, scene in enumerate(scenes, start=1):
-        name = f"{number:06d}{suffix}"
-        write_image(folder / name, scene.image)
+        name = picture_name(number, suffix)
+        write_drawing(folder / name, scene.image)
         height, width = scene.image.shape[:2]
         instances = (
             CocoInstance.from_mask(CLASS_NAMES[class_id], mask)

@@ -236,7 +236,7 @@ def test_only_drawings_are_replaced_by_drawings(photos, tmp_path):
     arguments = (*UNTRAINED, "--input", photos, "--output", tmp_path)
     name = find_images([photos])[0].name
     (tmp_path / name).write_text("a file of the user")
-    assert f"{name}: not a drawing" in mistake(*arguments, "--json", tmp_path / "rows.json")
+    assert f"{name}: not written by this project" in mistake(*arguments, "--json", tmp_path / "rows.json")
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "a file of the user"
     (tmp_path / name).unlink()

@@ -116,7 +116,7 @@ def test_pictures_without_annotations(tmp_path, data, weights):
 def test_drawings_do_not_replace_other_files(tmp_path, data, weights):
     (tmp_path / "000002.jpg").write_text("a file of the user")
     status, _, err = evaluate(tmp_path, data, tmp_path / "no.pdparams", "--images", str(data / "images"))
-    assert status == 2 and "000002.jpg: not a drawing" in err and err.count("\n") == 1
+    assert status == 2 and "000002.jpg: not written by this project" in err and err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["000002.jpg"]
 
 

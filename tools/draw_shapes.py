@@ -1,9 +1,10 @@
 """Draw the data set of shapes: pictures with exact masks in COCO format, identical on every machine.
 
     python tools/draw_shapes.py                                  config 20's 11,000 + 200 pictures, in datasets/shapes
-    python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json
+    python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json \
+        -o train_pre_path=my/images
 
-train.py and eval.py draw missing splits themselves.
+train.py and eval.py draw missing splits themselves. Files that the programs here did not draw are never overwritten.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ def main() -> int:
     config = load_config(args.config, args.overrides)
     if not config.shapes.train_pictures:
         raise InputError(f"--config {args.config}: its data set is not a generated one; use config 20")
+    for split in SPLITS:
+        fields = [f"{split}_path", f"{split}_pre_path"]
+        if sum(getattr(config, field) != getattr(type(config), field) for field in fields) == 1:
+            raise InputError(f"{fields[0]} and {fields[1]}: set both, or none of them")
     for split in SPLITS:
         draw_split(config, split)
     return 0

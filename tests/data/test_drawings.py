@@ -32,10 +32,10 @@ def test_other_files_are_not_replaced(tmp_path, suffix):
     photo, drawing = tmp_path / f"photo{suffix}", tmp_path / f"drawing{suffix}"
     write_image(photo, IMAGE)
     write_drawing(drawing, IMAGE)
-    with pytest.raises(InputError, match="photo.*: not a drawing"):
+    with pytest.raises(InputError, match="photo.*: not written by this project"):
         check_drawings([drawing, photo])
     write_image(drawing, IMAGE[::-1])  # the user's own file under the name of a drawing
-    with pytest.raises(InputError, match="drawing.*: not a drawing"):
+    with pytest.raises(InputError, match="drawing.*: not written by this project"):
         check_drawings([drawing])
 
 

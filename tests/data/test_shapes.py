@@ -202,7 +202,7 @@ def test_a_picture_of_the_user_is_not_drawn_over(tmp_path):
         assert draw_test_images.main(["--output", str(tmp_path)]) == 0
     write_image(tmp_path / "shapes_12.jpg", np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "shapes_01.jpg").unlink()
-    with pytest.raises(InputError, match=r"shapes_12\.jpg: not a drawing"):
+    with pytest.raises(InputError, match=r"shapes_12\.jpg: not written by this project"):
         draw_test_images.main(["--output", str(tmp_path)])
     assert not (tmp_path / "shapes_01.jpg").exists()
 

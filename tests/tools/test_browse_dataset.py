@@ -95,7 +95,7 @@ def test_a_file_of_the_user_is_not_drawn_over(squares, tmp_path):
     first, second = find_images([tmp_path])
     first.unlink()
     second.write_text("a file of the user")
-    with pytest.raises(InputError, match=f"{second.name}: not a drawing"):
+    with pytest.raises(InputError, match=f"{second.name}: not written by this project"):
         main(arguments)
     assert not first.exists()
 

@@ -48,7 +48,19 @@ def test_the_command_line(tmp_path):
     done = run_python("tools/draw_shapes.py", "--config=0")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     small = ["shapes.train_pictures=2", "shapes.val_pictures=1", "shapes.height=64", "shapes.width=96"]
-    paths = [f"{split}_path={tmp_path}/{split}/annotations.json" for split in ("train", "val")]
-    done = run_python("tools/draw_shapes.py", *override_options(*small, *paths))
-    assert (done.returncode, done.stdout.count("drew")) == (0, 2), done.stderr
-    assert len(list((tmp_path / "train" / "images").iterdir())) == 2
+    paths = [f"{split}_path={tmp_path}/{split}/mine.json" for split in ("train", "val")]
+    paths += [f"{split}_pre_path={tmp_path}/{split}/pictures" for split in ("train", "val")]
+    for _ in range(2):  # what the program has drawn itself it draws again
+        done = run_python("tools/draw_shapes.py", *override_options(*small, *paths))
+        assert (done.returncode, done.stdout.count("drew")) == (0, 2), done.stderr
+        assert len(list((tmp_path / "train" / "pictures").glob("*.jpg"))) == 2
+        assert (tmp_path / "train" / "mine.json").is_file()
+    for foreign in (tmp_path / "train" / "mine.json", tmp_path / "train" / "pictures" / "000001.jpg"):
+        content = foreign.read_bytes()
+        foreign.write_text("a user's own file")
+        done = run_python("tools/draw_shapes.py", *override_options(*small, *paths))
+        assert (done.returncode, foreign.read_text()) == (2, "a user's own file")
+        assert f"{foreign}: not written by this project" in done.stderr
+        foreign.write_bytes(content)
+    done = run_python("tools/draw_shapes.py", *override_options(*small, paths[0]))
+    assert done.returncode == 2 and "train_path and train_pre_path: set both" in done.stderr

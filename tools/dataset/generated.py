@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from config.base import PROJECT, Config, ShapesConfig
 from config.errors import printable
-from data.shapes import Scene, draw_scene, write_coco
+from data.drawings import check_drawings
+from data.shapes import Scene, draw_scene, picture_name, write_data_set
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_processes
 
@@ -32,13 +33,17 @@ def draw_if_missing(config: Config, split: str, *, world: World = SINGLE_PROCESS
 
 
 def draw_split(config: Config, split: str) -> None:
-    """Draw the pictures of a split, in processes, and write them with their annotations."""
-    folder = (PROJECT / getattr(config, f"{split}_path")).parent
+    """Draw the pictures of a split, in processes, and write them with their annotations.
+
+    Raises InputError if a file that our programs did not write would be overwritten.
+    """
+    annotations, folder = PROJECT / getattr(config, f"{split}_path"), PROJECT / getattr(config, f"{split}_pre_path")
     count = getattr(config.shapes, f"{split}_pictures")
+    check_drawings([annotations, *(folder / picture_name(number) for number in range(1, count + 1))])
     with worker_processes(cpu_count() or 1) as pool:
         scenes = ordered_map(pool, partial(_draw_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
         bar = tqdm(scenes, total=count, unit="picture", desc=printable(f"drawing {folder}"), disable=None)
-        write_coco(scenes=bar, output=folder)
+        write_data_set(bar, annotations, folder)
     print(f"drew {count} pictures into {folder}")
 
 

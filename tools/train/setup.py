@@ -173,7 +173,8 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     except OSError as error:
         raise write_error(folder / LOCK_FILE, error) from error
     with lock:
-        if not resumes and any(folder.glob("step_*.pdstate")):
+        has_states = any(folder.glob("step_*.pdstate"))
+        if (has_states and not resumes) or (not has_states and (folder / BEST_CHECKPOINT).exists()):
             raise InputError(
                 f"{folder}: contains a run already; continue it with --resume auto, or give another --output"
             )

@@ -99,7 +99,7 @@ def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise InputError(f"{folder}: no training state in it is complete: {problems[0]}; start without --resume")
+        raise InputError(f"{folder}: no training state in it is complete: {problems[0]}; give another --output")
     return None
 
 

@@ -37,7 +37,8 @@ from tools.train.optimizer import (
 )
 from tools.train.state import BEST_CHECKPOINT, TrainingState, remove_temporaries, save_state
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Ctrl-C, the end of a cluster's job, and the end of a terminal, which Windows does not signal.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Trainer:
@@ -237,7 +238,9 @@ class Trainer:
             if self._evaluating:
                 raise _EvaluationStopped
 
-        previous = {number: signal.signal(number, handle) for number in SIGNALS}
+        # A signal that is ignored stays so: `nohup` starts programs that outlive their terminal.
+        caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        previous = {number: signal.signal(number, handle) for number in caught}
         try:
             yield
         finally:

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import signal
+import threading
 
 import numpy as np
 import paddle
@@ -26,6 +27,7 @@ from tools.train.setup import (
     start_from,
 )
 from tools.train.state import BEST_CHECKPOINT, load_state, newest_state
+from tools.train.trainer import SIGNALS
 
 
 def test_it_learns(tmp_path):
@@ -89,7 +91,7 @@ def test_another_seed_is_another_run(tmp_path):
     assert losses(tmp_path / "0") != losses(tmp_path / "1")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number):
     run = trainer(tmp_path)
     forward_backward = run._forward_backward
@@ -250,6 +252,25 @@ def test_a_run_is_not_overwritten(tmp_path):
         pass
     with pytest.raises(InputError, match="--resume auto"), reserve_folder(tmp_path, resumes=False):
         pytest.fail("the folder has a run")
+    for path in tmp_path.glob("step_*"):
+        path.unlink()
+    (tmp_path / BEST_CHECKPOINT).write_bytes(b"kept of a run whose states are gone")
+    for resumes in (False, True):
+        with pytest.raises(InputError, match="another --output"), reserve_folder(tmp_path, resumes=resumes):
+            pytest.fail("the best checkpoint would be overwritten")
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    """`nohup` starts a program that outlives its terminal."""
+    previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        run = trainer(tmp_path)
+        run.evaluate = None
+        threading.Timer(0.0, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+        assert run.run(last_step=3) == 0 and run.step == 3
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def test_finetuning_takes_what_fits(tmp_path):
