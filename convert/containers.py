@@ -28,6 +28,8 @@ def extract_weights(
     if not isinstance(weights, dict) or not weights:
         found = "an empty dict" if weights == {} else f"one {type(weights).__name__}"
         raise InputError(f"{path}: holds {found} instead of weights by name; give a checkpoint of a network")
+    if "format_version" in weights and "config_name" in weights:
+        raise InputError(f"{path}: is a checkpoint of this project already; give it to demo.py with --weights")
     arrays = {}
     for name, value in weights.items():
         array = value if isinstance(value, np.ndarray) else as_array(value)

@@ -206,6 +206,12 @@ def test_a_file_that_fits_nothing_gets_the_general_advice(project, tmp_path):
     assert_refused(done, project, "does not fit config 3; give a checkpoint of config 3, or use the script and config")
 
 
+def test_a_checkpoint_of_this_project(project):
+    source = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
+    done = run(project, "solo2paddle", source)
+    assert_refused(done, project, f"{source}: is a checkpoint of this project already; give it to demo.py")
+
+
 def test_config_of_other_shapes(project, tmp_path):
     source = write_small(tmp_path / "r18.pth", NETWORKS[3], foreign_names.solo)
     done = run(project, "solo2paddle", source, "--config=4")

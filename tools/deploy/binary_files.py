@@ -134,4 +134,6 @@ def _read_array(path: Path, output: Output) -> np.ndarray:
             f"{path}: holds {values.size} numbers of {output.dtype}, {output.name} has {output.shape}; write the "
             "outputs as they are, in the order of the memory"
         )
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{path}: has values that are not finite numbers; run the network again")
     return values.reshape(output.shape)

@@ -49,7 +49,7 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
         )
     if on_gpu and name in PACKAGES:
         raise InputError(f"engine {name}: runs on CPUs only; use device cpu, or engine dynamic or static")
-    if reason := _unusable(name):
+    if reason := unusable_reason(name):
         raise InputError(f"engine {name}: {reason}")
     return name
 
@@ -62,10 +62,10 @@ def has_ungrouped_deformable(config: Config) -> bool:
 
 def _fastest(precision: str, *, deformable: bool) -> str:
     names = FASTEST_DEFORMABLE if deformable else FASTEST
-    return next(name for name in names if precision in ENGINES[name] and not _unusable(name))
+    return next(name for name in names if precision in ENGINES[name] and not unusable_reason(name))
 
 
-def _unusable(name: str) -> str:
+def unusable_reason(name: str) -> str:
     """Return why an engine cannot be used with the installed packages, and what to do; empty if it can."""
     packages = PACKAGES.get(name, ())
     missing = [package for package in packages if importlib.util.find_spec(package) is None]

@@ -43,6 +43,8 @@ def results_table(args: argparse.Namespace, parser: argparse.ArgumentParser) -> 
     if len(args.results) == 2 or (rows and all("bbox" in row for row in rows)):
         box = box_precision(truth, _read_results(boxes, "bbox", data), truth.image_ids)
     pictures = f"{len(truth.image_ids)} pictures of {config.val_path}"
+    if without := len(truth.image_ids) - len({row["image_id"] for row in rows}):
+        pictures += f", {without} of them without a result"
     return "\n".join([summary_table(mask, box, classwise=args.classwise), *data.problems.lines(), pictures])
 
 

@@ -168,6 +168,9 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert "000000_" in missing and "see --names and --first-number" in missing
     on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
     first = next((tmp_path / "outputs").glob("000000_*_scores.bin"))
-    first.write_bytes(first.read_bytes()[:-4])
+    whole = first.read_bytes()
+    first.write_bytes(whole[:-4] + np.float32("nan").tobytes())
+    assert f"{first}: has values that are not finite" in mistake(read, inputs, tmp_path / "outputs", *rest)
+    first.write_bytes(whole[:-4])
     assert "numbers of float32" in mistake(read, inputs, tmp_path / "outputs", *rest)
     assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")

@@ -26,15 +26,15 @@ from tools.engine.compiled import LOADERS, CompiledEngine, compile_engine
 from tools.engine.dynamic import DynamicEngine
 from tools.engine.graph_writer import write_graph
 from tools.engine.openvino_graph import SignalStack
-from tools.engine.select import choose_engine, has_ungrouped_deformable
+from tools.engine.select import choose_engine, has_ungrouped_deformable, unusable_reason
 from tools.predict.load import load_predictor, untrained_network
 
 SIZES = ((1, 256, 320), (1, 320, 256), (2, 256, 256))
 
 
 def needs_packages_of(engine: str):
-    missing = [package for package in PACKAGES.get(engine, ()) if importlib.util.find_spec(package) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+    reason = unusable_reason(engine)
+    return pytest.mark.skipif(bool(reason), reason=reason or "-")
 
 
 COMPILED = [pytest.param(engine, marks=needs_packages_of(engine)) for engine in ("static", "onnx", "openvino")]

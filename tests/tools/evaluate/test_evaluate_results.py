@@ -51,6 +51,8 @@ def test_masks_and_boxes_of_one_or_two_files(tmp_path):
     assert table["mask"][:2] == ["50.5", "50.5"] and "box" not in table
     assert table["cat"] == ["2", "50.5", "50.5"]
     assert table["2"] == ["pictures", "of", str(tmp_path / "val.json")]
+    half = write_rows(tmp_path / "half.json", RESULT)
+    assert f"2 pictures of {tmp_path / 'val.json'}, 1 of them without a result" in read_results(tmp_path, half).stdout
 
 
 @pytest.mark.parametrize("rows", [(), (EMPTY,)])
