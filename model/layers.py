@@ -190,6 +190,16 @@ class ConvNorm(nn.Layer):
         return self.activation(x) if self.activation else x
 
 
+def stage_outputs(x: Tensor, stages: nn.LayerList) -> list[Tensor]:
+    """Run the blocks of each stage of a backbone one after another; return the output of each stage."""
+    features = []
+    for stage in stages:
+        for block in stage:
+            x = block(x)
+        features.append(x)
+    return features
+
+
 class DropBlock(nn.Layer):
     """Drop square blocks of a feature map in training (Ghiasi et al. 2018) and rescale the rest."""
 

@@ -8,7 +8,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.networks import BackboneConfig
-from model.layers import ConvNorm
+from model.layers import ConvNorm, stage_outputs
 
 STEM_CHANNELS = 32
 # Groups of blocks in each of the four stages: expansion, output channels, number of blocks, stride of the first one.
@@ -67,10 +67,4 @@ class MobileNetV2(nn.Layer):
             self.stages.append(stage)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        features = []
-        for stage in self.stages:
-            for block in stage:
-                x = block(x)
-            features.append(x)
-        return features
+        return stage_outputs(self.stem(x), self.stages)

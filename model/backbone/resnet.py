@@ -8,7 +8,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 
 from config.base import BackboneConfig
-from model.layers import ConvNorm
+from model.layers import ConvNorm, stage_outputs
 
 STAGE_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -102,12 +102,7 @@ class ResNet(nn.Layer):
         for layer in self.stem:
             x = layer(x)
         x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)
-        features = []
-        for stage in self.stages:
-            for block in stage:
-                x = block(x)
-            features.append(x)
-        return features
+        return stage_outputs(x, self.stages)
 
 
 def _stem(config: BackboneConfig) -> nn.LayerList:

@@ -1,4 +1,4 @@
-"""What MobileNetV2 and MobileNetV3 have in common: the sizes of their maps, and the stages that are trained."""
+"""MobileNetV2 and MobileNetV3 give maps of the right sizes, and train the stages that the config names."""
 
 from __future__ import annotations
 
