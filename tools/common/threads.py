@@ -17,7 +17,8 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Callable, TypeVar
+from types import FrameType
+from typing import Any, Callable, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,7 +65,34 @@ def worker_threads(count: int) -> AbstractContextManager[Executor | None]:
 def worker_processes(count: int) -> AbstractContextManager[Executor | None]:
     """Open a pool of processes, or None for 0, for work in Python, which threads would do one after another."""
     # Spawned, because a forked process inherits the locks of threads but not the threads. The first item starts them.
-    return _cancel_at_exit(ProcessPoolExecutor(count, _WorkerContext(), _prepare_worker) if count else None)
+    return _cancel_at_exit(_ProcessPool(count, _WorkerContext(), _prepare_worker) if count else None)
+
+
+class _ProcessPool(ProcessPoolExecutor):
+    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Start an item, and workers if needed. Ctrl-C waits until they have started.
+
+        In the middle, it would leave a worker that prints a stack, because nobody tells it what to run, or that waits
+        for work for ever.
+        """
+        with _ctrl_c_later():
+            return super().submit(*args, **kwargs)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Handle Ctrl-C at the end of the block. To block the signal is not enough: another thread may receive it."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
+        yield
+        return
+    received: list[tuple[int, FrameType | None]] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if received and callable(handler):
+        handler(*received[0])
 
 
 class _WorkerProcess(SpawnProcess):

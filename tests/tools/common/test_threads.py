@@ -58,10 +58,14 @@ sys.exit(run(main))
 
 
 @contextmanager
-def working() -> Iterator[subprocess.Popen]:
-    """Start a program with two worker processes, in a process group as the terminal would; kill it at the end."""
+def working(first: str = "") -> Iterator[subprocess.Popen]:
+    """Start a program with two worker processes, in a process group as the terminal would; kill it at the end.
+
+    first: Python code that it runs before.
+    """
     pipe = subprocess.PIPE
-    with subprocess.Popen(python_command("-c", WORKING), stdout=pipe, stderr=pipe, start_new_session=True) as process:
+    command = python_command("-c", first + WORKING)
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True) as process:
         try:
             yield process
         finally:
@@ -109,6 +113,30 @@ def test_ctrl_c_ends_worker_processes_quietly(seconds):
         errors = process.communicate(timeout=60)[1].decode()
         assert (process.returncode, errors) == (130, "interrupted\n")
     assert all(has_ended(child) for child in children)
+
+
+SLOW_START = """
+import multiprocessing.util
+import time
+
+def slowly(*args, spawn=multiprocessing.util.spawnv_passfds):
+    process = spawn(*args)
+    if "spawn_main" in str(args):  # a worker, not the resource tracker; it waits for what it has to run
+        print("spawned", flush=True)
+        time.sleep(0.3)
+    return process
+
+multiprocessing.util.spawnv_passfds = slowly
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the children of a process")
+def test_ctrl_c_waits_until_a_worker_process_has_started():
+    with working(SLOW_START) as process:
+        assert process.stdout.readline() == b"spawned\n"
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == b"interrupted\n"
+        assert process.returncode == 130
 
 
 class WorkError(Exception):
