@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_DEFORMABLE_TRAINING, Cost, Published
+from config.base import PPDET_0_5_AUGMENT, PPDET_0_5_ZOO, PPDET_DEFORMABLE_TRAINING, Cost, Published
 from config.solov2_light_512_dcn_r50_fpn_8gpu_3x import SOLOv2Light512DCNR50
 
 
@@ -27,6 +27,6 @@ class SOLOv2LightR50vdDCN512(SOLOv2Light512DCNR50):
         lr_mults=(0.05, 0.05, 0.1, 0.15),
     )
     head = replace(SOLOv2Light512DCNR50.head, deform_version=2, drop_block=True)
-    augment = replace(SOLOv2Light512DCNR50.augment, distort=0.5, crop=1.0)
+    augment = replace(PPDET_0_5_AUGMENT, short_sides=SOLOv2Light512DCNR50.augment.short_sides)
     target = replace(SOLOv2Light512DCNR50.target, skip_empty_masks=True)
     train_cfg = replace(PPDET_DEFORMABLE_TRAINING, fast_biases=("head", "neck"))

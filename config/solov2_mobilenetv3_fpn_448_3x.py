@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_TRAINING, Config, Cost, Published
+from config.base import PPDET_0_5_AUGMENT, PPDET_0_5_ZOO, PPDET_TRAINING, Config, Cost, Published
 from config.solov2_light_448_r50_fpn_8gpu_3x import SOLOv2Light448R50
 
 
@@ -27,6 +27,6 @@ class SOLOv2MobileNetV3(SOLOv2Light448R50):
         lr_mults=(0.25, 0.25, 0.5, 0.75),
     )
     head = replace(SOLOv2Light448R50.head, drop_block=True)
-    augment = replace(SOLOv2Light448R50.augment, distort=0.5, crop=1.0)
+    augment = replace(PPDET_0_5_AUGMENT, short_sides=SOLOv2Light448R50.augment.short_sides)
     target = replace(SOLOv2Light448R50.target, skip_empty_masks=True)
     train_cfg = replace(PPDET_TRAINING, batch_size=4, backbone_decay=0.1, fast_biases=("neck",), ema_decay=0.9998)

@@ -16,6 +16,14 @@ def test_the_plain_recipe():
     assert (PPDET_TRAINING.lr, PPDET_TRAINING.weight_decay, PPDET_TRAINING.no_decay) == (0.01, 0.0001, ("norm",))
 
 
+@pytest.mark.parametrize(("number", "sides"), [(2, (352, 512)), (22, (352, 512))])
+def test_colours_of_0_5_turn_to_any_hue_and_keep_their_brightness(number, sides):
+    augment = load_config(number).augment
+    assert (augment.distort, augment.distort_brightness, augment.distort_hue) == (0.5, 0.0, 180.0)
+    assert (augment.distort_contrast, augment.distort_saturation, augment.crop, augment.flip) == (0.5, 0.5, 1.0, 0.5)
+    assert (min(augment.short_sides), max(augment.short_sides)) == sides
+
+
 @pytest.mark.parametrize(("number", "frozen", "border", "biases"), [(2, 0, 1, ("head", "neck")), (11, 1, 0, ("head",))])
 def test_freeze_at_0_freezes_nothing_in_0_5_and_a_stage_in_2(number, frozen, border, biases):
     config = load_config(number)
