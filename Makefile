@@ -12,9 +12,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 
-# Compare the large networks with the numbers recorded from the original programs; skipped where ../shared lacks them.
+# Compare the large networks with the numbers recorded from the original programs, which are skipped where ../shared lacks
+# them, and all networks in all engines.
 parity: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow tests/model tests/tools/engine/test_engine_parity.py
+	$(BIN)/python -m pytest -m slow tests/model tests/tools/engine
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

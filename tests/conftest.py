@@ -1,5 +1,7 @@
 """Settings of all tests: signals, temporary folders and the graph cache do not leak out of a test run."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import signal
@@ -11,6 +13,7 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several test processes and the programs they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tests.support import exports
 from tools.engine.graph_cache import CACHE_VARIABLE
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # the time of an example depends on the machine
@@ -38,8 +41,14 @@ def _temporary_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _graph_cache(tmp_path_factory):
-    """Give the tests and the programs that they start a graph cache of their own."""
+def _compiled_networks(tmp_path_factory):
+    """Give the tests, and the programs that they start, a graph cache of their own and a folder of exported networks.
+
+    All test processes share them.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv(CACHE_VARIABLE, str(folder / "compiled"))
+        patch.setattr(exports, "FOLDER", folder / "exported")
         yield

@@ -84,9 +84,9 @@ def check(rows: list[dict], drawings: Path, pictures: list[Path]) -> None:
         assert read_image(drawings / picture["file_name"]).shape[:2] == size
 
 
-@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("kind", ["old .pth", "new .pth", "PaddleDetection 0.5"])
 def test_a_published_file_runs_over_coco_pictures(kind, tmp_path):
-    """Few pictures at a reduced input size keep this test fast."""
+    """Few pictures, a reduced input size and the smaller files keep this test fast."""
     check(*convert_and_run(kind, tmp_path, A_FEW, *SMALL), A_FEW)
 
 

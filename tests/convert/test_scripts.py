@@ -1,6 +1,6 @@
 """The scripts of `convert/` as users run them: from a published file to our checkpoint, or to an error of one line.
 
-They run in a copy of the project, so that their default output does not end up among the user's weights.
+Those that write run in a copy of the project, so that their default output does not end up among the user's weights.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Callable
@@ -22,6 +22,7 @@ from config import load_config
 from config.base import PROJECT, Published
 from convert import command
 from convert.conversion import Shapes, network_shapes
+from convert.sources import BACKBONE_SCRIPTS
 from data.class_lists import read_class_list
 from tests.support import foreign_names
 from tests.support.checkpoint_writers import (
@@ -34,7 +35,7 @@ from tests.support.checkpoint_writers import (
     write_torch_zip,
 )
 from tests.support.http_files import serve
-from tests.support.programs import Finished, run_python
+from tests.support.programs import Finished, run_main, run_python
 from tests.support.published_files import NETWORKS, PUBLISHED, RESNET18, random_array
 from tools.common.checkpoint import load_checkpoint
 
@@ -146,46 +147,45 @@ def test_own_classes_and_verify(project, tmp_path):
     assert checkpoint.weights["head.cate_pred.bias"].tolist() == [-10, 2, -10]
 
 
-def assert_refused(done: Finished, project: Path, *words: str) -> None:
-    """Assert exit status 2, one line on standard error, and no file in the default folder."""
+def refused(script: str, *args: object, says: Sequence[str]) -> str:
+    """Run a script in this process, assert exit status 2 and that nothing was written; return the line that says so."""
+    weights = PROJECT / "weights"
+    before = sorted(weights.iterdir())
+    convert = command.convert_backbone if f"convert/{script}.py" in BACKBONE_SCRIPTS else command.convert_network
+    done = run_main(lambda: convert("", script=f"convert/{script}.py"), *args)
     assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.splitlines()) == 1
-    for word in words:
-        assert word in done.stderr
-    assert not (project / "weights").exists()
+    (line,) = done.stderr.splitlines()
+    for words in says:
+        assert words in line
+    assert sorted(weights.iterdir()) == before
+    return line
 
 
-def test_two_configs_with_the_same_shapes(project, tmp_path):
+def test_two_configs_with_the_same_shapes(tmp_path):
     source = write_small(tmp_path / "r50.pth", network_shapes(load_config(0)), foreign_names.solo)
-    assert_refused(run(project, "solo2paddle", source), project, "r50.pth fits configs 0 and 6", "--config")
+    refused("solo2paddle", source, says=["r50.pth fits configs 0 and 6", "--config"])
 
 
-def test_wrong_file_leaves_the_old_output(project, tmp_path):
+def test_wrong_file_leaves_the_old_output(tmp_path):
     source = write_small(tmp_path / "resnet18.pth", RESNET18, foreign_names.torchvision)
     output = tmp_path / "kept.pdparams"
     output.write_bytes(b"of yesterday")
-    done = run(project, "openfirework2paddle", source, "--config=3", f"--output={output}")
-    assert_refused(
-        done,
-        project,
-        "resnet18.pth does not fit config 3; it fits backbone resnet18_imagenet (convert/torchvision2paddle.py)",
-        "none of its",
-        "conv1.weight",
-    )
+    fits = "resnet18.pth does not fit config 3; it fits backbone resnet18_imagenet (convert/torchvision2paddle.py)"
+    says = fits, "none of its", "conv1.weight"
+    refused("openfirework2paddle", source, "--config=3", f"--output={output}", says=says)
     assert output.read_bytes() == b"of yesterday"
     assert sorted(tmp_path.iterdir()) == [output, source]
 
 
-def test_input_files_are_not_overwritten(project, tmp_path):
+def test_input_files_are_not_overwritten(tmp_path):
     source = write_small(tmp_path / "resnet18.pth", RESNET18, foreign_names.torchvision)
     network = write_small(tmp_path / "mine.pth", THREE_CLASSES, foreign_names.solo)
     classes = tmp_path / "classes.txt"
     classes.write_text("cap\nring\nbelt\n")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    assert_refused(run(project, "torchvision2paddle", source, f"--output={source}"), project, "is read too")
+    refused("torchvision2paddle", source, f"--output={source}", says=["is read too"])
     for output in (network, classes):
-        done = run(project, "solo2paddle", network, f"--classes={classes}", f"--output={output}")
-        assert_refused(done, project, "is read too")
+        refused("solo2paddle", network, f"--classes={classes}", f"--output={output}", says=["is read too"])
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -193,56 +193,55 @@ def test_input_files_are_not_overwritten(project, tmp_path):
     "script",
     ["ppdet2paddle", "torchvision2paddle", "ssld2paddle", "centermask2paddle", "vovnet2paddle", "mobilenet2paddle"],
 )
-def test_checkpoint_of_another_program(script, project, tmp_path):
+def test_checkpoint_of_another_program(script, tmp_path):
     source = write_small(tmp_path / "solo.pth", NETWORKS[3], foreign_names.solo)
     hint = "; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
-    assert_refused(done := run(project, script, source), project, "solo.pth does not fit", hint)
-    assert len(re.findall(r"\w+\.\w+\.[\w.]+", done.stderr.partition(hint)[2])) <= 10
+    line = refused(script, source, says=["solo.pth does not fit", hint])
+    assert len(re.findall(r"\w+\.\w+\.[\w.]+", line.partition(hint)[2])) <= 10
 
 
-def test_a_file_that_fits_nothing_gets_the_general_advice(project, tmp_path):
+def test_a_file_that_fits_nothing_gets_the_general_advice(tmp_path):
     write_torch_zip(tmp_path / "other.pth", {"other.weight": constant((3, 4))})
-    done = run(project, "solo2paddle", tmp_path / "other.pth", "--config=3")
-    assert_refused(done, project, "does not fit config 3; give a checkpoint of config 3, or use the script and config")
+    advice = "does not fit config 3; give a checkpoint of config 3, or use the script and config"
+    refused("solo2paddle", tmp_path / "other.pth", "--config=3", says=[advice])
 
 
-def test_a_checkpoint_of_this_project(project):
+def test_a_checkpoint_of_this_project():
     source = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
-    done = run(project, "solo2paddle", source)
-    assert_refused(done, project, f"{source}: is a checkpoint of this project already; give it to demo.py")
+    refused("solo2paddle", source, says=[f"{source}: is a checkpoint of this project already; give it to demo.py"])
 
 
-def test_config_of_other_shapes(project, tmp_path):
+def test_config_of_other_shapes(tmp_path):
     source = write_small(tmp_path / "r18.pth", NETWORKS[3], foreign_names.solo)
-    done = run(project, "solo2paddle", source, "--config=4")
     hint = "r18.pth does not fit config 4; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
-    assert_refused(done, project, hint, "missing: backbone.stages.0.2.conv1.conv.weight")
-    assert len(re.findall(r"(?:backbone|neck|head)[\w.]+", done.stderr.partition(hint)[2])) <= 10
+    says = hint, "missing: backbone.stages.0.2.conv1.conv.weight"
+    line = refused("solo2paddle", source, "--config=4", says=says)
+    assert len(re.findall(r"(?:backbone|neck|head)[\w.]+", line.partition(hint)[2])) <= 10
 
 
 @pytest.mark.parametrize("text", [None, "cap\nring\n"])
-def test_other_number_of_classes(text, project, tmp_path):
+def test_other_number_of_classes(text, tmp_path):
     source = write_small(tmp_path / "mine.pth", THREE_CLASSES, foreign_names.solo)
     classes = tmp_path / "two.txt"
     classes.write_text(text or "")
-    done = run(project, "solo2paddle", source, *([f"--classes={classes}"] if text else []))
     listed = f"{classes} has 2" if text else "COCO's list has 80"
-    assert_refused(done, project, f"mine.pth has 3 classes and {listed}; give", "--classes FILE")
+    says = f"mine.pth has 3 classes and {listed}; give", "--classes FILE"
+    refused("solo2paddle", source, *([f"--classes={classes}"] if text else []), says=says)
 
 
-def test_bias_without_a_shape(project, tmp_path):
+def test_bias_without_a_shape(tmp_path):
     values = {"head.cate_pred.bias": np.array(3, np.float32)}
     source = write_small(tmp_path / "mine.pth", NETWORKS[3], foreign_names.solo, values)
-    assert_refused(run(project, "solo2paddle", source), project, "mine.pth", "head.cate_pred.bias ()")
+    refused("solo2paddle", source, says=["mine.pth", "head.cate_pred.bias ()"])
 
 
-def test_file_that_would_run_code(project, tmp_path):
+def test_file_that_would_run_code(tmp_path):
     marker = tmp_path / "marker"
     evil = Call(Global(os.system.__module__, "system"), (f"touch {marker}",))
     names = foreign_names.solo(NETWORKS[3]).values()
     write_torch_legacy(tmp_path / "evil.pth", {**{name: np.zeros(1, np.float32) for name in names}, "evil": evil})
-    done = run(project, "solo2paddle", tmp_path / "evil.pth", "--config=3")
-    assert_refused(done, project, "evil.pth: refused", f"{os.system.__module__}.system")
+    says = "evil.pth: refused", f"{os.system.__module__}.system"
+    refused("solo2paddle", tmp_path / "evil.pth", "--config=3", says=says)
     assert not marker.exists()
 
 
@@ -254,8 +253,8 @@ def test_file_that_would_run_code(project, tmp_path):
         ("torchvision2paddle", [], ["required: FILE", "--help"]),
     ],
 )
-def test_wrong_command_line(script, args, words, project):
-    assert_refused(run(project, script, *args), project, *words)
+def test_wrong_command_line(script, args, words):
+    refused(script, *args, says=words)
 
 
 def test_the_published_file_is_downloaded_and_converted(tmp_path, monkeypatch, capsys):
@@ -292,5 +291,5 @@ def test_the_published_file_is_downloaded_and_converted(tmp_path, monkeypatch, c
         (["--download", "--config=20"], ["config 20 has no published file with an address; train it"]),
     ],
 )
-def test_what_cannot_be_downloaded_is_one_line(options, says, project):
-    assert_refused(run(project, "ppdet2paddle", *options), project, *says)
+def test_what_cannot_be_downloaded_is_one_line(options, says):
+    refused("ppdet2paddle", *options, says=says)

@@ -8,10 +8,11 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from zlib import crc32
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from config import load_config
 from config.base import Config
@@ -24,6 +25,7 @@ from tools.engine.select import foreign_translator
 
 SIZE = (64, 96)  # height and width of exports with fixed size
 BOXES = "centermask2"
+FOLDER = Path()  # of exported networks; tests/conftest.py sets it
 OVERRIDES = (*tiny.OVERRIDES, "nms.score_thr=0.02")  # so high that fewer pairs pass than there are candidates
 
 # What docs/deployment.md states as enough to predict without Paddle, by the names of their modules.
@@ -68,13 +70,18 @@ def config_of(kind: str, *overrides: str) -> Config:
 @cache
 def exported(*options: str, format: str = "onnx", overrides: tuple[str, ...] = OVERRIDES) -> Path:  # noqa: A002
     """Export a tiny grid network with tools/export.py and these further options; return the cached file."""
-    path = Path(mkdtemp(prefix="exports")) / ("network.onnx" if format == "onnx" else "network")
-    rest = f"--format={format}", f"--output={path}", *options
-    if not any(option.startswith("--weights") for option in options):
-        rest = "--untrained=0", *rest
-    status, out, err = run_main(export.main, f"--config={tiny.CONFIG}", *override_options(*overrides), *rest)
-    assert status == 0, err
-    assert str(path) in out
+    folder = FOLDER / f"{crc32(repr((options, format, overrides)).encode()):08x}"
+    path = folder / ("network.onnx" if format == "onnx" else "network")
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if not (folder / "complete").exists():
+            rest = f"--format={format}", f"--output={path}", *options
+            if not any(option.startswith("--weights") for option in options):
+                rest = "--untrained=0", *rest
+            status, out, err = run_main(export.main, f"--config={tiny.CONFIG}", *override_options(*overrides), *rest)
+            assert status == 0, err
+            assert str(path) in out
+            (folder / "complete").touch()
     return path
 
 

@@ -38,6 +38,11 @@ def needs_packages_of(engine: str):
 
 
 COMPILED = [pytest.param(engine, marks=needs_packages_of(engine)) for engine in ("static", "onnx", "openvino")]
+# The fast tests of many networks run one engine each, because a network takes seconds to compile.
+ALL_BUT_ONE_SLOW = [
+    pytest.param(*param.values, marks=[*param.marks, pytest.mark.slow] if param.values[0] != "onnx" else param.marks)
+    for param in COMPILED
+]
 
 
 PADDLE_2 = paddle.__version__.startswith("2.")
@@ -123,7 +128,7 @@ def test_a_part_of_what_was_found_stays_as_it_is(engine):
 
 
 @pytest.mark.parametrize("heads", [("solo",), ("decoupled_solo",), ("decoupled_solo", "head.shared_tower=true")])
-@pytest.mark.parametrize("engine", COMPILED)
+@pytest.mark.parametrize("engine", ALL_BUT_ONE_SLOW)
 def test_other_heads_equal_those_of_the_dynamic_graph(engine, heads):
     overrides = (f"head.kind={heads[0]}", *heads[1:])
     dynamic, other = dynamic_graph(*overrides), compiled(engine, "fp32", *overrides)
@@ -167,7 +172,7 @@ def test_boxes_of_lower_precision_end_in_float32(engine):
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("engine", COMPILED)
+@pytest.mark.parametrize("engine", ALL_BUT_ONE_SLOW)
 def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
     """Less closely: where group norm divides by next to nothing it enlarges what rounding does to the taps' places."""
     overrides = (f"head.deform_version={version}", f"mask_feat_head.deform_version={version}")
@@ -185,7 +190,7 @@ def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
     ],
     ids=["vovnet_dw", "vovnet_dcn", "mobilenetv2", "mobilenetv3"],
 )
-@pytest.mark.parametrize("engine", COMPILED)
+@pytest.mark.parametrize("engine", ALL_BUT_ONE_SLOW)
 def test_other_backbones_equal_those_of_the_dynamic_graph(engine, backbone, tolerance):
     overrides = tuple(f"backbone.{text}" for text in backbone)
     (batch,) = batches_of((2, 128, 160))
