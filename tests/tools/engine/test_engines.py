@@ -197,7 +197,7 @@ def test_other_backbones_equal_those_of_the_dynamic_graph(engine, backbone, tole
     assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_graph(*overrides)(batch), tolerance)
 
 
-@pytest.mark.parametrize("kind", ["solov2", "decoupled_solo"])
+@pytest.mark.parametrize("kind", ["solov2", pytest.param("decoupled_solo", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("engine", REDUCED)
 def test_scores_of_lower_precision_are_compared_in_float32(engine, kind):
     """All neighbours that survive are different, as in float32; the rest is rounded to 8 bits here and there."""
