@@ -33,6 +33,7 @@ from data.coco_checks import (
     to_rle,
 )
 from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
+from data.coco_repeats import report_repeats
 from data.files import read_text
 from data.samples import MaskWindow
 
@@ -61,7 +62,7 @@ def read_coco(
     keep_empty: bool = False,
     check_files: bool = True,
 ) -> CocoData:
-    """Read a COCO instance annotation file. Faulty entries are left out and counted in `problems`.
+    """Read a COCO instance annotation file. Faulty entries are left out. `problems` counts them and repeated ones.
 
     images: the folder of the pictures; file names are relative to it or absolute, with slashes or backslashes.
     classes: the class of each category id (default: the file's own categories, sorted by id).
@@ -81,6 +82,7 @@ def read_coco(
         drop_unusable_files(pictures, Path(images), problems)
     class_of = {category: index for index, category in enumerate(classes.ids) if category in own.ids}
     usable = _add_annotations(pictures, content["annotations"], class_of, problems)
+    report_repeats(usable, problems)
     records = tuple([record for record in usable if record.annotations or keep_empty])
     if not records:
         raise _no_data_error(problems, "no picture with a usable annotation" if usable else "no usable picture")

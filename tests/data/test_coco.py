@@ -33,7 +33,7 @@ def test_a_file_without_problems(tmp_path):
     assert [(one.id, one.class_index, one.box) for one in first.annotations] == [
         (100, 2, (10, 10, 20, 20.5)),
         (102, 1, (21, 11, 40, 30)),
-        (103, 1, (21, 11, 40, 30)),
+        (103, 0, (21, 11, 40, 30)),
     ]
     for annotation in first.annotations[1:]:
         assert np.array_equal(decode_mask(annotation, HEIGHT, WIDTH).to_full(HEIGHT, WIDTH), DISC)
@@ -154,7 +154,7 @@ def test_class_indices_come_from_the_training_file(tmp_path):
     classes = ClassList(names=("ring", "hat", "dog", "cat"), ids=(7, 6, 3, 1))
     coco = read(tmp_path, valid_content(), classes=classes)
     assert coco.classes is classes
-    assert [one.class_index for record in coco.records for one in record.annotations] == [0, 2, 2, 3]
+    assert [one.class_index for record in coco.records for one in record.annotations] == [0, 2, 3, 3]
 
 
 def test_a_category_that_is_not_in_the_class_list(tmp_path):
