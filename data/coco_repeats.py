@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
+import functools
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -41,3 +44,39 @@ def _outline_key(segmentation: Segmentation) -> bytes | tuple[bytes, ...]:
     if isinstance(segmentation, dict):
         return segmentation["counts"]
     return tuple([polygon.tobytes() for polygon in segmentation])
+
+
+def find_shared(first: Sequence[Record], second: Sequence[Record]) -> list[Record]:
+    """Return the records of `second` whose file, after links, is also a file of `first`."""
+    files = set(_resolve_paths(first))
+    return [record for record, file in zip(second, _resolve_paths(second)) if file in files]
+
+
+def find_copies(first: Sequence[Record], second: Sequence[Record]) -> list[Record]:
+    """Return the records of `second` whose file is another one than a file of `first`, with its name and content."""
+    by_name = defaultdict(set)
+    for record, file in zip(first, _resolve_paths(first)):
+        by_name[record.path.name].add(file)
+    files = set().union(*by_name.values())
+    return [
+        record
+        for record, file in zip(second, _resolve_paths(second))
+        if file not in files and any(_are_equal(file, other) for other in by_name.get(record.path.name, ()))
+    ]
+
+
+def _resolve_paths(records: Sequence[Record]) -> list[str]:
+    """Return the absolute path of each record's file, after links."""
+    folder = functools.cache(os.path.realpath)  # resolving the whole path of every file takes several times as long
+    paths = (record.path for record in records)
+    return [
+        os.path.realpath(path) if path.is_symlink() else f"{folder(path.parent)}{os.sep}{path.name}" for path in paths
+    ]
+
+
+def _are_equal(first: str, second: str) -> bool:
+    """Return whether two files have the same content, which is read only if their sizes are equal."""
+    try:
+        return filecmp.cmp(first, second, shallow=False)
+    except OSError:  # removed since the annotation file was read
+        return False

@@ -42,7 +42,7 @@ from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
 from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
-from tools.dataset.splits import NOTHING_TO_LEARN, read_splits, spread_evenly
+from tools.dataset.splits import NOTHING_TO_LEARN, describe_overlap, read_splits, spread_evenly
 from tools.dataset.statistics import (
     AssignmentCounts,
     Measurement,
@@ -118,6 +118,8 @@ def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData
         print(*describe_sizes(coco.records), sep="\n")
         problems = [*coco.problems.lines(), *([] if coco.instances else [NOTHING_TO_LEARN])]
         print(*(f"  {line}" for line in problems or ["nothing is wrong with its entries"]), sep="\n")
+    for line in describe_overlap(data, copies=True):
+        print(line)
     lists = [config.classes_path] if config.lists_its_classes else []
     lists += [getattr(config, f"{split}_path") for split in splits]
     print(f"classes: {len(next(iter(data.values())).classes)}, the same in {', '.join(lists)}")

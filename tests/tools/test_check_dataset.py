@@ -234,6 +234,12 @@ def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
     assert "nothing is wrong" not in report
 
 
+def test_validation_pictures_that_are_trained_on_are_named(squares, tmp_path, capsys):
+    paths = write_squares(tmp_path, "val", [SCENE, ()], NAMES)  # the same pictures as for training, in another folder
+    assert check(*override_options(*squares, *paths), "--output", tmp_path / "drawings") == 0
+    assert "2 of 2 pictures of" in (report := capsys.readouterr().out) and "have the name and content of" in report
+
+
 def test_other_classes_are_an_error(squares, tmp_path):
     more = write_squares(tmp_path, "val", [SCENE], (*NAMES, "hen"))
     with pytest.raises(InputError, match=r"1 category id of .*val\.json is not in .*: 3 'hen'; "):

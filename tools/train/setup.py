@@ -22,7 +22,7 @@ from tools.common.checkpoint import load_checkpoint, load_fitting_weights
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.kinds import build_network, kind_of
 from tools.dataset.generated import SPLITS
-from tools.dataset.splits import read_splits, records_to_learn
+from tools.dataset.splits import describe_overlap, read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.predict_records import mask_ap
 from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE
@@ -69,6 +69,8 @@ def read_data_sets(config: Config, *, world: World = SINGLE_PROCESS) -> DataSets
             print(f"{split}: {part.pictures} pictures, {part.instances} instances, {len(part.classes)} classes")
             for line in part.problems.lines():
                 print(f"  {line}")
+        for line in describe_overlap(data):
+            print(f"  {line}")
     return DataSets(data["train"], data.get("val"), data["train"].classes)
 
 
