@@ -60,7 +60,7 @@ def _train(args: argparse.Namespace, config: Config, folder: Path, world: World)
     if args.resume:
         message = setup.resume(trainer, folder, args.resume)
     else:
-        message = setup.start_from(trainer.network, config, args.finetune)
+        message = setup.start_from(trainer, args.finetune)
     setup.check_same_start(trainer)
     if world.is_first:
         print(message)

@@ -27,7 +27,8 @@ class TrainingState:
 
     weights: as trained, not averaged; average: their moving average, empty if there is none; optimizer: see
     tools.train.optimizer.optimizer_arrays; scaler: state of the dynamic loss scale; evaluation_due: the run stopped
-    before or during the evaluation of this step.
+    before or during the evaluation of this step; train_path, fingerprint: the annotation file, and the fingerprint of
+    its TrainingSet, which states of earlier versions lack.
     """
 
     step: int
@@ -43,6 +44,8 @@ class TrainingState:
     average: Mapping[str, np.ndarray]
     optimizer: Mapping[str, np.ndarray]
     scaler: Mapping[str, float] = field(default_factory=dict)
+    train_path: str = ""
+    fingerprint: str = ""
 
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:

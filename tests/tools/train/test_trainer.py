@@ -279,14 +279,14 @@ def test_finetuning_takes_what_fits(tmp_path):
     checkpoint = tmp_path / "step_0000001.pdparams"
     other = trainer(None, "head.channels=32")
     before = other.network.head.cate_convs[0].conv.weight.numpy()
-    said = start_from(other.network, other.config, str(checkpoint))
+    said = start_from(other, str(checkpoint))
     assert "head.cate_convs.0.conv.weight: (16, 16, 3, 3) in the file, (32, 16, 3, 3) here" in said
     assert "backbone" not in said.replace(str(checkpoint), "")
     np.testing.assert_array_equal(other.network.head.cate_convs[0].conv.weight.numpy(), before)
     expected = load_checkpoint(checkpoint).weights["backbone.stages.0.0.conv1.conv.weight"]
     np.testing.assert_array_equal(other.network.backbone.stages[0][0].conv1.conv.weight.numpy(), expected)
     with pytest.raises(InputError, match="cannot be read"):
-        start_from(other.network, other.config, str(tmp_path / "nothing.pdparams"))
+        start_from(other, str(tmp_path / "nothing.pdparams"))
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path):
