@@ -200,6 +200,17 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
         yield
 
 
+def describe_finished(trainer: Trainer, last_step: int | None) -> str:
+    """Return what to print if a resumed run has nothing left to do up to `last_step` (default: its end), else ""."""
+    last_step = min(last_step or trainer.total_steps, trainer.total_steps)
+    if trainer.step < last_step or (trainer.step == last_step and trainer.evaluation_due):
+        return ""
+    remedy = f"more epochs (-o train_cfg.epochs=N) of {trainer.steps_per_epoch} steps each"
+    if last_step < trainer.total_steps:
+        remedy = "a larger --max-iters"
+    return f"training is already finished: {trainer.step} steps are done and it ends after {last_step}; give {remedy}"
+
+
 def describe_end(trainer: Trainer) -> str:
     """Return what to print after a run: its steps and speed, its files, and what to try if it learnt almost nothing."""
     lines = [f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}"]

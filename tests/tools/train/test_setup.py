@@ -12,7 +12,7 @@ import pytest
 from config.errors import InputError
 from tests.support import trainings
 from tests.support.trainings import trainer
-from tools.train.setup import read_data_sets, resume, start_from
+from tools.train.setup import describe_finished, read_data_sets, resume, start_from
 from tools.train.state import newest_state
 
 
@@ -96,3 +96,20 @@ def test_finetuning_with_classes_in_another_order_is_one_line(tmp_path, data):
     _, line = start_from(trainer(None, *trainings.data_paths(data)), checkpoint).splitlines()
     assert line.startswith(f"{checkpoint}: each class starts with the weights of the checkpoint's class in its place: ")
     assert f"class 8 was '{names[7]}' and is '{names[0]}'" in line
+
+
+def test_a_finished_training_says_how_to_continue():
+    run = trainer(None)  # 2 epochs of 4 steps
+    assert describe_finished(run, None) == ""
+    run.step = 8
+    assert (
+        describe_finished(run, None)
+        == describe_finished(run, 9)
+        == (
+            "training is already finished: 8 steps are done and it ends after 8; "
+            "give more epochs (-o train_cfg.epochs=N) of 4 steps each"
+        )
+    )
+    assert describe_finished(run, 5).endswith(" it ends after 5; give a larger --max-iters")
+    run.evaluation_due = True
+    assert describe_finished(run, None) == "" != describe_finished(run, 5)
