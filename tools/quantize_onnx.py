@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError
 from data.coco import CocoData, read_complete
 from data.coco_pictures import read_record_image
@@ -69,7 +70,7 @@ def main() -> int:
     before = exported_predictor(args.model, score=0.0)
     paths = readable_pictures([paths[place] for place in spread(len(paths), args.limit or len(paths))])
     found = args.annotations and read_complete(
-        args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model
+        args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model, remedies=OPTION_REMEDIES
     )
     quantized = quantize(args.model, before, paths, args.output, keep_last=not args.all)
     networks = {args.model: before, args.output: exported_predictor(args.output, score=0.0)}
