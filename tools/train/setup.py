@@ -23,7 +23,7 @@ from tools.common.kinds import build_network, kind_of
 from tools.dataset.generated import SPLITS
 from tools.dataset.splits import describe_overlap, read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
-from tools.evaluate.predict_records import mask_ap
+from tools.evaluate.training_ap import mask_ap
 from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE
 from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer

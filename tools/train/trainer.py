@@ -23,7 +23,7 @@ from tools.common.cli import print_skipped
 from tools.common.distributed import World
 from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_threads
-from tools.evaluate.predict_records import MaskAP
+from tools.evaluate.training_ap import MaskAP
 from tools.train.log import RunLog
 from tools.train.mixed_precision import Precision
 from tools.train.optimizer import (

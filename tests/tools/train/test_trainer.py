@@ -17,7 +17,7 @@ from tests.support import trainings
 from tests.support.trainings import losses, trainer
 from tools.common.checkpoint import load_checkpoint
 from tools.common.distributed import SINGLE_PROCESS, World
-from tools.evaluate.predict_records import MaskAP
+from tools.evaluate.training_ap import MaskAP
 from tools.train.setup import (
     build_trainer,
     check_same_start,
