@@ -28,7 +28,8 @@ from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError, listed
 from data.coco import CocoData, read_complete
 from data.files import check_writable, write_json
-from tools.common.cli import Parser, fraction, natural_number, print_skipped
+from tools.common.cli import Parser, fraction, natural_number
+from tools.common.skipped import print_skipped
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
 from tools.deploy.exported import decoder_of
 from tools.predict.predictor import Predictor

@@ -13,8 +13,8 @@ from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco_pictures import Record
 from data.images import write_image
-from tools.common.cli import print_skipped
 from tools.common.distributed import World
+from tools.common.skipped import print_skipped
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records

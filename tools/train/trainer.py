@@ -19,9 +19,9 @@ from data.class_lists import ClassList, describe_changes
 from data.training_set import Batch, TrainingSet
 from model.layers import running_statistics
 from tools.common.checkpoint import Checkpoint, load_weights, save_checkpoint
-from tools.common.cli import print_skipped
 from tools.common.distributed import World
 from tools.common.kinds import kind_of
+from tools.common.skipped import print_skipped
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.training_ap import MaskAP
 from tools.train.log import RunLog
