@@ -60,11 +60,14 @@ def _train(args: argparse.Namespace, config: Config, folder: Path, world: World)
     if args.resume:
         message = setup.resume(trainer, folder, args.resume)
     else:
-        message = setup.start_from(trainer.network, config, args.finetune)
+        message = setup.start_from(trainer, args.finetune)
     setup.check_same_start(trainer)
-    if world.is_first:
-        print(message)
     last_step = trainer.step + args.performance if args.performance else args.max_iters
+    finished = setup.describe_finished(trainer, last_step)
+    if world.is_first:
+        print(message, *filter(None, [finished]), sep="\n")
+    if finished:
+        return 0
     stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
         print(setup.describe_end(trainer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from config.base import Config
 
@@ -12,7 +13,25 @@ LAYOUT = {
     for split in ("train", "val", "test")
     for field in (f"{split}_path", f"{split}_pre_path")
 }
-LAYOUT_HINT = f"--data-root DIR takes all from a folder with {', '.join(LAYOUT.values())}"
+
+
+class Remedies(NamedTuple):
+    """What the user of a program can do if the annotation file or its pictures are not found."""
+
+    annotations: str
+    pictures: str
+
+
+_LAYOUT_HINT = f"--data-root DIR takes all from a folder with {', '.join(LAYOUT.values())}"
+CONFIG_REMEDIES = Remedies(
+    annotations=f"set train_path, val_path or test_path to a COCO annotation file; {_LAYOUT_HINT}",
+    pictures=f"set train_pre_path, val_pre_path or test_pre_path to the folder of the pictures; {_LAYOUT_HINT}",
+)
+# Of the programs that take the files as --annotations and --pictures, without a config.
+OPTION_REMEDIES = Remedies(
+    annotations="give a COCO annotation file with --annotations",
+    pictures="give the folder of the pictures with --pictures",
+)
 
 
 def data_root_overrides(root: str | Path) -> list[str]:

@@ -20,7 +20,7 @@ from convert.paddle_files import read_pdparams, read_variable_folder, read_varia
 from convert.safetensors_file import is_safetensors, read_safetensors
 from convert.tar_files import GZIP_MAGIC
 from convert.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
-from tools.common.safe_pickle import damaged_error, one_line
+from tools.common.safe_pickle import DamagedFileError, one_line
 
 _PICKLE_PROTOCOLS = (2, 3, 4, 5)
 _LEGACY_HEADS = tuple(pickle.dumps(LEGACY_MAGIC, protocol=protocol) for protocol in _PICKLE_PROTOCOLS)
@@ -62,7 +62,7 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, np.ndarray]:
     except PermissionError as error:
         raise _permission_error(path, error) from error
     except _MALFORMED as error:
-        raise damaged_error(path, one_line(error) or type(error).__name__) from error
+        raise DamagedFileError(path, one_line(error) or type(error).__name__) from error
 
 
 def sha256_of(path: str | PathLike[str]) -> str:
@@ -109,7 +109,7 @@ def _reader_for(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
     if not head:
-        raise damaged_error(path, "is empty")
+        raise DamagedFileError(path, "is empty")
     if head.startswith(b"PK\x03\x04"):
         return read_torch_zip
     if head.startswith(GZIP_MAGIC) or head[_TAR_MARK] == b"ustar":

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from config.errors import InputError
+from config.errors import InputError, listed
 from data.files import read_text
 
 
@@ -46,3 +47,11 @@ def read_class_list(path: str | Path) -> ClassList:
     if not names:
         raise InputError(f"{path}: has no classes; write one class name per line")
     return ClassList(names=names, ids=ids)
+
+
+def describe_changes(before: Sequence[str], now: Sequence[str]) -> str:
+    """Describe how the names of classes differ, such as "class 2 was 'cat' and is 'dog'"; empty if they are equal."""
+    if len(before) != len(now):
+        return f"there were {len(before)} classes and there are {len(now)}"
+    pairs = enumerate(zip(before, now), start=1)
+    return listed([f"class {place} was {old!r} and is {new!r}" for place, (old, new) in pairs if old != new])

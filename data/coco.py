@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from config.base import PROJECT
-from config.coco_layout import LAYOUT_HINT
+from config.coco_layout import CONFIG_REMEDIES, Remedies
 from config.errors import InputError, listed, printable
 from data.class_lists import ClassList
 from data.coco_checks import (
@@ -33,6 +33,7 @@ from data.coco_checks import (
     to_rle,
 )
 from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
+from data.coco_repeats import report_repeats
 from data.files import read_text
 from data.samples import MaskWindow
 
@@ -60,17 +61,19 @@ def read_coco(
     classes_from: str = "the class list",
     keep_empty: bool = False,
     check_files: bool = True,
+    remedies: Remedies = CONFIG_REMEDIES,
 ) -> CocoData:
-    """Read a COCO instance annotation file. Faulty entries are left out and counted in `problems`.
+    """Read a COCO instance annotation file. Faulty entries are left out. `problems` counts them and repeated ones.
 
     images: the folder of the pictures; file names are relative to it or absolute, with slashes or backslashes.
     classes: the class of each category id (default: the file's own categories, sorted by id).
     classes_from: the origin of `classes`, for messages.
     keep_empty: also keep pictures without instances. A file without annotations has only such pictures.
     check_files: leave out pictures that are missing, unreadable or of another size, judged by their first bytes.
+    remedies: for messages about files that are not found.
     Raises InputError if the file is not a COCO file, has categories missing in `classes`, or has nothing usable.
     """
-    content, problems = _read_json(Path(annotations)), Problems(Path(annotations))
+    content, problems = _read_json(Path(annotations), remedies), Problems(Path(annotations))
     own = _read_classes(content["categories"], problems)
     if classes is None:
         classes = own
@@ -78,9 +81,10 @@ def read_coco(
         check_same_classes(classes, own, first_name=classes_from, second_name=str(annotations))
     pictures = read_pictures(content["images"], Path(images), problems)
     if check_files:
-        drop_unusable_files(pictures, Path(images), problems)
+        drop_unusable_files(pictures, Path(images), problems, remedies)
     class_of = {category: index for index, category in enumerate(classes.ids) if category in own.ids}
     usable = _add_annotations(pictures, content["annotations"], class_of, problems)
+    report_repeats(usable, problems)
     records = tuple([record for record in usable if record.annotations or keep_empty])
     if not records:
         raise _no_data_error(problems, "no picture with a usable annotation" if usable else "no usable picture")
@@ -100,14 +104,24 @@ def read_coco(
 
 
 def read_complete(
-    annotations: str | Path, images: str | Path, classes: ClassList, classes_from: object = "the checkpoint"
+    annotations: str | Path,
+    images: str | Path,
+    classes: ClassList,
+    classes_from: object = "the checkpoint",
+    *,
+    remedies: Remedies = CONFIG_REMEDIES,
 ) -> CocoData:
     """Read an annotation file for evaluation; relative paths start from the project's folder.
 
     Raises InputError if any picture is not usable, because AP would not be comparable.
     """
     data = read_coco(
-        PROJECT / annotations, PROJECT / images, classes=classes, classes_from=str(classes_from), keep_empty=True
+        PROJECT / annotations,
+        PROJECT / images,
+        classes=classes,
+        classes_from=str(classes_from),
+        keep_empty=True,
+        remedies=remedies,
     )
     if left_out := data.problems.count("image"):
         raise InputError(
@@ -155,15 +169,12 @@ def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
     return MaskWindow(y, x, np.ascontiguousarray(pixels))
 
 
-def _read_json(path: Path) -> dict:
+def _read_json(path: Path, remedies: Remedies) -> dict:
     """Return an annotation file's images, categories and annotations, with polygons already packed into arrays."""
     try:
         content = json.loads(read_text(path), object_hook=pack_polygons)
     except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); set train_path, val_path or test_path to a COCO annotation "
-            f"file; {LAYOUT_HINT}"
-        ) from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedies.annotations}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON or cut off ({error}); export or copy it again") from error
     if not isinstance(content, dict):

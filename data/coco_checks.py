@@ -17,7 +17,7 @@ from config.errors import SHOWN, listed, printable
 MAX_PIXELS = 2**30  # per picture, the limit of OpenCV
 MIN_COORDINATES = 6  # per polygon
 MAX_OUTLINE = 2**21  # pixels per annotation; outlines of objects are much shorter
-_PLURALS = {"image": "images", "annotation": "annotations", "category": "categories"}
+_PLURALS = {"image": "images", "annotation": "annotations", "category": "categories", "file name": "file names"}
 _RLE_DIGITS = 7  # of 5 bits each; enough for any run of a picture of MAX_PIXELS
 
 # Polygons, each float64 [2 * points] as x, y, x, y ..., or an RLE: {"size": [height, width], "counts": bytes}.
@@ -39,7 +39,7 @@ class ProblemCount(NamedTuple):
 
 @dataclass(frozen=True)
 class Problems:
-    """The problems of one annotation file, by noun ("image", "annotation", "category") and description."""
+    """The problems of one annotation file, by noun, one of `_PLURALS`, and description."""
 
     file: Path
     counts: dict[tuple[str, str], ProblemCount] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from config.coco_layout import LAYOUT_HINT
+from config.coco_layout import Remedies
 from config.errors import InputError, listed
 from data.coco_checks import MAX_PIXELS, Box, Problems, Segmentation, UnusableError, as_integer
 from data.images import ImageError, picture_size, read_image
@@ -98,13 +98,15 @@ def _read_picture(number: int, entry: dict, folder: Path) -> Record:
     return Record(image_id=number, file_name=name, path=path, height=height, width=width)
 
 
-def drop_unusable_files(pictures: dict[int, Record | None], folder: Path, problems: Problems) -> None:
+def drop_unusable_files(
+    pictures: dict[int, Record | None], folder: Path, problems: Problems, remedies: Remedies
+) -> None:
     """Replace pictures that are missing, unreadable or of another size than stated by None.
 
     Only the beginning of each file is read, and all of it if its end looks cut off. Raises InputError if all pictures
     are missing.
     """
-    _drop_missing(pictures, folder, problems)
+    _drop_missing(pictures, folder, problems, remedies)
     records = [record for record in pictures.values() if record]
     for record, problem in zip(records, _check_all(records)):
         if problem:
@@ -113,7 +115,7 @@ def drop_unusable_files(pictures: dict[int, Record | None], folder: Path, proble
             problems.add("image", f"{what}, left out", f"{record.image_id} {record.file_name!r} ({details})")
 
 
-def _drop_missing(pictures: dict[int, Record | None], folder: Path, problems: Problems) -> None:
+def _drop_missing(pictures: dict[int, Record | None], folder: Path, problems: Problems, remedies: Remedies) -> None:
     listing = functools.cache(_file_names)
     records = [record for record in pictures.values() if record]
     missing = [record for record in records if os.path.normcase(record.path.name) not in listing(record.path.parent)]
@@ -121,7 +123,7 @@ def _drop_missing(pictures: dict[int, Record | None], folder: Path, problems: Pr
         names = listed([repr(record.file_name) for record in missing])
         raise InputError(
             f"{problems.file}: none of its {len(missing)} pictures is in {folder} (looked for {names}); "
-            f"set train_pre_path, val_pre_path or test_pre_path to the folder of the pictures; {LAYOUT_HINT}"
+            f"{remedies.pictures}"
         )
     for record in missing:
         pictures[record.image_id] = None

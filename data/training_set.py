@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Callable, Union
 
 import numpy as np
@@ -55,6 +57,16 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the pictures' names and sizes, and of the classes and boxes of their instances."""
+        checksum = 0
+        for record in self.records:
+            picture = f"{record.file_name} {record.height} {record.width}".encode(errors="surrogatepass")
+            boxes = [struct.pack("<i4d", one.class_index, *one.box) for one in record.annotations]
+            checksum = zlib.crc32(b"".join([picture, *boxes]), checksum)
+        return f"{checksum:08x}"
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Return the number of full steps in an epoch; the incomplete last step is left out."""

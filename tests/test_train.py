@@ -89,6 +89,12 @@ def test_resuming_and_other_starts(tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert "after step 3" in resumed.stdout
     assert losses(first) == losses(whole)
+    finished = train(*in_run(first, "train_cfg.epochs=1"), "--resume", "auto")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1].startswith(
+        "training is already finished: 8 steps are done and it ends after 4"
+    )
+    assert "step" not in finished.stderr
     tuned = train(*in_run(tmp_path / "tuned"), "--max-iters=1", "--finetune", str(whole / "step_0000008.pdparams"))
     assert tuned.returncode == 0, tuned.stderr
     assert losses(tmp_path / "tuned")[0] < losses(whole)[0]

@@ -38,9 +38,10 @@ from data.grid_targets import CellBlock, assign_cells, box_scales, measure_exten
 from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
-from tools.common.cli import Parser, add_data_options, natural_number, positive_number, print_skipped
+from tools.common.cli import Parser, add_data_options, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
+from tools.common.skipped import print_skipped
 from tools.dataset.generated import SPLITS
 from tools.dataset.splits import read_splits, records_to_learn
 from tools.predict.drawing import pick_colors

@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from config import load_config
 from config.base import PROJECT, Config, level_ranges
-from config.errors import printable
+from config.errors import InputError, printable
 from data.coco import CocoData, Record
 from data.files import check_writable
 from data.images import write_image
@@ -42,7 +42,7 @@ from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
 from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
-from tools.dataset.splits import NOTHING_TO_LEARN, read_splits, spread_evenly
+from tools.dataset.splits import NOTHING_TO_LEARN, describe_overlap, read_splits, spread_evenly
 from tools.dataset.statistics import (
     AssignmentCounts,
     Measurement,
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData]:
-    """Read the annotation files and print their content and problems."""
+    """Read the annotation files and print their content and problems. Raises InputError for one without instances."""
     data = read_splits(config, splits)
     for split, coco in data.items():
         print(f"{split}: {getattr(config, f'{split}_path')}")
@@ -116,8 +116,13 @@ def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData
             f"{coco.crowds} crowds, which are not trained on"
         )
         print(*describe_sizes(coco.records), sep="\n")
-        problems = [*coco.problems.lines(), *([] if coco.instances else [NOTHING_TO_LEARN])]
-        print(*(f"  {line}" for line in problems or ["nothing is wrong with its entries"]), sep="\n")
+        for line in coco.problems.lines() or ["nothing is wrong with its entries"] * bool(coco.instances):
+            print(f"  {line}")
+    for coco in data.values():
+        if not coco.instances:
+            raise InputError(f"{coco.problems.file}: {NOTHING_TO_LEARN}")
+    for line in describe_overlap(data, copies=True):
+        print(line)
     lists = [config.classes_path] if config.lists_its_classes else []
     lists += [getattr(config, f"{split}_path") for split in splits]
     print(f"classes: {len(next(iter(data.values())).classes)}, the same in {', '.join(lists)}")

@@ -45,6 +45,7 @@ from tools.dataset.coco_writer import (
     UnusableFileError,
     convert_files,
     print_reasons,
+    print_similar_names,
     training_options,
     write_annotations,
 )
@@ -275,6 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     images = args.images or args.output.with_name(f"{args.output.stem}_images")
     files = read_folders(args.folders, images=images, line_width=args.line_width)
     classes = collect_classes(files, args.labels)
+    print_similar_names(classes)
     folder, pictures = to_coco_pictures(files)
     val_names = set()
     if args.val_fraction:

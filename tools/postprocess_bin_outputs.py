@@ -24,10 +24,12 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
+from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError, listed
 from data.coco import CocoData, read_complete
 from data.files import check_writable, write_json
-from tools.common.cli import Parser, fraction, natural_number, print_skipped
+from tools.common.cli import Parser, fraction, natural_number
+from tools.common.skipped import print_skipped
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
 from tools.deploy.exported import decoder_of
 from tools.predict.predictor import Predictor
@@ -79,7 +81,8 @@ def main() -> int:
         score = (config.eval_cfg if args.annotations else config.test_cfg).score
     found = ids = None
     if args.annotations:
-        found = read_complete(args.annotations.resolve(), args.pictures.resolve(), metadata.classes, args.inputs)
+        paths = args.annotations.resolve(), args.pictures.resolve()
+        found = read_complete(*paths, metadata.classes, args.inputs, remedies=OPTION_REMEDIES)
         ids = _image_ids(found, entries, args.inputs)
     predictor = Predictor(config, metadata.classes, None, score=score, engine_name="none", decode=decoder_of(metadata))
     files = OutputFiles(args.outputs, args.names, args.first_number, metadata.outputs)

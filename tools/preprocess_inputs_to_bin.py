@@ -24,14 +24,14 @@ from tools.common.startup import run
 from dataclasses import replace
 
 import numpy as np
-from tqdm import tqdm
 
 from config.errors import InputError
 from config.overrides import override
 from data.files import check_writable, read_text
-from data.images import ImageError, find_images, read_image
+from data.images import find_images, read_image
 from data.preprocess import pad_to_batch, preprocess
-from tools.common.cli import Parser, count_skipped, input_size, print_skipped
+from tools.common.cli import Parser, input_size
+from tools.common.skipped import map_readable
 from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
 from tools.deploy.exported import IMAGES, Metadata, metadata_of, open_exported, read_metadata
 
@@ -53,13 +53,7 @@ def main() -> int:
     check_writable(args.output / INDEX)
     paths = find_images(args.pictures)
     metadata = _of_size(args.model, args.input_size)
-    entries = []
-    for number, path in enumerate(tqdm(paths, disable=None)):
-        try:
-            entries.append(_write(path, number, metadata, args.output))
-        except ImageError as error:
-            print_skipped(error)
-    count_skipped(len(paths) - len(entries), len(paths))
+    entries = map_readable(lambda item: _write(*item, metadata, args.output), list(enumerate(paths)))
     write_index(args.output, metadata, entries)
     print(f"wrote {len(entries)} pictures, {INDEX} and {INPUT_LIST} into {args.output}")
     return 0
@@ -91,7 +85,7 @@ def _of_size(model: Path, size: tuple[int, ...]) -> Metadata:
     return replace(metadata, config=config, outputs=tuple(outputs))
 
 
-def _write(path: Path, number: int, metadata: Metadata, folder: Path) -> Entry:
+def _write(number: int, path: Path, metadata: Metadata, folder: Path) -> Entry:
     data = metadata.config.data
     image = read_image(path)
     picture = preprocess(image, data)

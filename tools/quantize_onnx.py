@@ -33,12 +33,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError
 from data.coco import CocoData, read_complete
 from data.coco_pictures import read_record_image
 from data.files import atomic_write, check_writable
-from data.images import ImageError, find_images, read_image
-from tools.common.cli import Parser, align_columns, count_skipped, positive_number, print_skipped
+from data.images import find_images, read_image
+from tools.common.cli import Parser, align_columns, positive_number
+from tools.common.skipped import map_readable
 from tools.deploy.exported import IMAGES, exported_predictor
 from tools.evaluate.coco_metrics import ground_truth, mask_precision
 from tools.predict.predictor import Predictor
@@ -67,9 +69,10 @@ def main() -> int:
     paths = find_images(args.folder)
     check_writable(args.output, read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)
-    paths = readable_pictures([paths[place] for place in spread(len(paths), args.limit or len(paths))])
+    chosen = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
+    paths = map_readable(_check_readable, chosen, title="reading")
     found = args.annotations and read_complete(
-        args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model
+        args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model, remedies=OPTION_REMEDIES
     )
     quantized = quantize(args.model, before, paths, args.output, keep_last=not args.all)
     networks = {args.model: before, args.output: exported_predictor(args.output, score=0.0)}
@@ -91,17 +94,9 @@ def spread(count: int, limit: int) -> list[int]:
     return np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()
 
 
-def readable_pictures(paths: Sequence[Path]) -> list[Path]:
-    """Return the pictures that can be read, and name and count the others. Raises InputError if there are none."""
-    readable = []
-    for path in tqdm(paths, unit="picture", desc="reading", disable=None):
-        try:
-            read_image(path)
-            readable.append(path)
-        except ImageError as error:
-            print_skipped(error)
-    count_skipped(len(paths) - len(readable), len(paths))
-    return readable
+def _check_readable(path: Path) -> Path:
+    read_image(path)
+    return path
 
 
 def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: Path, *, keep_last: bool) -> int:

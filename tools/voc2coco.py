@@ -30,7 +30,13 @@ from data.coco_rows import CocoInstance, CocoPicture
 from data.files import check_writable, open_regular, read_text
 from data.images import read_image
 from tools.common.cli import Parser
-from tools.dataset.coco_writer import UnusableFileError, convert_files, training_options, write_annotations
+from tools.dataset.coco_writer import (
+    UnusableFileError,
+    convert_files,
+    print_similar_names,
+    training_options,
+    write_annotations,
+)
 
 BACKGROUND, VOID = 0, 255  # void: the border of instances, which is neither inside nor outside
 VOC_NAMES = (
@@ -142,6 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     classes = read_class_list(args.labels) if args.labels else VOC_CLASSES
+    print_similar_names(classes)
     names = read_split(args.folder, args.split)
     check_writable(args.output, read=chain(args.folder.glob("*/**/*"), filter(None, [args.labels])))
     pictures, skipped = convert_files(lambda name: read_voc(args.folder, name, classes), names)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 from config.base import PROJECT, Config
-from config.coco_layout import LAYOUT_HINT
+from config.coco_layout import CONFIG_REMEDIES, OPTION_REMEDIES
 from config.errors import LONGEST, SHOWN, InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco import Annotation, check_same_classes, decode_mask, read_coco
@@ -33,7 +33,7 @@ def test_a_file_without_problems(tmp_path):
     assert [(one.id, one.class_index, one.box) for one in first.annotations] == [
         (100, 2, (10, 10, 20, 20.5)),
         (102, 1, (21, 11, 40, 30)),
-        (103, 1, (21, 11, 40, 30)),
+        (103, 0, (21, 11, 40, 30)),
     ]
     for annotation in first.annotations[1:]:
         assert np.array_equal(decode_mask(annotation, HEIGHT, WIDTH).to_full(HEIGHT, WIDTH), DISC)
@@ -89,13 +89,20 @@ def test_without_pictures_the_folder_and_the_field_are_named(tmp_path):
     assert read(tmp_path, valid_content(), pictures=(), check_files=False).pictures == 3
 
 
+def test_messages_name_the_options_of_programs_without_a_config(tmp_path):
+    with pytest.raises(InputError, match="; give the folder of the pictures with --pictures$"):
+        read(tmp_path, valid_content(), pictures=(), remedies=OPTION_REMEDIES)
+    with pytest.raises(InputError, match="No such file or directory.; give a COCO annotation file with --annotations$"):
+        read_coco(tmp_path / "none.json", tmp_path, remedies=OPTION_REMEDIES)
+
+
 def test_long_names_are_shortened_in_the_middle(tmp_path):
     content = valid_content()
     for row in content["images"]:
         row["file_name"] = "first/" + "x" * 5000 + ".jpg"
     with pytest.raises(InputError, match="looked for 'first/x+ [.]{3} x+.jpg', ") as error:
         read(tmp_path, content)
-    assert len(str(error.value)) < 4 * LONGEST + 4 * len(str(tmp_path)) + len(LAYOUT_HINT)
+    assert len(str(error.value)) < 4 * LONGEST + 4 * len(str(tmp_path)) + len(CONFIG_REMEDIES.pictures)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +161,7 @@ def test_class_indices_come_from_the_training_file(tmp_path):
     classes = ClassList(names=("ring", "hat", "dog", "cat"), ids=(7, 6, 3, 1))
     coco = read(tmp_path, valid_content(), classes=classes)
     assert coco.classes is classes
-    assert [one.class_index for record in coco.records for one in record.annotations] == [0, 2, 2, 3]
+    assert [one.class_index for record in coco.records for one in record.annotations] == [0, 2, 3, 3]
 
 
 def test_a_category_that_is_not_in_the_class_list(tmp_path):

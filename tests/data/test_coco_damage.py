@@ -138,21 +138,31 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
         ("1 annotation without an integer id", append_to("annotations", ["no object"]), 3, 4),
         ("1 annotation with the id, category and bbox of an earlier one, left out", repeated_annotation(), 3, 4),
         ("1 annotation with the id of another one, kept", repeated_annotation(image_id=2), 3, 5),
-        ("1 annotation with the id of another one, kept", repeated_annotation(bbox=[10, 10, 9, 9]), 3, 5),
+        (
+            "1 annotation with the id of another one, kept",
+            repeated_annotation(category_id=3, bbox=[10, 10, 9, 9]),
+            3,
+            5,
+        ),
         (
             "1 annotation with a bbox that does not match its mask, trained on with the mask's",
-            repeated_annotation(id=1, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
+            repeated_annotation(id=1, category_id=3, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
             3,
             5,
         ),
         (
             "1 annotation with a bbox that does not match its mask",
-            repeated_annotation(id=1, bbox=[40, 30, 10, 10]),
+            repeated_annotation(id=1, category_id=3, bbox=[40, 30, 10, 10]),
             3,
             5,
         ),
         *(
-            ("1 annotation with an area that is not a number of pixels", repeated_annotation(id=1, area=area), 3, 5)
+            (
+                "1 annotation with an area that is not a number of pixels",
+                repeated_annotation(id=1, category_id=3, area=area),
+                3,
+                5,
+            )
             for area in ("9", [9], math.nan, math.inf, -1, True, 10**400)
         ),
         (
@@ -172,7 +182,7 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
         ),
         (
             "1 annotation kept without its damaged polygons",
-            repeated_annotation(id=1, segmentation=[[1, 2, 3, 4], SQUARE]),
+            repeated_annotation(id=1, category_id=3, segmentation=[[1, 2, 3, 4], SQUARE]),
             3,
             5,
         ),

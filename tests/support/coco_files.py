@@ -52,7 +52,7 @@ def valid_content() -> dict:
             row(100, 5, 7, [[*SQUARE]], [10, 10, 10, 10.5]),
             row(101, 2, 1, [[*SQUARE], [*TRIANGLE]], [10.0, 10.0, 40.0, 28.0]),
             row(102, 5, 3, rle(COMPRESSED), [21, 11, 19, 19]),
-            row(103, 5, 3, rle(runs_of(DISC)), [21, 11, 19, 19]),
+            row(103, 5, 1, rle(runs_of(DISC)), [21, 11, 19, 19]),
             row(104, 2, 1, rle(runs_of(DISC)), [21, 11, 19, 19], crowd=1),
         ],
         "categories": [{"id": 7, "name": "ring"}, {"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}],

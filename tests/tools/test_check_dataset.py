@@ -226,12 +226,20 @@ def test_problems_are_named(squares, tmp_path, capsys):
     assert re.search(r"1 image not found in .*, left out: .*train\.json image 2 '2\.png'", capsys.readouterr().out)
 
 
-def test_data_set_without_any_instance_is_a_problem(tmp_path, capsys):
-    paths = write_squares(tmp_path, "train", [(), ()], NAMES)
-    assert check(*override_options(*GRIDS, *paths), "--split=train", "--output", tmp_path) == 0
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_data_set_without_any_instance_is_an_error(squares, tmp_path, capsys, split):
+    paths = write_squares(tmp_path, split, [(), ()], NAMES)
+    with pytest.raises(InputError, match=rf"{split}\.json: no picture has a usable annotation; annotate some pictures"):
+        check(*override_options(*squares, *paths), "--output", tmp_path)
     report = capsys.readouterr().out
-    assert "  no picture has a usable annotation; annotate some pictures\n" in report
-    assert "nothing is wrong" not in report
+    assert "2 pictures, 2 of them without an instance" in report
+    assert report.count("nothing is wrong") == 1  # with the other file
+
+
+def test_validation_pictures_that_are_trained_on_are_named(squares, tmp_path, capsys):
+    paths = write_squares(tmp_path, "val", [SCENE, ()], NAMES)  # the same pictures as for training, in another folder
+    assert check(*override_options(*squares, *paths), "--output", tmp_path / "drawings") == 0
+    assert "2 of 2 pictures of" in (report := capsys.readouterr().out) and "have the name and content of" in report
 
 
 def test_other_classes_are_an_error(squares, tmp_path):

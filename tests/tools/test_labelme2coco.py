@@ -270,6 +270,16 @@ def test_labels_give_classes_and_their_order(tmp_path):
     assert [row["category_id"] for row in coco.dataset["annotations"]] == [5, 4]
 
 
+def test_labels_without_their_white_space_and_those_that_differ_by_case_are_named(tmp_path, capsys):
+    add(tmp_path / "in", "a", shape("cat"), shape(" Cat "), shape("cat\t"), shape("dog "))
+    rows = convert(tmp_path, "in").dataset["categories"]
+    assert [row["name"] for row in rows] == ["Cat", "cat", "dog"]
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "doubtful classes 'Cat' and 'cat': differ only in upper and lower case; "
+        "correct the labels if they are one class"
+    )
+
+
 def test_unknown_label_is_named_with_its_file(tmp_path):
     (tmp_path / "labels.txt").write_text("cat\n")
     add(tmp_path / "in", "a")

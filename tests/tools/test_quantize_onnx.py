@@ -71,6 +71,9 @@ def test_pictures_that_cannot_be_read_are_named_and_skipped(tmp_path):
     status, out, err = run_main(quantize_onnx.main, model, tmp_path, "--output", output)
     assert (status, err.count("\n")) == (0, 1) and err.startswith(f"skipped {bad}: ")
     assert out.startswith("1 pictures were skipped, see above") and "scales from 1 pictures" in out
+    evaluation = "--annotations=none.json", "--pictures", tmp_path
+    err = run_main(quantize_onnx.main, model, tmp_path, "--output", output, *evaluation).stderr
+    assert "give a COCO annotation file with --annotations" in err and "--data-root" not in err
 
 
 @needs_onnx

@@ -204,6 +204,12 @@ def test_list_that_is_missing_or_empty_is_named(voc):
         convert(voc, "--split", "test")
 
 
+def test_classes_that_differ_by_case_are_named(voc, capsys):
+    (voc / "labels.txt").write_text("".join(f"kind {number}\n" for number in range(1, 16)) + "Kind 3 \n")
+    convert(voc, "--labels", str(voc / "labels.txt"))
+    assert "doubtful classes 'kind 3' and 'Kind 3': differ only in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["JPEGImages/2007_01.jpg", "ImageSets/Segmentation/train.txt", "labels.txt"])
 def test_files_of_the_data_set_are_not_replaced(voc, place):
     (voc / "labels.txt").write_text("".join(f"kind {number}\n" for number in range(1, 16)))

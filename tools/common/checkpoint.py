@@ -18,7 +18,7 @@ from config.values import is_list_of
 from data.class_lists import ClassList
 from data.files import open_regular
 from tools.common.pickle_files import load_content, save_dict
-from tools.common.safe_pickle import damaged_error
+from tools.common.safe_pickle import DamagedFileError
 
 FORMAT_VERSION = 1
 DIFFERENCES = 10  # names of weights that a message lists at most
@@ -83,9 +83,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     invalid = [key for key, is_valid in _CONTENT.items() if not is_valid(content.get(key))]
     if invalid or len(content["class_names"]) != len(content["category_ids"]):
-        raise damaged_error(path, f"has invalid {', '.join(invalid) or 'class_names and category_ids'}")
+        raise DamagedFileError(path, f"has invalid {', '.join(invalid) or 'class_names and category_ids'}")
     if other := foreign_to_networks(content["overrides"]):
-        raise damaged_error(path, f"has overrides that are not part of a network, {listed(other)}")
+        raise DamagedFileError(path, f"has overrides that are not part of a network, {listed(other)}")
     return Checkpoint(
         weights=content["weights"],
         classes=ClassList(names=tuple(content["class_names"]), ids=tuple(content["category_ids"])),

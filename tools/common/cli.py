@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any, Callable, NoReturn, TextIO, cast
 
-from tqdm import tqdm
-
 from config import load_config, registry
 from config.base import BackboneConfig, Config, Published
 from config.coco_layout import LAYOUT, data_root_overrides
@@ -94,19 +92,6 @@ def _message_of(error: Exception) -> str | None:
         remedy = "close other programs, or use smaller pictures, batches or sides of the input (data.short_side)"
         return f"not enough memory ({shorten(str(error))}); {remedy}"
     return None
-
-
-def print_skipped(reason: object) -> None:
-    """Print a line about a skipped file to stderr, above the progress bars. reason: starts with the file's name."""
-    tqdm.write(f"skipped {printable(reason)}", file=sys.stderr)
-
-
-def count_skipped(skipped: int, total: int) -> None:
-    """Print how many of the pictures were skipped, if any. Raises InputError if all were."""
-    if skipped == total:
-        raise InputError(f"none of {total} pictures could be read; see the reasons above")
-    if skipped:
-        print(f"{skipped} pictures were skipped, see above")
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

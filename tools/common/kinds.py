@@ -7,7 +7,7 @@ are imported where they are needed: exported networks run without Paddle, and pr
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Callable, Union
@@ -19,6 +19,7 @@ from config.networks import BOX_STRIDES, HEAD_KINDS
 from model.decode import fast
 from model.decode.decoded import Decoded
 from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
+from tools.common.output_sides import BOX_INSTANCE_OUTPUTS, INSTANCE_OUTPUTS, expand_levels
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
@@ -44,25 +45,17 @@ class NetworkKind(ABC):
 
     has_grids = True  # cells learn instances, as dataset commands can show
     sections: tuple[str, ...] = ("backbone", "head")  # of the config, whose convolutions may be deformable
-    instance_outputs: tuple[str, ...] = ("masks", "scores", "classes", "count")  # of a graph that decodes
-    instance_axes: tuple[str, ...] = ("instances height0 width0", "instances", "instances", "1")  # their sides
+    instance_outputs: Mapping[str, str] = INSTANCE_OUTPUTS  # of a graph that decodes
+    # Pixels of the input per pixel of a target mask, of each level: those of the masks that the network predicts there.
+    mask_strides: tuple[int, ...] = ()
 
     @abstractmethod
     def build(self, config: Config) -> nn.Layer:
         """Return the network with initial weights, drawn from Paddle's generator (`paddle.seed`)."""
 
     @abstractmethod
-    def raw_outputs(self, config: Config) -> list[str]:
-        """Return the names of the raw predictions, in their order; none if they cannot be exported."""
-
-    def raw_axes(self, config: Config) -> list[str]:
-        """Return the names of the sides of each of `raw_outputs`; sides with the same name are equal."""
-        return []
-
-    def side_lengths(self, config: Config) -> dict[str, int]:
-        """Return the sides, by their names in `raw_axes` and `instance_axes`, that a config decides."""
-        size = dict(zip(("height", "width"), config.data.fixed_size))
-        return {**size, "instances": config.nms.max_per_img, "classes": config.num_classes}
+    def raw_outputs(self, config: Config) -> dict[str, str]:
+        """Return the raw predictions, in their order, as in `output_sides`; none if they cannot be exported."""
 
     @abstractmethod
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
@@ -109,10 +102,8 @@ class NetworkKind(ABC):
 class GridKind(NetworkKind):
     """The SOLO family: an instance for each cell of the grids."""
 
-    outputs: tuple[str, ...]  # names of the raw predictions; {} stands for the number of each level
-    axes: tuple[str, ...]  # names of their sides
-    # Pixels of the input per pixel of a target mask, of each level: those of the masks that the network predicts there.
-    mask_strides: tuple[int, ...] = (4, 4, 8, 16, 16)
+    outputs: Mapping[str, str]  # the raw predictions, as in `output_sides`
+    mask_strides = (4, 4, 8, 16, 16)
     shares_cells = False  # whether a cell learns the masks of all instances that it is assigned to, or of the last
 
     @abstractmethod
@@ -130,18 +121,8 @@ class GridKind(NetworkKind):
     def build(self, config: Config) -> nn.Layer:
         return self.network()(config)
 
-    def raw_outputs(self, config: Config) -> list[str]:
-        return _for_levels(self.outputs, config)
-
-    def raw_axes(self, config: Config) -> list[str]:
-        return _for_levels(self.axes, config)
-
-    def side_lengths(self, config: Config) -> dict[str, int]:
-        grids = config.head.num_grids
-        sides = {"cells": sum(grid**2 for grid in grids), **{f"maps{i}": 2 * grid for i, grid in enumerate(grids)}}
-        for i, stride in enumerate(self.mask_strides):
-            sides.update({f"{n}{i}": side // stride for n, side in zip(("height", "width"), config.data.fixed_size)})
-        return {**super().side_lengths(config), **sides}
+    def raw_outputs(self, config: Config) -> dict[str, str]:
+        return expand_levels(self.outputs, config)
 
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
         """Decode by the fast version from arrays, on a CPU, or by the plain one from tensors, on a GPU."""
@@ -206,8 +187,11 @@ class SOLOv2Kind(GridKind):
     """SOLOv2 (Wang et al. 2020)."""
 
     sections = ("backbone", "head", "mask_feat_head")
-    outputs = ("scores", "kernels", "mask_feats")
-    axes = ("batch cells classes", "batch cells channels", "batch channels height0 width0")
+    outputs = {
+        "scores": "batch cells classes",
+        "kernels": "batch cells channels",
+        "mask_feats": "batch channels height0 width0",
+    }
     mask_strides = (4, 4, 4, 4, 4)
     shares_cells = True
 
@@ -229,8 +213,11 @@ class SOLOv2Kind(GridKind):
 class SOLOKind(GridKind):
     """SOLO (Wang et al. 2019)."""
 
-    outputs = ("scores", "kernels", "mask_feats_{}")
-    axes = ("batch cells classes", "cells channels", "batch channels height{0} width{0}")
+    outputs = {
+        "scores": "batch cells classes",
+        "kernels": "cells channels",
+        "mask_feats_{0}": "batch channels height{0} width{0}",
+    }
 
     def network(self) -> type[GridNetwork]:
         from model.solo import SOLO
@@ -254,8 +241,7 @@ class SOLOKind(GridKind):
 class DecoupledSOLOKind(GridKind):
     """Decoupled SOLO (Wang et al. 2019, section 5)."""
 
-    outputs = ("scores", "mask_logits_{}")
-    axes = ("batch cells classes", "batch maps{0} height{0} width{0}")
+    outputs = {"scores": "batch cells classes", "mask_logits_{0}": "batch maps{0} height{0} width{0}"}
 
     def network(self) -> type[GridNetwork]:
         from model.decoupled_solo import DecoupledSOLO
@@ -280,19 +266,15 @@ class CenterMask2Kind(NetworkKind):
     """CenterMask2 (Lee and Park 2020): boxes first, then a mask in each box."""
 
     has_grids = False
-    instance_outputs = (*NetworkKind.instance_outputs, "boxes", "box_masks", "box_scores")
-    instance_axes = (
-        *("instances height width", "instances", "instances", "1"),
-        *("instances 4", "instances side side", "instances"),
-    )
+    instance_outputs = BOX_INSTANCE_OUTPUTS
 
     def build(self, config: Config) -> nn.Layer:
         from model.centermask2 import CenterMask2
 
         return CenterMask2(config)
 
-    def raw_outputs(self, config: Config) -> list[str]:
-        return []
+    def raw_outputs(self, config: Config) -> dict[str, str]:
+        return {}
 
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
         """Return the picture from a batch that `complete` has decoded."""
@@ -375,12 +357,6 @@ def kind_of(config: Config) -> NetworkKind:
 def build_network(config: Config) -> nn.Layer:
     """Return the network of a config with initial weights, drawn from Paddle's generator (`paddle.seed`)."""
     return kind_of(config).build(config)
-
-
-def _for_levels(texts: Sequence[str], config: Config) -> list[str]:
-    """Return the texts, those with a placeholder once for each level."""
-    levels = range(len(config.head.num_grids))
-    return [text.format(level) for text in texts for level in (levels if "{" in text else (0,))]
 
 
 def _level_inputs(channels: int, sides: Sequence[int | None]) -> list[InputSpec]:

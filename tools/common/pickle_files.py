@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data.files import atomic_write
-from tools.common.safe_pickle import damaged_error, load_arrays
+from tools.common.safe_pickle import DamagedFileError, load_arrays
 
 _CHECKSUM = re.compile(rb"crc32 [0-9a-f]{8}\n")
 _CHECKSUM_BYTES = len("crc32 01234567\n")
@@ -39,11 +39,11 @@ def load_content(stream: BinaryIO, path: str | Path) -> object:
     checksum = stream.read()
     has_checksum = _CHECKSUM.fullmatch(checksum) is not None
     if has_checksum and checksum != _format_checksum(_checksum_of(stream, end)):
-        raise damaged_error(path, "its content does not match its checksum")
+        raise DamagedFileError(path, "its content does not match its checksum")
     stream.seek(0)
     content = load_arrays(stream, path)
     if stream.read() != (checksum if has_checksum else b""):
-        raise damaged_error(path, "its content is followed by bytes that are not a checksum")
+        raise DamagedFileError(path, "its content is followed by bytes that are not a checksum")
     return content
 
 

@@ -39,6 +39,19 @@ _MALFORMED = (
 )
 
 
+class DamagedFileError(InputError):
+    """A file has invalid content. reason: what is wrong with it; remedy: what the user can do."""
+
+    def __init__(self, path: str | PathLike[str], reason: str, remedy: str = "download or copy it again") -> None:
+        super().__init__(path, reason, remedy)
+        self.path = path
+        self.reason = reason
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}; the file is damaged or incomplete, {self.remedy}"
+
+
 def load_arrays(
     stream: BinaryIO | mmap,
     path: str | PathLike[str],
@@ -66,12 +79,7 @@ def load_arrays(
             "Download it from its publisher again, or save only its weights"
         ) from error
     except _MALFORMED as error:
-        raise damaged_error(path, f"its pickle cannot be read ({one_line(error)})") from error
-
-
-def damaged_error(path: str | PathLike[str], reason: str) -> InputError:
-    """Return the error to raise for a file with invalid content."""
-    return InputError(f"{path}: {reason}; the file is damaged or incomplete, download or copy it again")
+        raise DamagedFileError(path, f"its pickle cannot be read ({one_line(error)})") from error
 
 
 def one_line(text: object) -> str:

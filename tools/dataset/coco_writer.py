@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from tqdm import tqdm
 
-from config.errors import InputError, printable
+from config.errors import InputError, listed, printable
 from data.class_lists import ClassList
 from data.coco_rows import CocoPicture, coco_dict
 from data.files import atomic_write
@@ -57,6 +57,16 @@ def print_reasons(what: str, reasons: Iterable[object]) -> None:
     """Print a line for each reason to stderr, starting with `what`."""
     for reason in reasons:
         print(f"{what} {printable(reason)}", file=sys.stderr)
+
+
+def print_similar_names(classes: ClassList) -> None:
+    """Print a line to stderr if names of classes differ only in upper and lower case, which is often a mistake."""
+    groups: dict[str, list[str]] = {}
+    for name in classes.names:
+        groups.setdefault(name.casefold(), []).append(repr(name))
+    if similar := [" and ".join(names) for names in groups.values() if len(names) > 1]:
+        remedy = "correct the labels if they are one class"
+        print_reasons("doubtful", [f"classes {listed(similar)}: differ only in upper and lower case; {remedy}"])
 
 
 def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: ClassList) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from config.base import PROJECT, Config
-from config.errors import InputError
+from config.errors import InputError, listed
 from data.class_lists import read_class_list
 from data.coco import CocoData, Record, check_same_classes, read_coco
+from data.coco_repeats import find_copies, find_shared
 from tools.common.distributed import SINGLE_PROCESS, World
-from tools.dataset.generated import draw_if_missing
+from tools.dataset.generated import SPLITS, draw_if_missing
 
 NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some pictures"
 
@@ -35,6 +36,26 @@ def read_splits(config: Config, splits: Sequence[str], *, world: World = SINGLE_
         check_same_classes(first, classes, first_name=first_name, second_name=name)
         check_same_classes(classes, first, first_name=name, second_name=first_name)
     return data
+
+
+def describe_overlap(data: Mapping[str, CocoData], *, copies: bool = False) -> list[str]:
+    """Return a line if training and validation have pictures in common; none if one of the splits is not in `data`.
+
+    copies: another line if they have different files with the same name and content.
+    """
+    if len(data) < len(SPLITS):
+        return []
+    train, val = (data[split] for split in SPLITS)
+    found = {"are also in": find_shared(train.records, val.records)}
+    if copies:
+        found["have the name and content of others in"] = find_copies(train.records, val.records)
+    return [
+        f"{len(records)} of {len(val.records)} pictures of {val.problems.file} {relation} {train.problems.file}, "
+        f"which makes the AP too high: {listed([repr(record.file_name) for record in records])}; "
+        "remove them from one of the two"
+        for relation, records in found.items()
+        if records
+    ]
 
 
 def records_to_learn(data: CocoData, config: Config) -> Sequence[Record]:

@@ -19,6 +19,7 @@ from config.overrides import differences, foreign_to_networks, override
 from config.values import is_list_of
 from data.class_lists import ClassList
 from tools.common.kinds import kind_of
+from tools.common.output_sides import side_lengths
 from tools.common.processes import refuse_after_fork
 from tools.engine.onnx_graph import open_session
 from tools.predict.mask_windows import Size
@@ -143,17 +144,15 @@ def _check_outputs(metadata: Metadata, shapes: Iterable[Sequence[object]], path:
     shapes: of the outputs; sides that are no integers are not known.
     """
     kind, config = kind_of(metadata.config), metadata.config
-    names, axes = list(kind.instance_outputs), list(kind.instance_axes)
-    if not metadata.end_to_end:
-        names, axes = kind.raw_outputs(config), kind.raw_axes(config)
+    outputs = kind.instance_outputs if metadata.end_to_end else kind.raw_outputs(config)
     found = [output.name for output in metadata.outputs]
-    if found != names:
+    if found != list(outputs):
         raise InputError(
             f"{path}: has the outputs {listed(found)}, the network in its metadata ({config.head.kind}) has "
-            f"{listed(names) or 'none'}; export it again"
+            f"{listed(list(outputs)) or 'none'}; export it again"
         )
-    lengths = kind.side_lengths(config)
-    for name, shape, sides in zip(names, shapes, map(str.split, axes)):
+    lengths = side_lengths(config, kind.mask_strides)
+    for name, shape, sides in zip(outputs, shapes, map(str.split, outputs.values())):
         known = [(side, length) for side, length in zip(sides, shape) if isinstance(length, int)]
         expected = [int(side) if side.isdecimal() else lengths.setdefault(side, length) for side, length in known]
         if len(shape) != len(sides) or [length for _, length in known] != expected:

@@ -15,8 +15,8 @@ from config.errors import InputError
 from data.drawings import check_drawings, write_drawing
 from data.files import utf8_name, write_json
 from data.images import ImageError, read_image
-from tools.common.cli import print_skipped
 from tools.common.kinds import RawPredictions
+from tools.common.skipped import print_skipped
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
 from tools.predict.predictor import Predictor, PreparedInput, decoding_thread

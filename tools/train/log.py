@@ -20,7 +20,7 @@ from data.files import atomic_write, write_error
 from data.images import write_image
 from tools.common.memory import format_memory, peak_memory
 from tools.common.plots import line_plot
-from tools.evaluate.predict_records import MaskAP
+from tools.evaluate.training_ap import MaskAP
 
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import paddle
 from filelock import FileLock, Timeout
-from paddle import nn
 
 from config.base import Config
 from config.errors import InputError
-from data.class_lists import ClassList
+from data.class_lists import ClassList, describe_changes
 from data.coco import CocoData
 from data.files import check_writable, write_error
 from data.training_set import TrainingSet
@@ -22,11 +21,11 @@ from tools.common.checkpoint import load_checkpoint, load_fitting_weights
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.kinds import build_network, kind_of
 from tools.dataset.generated import SPLITS
-from tools.dataset.splits import read_splits, records_to_learn
+from tools.dataset.splits import describe_overlap, read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
-from tools.evaluate.predict_records import mask_ap
+from tools.evaluate.training_ap import mask_ap
 from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE
-from tools.train.state import BEST_CHECKPOINT, load_state, newer_states, newest_state
+from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
 LOCK_FILE = ".lock"
@@ -69,6 +68,8 @@ def read_data_sets(config: Config, *, world: World = SINGLE_PROCESS) -> DataSets
             print(f"{split}: {part.pictures} pictures, {part.instances} instances, {len(part.classes)} classes")
             for line in part.problems.lines():
                 print(f"  {line}")
+        for line in describe_overlap(data):
+            print(f"  {line}")
     return DataSets(data["train"], data.get("val"), data["train"].classes)
 
 
@@ -96,11 +97,12 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
     )
 
 
-def start_from(network: nn.Layer, config: Config, finetune: str | None) -> str:
-    """Load the weights that a training starts from into the network; return a message that names them.
+def start_from(trainer: Trainer, finetune: str | None) -> str:
+    """Load the weights that a training starts from into its network; return a message that names them.
 
     finetune: checkpoint to start from, or None for the config's. Parameters that are not in it stay random.
     """
+    config = trainer.config
     if not (finetune or config.train_cfg.model_path):
         return "starting from random weights"
     path = Path(finetune or config.model_path("train_cfg"))
@@ -112,10 +114,14 @@ def start_from(network: nn.Layer, config: Config, finetune: str | None) -> str:
             "start from random weights with -o train_cfg.model_path="
         )
     checkpoint = load_checkpoint(path)
-    problems = load_fitting_weights(network, checkpoint.weights, path=path)
+    problems = load_fitting_weights(trainer.network, checkpoint.weights, path=path)
     if not checkpoint.classes:  # a backbone alone: the rest of the network is expected to be random
         problems = [line for line in problems if line.startswith("backbone.")]
-    return "\n  ".join([f"starting from {path}" + (", except for:" if problems else ""), *problems])
+    lines = [f"starting from {path}" + (", except for:" if problems else ""), *(f"  {line}" for line in problems)]
+    changes = describe_changes(checkpoint.classes.names, trainer.classes.names)
+    if changes and len(checkpoint.classes) == len(trainer.classes):  # otherwise their weights do not fit
+        lines.append(f"{path}: each class starts with the weights of the checkpoint's class in its place: {changes}")
+    return "\n".join(lines)
 
 
 def resume(trainer: Trainer, folder: Path, which: str) -> str:
@@ -140,7 +146,20 @@ def resume(trainer: Trainer, folder: Path, which: str) -> str:
     trainer.restore(state, path=path)
     if not (folder / BEST_CHECKPOINT).exists():  # the run branches off from another folder
         trainer.best_ap = -1.0
+    problems += _describe_other_data(trainer, state, path)
     return "\n".join([*problems, f"resuming {path} after step {trainer.step}"])
+
+
+def _describe_other_data(trainer: Trainer, state: TrainingState, path: Path) -> list[str]:
+    """Return a line if the run that is resumed was trained on other data, as far as its state tells."""
+    data = trainer.training_set
+    if state.dataset_size == len(data) and state.fingerprint in ("", data.fingerprint):
+        return []
+    return [
+        f"{path}: was trained on other data, {state.dataset_size} pictures of {state.train_path or 'an unknown file'}; "
+        f"the next steps are trained on {len(data)} pictures of {trainer.config.train_path}. If that is not intended, "
+        f"give the former data, or start another run with --finetune {path.with_suffix('.pdparams')}"
+    ]
 
 
 def check_same_start(trainer: Trainer) -> None:
@@ -179,6 +198,17 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
                 f"{folder}: contains a run already; continue it with --resume auto, or give another --output"
             )
         yield
+
+
+def describe_finished(trainer: Trainer, last_step: int | None) -> str:
+    """Return what to print if a resumed run has nothing left to do up to `last_step` (default: its end), else ""."""
+    last_step = min(last_step or trainer.total_steps, trainer.total_steps)
+    if trainer.step < last_step or (trainer.step == last_step and trainer.evaluation_due):
+        return ""
+    remedy = f"more epochs (-o train_cfg.epochs=N) of {trainer.steps_per_epoch} steps each"
+    if last_step < trainer.total_steps:
+        remedy = "a larger --max-iters"
+    return f"training is already finished: {trainer.step} steps are done and it ends after {last_step}; give {remedy}"
 
 
 def describe_end(trainer: Trainer) -> str:

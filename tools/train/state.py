@@ -14,10 +14,11 @@ from config.errors import InputError
 from data.files import find_temporaries, open_regular
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.pickle_files import load_content, save_dict
-from tools.common.safe_pickle import damaged_error
+from tools.common.safe_pickle import DamagedFileError
 
 STATE_VERSION = 1
 BEST_CHECKPOINT = "best.pdparams"
+_REMEDY = "resume from the state before it with --resume auto, or delete it"
 _STEP = re.compile(r"step_(\d+)\.pdstate")
 
 
@@ -27,7 +28,8 @@ class TrainingState:
 
     weights: as trained, not averaged; average: their moving average, empty if there is none; optimizer: see
     tools.train.optimizer.optimizer_arrays; scaler: state of the dynamic loss scale; evaluation_due: the run stopped
-    before or during the evaluation of this step.
+    before or during the evaluation of this step; train_path, fingerprint: the annotation file, and the fingerprint of
+    its TrainingSet, which states of earlier versions lack.
     """
 
     step: int
@@ -43,6 +45,8 @@ class TrainingState:
     average: Mapping[str, np.ndarray]
     optimizer: Mapping[str, np.ndarray]
     scaler: Mapping[str, float] = field(default_factory=dict)
+    train_path: str = ""
+    fingerprint: str = ""
 
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -77,6 +81,8 @@ def load_state(path: str | Path) -> TrainingState:
     try:
         with open_regular(path) as stream:
             content = load_content(stream, path)
+    except DamagedFileError as error:
+        raise DamagedFileError(path, error.reason, _REMEDY) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --resume takes a step_*.pdstate") from None
     if not isinstance(content, dict) or content.pop("state_version", None) != STATE_VERSION:
@@ -84,7 +90,7 @@ def load_state(path: str | Path) -> TrainingState:
     try:
         return TrainingState(**content)
     except TypeError as error:
-        raise damaged_error(path, str(error)) from None
+        raise DamagedFileError(path, str(error), _REMEDY) from None
 
 
 def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
@@ -99,7 +105,10 @@ def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:
         except InputError as error:
             problems.append(str(error))
     if problems:
-        raise InputError(f"{folder}: no training state in it is complete: {problems[0]}; give another --output")
+        reason = problems[0].rpartition("; ")[0]  # without its remedy
+        raise InputError(
+            f"{folder}: no training state in it is complete ({reason}); delete them, or give another --output"
+        )
     return None
 
 

@@ -15,15 +15,15 @@ from paddle import nn
 from config.base import Config
 from config.errors import InputError
 from config.overrides import differences
-from data.class_lists import ClassList
+from data.class_lists import ClassList, describe_changes
 from data.training_set import Batch, TrainingSet
 from model.layers import running_statistics
 from tools.common.checkpoint import Checkpoint, load_weights, save_checkpoint
-from tools.common.cli import print_skipped
 from tools.common.distributed import World
 from tools.common.kinds import kind_of
+from tools.common.skipped import print_skipped
 from tools.common.threads import ordered_map, worker_threads
-from tools.evaluate.predict_records import MaskAP
+from tools.evaluate.training_ap import MaskAP
 from tools.train.log import RunLog
 from tools.train.mixed_precision import Precision
 from tools.train.optimizer import (
@@ -320,15 +320,20 @@ class Trainer:
             average=self.average.arrays() if self.average else {},
             optimizer=optimizer_arrays(self.optimizer, self.network),
             scaler=self.precision.state(),
+            train_path=self.config.train_path,
+            fingerprint=self.training_set.fingerprint,
         )
 
     def restore(self, state: TrainingState, *, path: Path) -> None:
-        """Continue from a saved state. Raises InputError if it belongs to a run with other settings."""
+        """Continue from a saved state. Raises InputError if it belongs to a run with other settings or classes."""
+        if changes := describe_changes(state.class_names, self.classes.names):
+            raise InputError(
+                f"{path}: was trained on other classes than those of {self.config.train_path}: {changes}; resuming "
+                f"needs the same in the same order; start another run with --finetune {path.with_suffix('.pdparams')}"
+            )
         for name, saved, own in (
             ("the config", state.config_name, self.config.name),
-            ("the list of classes", state.class_names, list(self.classes.names)),
             ("the number of pictures in a step", state.total_batch, self.total_batch),
-            ("the number of training pictures", state.dataset_size, len(self.training_set)),
             ("train_cfg.seed", state.seed, self.settings.seed),
             ("train_cfg.optimizer", state.optimizer_name, self.settings.optimizer),
             ("the moving average (train_cfg.ema_decay > 0)", bool(state.average), self.average is not None),

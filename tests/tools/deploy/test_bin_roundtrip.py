@@ -174,3 +174,5 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     first.write_bytes(whole[:-4])
     assert "numbers of float32" in mistake(read, inputs, tmp_path / "outputs", *rest)
     assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")
+    unknown = mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json", "--pictures=a")
+    assert "give a COCO annotation file with --annotations" in unknown and "--data-root" not in unknown

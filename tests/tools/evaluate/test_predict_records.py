@@ -1,4 +1,4 @@
-"""Prediction for an evaluation: sizes of pictures, several processes, and masks without boxes."""
+"""Prediction for an evaluation: sizes of pictures and several processes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from data.coco import read_coco
 from tests.support import trainings
 from tests.support.tiny import tiny_predictor
 from tools.common.distributed import World
-from tools.evaluate.coco_metrics import ground_truth
-from tools.evaluate.predict_records import MaskAP, mask_ap, predict_records
-from tools.predict.load import untrained_network
+from tools.evaluate.predict_records import predict_records
 
 
 def validation():
@@ -40,35 +38,3 @@ def test_only_the_first_process_keeps_what_was_found():
     first = predict_records(tiny_predictor(), [record, record], world=OneOfTwo(rank=0, size=2))
     assert {row["image_id"] for row in first} == {record.image_id}
     assert predict_records(tiny_predictor(), [record, record], world=OneOfTwo(rank=1, size=2)) == []
-
-
-def test_training_asks_for_masks_alone(monkeypatch):
-    found = validation()
-    kinds = []
-    predictor = tiny_predictor()
-    compute = "tools.evaluate.coco_metrics._average_precision"
-    monkeypatch.setattr(compute, lambda kind, *_: kinds.append(kind) or Nothing)
-    ap = mask_ap(predictor.config, predictor.classes, found.records[:1], ground_truth(found), world=World())
-    assert ap(untrained_network(predictor.config, 0)) == MaskAP(0.0, 0.5)
-    assert kinds == ["segm"]
-
-
-def test_unreadable_pictures_do_not_end_a_training(tmp_path, capsys):
-    folder = trainings.damaged_data_set(tmp_path / "damaged", "000002.jpg")
-    found = read_coco(folder / "annotations.json", folder / "images", keep_empty=True)
-    predictor = tiny_predictor()
-    ap = mask_ap(predictor.config, predictor.classes, found.records, ground_truth(found), world=World())
-    network = untrained_network(predictor.config, 0)
-    assert ap(network) == ap(network) >= (0, 0)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"skipped {folder / 'images' / '000002.jpg'}: damaged JPEG")
-    assert line.endswith("; it is left out of the evaluation")
-    with pytest.raises(InputError, match="000002.jpg: damaged JPEG"):
-        predict_records(predictor, found.records)
-    nothing = mask_ap(predictor.config, predictor.classes, found.records[1:2], ground_truth(found), world=World())
-    with pytest.raises(InputError, match="no validation picture can be read"):
-        nothing(network)
-
-
-class Nothing:
-    summary = {"AP": None, "AP50": 0.5}

@@ -14,8 +14,9 @@ from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.plots import SCALE
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.picture_loader import PictureLoader
-from tools.evaluate.predict_records import MaskAP, mask_ap, predict_records
+from tools.evaluate.predict_records import predict_records
 from tools.evaluate.predictions import COUNT, MIN_WIDTH, SIDE, draw_predictions
+from tools.evaluate.training_ap import MaskAP, mask_ap
 from tools.predict.load import untrained_network
 
 

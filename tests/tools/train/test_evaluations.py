@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.trainings import losses, trainer
 from tools.common.checkpoint import load_checkpoint
-from tools.evaluate.predict_records import MaskAP
+from tools.evaluate.training_ap import MaskAP
 from tools.train.log import read_log
 from tools.train.setup import describe_end, resume
 from tools.train.state import BEST_CHECKPOINT, newest_state

@@ -8,7 +8,7 @@ from io import StringIO
 
 import pytest
 
-from tools.evaluate.predict_records import MaskAP
+from tools.evaluate.training_ap import MaskAP
 from tools.train.log import RunLog
 
 LOSSES = {f"loss_of_part_{number}": 1.0 for number in range(6)}

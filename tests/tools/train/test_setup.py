@@ -1,0 +1,115 @@
+"""What is said before a training starts: about its data, and about the weights and the state it continues from."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+
+from config.errors import InputError
+from tests.support import trainings
+from tests.support.trainings import trainer
+from tools.train.setup import describe_finished, read_data_sets, resume, start_from
+from tools.train.state import newest_state
+
+
+def test_validation_pictures_that_are_trained_on_are_named_once(capsys):
+    read_data_sets(trainings.config("train_cfg.eval_every=1"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if "are also in" in line]
+    assert len(lines) == 1 and lines[0].startswith("  8 of 8 pictures of ")
+    read_data_sets(trainings.config())
+    assert "are also in" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Return a folder with a copy of the data set."""
+    return Path(shutil.copytree(trainings.data_set(), tmp_path / "data"))
+
+
+def change_annotations(folder: Path, key: str, value: object) -> None:
+    path = folder / "annotations.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+
+
+def test_resuming_on_the_same_data_in_another_folder_is_silent(tmp_path, data):
+    trainer(tmp_path / "run").run(last_step=1)
+    change_annotations(data, "info", {"description": "written again"})
+    message = resume(trainer(tmp_path / "run", *trainings.data_paths(data)), tmp_path / "run", "auto")
+    assert message == f"resuming {tmp_path / 'run' / 'step_0000001.pdstate'} after step 1"
+
+
+@pytest.mark.parametrize(("removed", "pictures"), [(0, 8), (1, 7)], ids=["other instances", "fewer pictures"])
+def test_resuming_on_other_data_is_one_line(tmp_path, data, removed, pictures):
+    run = tmp_path / "run"
+    trainer(run).run(last_step=1)
+    content = json.loads((data / "annotations.json").read_text())
+    change_annotations(data, "annotations", content["annotations"][1:])
+    change_annotations(data, "images", content["images"][: len(content["images"]) - removed])
+    resumed = trainer(run, *trainings.data_paths(data))
+    line, last = resume(resumed, run, "auto").splitlines()
+    file = run / "step_0000001.pdstate"
+    assert line.startswith(
+        f"{file}: was trained on other data, 8 pictures of {trainings.data_set()}/annotations.json; "
+    )
+    assert f"on {pictures} pictures of {data}/annotations.json" in line and "--finetune" in line
+    assert last.endswith("after step 1") and resumed.run() == 0
+
+
+def test_states_of_earlier_versions_are_resumed(tmp_path):
+    trainer(tmp_path).run(last_step=1)
+    path = newest_state(tmp_path)[0]
+    content = pickle.loads(path.read_bytes())
+    del content["train_path"], content["fingerprint"]
+    path.write_bytes(pickle.dumps(content, protocol=4))
+    assert resume(trainer(tmp_path), tmp_path, "auto") == f"resuming {path} after step 1"
+
+
+def rename_classes(folder: Path, order: slice) -> list[str]:
+    """Give the category ids other names, in this order; return the former names."""
+    rows = sorted(json.loads((folder / "annotations.json").read_text())["categories"], key=lambda row: row["id"])
+    names = [row["name"] for row in rows]
+    renamed = [{"id": row["id"], "name": name} for row, name in zip(rows, names[order])]
+    change_annotations(folder, "categories", renamed)
+    return names
+
+
+@pytest.mark.parametrize("order", [slice(None, None, -1), slice(7)], ids=["another order", "fewer"])
+def test_resuming_with_other_classes_is_refused(tmp_path, data, order):
+    run = tmp_path / "run"
+    trainer(run).run(last_step=1)
+    names = rename_classes(data, order)
+    says = "there were 8 classes and there are 7" if order.stop else f"class 1 was '{names[0]}' and is '{names[-1]}', "
+    with pytest.raises(InputError, match=f": {says}.* the same order; .*--finetune .*0001.pdparams") as error:
+        resume(trainer(run, *trainings.data_paths(data)), run, "auto")
+    assert "\n" not in str(error.value)
+
+
+def test_finetuning_with_classes_in_another_order_is_one_line(tmp_path, data):
+    trainer(tmp_path).run(last_step=1)
+    checkpoint = str(tmp_path / "step_0000001.pdparams")
+    assert start_from(trainer(None), checkpoint) == f"starting from {checkpoint}"
+    names = rename_classes(data, slice(None, None, -1))
+    _, line = start_from(trainer(None, *trainings.data_paths(data)), checkpoint).splitlines()
+    assert line.startswith(f"{checkpoint}: each class starts with the weights of the checkpoint's class in its place: ")
+    assert f"class 8 was '{names[7]}' and is '{names[0]}'" in line
+
+
+def test_a_finished_training_says_how_to_continue():
+    run = trainer(None)  # 2 epochs of 4 steps
+    assert describe_finished(run, None) == ""
+    run.step = 8
+    assert (
+        describe_finished(run, None)
+        == describe_finished(run, 9)
+        == (
+            "training is already finished: 8 steps are done and it ends after 8; "
+            "give more epochs (-o train_cfg.epochs=N) of 4 steps each"
+        )
+    )
+    assert describe_finished(run, 5).endswith(" it ends after 5; give a larger --max-iters")
+    run.evaluation_due = True
+    assert describe_finished(run, None) == "" != describe_finished(run, 5)

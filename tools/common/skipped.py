@@ -1,0 +1,36 @@
+"""Name and count the pictures and other files that a program skips."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Callable
+
+from tqdm import tqdm
+
+from config.errors import InputError, printable
+from data.images import ImageError
+from tools.common.threads import Item, Result
+
+
+def print_skipped(reason: object) -> None:
+    """Print a line about a skipped file to stderr, above the progress bars. reason: starts with the file's name."""
+    tqdm.write(f"skipped {printable(reason)}", file=sys.stderr)
+
+
+def map_readable(work: Callable[[Item], Result], items: Sequence[Item], *, title: str | None = None) -> list[Result]:
+    """Return the results of `work` for items with a picture, without those whose picture cannot be read.
+
+    These are named and counted. title: of the progress bar. Raises InputError if there is no result.
+    """
+    results = []
+    for item in tqdm(items, unit="picture", desc=title, disable=None):
+        try:
+            results.append(work(item))
+        except ImageError as error:
+            print_skipped(error)
+    if not results:
+        raise InputError(f"none of {len(items)} pictures could be read; see the reasons above")
+    if skipped := len(items) - len(results):
+        print(f"{skipped} pictures were skipped, see above")
+    return results
