@@ -18,6 +18,7 @@ from config.base import BackboneConfig, Config, Published
 from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
+from tools.common.memory import is_out_of_memory
 
 DEFAULT_CONFIG = 20
 
@@ -83,14 +84,11 @@ def _run(main: Callable[[], int]) -> int:
         return error.status if isinstance(error, InputError) else InputError.status
 
 
-_NO_MEMORY = ("Failed to allocate", "ResourceExhausted", "bad_alloc")  # in messages of the libraries
-
-
 def _message_of(error: Exception) -> str | None:
     """Return what to print about an error that the user can correct, None for a bug in the program."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+    if is_out_of_memory(error):
         remedy = "close other programs, or use smaller pictures, batches or sides of the input (data.short_side)"
         return f"not enough memory ({shorten(str(error))}); {remedy}"
     return None

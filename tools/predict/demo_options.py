@@ -65,8 +65,6 @@ def report_run(
     statistics = report.statistics()
     if args.stats:
         write_json(args.stats, statistics)
-    if report.problems:
-        print(f"{len(report.problems)} pictures were skipped, see above")
     print(
         f"{report.pictures} pictures, {report.instances} instances of score {predictor.score:g} or more, "
         f"{predictor.config.name} on {predictor.device}, {statistics['pictures_per_second']:.2f} pictures per second"

@@ -21,6 +21,7 @@ from data.images import PICTURE_FORMS, Picture, load_picture
 from data.preprocess import pad_to_batch, preprocess
 from model.decode.decoded import Decoded
 from tools.common.kinds import RawPredictions, kind_of
+from tools.common.memory import is_out_of_memory
 from tools.common.processes import refuse_after_fork
 from tools.common.threads import StageTimes, ordered_map, worker_threads
 from tools.predict.instances import Instances
@@ -137,28 +138,48 @@ class Predictor:
         prepared_of: Callable[[Item], PreparedInput | None],
         times: StageTimes | None = None,
         batch_size: int | None = None,
+        skip: Callable[[Item, Exception], Item] | None = None,
     ) -> Iterator[tuple[Item, RawPredictions | None, int]]:
         """Run the network on items in batches; yield each item with the raw predictions of its batch and its index
         there.
 
         prepared_of: None for an item without a picture, which passes without predictions. batch_size: by default
         `test_cfg.batch_size`. Predictions stay on the device.
+        skip: gets an item for which there is too little memory even in a batch of its own, and the error, and returns
+        the item that is yielded without predictions. None: the error is raised.
         """
         refuse_after_fork()
-        times = times or StageTimes()
         for batch in batched(items, batch_size or self.config.test_cfg.batch_size):
-            prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
-            raw = None
-            if prepared:
-                sizes = [picture.size for picture in prepared]
+            yield from self._run_batch(batch, prepared_of, times or StageTimes(), skip)
+
+    def _run_batch(
+        self,
+        batch: Sequence[Item],
+        prepared_of: Callable[[Item], PreparedInput | None],
+        times: StageTimes,
+        skip: Callable[[Item, Exception], Item] | None,
+    ) -> Iterator[tuple[Item, RawPredictions | None, int]]:
+        prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
+        raw = None
+        if prepared:
+            sizes = [picture.size for picture in prepared]
+            try:
                 with self._network_lock, times.measure("network", pictures=len(prepared)):
                     raw = self.engine(self.pad(prepared), sizes)
-            index = -1
+            except Exception as error:
+                if skip is None or not is_out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    batch = [skip(batch[0], error)]
+        if prepared and raw is None and len(batch) > 1:  # after the `except`, which keeps the batch in memory
             for item in batch:
-                present = prepared_of(item) is not None
-                index += present
-                yield item, raw if present else None, index
-            del raw  # otherwise it stays in memory while the network runs on the next batch
+                yield from self._run_batch([item], prepared_of, times, skip)
+            return
+        index = -1
+        for item in batch:
+            present = raw is not None and prepared_of(item) is not None
+            index += present
+            yield item, raw if present else None, index
 
     def decode(self, raw: RawPredictions, index: int, prepared: PreparedInput) -> Instances:
         """Decode picture `index` of a batch."""

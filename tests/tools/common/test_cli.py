@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import cv2
 import numpy as np
 import pytest
@@ -51,7 +53,15 @@ def allocate_by_opencv() -> None:
     cv2.resize(np.zeros((1, 1, 3), np.uint8), (2**30, 2**30))
 
 
-@pytest.mark.parametrize("allocate", [allocate_by_numpy, allocate_by_opencv])
+def fail_like_onednn() -> None:
+    raise RuntimeError("could not create a memory object")
+
+
+def fail_like_a_system_call() -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize("allocate", [allocate_by_numpy, allocate_by_opencv, fail_like_onednn, fail_like_a_system_call])
 def test_too_little_memory_is_one_line(allocate):
     def main() -> int:
         allocate()

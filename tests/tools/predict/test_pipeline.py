@@ -120,6 +120,52 @@ def test_unreadable_pictures_are_named_counted_and_left_out(photos, tmp_path, ca
     assert report.statistics()["skipped"] == 3
 
 
+@pytest.mark.parametrize(("threads", "batch_size"), [(0, 1), (2, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("place", "is_large", "error"),
+    [
+        ((Predictor, "prepare"), lambda self, image: image.shape[1] == 200, MemoryError("first\nsecond")),
+        ((DynamicEngine, "__call__"), lambda self, images, sizes: min(sizes)[0] < 40, RuntimeError("std::bad_alloc")),
+        (
+            (Predictor, "decode"),
+            lambda self, *args: args[2].original[1] == 200,
+            cv2.error("Failed to allocate 8 bytes"),
+        ),
+        ((Instances, "to_coco"), lambda self, *_, **__: self.size[1] == 200, MemoryError()),
+        ((Instances, "draw"), lambda self, image: self.size[1] == 200, MemoryError()),
+    ],
+    ids=["prepare", "network", "decode", "encode", "draw"],
+)
+def test_a_picture_larger_than_the_memory_is_skipped(
+    photos, tmp_path, monkeypatch, capsys, place, is_large, error, threads, batch_size
+):
+    large = tmp_path / "large.png"
+    write_image(large, tiny.scene(0, 64, 200))
+    original, small = getattr(*place), files(photos)[:4]
+
+    def fail_if_large(*args, **kwargs):
+        if is_large(*args, **kwargs):
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(*place, fail_if_large)
+    overrides = [*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"]
+    report = predict_files(
+        tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides),
+        [*small[:1], large, *small[1:]],
+        drawings=tmp_path / "drawn",
+        results=tmp_path / "rows.json",
+        threads=threads,
+    )
+    assert (report.pictures, len(report.problems)) == (4, 1)
+    assert [path.name for path in files(tmp_path / "drawn")] == [path.name for path in small]
+    assert str(large) not in (tmp_path / "rows.json").read_text()
+    printed = capsys.readouterr()
+    skipped = printed.err.splitlines()
+    assert printed.out == "1 pictures were skipped, see above\n"
+    assert len(skipped) == 1 and skipped[0].startswith(f"skipped {large}: too large for the free memory")
+
+
 @pytest.mark.parametrize("drawn", [True, False])
 def test_nothing_readable_is_a_mistake_that_leaves_what_was_there(tmp_path, capsys, drawn):
     for name, other in (("a.jpg", "b.jpg"), ("b.jpg", "a.jpg")):
@@ -237,7 +283,15 @@ def test_the_stages_are_timed_for_every_picture_that_was_read(photos, tmp_path):
     paths = [*files(photos)[:5], tmp_path / "none.jpg"]
     report = predict(paths, drawings=tmp_path / "drawn", results=tmp_path / "rows.json")
     statistics = report.statistics()
-    assert list(statistics["milliseconds"])[:6] == ["read", "preprocess", "network", "decode", "draw", "write"]
+    assert list(statistics["milliseconds"])[:7] == [
+        "read",
+        "preprocess",
+        "network",
+        "decode",
+        "encode",
+        "draw",
+        "write",
+    ]
     assert {len(values) for stage, values in report.times._milliseconds.items() if stage != "results"} == {5}
     assert statistics["pictures_per_second"] == pytest.approx(5 / report.seconds)
     json.dumps(statistics)
