@@ -31,7 +31,7 @@ class Job:
     """A picture on its way through the stages, each of which adds to it."""
 
     path: Path
-    target: Path  # of the drawing
+    target: Path | None  # of the drawing
     image_id: int
     image: np.ndarray | None = None
     prepared: PreparedInput | None = None
@@ -78,24 +78,22 @@ class Report:
 
 def predict_files(
     predictor: Predictor,
-    paths: Sequence[Path],
+    jobs: Sequence[Job],
     *,
-    drawings: Path | None = None,
     results: Path | None = None,
     polygons: bool = False,
     threads: int,
 ) -> Report:
-    """Run a network over pictures; draw the instances into a folder and write them to a COCO results file.
+    """Run a network over pictures; draw the instances and write them to a COCO results file.
 
-    drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with outlines.
+    jobs: of `plan_jobs`. results: the file; None writes none; polygons: with outlines.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
     at most `threads` pictures wait before the network and as many after decoding. A picture that cannot be read, or
     for which there is too little memory, is named, counted and left out; any other error ends the run. Raises
     InputError if no picture is left.
     """
     report = Report()
-    jobs = plan_jobs(paths, drawings)
-    stages = _Stages(predictor, report.times, draw=drawings is not None, encode=results is not None, polygons=polygons)
+    stages = _Stages(predictor, report.times, encode=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
     with exit_on_ctrl_c(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
@@ -105,7 +103,7 @@ def predict_files(
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
         for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
             report.add(job)
-    count_skipped(len(report.problems), len(paths))
+    count_skipped(len(report.problems), len(jobs))
     if results is not None:
         with report.times.measure("results"):
             write_json(results, report.rows)
@@ -119,7 +117,6 @@ class _Stages:
 
     predictor: Predictor
     times: StageTimes
-    draw: bool
     encode: bool
     polygons: bool
 
@@ -156,7 +153,7 @@ class _Stages:
             with self.times.measure("encode"):
                 found = job.instances.to_coco(job.image_id, polygons=self.polygons)
             rows = tuple({**row, "file_name": utf8_name(job.path)} for row in found)
-        if self.draw:  # last, so that a picture that is skipped leaves no drawing
+        if job.target is not None:  # last, so that a picture that is skipped leaves no drawing
             with self.times.measure("draw"):
                 drawing = job.instances.draw(job.image)
             with self.times.measure("write"):
@@ -174,10 +171,11 @@ def _skip_without_memory(job: Job, stage: Callable[..., Job], *arguments: Any) -
         return job.skipped(error)
 
 
-def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
+def plan_jobs(paths: Iterable[Path], drawings: Path | None = None) -> list[Job]:
     """Return each picture with its drawing's path and its image id.
 
-    The id is the number in the file's name if all names are different numbers, as in COCO, else the place.
+    drawings: the folder; None draws nothing. The id is the number in the file's name if all names are different
+    numbers, as in COCO, else the place.
     Raises InputError if a drawing would overwrite a picture or another file that is not a drawing.
     """
     paths = list(paths)
@@ -187,7 +185,7 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
         ids = range(1, len(paths) + 1)
     jobs = []
     for image_id, path in zip(ids, paths):
-        target = path
+        target = None
         if drawings is not None:
             suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
             target, count = drawings / f"{path.stem}{suffix}", 1
@@ -198,6 +196,5 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
                 target = drawings / f"{path.stem}_{count}{suffix}"
             taken.add(realpath(target))
         jobs.append(Job(path, target, image_id))
-    if drawings is not None:
-        check_drawings(job.target for job in jobs)
+    check_drawings(job.target for job in jobs if job.target is not None)
     return jobs

@@ -21,7 +21,7 @@ from data.images import find_images, read_image, write_image
 from tests.support import tiny
 from tools.engine.dynamic import DynamicEngine
 from tools.predict.instances import Instances
-from tools.predict.pipeline import Report, predict_files
+from tools.predict.pipeline import Report, plan_jobs, predict_files
 from tools.predict.predictor import Predictor
 
 
@@ -38,8 +38,9 @@ def files(folder: Path) -> list[Path]:
     return find_images([folder])
 
 
-def predict(paths, **options) -> Report:
-    return predict_files(tiny.tiny_predictor(), paths, **{"threads": 2, **options})
+def predict(paths, *, drawings=None, predictor=None, threads=2, **options) -> Report:
+    predictor = predictor or tiny.tiny_predictor()
+    return predict_files(predictor, plan_jobs(paths, drawings), threads=threads, **options)
 
 
 def test_a_folder_of_pictures_becomes_drawings_and_rows(photos, tmp_path):
@@ -98,7 +99,7 @@ def test_threads_change_nothing_in_the_results(photos, tmp_path, batch_size):
     predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides)
     contents = set()
     for threads in (0, 1, 4):
-        predict_files(predictor, files(photos)[:7], results=tmp_path / "rows.json", polygons=True, threads=threads)
+        predict(files(photos)[:7], predictor=predictor, results=tmp_path / "rows.json", polygons=True, threads=threads)
         contents.add((tmp_path / "rows.json").read_bytes())
     assert len(contents) == 1
 
@@ -111,7 +112,7 @@ def test_unreadable_pictures_are_named_counted_and_left_out(photos, tmp_path, ca
     paths = [tmp_path / "none.jpg", good[0], good[1], cut_off, good[2], good[3], tmp_path]
     overrides = [*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"]
     predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides)
-    report = predict_files(predictor, paths, drawings=tmp_path / "drawn", results=tmp_path / "rows.json", threads=2)
+    report = predict(paths, predictor=predictor, drawings=tmp_path / "drawn", results=tmp_path / "rows.json")
     assert (report.pictures, len(report.problems)) == (4, 3)
     assert [problem.partition(": ")[0] for problem in report.problems] == [str(paths[i]) for i in (0, 3, 6)]
     assert [path.name for path in files(tmp_path / "drawn")] == [path.name for path in good]
@@ -150,9 +151,9 @@ def test_a_picture_larger_than_the_memory_is_skipped(
 
     monkeypatch.setattr(*place, fail_if_large)
     overrides = [*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"]
-    report = predict_files(
-        tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides),
+    report = predict(
         [*small[:1], large, *small[1:]],
+        predictor=tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides),
         drawings=tmp_path / "drawn",
         results=tmp_path / "rows.json",
         threads=threads,
