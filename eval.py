@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 
 from config.base import PROJECT
-from config.errors import InputError
 from data.files import check_writable
 from data.images import find_images
 from tools.common.cli import Parser, add_data_root_option, add_network_options, config_of, network_options
@@ -45,10 +44,7 @@ def main() -> int:
     pictures.add_argument("--results", nargs="+", metavar="FILE", help="COCO results, masks and boxes; no network")
     args = parser.parse_args()
     if args.results:
-        for name in ("model", "weights", "untrained", "output"):
-            if getattr(args, name) != parser.get_default(name):
-                option = "MODEL.onnx" if name == "model" else f"--{name}"
-                raise InputError(f"{option}: cannot be combined with --results, which runs no network; leave it out")
+        parser.refuse(args, ("model", "weights", "untrained", "output"), "--results, which runs no network")
         print(results_table(config_of(args), args.results, classwise=args.classwise))
         return 0
     section = "test_cfg" if args.images else "eval_cfg"

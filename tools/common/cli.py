@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from typing import Any, Callable, NoReturn, TextIO, cast
 
@@ -31,6 +31,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {printable(message)} (--help shows all options)\n")
+
+    def refuse(self, args: argparse.Namespace, names: Collection[str], reason: str) -> None:
+        """Raise InputError if one of the options with these names in `args` is given. reason: what excludes them."""
+        for action in self._actions:
+            if action.dest in names and getattr(args, action.dest) != action.default:
+                option = action.option_strings[0] if action.option_strings else action.metavar
+                raise InputError(f"{option}: cannot be combined with {reason}; leave it out")
 
 
 class _EscapedOutput:
