@@ -68,20 +68,27 @@ def run(main: Callable[[], int]) -> int:
 
 def _run(main: Callable[[], int]) -> int:
     in_main_thread = threading.current_thread() is threading.main_thread()
+    interrupts = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
     if in_main_thread:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         status = main()
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _end_interrupted()
     except BrokenPipeError:
         # The reader of the output has closed it (`| head`); Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if interrupts:  # a library that was being loaded has turned it into an ImportError
+            return _end_interrupted()
         message = _message_of(error)
         if message is None:
             raise
@@ -89,6 +96,11 @@ def _run(main: Callable[[], int]) -> int:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print(f"{argparse.ArgumentParser().prog}: error: {printable(message)}", file=sys.stderr)
         return error.status if isinstance(error, InputError) else InputError.status
+
+
+def _end_interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
 
 
 def _message_of(error: Exception) -> str | None:

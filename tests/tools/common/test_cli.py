@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 
 import cv2
 import numpy as np
@@ -71,6 +72,17 @@ def test_too_little_memory_is_one_line(allocate):
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("test_cli.py: error: not enough memory (")
     assert "data.short_side" in done.stderr
+
+
+def test_ctrl_c_that_a_library_turns_into_another_error_is_quiet():
+    def main() -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy._core.multiarray failed to import") from None
+        return 0
+
+    assert run_main(main) == (130, "", "interrupted\n")
 
 
 def test_other_errors_keep_their_traceback():
