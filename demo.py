@@ -15,7 +15,7 @@ import sys
 from config.base import PROJECT
 from data.images import find_images
 from tools.common.cli import Parser, add_network_options, config_of, network_options
-from tools.predict.demo_options import UNTRAINED, add_demo_options, check_outputs, parse_demo_options, report_run
+from tools.predict.demo_options import UNTRAINED, add_demo_options, parse_demo_options, plan_outputs, report_run
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
 
@@ -28,13 +28,11 @@ def main() -> int:
     args = parse_demo_options(parser)
     config = config_of(args)
     paths = find_images(args.input or [PROJECT / config.demo_input])
-    drawings = check_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
+    jobs = plan_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
     predictor = load_predictor(config, **network_options(args), score=args.score)
-    report = predict_files(
-        predictor, paths, drawings=drawings, results=args.json, polygons=args.polygons, threads=args.threads
-    )
+    report = predict_files(predictor, jobs, results=args.json, polygons=args.polygons, threads=args.threads)
     note = UNTRAINED if args.untrained is not None else ""
-    report_run(args, report, predictor, drawings, note=note)
+    report_run(args, report, predictor, note=note)
     return 0
 
 

@@ -44,24 +44,22 @@ def main() -> int:
     pictures.add_argument("--results", nargs="+", metavar="FILE", help="COCO results, masks and boxes; no network")
     args = parser.parse_args()
     if args.results:
-        print(results_table(args, parser))
+        parser.refuse(args, ("model", "weights", "untrained", "output"), "--results, which runs no network")
+        print(results_table(config_of(args), args.results, classwise=args.classwise))
         return 0
     section = "test_cfg" if args.images else "eval_cfg"
     predictor = predictor_of_options(args, parser, section) if args.model else None
     config = predictor.config if predictor else config_of(args)
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
     check_writable(output / "index.html")
-    paths = find_images(args.images) if args.images else None
-    plan_jobs(paths or [], output)  # an error now, not after loading the network
+    jobs = plan_jobs(find_images(args.images), output) if args.images else []
     world = join_world()
-    if paths and not world.is_first:
+    if jobs and not world.is_first:
         return 0  # the first process alone predicts these pictures into one folder and one results file
     score = getattr(config, section).score
     predictor = predictor or load_predictor(config, **network_options(args), score=score, section="eval_cfg")
-    if paths:
-        report = predict_files(
-            predictor, paths, drawings=output, results=output / "results.json", threads=DEFAULT_THREADS
-        )
+    if jobs:
+        report = predict_files(predictor, jobs, results=output / "results.json", threads=DEFAULT_THREADS)
         print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")
         return 0
     with exit_on_ctrl_c():

@@ -229,7 +229,7 @@ def _add_annotations(
         number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:
             if number is None:
-                raise UnusableError("without an integer id, left out")
+                raise UnusableError("without an integer id")
             record = _find_record(entry, pictures)
             if record is None:
                 continue
@@ -240,7 +240,7 @@ def _add_annotations(
                 _check_not_repeated(annotation, [*own_instances, *(crowd for _, crowd in own_crowds)])
                 remarks.append("with the id of another one, kept")
         except UnusableError as reason:
-            problems.add("annotation", str(reason), _entry_label(number, position))
+            problems.add("annotation", f"{reason}, left out", _entry_label(number, position))
             continue
         ids.add(number)
         if is_crowd:
@@ -260,14 +260,14 @@ def _find_record(entry: dict, pictures: dict[int, Record | None]) -> Record | No
     """Return the picture of an annotation; None if the picture is left out."""
     image_id = as_integer(entry.get("image_id"))
     if image_id not in pictures:
-        raise UnusableError("of an unknown image, left out")
+        raise UnusableError("of an unknown image")
     return pictures[image_id]
 
 
 def _is_crowd(entry: dict) -> bool:
     crowd = entry.get("iscrowd") or 0
     if crowd not in (0, 1):
-        raise UnusableError("with an iscrowd that is neither 0 nor 1, left out")
+        raise UnusableError("with an iscrowd that is neither 0 nor 1")
     return bool(crowd)
 
 
@@ -277,7 +277,7 @@ def _read_annotation(
     """Return a usable annotation and remarks on faults that do not prevent its use."""
     category_id = as_integer(entry.get("category_id"))
     if category_id not in class_of:
-        raise UnusableError("of an unknown category, left out")
+        raise UnusableError("of an unknown category")
     size = {"height": record.height, "width": record.width}
     segmentation, extent = check_segmentation(entry.get("segmentation"), **size)
     bbox, area, remarks = check_bbox(entry.get("bbox")), check_area(entry.get("area")), []
@@ -287,12 +287,12 @@ def _read_annotation(
         remarks.append("with an area that is not a number of pixels, kept with the area of its mask")
     box = clip_box(extent, **size)
     if box is None:
-        raise UnusableError("whose polygons cover no pixel, left out")
+        raise UnusableError("whose polygons cover no pixel")
     if bbox is not None:
         x, y, w, h = bbox
         own = clip_box((x, y, x + w, y + h), **size)
         if own is None:
-            raise UnusableError("with a bbox without area in the picture, left out")
+            raise UnusableError("with a bbox without area in the picture")
         if boxes_match(own, box):
             box = own
         else:
@@ -303,7 +303,7 @@ def _read_annotation(
 def _check_not_repeated(annotation: Annotation, others: list[Annotation]) -> None:
     """Raise UnusableError if one of `others` has the same id, class and box; an id alone may be repeated."""
     if any(other[:3] == annotation[:3] for other in others):
-        raise UnusableError("with the id, category and bbox of an earlier one, left out")
+        raise UnusableError("with the id, category and bbox of an earlier one")
 
 
 def _no_data_error(problems: Problems, what: str) -> InputError:

@@ -106,28 +106,28 @@ def check_segmentation(segmentation: object, *, height: int, width: int) -> tupl
         return _check_polygons(segmentation, height=height, width=width)
     if type(segmentation) is dict:
         return _check_rle(segmentation, height=height, width=width)
-    raise UnusableError("without a segmentation, left out")
+    raise UnusableError("without a segmentation")
 
 
 def _check_polygons(polygons: list, *, height: int, width: int) -> tuple[Segmentation, Box]:
     if not all(isinstance(polygon, np.ndarray) for polygon in polygons):
-        raise UnusableError("with a polygon that is not a list of numbers, left out")
+        raise UnusableError("with a polygon that is not a list of numbers")
     usable = tuple([polygon for polygon in polygons if polygon.size >= MIN_COORDINATES and not polygon.size % 2])
     if not usable:
-        raise UnusableError("whose polygons have fewer than 3 points or an odd number of coordinates, left out")
+        raise UnusableError("whose polygons have fewer than 3 points or an odd number of coordinates")
     # Both limits protect the memory: pycocotools stores a point for every 1/5 pixel of outline. NaN fails the first.
     lower, upper = -max(height, width), 2 * max(height, width)
     extents = [_extent(polygon) for polygon in usable]
     for x1, y1, x2, y2 in extents:
         if not (x1 >= lower and y1 >= lower and x2 <= upper and y2 <= upper):
-            raise UnusableError("with coordinates that are NaN or far outside of the picture, left out")
+            raise UnusableError("with coordinates that are NaN or far outside of the picture")
     # A fast upper bound, the number of edges times the extent; only longer outlines are measured.
     at_most = sum(polygon.size * max(x2 - x1, y2 - y1) for polygon, (x1, y1, x2, y2) in zip(usable, extents))
     if at_most > MAX_OUTLINE and outline_length(usable) > MAX_OUTLINE:
-        raise UnusableError(f"whose outline is longer than {MAX_OUTLINE} pixels, left out")
+        raise UnusableError(f"whose outline is longer than {MAX_OUTLINE} pixels")
     # A figure of eight may have a computed area of 0 and still cover pixels, so small areas are decoded to be sure.
     if all(_area(polygon) < 1 for polygon in usable) and not coco_mask.area(to_rle(usable, height, width)):
-        raise UnusableError("whose polygons cover no pixel, left out")
+        raise UnusableError("whose polygons cover no pixel")
     if len(extents) == 1:
         return usable, extents[0]
     lefts, tops, rights, bottoms = zip(*extents)
@@ -159,7 +159,7 @@ def _check_rle(rle: dict, *, height: int, width: int) -> tuple[Segmentation, Box
     usable = check_rle(rle, height=height, width=width)
     x, y, w, h = coco_mask.toBbox(usable).tolist()
     if not coco_mask.area(usable):
-        raise UnusableError("whose RLE covers no pixel, left out")
+        raise UnusableError("whose RLE covers no pixel")
     return usable, (x, y, x + w, y + h)
 
 
@@ -167,10 +167,10 @@ def check_rle(rle: dict, *, height: int, width: int) -> dict:
     """Return an RLE from a file, also one without a pixel, as compressed RLE. Raises UnusableError if it is damaged."""
     size, counts = [height, width], rle.get("counts")
     if rle.get("size") != size:
-        raise UnusableError("with an RLE whose size is not the picture's, left out")
+        raise UnusableError("with an RLE whose size is not the picture's")
     runs = parse_runs(counts) if isinstance(counts, str) else _parse_plain_runs(counts)
     if runs is None or np.any(runs < 0) or np.any(runs > height * width) or runs.sum() != height * width:
-        raise UnusableError("with an RLE whose runs do not fill the picture, left out")
+        raise UnusableError("with an RLE whose runs do not fill the picture")
     if isinstance(counts, str):
         return {"size": size, "counts": counts.encode("ascii")}
     return coco_mask.frPyObjects({"size": size, "counts": runs.astype(np.int64).tolist()}, height, width)
@@ -233,7 +233,7 @@ def check_bbox(bbox: Any) -> Box | None:
     try:
         x, y, w, h = array("d", bbox)
     except (TypeError, ValueError, OverflowError):
-        raise UnusableError("with a bbox that is not four numbers, left out") from None
+        raise UnusableError("with a bbox that is not four numbers") from None
     return x, y, w, h
 
 

@@ -79,21 +79,21 @@ def read_pictures(entries: list, folder: Path, problems: Problems) -> dict[int, 
         number = as_integer(entry.get("id")) if type(entry) is dict else None
         try:
             if number is None:
-                raise UnusableError("without an integer id, left out")
+                raise UnusableError("without an integer id")
             if pictures.setdefault(number) is not None:
-                raise UnusableError("with the id of an earlier one, left out")
+                raise UnusableError("with the id of an earlier one")
             pictures[number] = _read_picture(number, entry, folder)
         except UnusableError as reason:
-            problems.add("image", str(reason), f"at index {position}" if number is None else str(number))
+            problems.add("image", f"{reason}, left out", f"at index {position}" if number is None else str(number))
     return pictures
 
 
 def _read_picture(number: int, entry: dict, folder: Path) -> Record:
     name, height, width = entry.get("file_name"), as_integer(entry.get("height")), as_integer(entry.get("width"))
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise UnusableError("without a file_name, left out")
+        raise UnusableError("without a file_name")
     if not height or not width or min(height, width) < 0 or height * width > MAX_PIXELS:
-        raise UnusableError("without a usable height and width, left out")
+        raise UnusableError("without a usable height and width")
     path = folder / name.replace("\\", "/")
     return Record(image_id=number, file_name=name, path=path, height=height, width=width)
 

@@ -24,6 +24,8 @@ def open_regular(path: str | Path) -> BinaryIO:
     Raises OSError for anything else: a pipe may never get a writer, and a device such as /dev/zero has no end.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "a name with a NUL character")
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder raises a better error
         raise OSError(errno.EINVAL, "a pipe or a device, not a regular file")

@@ -7,6 +7,7 @@ import functools
 import glob
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from config.errors import InputError
+from config.errors import InputError, printable, shorten
 from data.files import atomic_write, open_regular
 
-PICTURE_FORMS = "give uint8 [H, W, 3] RGB, a path or a PIL picture"
+PICTURE_FORMS = (
+    "give uint8 [H, W, 3] RGB, a path or a PIL picture; PIL.Image.open reads open files, and bytes in io.BytesIO"
+)
 Picture = Union[np.ndarray, str, Path, Image.Image]
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
@@ -137,7 +140,7 @@ def load_picture(picture: Picture) -> np.ndarray:
     if isinstance(picture, (str, Path)):
         return read_image(picture)
     if not isinstance(picture, Image.Image):
-        raise InputError(f"{picture!r} is not a picture; {PICTURE_FORMS}")
+        raise not_a_picture(picture)
     if picture.mode in ("I", "F"):
         raise InputError(f"a PIL picture of mode {picture.mode}, whose value for white is unknown; give 8 or 16 bits")
     try:
@@ -147,6 +150,11 @@ def load_picture(picture: Picture) -> np.ndarray:
         return np.array(upright.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # a file that is decoded only now may be damaged
         raise InputError(f"{picture!r}: cannot be decoded ({error}); load it again") from error
+
+
+def not_a_picture(value: object) -> InputError:
+    """Return the InputError for an object that is neither a picture nor an iterable of pictures."""
+    return InputError(f"{shorten(printable(reprlib.repr(value)))} is not a picture; {PICTURE_FORMS}")
 
 
 def picture_size(path: str | Path) -> tuple[int, int] | None:

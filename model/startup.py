@@ -10,9 +10,13 @@ import signal
 import threading
 
 # Until the end of this module Ctrl-C ends the process without a traceback, because libraries take seconds to load.
-_previous_handler = None
+_previous_handlers = {}
+_previous_mask = None
 if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
-    _previous_handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    _previous_handlers = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        signal.SIGTERM: signal.getsignal(signal.SIGTERM),
+    }
 
 import ctypes
 import importlib.util
@@ -74,6 +78,9 @@ import numpy.random  # noqa: F401
 # Exported networks are run and decoded on machines without Paddle too.
 if importlib.util.find_spec("paddle"):
     stated = os.environ.get("OMP_NUM_THREADS")
+    # Paddle's own handler of SIGTERM prints its stack. Until the end of this module the signal waits.
+    if _previous_handlers and hasattr(signal, "pthread_sigmask"):  # not on Windows
+        _previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     import paddle
 
     # Without OMP_NUM_THREADS Paddle uses one thread, and sets the variable for every process that this one starts.
@@ -81,5 +88,8 @@ if importlib.util.find_spec("paddle"):
     if stated is None:
         os.environ.pop("OMP_NUM_THREADS", None)
 
-if _previous_handler is not None:
-    signal.signal(signal.SIGINT, _previous_handler)
+for _number, _handler in _previous_handlers.items():
+    if _handler is not None:  # None: set by a library, not by Python
+        signal.signal(_number, _handler)
+if _previous_mask is not None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _previous_mask)

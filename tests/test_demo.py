@@ -245,6 +245,13 @@ def test_only_drawings_are_replaced_by_drawings(photos, tmp_path):
     assert len(find_images([tmp_path])) == len(find_images([photos]))
 
 
+def test_drawings_that_exist_are_read_once(photos, tmp_path, monkeypatch):
+    checks = []
+    monkeypatch.setattr("tools.predict.pipeline.check_drawings", lambda paths: checks.append(list(paths)))
+    assert demo(*UNTRAINED, "--input", photos, "--output", tmp_path).returncode == 0
+    assert [len(paths) for paths in checks] == [len(find_images([photos]))]
+
+
 def test_the_folders_of_the_demo_have_fields_of_their_own(photos, tmp_path):
     folders = (f"demo_input={photos}", f"demo_output={tmp_path / 'drawn'}", "test_path=no", "test_pre_path=no")
     done = demo(*UNTRAINED, *override_options(*folders))

@@ -58,7 +58,7 @@ from tools.common.kinds import NetworkKind, RawPredictions, build_network
 from tools.common.memory import format_memory, peak_memory, reset_peak_memory
 from tools.engine.operations import measured_peak, network_operations
 from tools.predict.load import load_predictor
-from tools.predict.pipeline import predict_files
+from tools.predict.pipeline import plan_jobs, predict_files
 from tools.predict.predictor import Predictor
 
 
@@ -117,7 +117,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
     threshold, engine = predictor.config.nms.score_thr, cast(Any, predictor.engine)
     engine.kind = _WatchedKind(engine.kind, lambda scores: candidates.append(int((scores > threshold).sum())))
     with tempfile.TemporaryDirectory() as folder:
-        report = predict_files(predictor, paths, results=Path(folder) / "results.json", threads=args.threads)
+        report = predict_files(predictor, plan_jobs(paths), results=Path(folder) / "results.json", threads=args.threads)
     memory = peak_memory()
     statistics = report.statistics()
     totals = {stage: row["total"] for stage, row in statistics["milliseconds"].items()}

@@ -18,7 +18,7 @@ from tools.common.startup import run
 from data.images import find_images
 from tools.common.cli import Parser
 from tools.deploy.exported import exported_predictor
-from tools.predict.demo_options import add_demo_options, check_outputs, parse_demo_options, report_run
+from tools.predict.demo_options import add_demo_options, parse_demo_options, plan_outputs, report_run
 from tools.predict.pipeline import predict_files
 
 
@@ -30,11 +30,9 @@ def main() -> int:
     args = parse_demo_options(parser)
     paths = find_images(args.pictures)
     predictor = exported_predictor(args.model, score=args.score)
-    drawings = check_outputs(args, predictor.config, paths, args.model)
-    report = predict_files(
-        predictor, paths, drawings=drawings, results=args.json, polygons=args.polygons, threads=args.threads
-    )
-    report_run(args, report, predictor, drawings)
+    jobs = plan_outputs(args, predictor.config, paths, args.model)
+    report = predict_files(predictor, jobs, results=args.json, polygons=args.polygons, threads=args.threads)
+    report_run(args, report, predictor)
     return 0
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import redirect_stdout
 from typing import Any, Callable, NoReturn, TextIO, cast
 
@@ -16,6 +16,7 @@ from config.base import BackboneConfig, Config, Published
 from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
+from tools.common.memory import is_out_of_memory
 
 DEFAULT_CONFIG = 20
 
@@ -28,6 +29,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {printable(message)} (--help shows all options)\n")
+
+    def refuse(self, args: argparse.Namespace, names: Collection[str], reason: str) -> None:
+        """Raise InputError if one of the options with these names in `args` is given. reason: what excludes them."""
+        for action in self._actions:
+            if action.dest in names and getattr(args, action.dest) != action.default:
+                option = action.option_strings[0] if action.option_strings else action.metavar
+                raise InputError(f"{option}: cannot be combined with {reason}; leave it out")
 
 
 class _EscapedOutput:
@@ -58,20 +66,27 @@ def run(main: Callable[[], int]) -> int:
 
 def _run(main: Callable[[], int]) -> int:
     in_main_thread = threading.current_thread() is threading.main_thread()
+    interrupts = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        interrupts.append(number)
+        raise KeyboardInterrupt
+
     if in_main_thread:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, interrupt)
     try:
         status = main()
         sys.stdout.flush()
         return status
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        return _end_interrupted()
     except BrokenPipeError:
         # The reader of the output has closed it (`| head`); Python must not try to write the rest at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if interrupts:  # a library that was being loaded has turned it into an ImportError
+            return _end_interrupted()
         message = _message_of(error)
         if message is None:
             raise
@@ -81,14 +96,16 @@ def _run(main: Callable[[], int]) -> int:
         return error.status if isinstance(error, InputError) else InputError.status
 
 
-_NO_MEMORY = ("Failed to allocate", "ResourceExhausted", "bad_alloc")  # in messages of the libraries
+def _end_interrupted() -> int:
+    print("interrupted", file=sys.stderr)
+    return 130
 
 
 def _message_of(error: Exception) -> str | None:
     """Return what to print about an error that the user can correct, None for a bug in the program."""
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+    if is_out_of_memory(error):
         remedy = "close other programs, or use smaller pictures, batches or sides of the input (data.short_side)"
         return f"not enough memory ({shorten(str(error))}); {remedy}"
     return None

@@ -1,9 +1,11 @@
-"""Measure the peak memory of the process, and return unused memory to the system."""
+"""Recognise errors of too little memory, measure the peak memory, and return unused memory to the system."""
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
+import os
 import re
 import sys
 from contextlib import suppress
@@ -11,6 +13,19 @@ from pathlib import Path
 
 MEBI = 2**20
 STATUS = Path("/proc/self/status")
+# In messages of OpenCV, ONNX Runtime, OpenVINO, Paddle and oneDNN, which raise errors of other types than MemoryError.
+_NO_MEMORY = (
+    "Failed to allocate",
+    "ResourceExhausted",
+    "bad_alloc",
+    "could not create a memory object",
+    os.strerror(errno.ENOMEM),
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error of Python or of one of the libraries means that there is too little memory."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def peak_memory() -> float | None:

@@ -18,6 +18,14 @@ def print_skipped(reason: object) -> None:
     tqdm.write(f"skipped {printable(reason)}", file=sys.stderr)
 
 
+def count_skipped(skipped: int, total: int) -> None:
+    """Print how many of the pictures were skipped, if any. Raises InputError if all were."""
+    if skipped == total:
+        raise InputError(f"none of {total} pictures could be read; see the reasons above")
+    if skipped:
+        print(f"{skipped} pictures were skipped, see above")
+
+
 def map_readable(work: Callable[[Item], Result], items: Sequence[Item], *, title: str | None = None) -> list[Result]:
     """Return the results of `work` for items with a picture, without those whose picture cannot be read.
 
@@ -29,8 +37,5 @@ def map_readable(work: Callable[[Item], Result], items: Sequence[Item], *, title
             results.append(work(item))
         except ImageError as error:
             print_skipped(error)
-    if not results:
-        raise InputError(f"none of {len(items)} pictures could be read; see the reasons above")
-    if skipped := len(items) - len(results):
-        print(f"{skipped} pictures were skipped, see above")
+    count_skipped(len(items) - len(results), len(items))
     return results

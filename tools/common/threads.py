@@ -113,8 +113,7 @@ class _WorkerContext(SpawnContext):
 
 
 def _prepare_worker() -> None:
-    """Have this worker process end when its parent does, and quietly; Paddle prints its stack at SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Have this worker process end when its parent does."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from config.base import PROJECT
+from config.base import PROJECT, Config
 from config.errors import InputError
 from data.coco import CocoData, read_coco
 from data.coco_checks import UnusableError, as_integer, check_bbox, check_rle
 from data.files import read_text
-from tools.common.cli import config_of
 from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import box_precision, ground_truth, mask_precision, summary_table
 
 LARGEST = sys.float_info.max  # of a score; infinity and NaN are not scores
 
 
-def results_table(args: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
-    """Return the AP of the files of --results on the validation annotations of the config, as a table.
+def results_table(config: Config, files: Sequence[str], *, classwise: bool) -> str:
+    """Return the AP of COCO results files on the validation annotations of the config, as a table.
 
     The first file has masks. The boxes are those of the second file, or of the first if all its entries have one.
-    Raises InputError for files that cannot be used, and for options that are for a network.
+    classwise: also the AP of each class. Raises InputError for files that cannot be used.
     """
-    for name in ("model", "weights", "untrained", "output"):
-        if getattr(args, name) != parser.get_default(name):
-            option = "MODEL.onnx" if name == "model" else f"--{name}"
-            raise InputError(f"{option}: cannot be combined with --results, which runs no network; leave it out")
-    if len(args.results) > 2:
-        raise InputError(f"--results: {len(args.results)} files; give one of masks, and one of boxes if there is one")
-    config = config_of(args)
+    if len(files) > 2:
+        raise InputError(f"--results: {len(files)} files; give one of masks, and one of boxes if there is one")
     draw_if_missing(config, "val")
     data = read_coco(PROJECT / config.val_path, PROJECT / config.val_pre_path, keep_empty=True, check_files=False)
     truth = ground_truth(data)
-    masks, boxes = args.results[0], args.results[-1]
+    masks, boxes = files[0], files[-1]
     rows = _read_results(masks, "segmentation", data)
     mask = mask_precision(truth, rows, truth.image_ids)
     box = None
-    if len(args.results) == 2 or (rows and all("bbox" in row for row in rows)):
+    if len(files) == 2 or (rows and all("bbox" in row for row in rows)):
         box = box_precision(truth, _read_results(boxes, "bbox", data), truth.image_ids)
     pictures = f"{len(truth.image_ids)} pictures of {config.val_path}"
     if without := len(truth.image_ids) - len({row["image_id"] for row in rows}):
         pictures += f", {without} of them without a result"
-    return "\n".join([summary_table(mask, box, classwise=args.classwise), *data.problems.lines(), pictures])
+    return "\n".join([summary_table(mask, box, classwise=classwise), *data.problems.lines(), pictures])
 
 
 def _read_results(path: str, key: str, data: CocoData) -> list[dict]:
@@ -67,9 +60,8 @@ def _read_results(path: str, key: str, data: CocoData) -> list[dict]:
         try:
             rows.append({**entry, **_check_entry(entry, key, sizes, data)})
         except UnusableError as error:
-            reason = str(error).removesuffix(", left out")
             raise InputError(
-                f"{path}: the entry at index {place} is a result {reason}; give the results of the pictures in "
+                f"{path}: the entry at index {place} is a result {error}; give the results of the pictures in "
                 f"{data.problems.file}, with image_id, category_id, score and {key}"
             ) from None
     return rows

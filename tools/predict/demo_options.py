@@ -10,7 +10,7 @@ from config.base import PROJECT, Config
 from config.errors import InputError
 from data.files import check_writable, write_json
 from tools.common.cli import Parser, fraction, natural_number
-from tools.predict.pipeline import Report, plan_jobs
+from tools.predict.pipeline import Job, Report, plan_jobs
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
 
 UNTRAINED = "The network is UNTRAINED: its weights are random, and the drawings mean nothing."
@@ -40,13 +40,13 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
     return args
 
 
-def check_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path], weights: str | Path) -> Path | None:
-    """Return the folder of the drawings, None for no drawings, after checking that all outputs can be written.
+def plan_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path], weights: str | Path) -> list[Job]:
+    """Return the work to do, as `plan_jobs`, after checking that all outputs can be written.
 
     paths, weights: files that the program reads. Raises InputError if an output cannot be written or is one of them,
     or if a drawing would overwrite another file.
     """
-    drawings = None if args.no_draw else Path(args.output or PROJECT / config.demo_output)
+    drawings = _drawings_folder(args, config)
     files = [path for path in (args.json, args.stats) if path]
     if len({path.resolve() for path in files}) < len(files):
         raise InputError(f"--json and --stats: both name {args.json}; give two names")
@@ -54,19 +54,19 @@ def check_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path
         check_writable(path, read=[*paths, weights])
     if drawings:
         check_writable(drawings / "drawing.jpg")
-        plan_jobs(paths, drawings)
-    return drawings
+    return plan_jobs(paths, drawings)
 
 
-def report_run(
-    args: argparse.Namespace, report: Report, predictor: Predictor, drawings: Path | None, *, note: str = ""
-) -> None:
+def _drawings_folder(args: argparse.Namespace, config: Config) -> Path | None:
+    """Return the folder of the drawings, None for no drawings."""
+    return None if args.no_draw else Path(args.output or PROJECT / config.demo_output)
+
+
+def report_run(args: argparse.Namespace, report: Report, predictor: Predictor, *, note: str = "") -> None:
     """Print a summary of a run of `predict_files` with a note, and write its times to --stats."""
     statistics = report.statistics()
     if args.stats:
         write_json(args.stats, statistics)
-    if report.problems:
-        print(f"{len(report.problems)} pictures were skipped, see above")
     print(
         f"{report.pictures} pictures, {report.instances} instances of score {predictor.score:g} or more, "
         f"{predictor.config.name} on {predictor.device}, {statistics['pictures_per_second']:.2f} pictures per second"
@@ -74,5 +74,5 @@ def report_run(
     print(report.times.table())
     if note:
         print(note)
-    if drawings is not None:
+    if drawings := _drawings_folder(args, predictor.config):
         print(f"The drawings are in {drawings}")

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from config.errors import InputError
 from tools.common.fonts import WRITING_SIZE, find_font, text_color
 
 # Bright and far apart, also from one to the next: nothing that reads as black, white or brown.
@@ -74,11 +75,14 @@ def draw_instances(image: np.ndarray, instances: Drawable) -> np.ndarray:
     """Draw the instances on a copy of the picture.
 
     image: uint8 [H, W, 3] RGB, of instances.size. Returns the same shape and dtype. Instances with an empty mask are
-    not drawn, and a label that does not fit into the picture even as its category id is left out. Raises ValueError
+    not drawn, and a label that does not fit into the picture even as its category id is left out. Raises InputError
     where the image has another dtype or size.
     """
     if image.dtype != np.uint8 or image.shape != (*instances.size, 3):
-        raise ValueError(f"image {image.dtype} {image.shape} for instances on uint8 {(*instances.size, 3)}")
+        raise InputError(
+            f"a picture of dtype {image.dtype} and shape {image.shape}, and the instances were found in one of dtype "
+            f"uint8 and shape {(*instances.size, 3)}; give that picture"
+        )
     canvas = np.array(image, order="C")
     style = style_for(instances.size)
     colors = pick_colors(instances.boxes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -12,7 +14,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from config.errors import listed, printable
+from config.errors import InputError, listed, printable, shorten
 from data.files import check_writable
 from data.images import Picture, load_picture, write_image
 from tools.predict.drawing import Drawable, draw_instances
@@ -42,7 +44,7 @@ class Instances:
     category_ids: the category id of each class in the data set.
     network_boxes: the boxes in which the masks were predicted, of networks that predict boxes first.
 
-    Raises ValueError if lengths or shapes disagree.
+    Raises InputError if lengths or shapes disagree, or a class is not in class_names.
     """
 
     size: tuple[int, int]
@@ -56,17 +58,19 @@ class Instances:
 
     def __post_init__(self) -> None:
         if not (self.boxes.shape == (len(self), 4) and self.scores.shape == self.classes.shape == (len(self),)):
-            raise ValueError(
+            raise InputError(
                 f"{len(self)} masks with boxes {self.boxes.shape}, scores {self.scores.shape}, "
                 f"classes {self.classes.shape}: one row per mask is needed"
             )
         if self.network_boxes is not None and {len(part) for part in self.network_boxes} != {len(self)}:
-            raise ValueError(f"{len(self)} masks in {len(self.network_boxes.boxes)} boxes")
+            raise InputError(f"{len(self)} masks in {len(self.network_boxes.boxes)} boxes")
         if len(self.class_names) != len(self.category_ids):
-            raise ValueError(f"{len(self.class_names)} class names and {len(self.category_ids)} category ids")
+            raise InputError(f"{len(self.class_names)} class names and {len(self.category_ids)} category ids")
+        if not np.isin(self.classes, np.arange(len(self.class_names))).all():
+            raise InputError(f"classes {reprlib.repr(self.classes.tolist())} of {len(self.class_names)} class names")
         for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), self.crops):
             if crop.shape != (y2 - y1, x2 - x1):
-                raise ValueError(f"a mask of shape {crop.shape} in the box {(x1, y1, x2, y2)}")
+                raise InputError(f"a mask of shape {crop.shape} in the box {(x1, y1, x2, y2)}")
 
     @classmethod
     def from_masks(
@@ -79,8 +83,10 @@ class Instances:
     ) -> Instances:
         """Build instances from full masks [n, H, W], bool or uint8 (any non-zero value is foreground).
 
-        Raises ValueError for masks of another dtype.
+        Raises InputError for masks of another shape or dtype.
         """
+        if getattr(masks, "ndim", None) != 3:
+            raise InputError(f"masks {reprlib.repr(np.shape(masks))}: expected an array [n, H, W], bool or uint8")
         crops = [tight_crop(MaskCrop(0, 0, mask)) for mask in masks]
         return cls.from_crops(masks.shape[1:], crops, scores, classes, class_names, category_ids)
 
@@ -101,10 +107,10 @@ class Instances:
             size=(size[0], size[1]),
             boxes=np.array(boxes, np.int32).reshape(-1, 4),
             crops=tuple(crop.mask for crop in crops),
-            scores=np.asarray(scores, np.float32),
-            classes=np.asarray(classes, np.int64),
+            scores=_as_array("scores", scores, np.float32),
+            classes=_as_array("classes", classes, np.int64),
             class_names=tuple(class_names),
-            category_ids=tuple(category_ids),
+            category_ids=tuple(np.asarray(category_ids).tolist()),  # plain numbers, which JSON can hold
             network_boxes=network_boxes,
         )
 
@@ -119,6 +125,10 @@ class Instances:
     def __getitem__(self, keep: int | slice | np.ndarray | Sequence[int] | Sequence[bool]) -> Instances:
         """Return the instances of an index, a slice, indices or a boolean mask [n]: `found[found.scores > 0.5]`."""
         indices = np.atleast_1d(np.arange(len(self))[keep])
+        if indices.ndim > 1:
+            raise IndexError(
+                f"an index of {indices.ndim} dimensions: expected a number, a slice, indices or a mask [n]"
+            )
         return Instances(
             size=self.size,
             boxes=self.boxes[indices],
@@ -173,12 +183,16 @@ class Instances:
             for box, crop in zip(self.boxes, self.crops)
         ]
 
-    def to_coco(self, image_id: int = 0, polygons: bool = False) -> list[dict]:
+    def to_coco(self, image_id: int | str = 0, polygons: bool = False) -> list[dict]:
         """Return COCO result rows; bbox is [x, y, width, height].
 
+        image_id: an integer or a text. Raises InputError for anything else.
         With `network_boxes`, bbox is that box and the extra key `box_score` its score. With polygons, each row has the
         extra key `polygons`.
         """
+        if not isinstance(image_id, (int, np.integer, str)):
+            raise InputError(f"image_id={image_id!r}: expected an integer")
+        image_id = image_id if isinstance(image_id, str) else int(image_id)  # JSON cannot hold numpy's integers
         rows = [
             {
                 "image_id": image_id,
@@ -220,6 +234,15 @@ class Instances:
         Raises InputError where neither is possible.
         """
         show_image(self.draw(image))
+
+
+def _as_array(name: str, values: object, dtype: type) -> np.ndarray:
+    """Convert numbers to an array. Raises InputError for other values, and for fractions as integers."""
+    with suppress(ValueError):  # lists of different lengths
+        array = np.asarray(values)
+        if array.dtype.kind in "biuf" and (dtype is np.float32 or np.isin(array % 1, 0).all()):
+            return array.astype(dtype)
+    raise InputError(f"{name} {shorten(printable(reprlib.repr(values)))}: expected numbers of {np.dtype(dtype)}")
 
 
 def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:

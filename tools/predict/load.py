@@ -23,6 +23,8 @@ from tools.engine.dynamic import DynamicEngine
 from tools.engine.select import choose_engine, has_ungrouped_deformable
 from tools.predict.predictor import Engine, Predictor
 
+SECTIONS = ("test_cfg", "eval_cfg")  # of a config, with a checkpoint and a score
+
 
 def load_predictor(
     config: int | str | Config,
@@ -47,10 +49,7 @@ def load_predictor(
     Raises config.errors.InputError if something does not exist or does not fit. Import this module before numpy: it
     sets the number of numpy's threads, which decoding depends on.
     """
-    if weights is not None and untrained is not None:
-        raise InputError("weights and untrained: give one of them")
-    if isinstance(overrides, str):
-        raise InputError(f"overrides={overrides!r}: expected a list, such as ['nms.max_per_img=50']")
+    overrides = _check_arguments(weights, untrained, overrides, device, section)
     refuse_after_fork()
     device = select_device(device)
     config = load_config(config, overrides)
@@ -63,6 +62,24 @@ def load_predictor(
         run = compile_engine(engine, precision, source.build, config, source.weights, *source.facts)
     score = getattr(config, section).score if score is None else score
     return Predictor(config, source.classes, run, score=score, engine_name=engine, device=device)
+
+
+def _check_arguments(weights: object, untrained: object, overrides: object, device: object, section: object) -> list:
+    """Return the overrides as a list. Raises InputError for arguments of `load_predictor` that nothing else checks."""
+    if weights is not None and untrained is not None:
+        raise InputError("weights and untrained: give one of them")
+    if not isinstance(weights, (str, Path, type(None))):
+        raise InputError(f"weights={weights!r}: expected the path of a checkpoint")
+    if untrained is not None and not (isinstance(untrained, (int, np.integer)) and 0 <= untrained < 2**63):
+        raise InputError(f"untrained={untrained!r}: expected a seed, an integer from 0 to 2^63 - 1")
+    assignments = list(overrides) if isinstance(overrides, Iterable) and not isinstance(overrides, str) else [None]
+    if not all(isinstance(assignment, str) for assignment in assignments):
+        raise InputError(f"overrides={overrides!r}: expected a list, such as ['nms.max_per_img=50']")
+    if not isinstance(device, str):
+        raise InputError(f"device={device!r}: expected 'auto', 'cpu' or 'gpu'")
+    if section not in SECTIONS:
+        raise InputError(f"section={section!r}: expected {' or '.join(map(repr, SECTIONS))}")
+    return assignments
 
 
 def network_predictor(network: paddle.nn.Layer, config: Config, classes: ClassList, *, score: float) -> Predictor:

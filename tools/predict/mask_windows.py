@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from config.errors import InputError
 from model.bilinear import interpolation_taps
 from model.decode.threads import parallel_map
 
@@ -30,11 +31,11 @@ class MaskCrop(NamedTuple):
 def tight_crop(window: MaskCrop) -> MaskCrop:
     """Cut a window down to the tight box of its mask, bool; an empty mask gives an empty window at 0, 0.
 
-    Raises ValueError for masks of another dtype than bool or uint8.
+    Raises InputError for masks of another dtype than bool or uint8.
     """
     top, left, mask = window
     if mask.dtype not in (np.bool_, np.uint8):
-        raise ValueError(f"masks of dtype {mask.dtype}: bool or uint8 is needed")
+        raise InputError(f"masks of dtype {mask.dtype}: bool or uint8 is needed")
     inside = mask.astype(bool, copy=False)
     # cv2.boundingRect of OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
     rows = np.flatnonzero(inside.any(axis=1))

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from os.path import realpath
 from pathlib import Path
+from typing import Any, Callable
 
 import numpy as np
 from tqdm import tqdm
 
-from config.errors import InputError
+from config.errors import InputError, shorten
 from data.drawings import check_drawings, write_drawing
 from data.files import utf8_name, write_json
 from data.images import ImageError, read_image
 from tools.common.kinds import RawPredictions
-from tools.common.skipped import print_skipped
+from tools.common.memory import is_out_of_memory
+from tools.common.skipped import count_skipped, print_skipped
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
 from tools.predict.predictor import Predictor, PreparedInput, decoding_thread
@@ -29,13 +31,19 @@ class Job:
     """A picture on its way through the stages, each of which adds to it."""
 
     path: Path
-    target: Path  # of the drawing
+    target: Path | None  # of the drawing
     image_id: int
     image: np.ndarray | None = None
     prepared: PreparedInput | None = None
     instances: Instances | None = None
     rows: tuple[dict, ...] = ()
-    problem: str = ""  # why it could not be read
+    problem: str = ""  # why it is skipped
+
+    def skipped(self, error: Exception) -> Job:
+        """Return the job without its picture, after too little memory for it."""
+        remedy = "shrink it or cut it into tiles, or use --threads 0"
+        problem = f"{self.path}: too large for the free memory of this machine ({shorten(str(error))}); {remedy}"
+        return Job(self.path, self.target, self.image_id, problem=problem)
 
 
 @dataclass
@@ -70,34 +78,32 @@ class Report:
 
 def predict_files(
     predictor: Predictor,
-    paths: Sequence[Path],
+    jobs: Sequence[Job],
     *,
-    drawings: Path | None = None,
     results: Path | None = None,
     polygons: bool = False,
     threads: int,
 ) -> Report:
-    """Run a network over pictures; draw the instances into a folder and write them to a COCO results file.
+    """Run a network over pictures; draw the instances and write them to a COCO results file.
 
-    drawings: the folder; None draws nothing. results: the file; None writes none; polygons: with outlines.
+    jobs: of `plan_jobs`. results: the file; None writes none; polygons: with outlines.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
-    at most `threads` pictures wait before the network and as many after decoding. A picture that cannot be read is
-    named, counted and left out; any other error ends the run. Raises InputError if none could be read.
+    at most `threads` pictures wait before the network and as many after decoding. A picture that cannot be read, or
+    for which there is too little memory, is named, counted and left out; any other error ends the run. Raises
+    InputError if no picture is left.
     """
     report = Report()
-    jobs = plan_jobs(paths, drawings)
-    stages = _Stages(predictor, report.times, draw=drawings is not None, encode=results is not None, polygons=polygons)
+    stages = _Stages(predictor, report.times, encode=results is not None, polygons=polygons)
     predictor.warm_up()
     start = time.perf_counter()
     with exit_on_ctrl_c(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
-        raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times)
+        raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times, skip=Job.skipped)
         decoded = ordered_map(decoder, lambda row: stages.decode(*row), raw, ahead=2)
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
         for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
             report.add(job)
-    if not report.pictures:
-        raise InputError(f"none of {len(paths)} pictures could be read; see the reasons above")
+    count_skipped(len(report.problems), len(jobs))
     if results is not None:
         with report.times.measure("results"):
             write_json(results, report.rows)
@@ -111,11 +117,20 @@ class _Stages:
 
     predictor: Predictor
     times: StageTimes
-    draw: bool
     encode: bool
     polygons: bool
 
     def load(self, job: Job) -> Job:
+        return _skip_without_memory(job, self._load)
+
+    def decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
+        return _skip_without_memory(job, self._decode, raw, index)
+
+    def finish(self, job: Job) -> Job:
+        """Encode, draw and write; the result is small, because it may wait for slower pictures before it."""
+        return _skip_without_memory(job, self._finish)
+
+    def _load(self, job: Job) -> Job:
         try:
             with self.times.measure("read"):
                 image = read_image(job.path)
@@ -124,33 +139,43 @@ class _Stages:
         with self.times.measure("preprocess"):
             return replace(job, image=image, prepared=self.predictor.prepare(image))
 
-    def decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
+    def _decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
         if raw is None or job.prepared is None:
             return job
         with self.times.measure("decode"):
             return replace(job, instances=self.predictor.decode(raw, index, job.prepared))
 
-    def finish(self, job: Job) -> Job:
-        """Draw, encode and write; the result is small, because it may wait for slower pictures before it."""
+    def _finish(self, job: Job) -> Job:
         if job.instances is None:
             return job
-        if self.draw:
-            with self.times.measure("draw"):
-                drawing = job.instances.draw(job.image)
-            with self.times.measure("write"):
-                write_drawing(job.target, drawing)
         rows: tuple[dict, ...] = ()
         if self.encode:
             with self.times.measure("encode"):
                 found = job.instances.to_coco(job.image_id, polygons=self.polygons)
             rows = tuple({**row, "file_name": utf8_name(job.path)} for row in found)
+        if job.target is not None:  # last, so that a picture that is skipped leaves no drawing
+            with self.times.measure("draw"):
+                drawing = job.instances.draw(job.image)
+            with self.times.measure("write"):
+                write_drawing(job.target, drawing)
         return replace(job, image=None, prepared=None, rows=rows)
 
 
-def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
+def _skip_without_memory(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
+    """Return what a stage makes of the job, or the job as skipped if there is too little memory for it."""
+    try:
+        return stage(job, *arguments)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return job.skipped(error)
+
+
+def plan_jobs(paths: Iterable[Path], drawings: Path | None = None) -> list[Job]:
     """Return each picture with its drawing's path and its image id.
 
-    The id is the number in the file's name if all names are different numbers, as in COCO, else the place.
+    drawings: the folder; None draws nothing. The id is the number in the file's name if all names are different
+    numbers, as in COCO, else the place.
     Raises InputError if a drawing would overwrite a picture or another file that is not a drawing.
     """
     paths = list(paths)
@@ -160,7 +185,7 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
         ids = range(1, len(paths) + 1)
     jobs = []
     for image_id, path in zip(ids, paths):
-        target = path
+        target = None
         if drawings is not None:
             suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
             target, count = drawings / f"{path.stem}{suffix}", 1
@@ -171,6 +196,5 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
                 target = drawings / f"{path.stem}_{count}{suffix}"
             taken.add(realpath(target))
         jobs.append(Job(path, target, image_id))
-    if drawings is not None:
-        check_drawings(job.target for job in jobs)
+    check_drawings(job.target for job in jobs if job.target is not None)
     return jobs

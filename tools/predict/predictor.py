@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from io import IOBase
 from threading import Lock
 from typing import Any, Callable, TypeVar, cast, get_args, overload
 
@@ -17,10 +18,11 @@ import numpy as np
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList
-from data.images import PICTURE_FORMS, Picture, load_picture
+from data.images import Picture, load_picture, not_a_picture
 from data.preprocess import pad_to_batch, preprocess
 from model.decode.decoded import Decoded
 from tools.common.kinds import RawPredictions, kind_of
+from tools.common.memory import is_out_of_memory
 from tools.common.processes import refuse_after_fork
 from tools.common.threads import StageTimes, ordered_map, worker_threads
 from tools.predict.instances import Instances
@@ -32,6 +34,7 @@ Engine = Callable[[np.ndarray, Sequence[Size]], RawPredictions]
 Decode = Callable[[RawPredictions, int, Config], Decoded]
 Item = TypeVar("Item")
 DEFAULT_THREADS = 4
+_NO_PICTURES = (bytes, bytearray, memoryview, IOBase)
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,14 @@ class Predictor:
         device: str = "cpu",
         decode: Decode | None = None,
     ) -> None:
-        if not isinstance(score, (int, float)) or not 0 <= score <= 1:
+        if not isinstance(score, (int, float, np.floating)) or not 0 <= score <= 1:
             raise InputError(f"score={score!r}: expected a number from 0 to 1")
         self.config = config
         self.classes = classes
         self.engine = cast(Engine, engine)  # not called if it is None
         self.engine_name = engine_name
         self.device = device
-        self.score = score
+        self.score = float(score)
         self._decoder = decode or kind_of(config).decode
         # Engines use all cores for one batch, and Paddle's inference library has one set of inputs and outputs.
         self._network_lock = Lock()
@@ -100,18 +103,25 @@ class Predictor:
             return next(self.stream([pictures], threads=0))
         if isinstance(pictures, (list, tuple)):
             return list(self.stream(pictures))
-        if not isinstance(pictures, Iterable):
-            raise InputError(f"{pictures!r} is not a picture; {PICTURE_FORMS}, or an iterable of them")
-        return self.stream(pictures)
+        return self.stream(cast(Iterable[Picture], pictures))
 
     def stream(self, pictures: Iterable[Picture], *, threads: int = DEFAULT_THREADS) -> Iterator[Instances]:
         """Yield the instances of each picture in order.
 
         threads: workers that read and prepare pictures; 0 does everything in the caller's thread. Arrays are taken
         ahead of the results: yield a new array for each picture, or use 0. Raises InputError at the first picture that
-        cannot be read.
+        cannot be read, and at once for other arguments than these.
         """
+        if isinstance(pictures, get_args(Picture)):
+            raise InputError("stream: a single picture or array; give it to the predictor itself, or give a list")
+        # Iterating over bytes gives numbers, over an open file its lines, over a tensor its rows.
+        if not isinstance(pictures, Iterable) or isinstance(pictures, _NO_PICTURES) or getattr(pictures, "ndim", 0) > 1:
+            raise not_a_picture(pictures)
+        if not isinstance(threads, (int, np.integer)) or threads < 0:
+            raise InputError(f"threads={threads!r}: expected an integer >= 0")
+        return self._stream(pictures, int(threads))
 
+    def _stream(self, pictures: Iterable[Picture], threads: int) -> Iterator[Instances]:
         def read(picture: Picture) -> PreparedInput:
             return self.prepare(load_picture(picture))
 
@@ -122,6 +132,8 @@ class Predictor:
 
     def prepare(self, image: np.ndarray) -> PreparedInput:
         """Resize and normalise a picture, uint8 [H, W, 3] RGB."""
+        if not isinstance(image, np.ndarray):
+            raise not_a_picture(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(f"a picture of dtype {image.dtype} and shape {image.shape}; give uint8 [H, W, 3] RGB")
         return PreparedInput(preprocess(image, self.config.data), image.shape[:2])
@@ -137,28 +149,48 @@ class Predictor:
         prepared_of: Callable[[Item], PreparedInput | None],
         times: StageTimes | None = None,
         batch_size: int | None = None,
+        skip: Callable[[Item, Exception], Item] | None = None,
     ) -> Iterator[tuple[Item, RawPredictions | None, int]]:
         """Run the network on items in batches; yield each item with the raw predictions of its batch and its index
         there.
 
         prepared_of: None for an item without a picture, which passes without predictions. batch_size: by default
         `test_cfg.batch_size`. Predictions stay on the device.
+        skip: gets an item for which there is too little memory even in a batch of its own, and the error, and returns
+        the item that is yielded without predictions. None: the error is raised.
         """
         refuse_after_fork()
-        times = times or StageTimes()
         for batch in batched(items, batch_size or self.config.test_cfg.batch_size):
-            prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
-            raw = None
-            if prepared:
-                sizes = [picture.size for picture in prepared]
+            yield from self._run_batch(batch, prepared_of, times or StageTimes(), skip)
+
+    def _run_batch(
+        self,
+        batch: Sequence[Item],
+        prepared_of: Callable[[Item], PreparedInput | None],
+        times: StageTimes,
+        skip: Callable[[Item, Exception], Item] | None,
+    ) -> Iterator[tuple[Item, RawPredictions | None, int]]:
+        prepared = [picture for picture in map(prepared_of, batch) if picture is not None]
+        raw = None
+        if prepared:
+            sizes = [picture.size for picture in prepared]
+            try:
                 with self._network_lock, times.measure("network", pictures=len(prepared)):
                     raw = self.engine(self.pad(prepared), sizes)
-            index = -1
+            except Exception as error:
+                if skip is None or not is_out_of_memory(error):
+                    raise
+                if len(batch) == 1:
+                    batch = [skip(batch[0], error)]
+        if prepared and raw is None and len(batch) > 1:  # after the `except`, which keeps the batch in memory
             for item in batch:
-                present = prepared_of(item) is not None
-                index += present
-                yield item, raw if present else None, index
-            del raw  # otherwise it stays in memory while the network runs on the next batch
+                yield from self._run_batch([item], prepared_of, times, skip)
+            return
+        index = -1
+        for item in batch:
+            present = raw is not None and prepared_of(item) is not None
+            index += present
+            yield item, raw if present else None, index
 
     def decode(self, raw: RawPredictions, index: int, prepared: PreparedInput) -> Instances:
         """Decode picture `index` of a batch."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import signal
+
 import cv2
 import numpy as np
 import pytest
@@ -51,7 +54,15 @@ def allocate_by_opencv() -> None:
     cv2.resize(np.zeros((1, 1, 3), np.uint8), (2**30, 2**30))
 
 
-@pytest.mark.parametrize("allocate", [allocate_by_numpy, allocate_by_opencv])
+def fail_like_onednn() -> None:
+    raise RuntimeError("could not create a memory object")
+
+
+def fail_like_a_system_call() -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+@pytest.mark.parametrize("allocate", [allocate_by_numpy, allocate_by_opencv, fail_like_onednn, fail_like_a_system_call])
 def test_too_little_memory_is_one_line(allocate):
     def main() -> int:
         allocate()
@@ -61,6 +72,17 @@ def test_too_little_memory_is_one_line(allocate):
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("test_cli.py: error: not enough memory (")
     assert "data.short_side" in done.stderr
+
+
+def test_ctrl_c_that_a_library_turns_into_another_error_is_quiet():
+    def main() -> int:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("numpy._core.multiarray failed to import") from None
+        return 0
+
+    assert run_main(main) == (130, "", "interrupted\n")
 
 
 def test_other_errors_keep_their_traceback():

@@ -50,6 +50,27 @@ def test_ctrl_c_during_an_import_is_quiet(program, module):
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")  # status 130 in a shell
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
+@pytest.mark.parametrize(
+    ("before", "status", "printed"),
+    [
+        ("", -signal.SIGTERM, ""),  # status 143 in a shell
+        ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", 0, "goes on\n"),
+        ("signal.signal(signal.SIGTERM, lambda *_: print('own handler'))", 0, "own handler\ngoes on\n"),
+    ],
+)
+def test_sigterm_is_handled_as_without_paddle_which_prints_its_stack(before, status, printed):
+    code = f"import os, signal\n{before}\nimport tools.predict.load\nos.kill(os.getpid(), signal.SIGTERM)"
+    assert run_python("-c", f"{code}\nprint('goes on')") == (status, printed, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals between processes")
+@pytest.mark.parametrize("module", ["numpy", "paddle", "paddle.vision", "tools.common.cli"])
+def test_sigterm_during_an_import_is_quiet(module):
+    done = run_python("-c", INTERRUPTED.replace("SIGINT", "SIGTERM"), "demo.py", module)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "", "")
+
+
 def test_a_program_that_is_imported_leaves_the_handler_of_ctrl_c():
     code = "import signal, tools.check_dataset; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
     done = run_python("-c", code)

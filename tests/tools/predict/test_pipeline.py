@@ -21,7 +21,7 @@ from data.images import find_images, read_image, write_image
 from tests.support import tiny
 from tools.engine.dynamic import DynamicEngine
 from tools.predict.instances import Instances
-from tools.predict.pipeline import Report, predict_files
+from tools.predict.pipeline import Report, plan_jobs, predict_files
 from tools.predict.predictor import Predictor
 
 
@@ -38,8 +38,9 @@ def files(folder: Path) -> list[Path]:
     return find_images([folder])
 
 
-def predict(paths, **options) -> Report:
-    return predict_files(tiny.tiny_predictor(), paths, **{"threads": 2, **options})
+def predict(paths, *, drawings=None, predictor=None, threads=2, **options) -> Report:
+    predictor = predictor or tiny.tiny_predictor()
+    return predict_files(predictor, plan_jobs(paths, drawings), threads=threads, **options)
 
 
 def test_a_folder_of_pictures_becomes_drawings_and_rows(photos, tmp_path):
@@ -98,7 +99,7 @@ def test_threads_change_nothing_in_the_results(photos, tmp_path, batch_size):
     predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides)
     contents = set()
     for threads in (0, 1, 4):
-        predict_files(predictor, files(photos)[:7], results=tmp_path / "rows.json", polygons=True, threads=threads)
+        predict(files(photos)[:7], predictor=predictor, results=tmp_path / "rows.json", polygons=True, threads=threads)
         contents.add((tmp_path / "rows.json").read_bytes())
     assert len(contents) == 1
 
@@ -111,13 +112,59 @@ def test_unreadable_pictures_are_named_counted_and_left_out(photos, tmp_path, ca
     paths = [tmp_path / "none.jpg", good[0], good[1], cut_off, good[2], good[3], tmp_path]
     overrides = [*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"]
     predictor = tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides)
-    report = predict_files(predictor, paths, drawings=tmp_path / "drawn", results=tmp_path / "rows.json", threads=2)
+    report = predict(paths, predictor=predictor, drawings=tmp_path / "drawn", results=tmp_path / "rows.json")
     assert (report.pictures, len(report.problems)) == (4, 3)
     assert [problem.partition(": ")[0] for problem in report.problems] == [str(paths[i]) for i in (0, 3, 6)]
     assert [path.name for path in files(tmp_path / "drawn")] == [path.name for path in good]
     told = "".join(capsys.readouterr()).splitlines()
     assert sum(str(cut_off) in line for line in told) == 1
     assert report.statistics()["skipped"] == 3
+
+
+@pytest.mark.parametrize(("threads", "batch_size"), [(0, 1), (2, 1), (2, 3)])
+@pytest.mark.parametrize(
+    ("place", "is_large", "error"),
+    [
+        ((Predictor, "prepare"), lambda self, image: image.shape[1] == 200, MemoryError("first\nsecond")),
+        ((DynamicEngine, "__call__"), lambda self, images, sizes: min(sizes)[0] < 40, RuntimeError("std::bad_alloc")),
+        (
+            (Predictor, "decode"),
+            lambda self, *args: args[2].original[1] == 200,
+            cv2.error("Failed to allocate 8 bytes"),
+        ),
+        ((Instances, "to_coco"), lambda self, *_, **__: self.size[1] == 200, MemoryError()),
+        ((Instances, "draw"), lambda self, image: self.size[1] == 200, MemoryError()),
+    ],
+    ids=["prepare", "network", "decode", "encode", "draw"],
+)
+def test_a_picture_larger_than_the_memory_is_skipped(
+    photos, tmp_path, monkeypatch, capsys, place, is_large, error, threads, batch_size
+):
+    large = tmp_path / "large.png"
+    write_image(large, tiny.scene(0, 64, 200))
+    original, small = getattr(*place), files(photos)[:4]
+
+    def fail_if_large(*args, **kwargs):
+        if is_large(*args, **kwargs):
+            raise error
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(*place, fail_if_large)
+    overrides = [*tiny.OVERRIDES, f"test_cfg.batch_size={batch_size}"]
+    report = predict(
+        [*small[:1], large, *small[1:]],
+        predictor=tiny.predictor(tiny.CONFIG, untrained=0, overrides=overrides),
+        drawings=tmp_path / "drawn",
+        results=tmp_path / "rows.json",
+        threads=threads,
+    )
+    assert (report.pictures, len(report.problems)) == (4, 1)
+    assert [path.name for path in files(tmp_path / "drawn")] == [path.name for path in small]
+    assert str(large) not in (tmp_path / "rows.json").read_text()
+    printed = capsys.readouterr()
+    skipped = printed.err.splitlines()
+    assert printed.out == "1 pictures were skipped, see above\n"
+    assert len(skipped) == 1 and skipped[0].startswith(f"skipped {large}: too large for the free memory")
 
 
 @pytest.mark.parametrize("drawn", [True, False])
@@ -237,7 +284,15 @@ def test_the_stages_are_timed_for_every_picture_that_was_read(photos, tmp_path):
     paths = [*files(photos)[:5], tmp_path / "none.jpg"]
     report = predict(paths, drawings=tmp_path / "drawn", results=tmp_path / "rows.json")
     statistics = report.statistics()
-    assert list(statistics["milliseconds"])[:6] == ["read", "preprocess", "network", "decode", "draw", "write"]
+    assert list(statistics["milliseconds"])[:7] == [
+        "read",
+        "preprocess",
+        "network",
+        "decode",
+        "encode",
+        "draw",
+        "write",
+    ]
     assert {len(values) for stage, values in report.times._milliseconds.items() if stage != "results"} == {5}
     assert statistics["pictures_per_second"] == pytest.approx(5 / report.seconds)
     json.dumps(statistics)
