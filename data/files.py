@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import stat
@@ -69,12 +68,6 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 def utf8_name(path: Path) -> str:
     """Return a path with slashes as text that UTF-8 can encode; other bytes become escapes such as \\xff."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
-
-
-def write_json(path: str | Path, content: object) -> None:
-    """Write plain values as a JSON file, atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None:

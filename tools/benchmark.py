@@ -42,8 +42,8 @@ import paddle
 from config import load_config
 from config.engines import ENGINES
 from config.errors import InputError
-from data.files import check_writable, write_json
 from data.images import ImageError, find_images, read_image
+from data.written import check_output_files, write_json
 from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
     Parser,
@@ -79,7 +79,7 @@ def main() -> int:
     args = parser.parse_args()
     paths = find_images(args.images)[: args.limit]
     if args.json:
-        check_writable(args.json, read=[*paths, *filter(None, [args.weights])])
+        check_output_files([args.json], read=[*paths, *filter(None, [args.weights])])
     configs = str(args.config).split(",")
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")

@@ -36,8 +36,8 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.coco import CocoData, read_complete
 from data.coco_pictures import read_record_image
-from data.files import atomic_write, check_writable
 from data.images import ImageError, find_images, read_image
+from data.written import check_output_files, write_output
 from tools.common.cli import Parser, align_columns, count_skipped, positive_number, print_skipped
 from tools.deploy.exported import IMAGES, exported_predictor
 from tools.evaluate.coco_metrics import ground_truth, mask_precision
@@ -65,7 +65,7 @@ def main() -> int:
     if importlib.util.find_spec("onnx") is None:
         raise InputError("quantization needs the package onnx; pip install '.[export]'")
     paths = find_images(args.folder)
-    check_writable(args.output, read=[args.model, *paths])
+    check_output_files([args.output], read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)
     paths = readable_pictures([paths[place] for place in spread(len(paths), args.limit or len(paths))])
     found = args.annotations and read_complete(
@@ -125,7 +125,7 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
         raise InputError(f"{model}: is in INT8 already; give the float32 file")
     kept = last_convolutions(graph) if keep_last else []
     quantized = sum(node.op_type == "Conv" for node in graph.graph.node) - len(kept)
-    with tempfile.TemporaryDirectory() as folder, atomic_write(output) as temporary:
+    with tempfile.TemporaryDirectory() as folder, write_output(output) as temporary:
         named = Path(folder) / "named.onnx"
         onnx.save(graph, named)
         logging.disable(logging.WARNING)  # it advises to simplify the graph first, which export has done

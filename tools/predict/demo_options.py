@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config.base import PROJECT, Config
 from config.errors import InputError
-from data.files import check_writable, write_json
+from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number
 from tools.predict.pipeline import Report, plan_jobs
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
@@ -43,18 +43,15 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
 def check_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path], weights: str | Path) -> Path | None:
     """Return the folder of the drawings, None for no drawings, after checking that all outputs can be written.
 
-    paths, weights: files that the program reads. Raises InputError if an output cannot be written or is one of them,
-    or if a drawing would overwrite another file.
+    paths, weights: files that the program reads. Raises InputError if an output cannot be written, is one of them, or
+    would overwrite a file that our programs did not write.
     """
     drawings = None if args.no_draw else Path(args.output or PROJECT / config.demo_output)
     files = [path for path in (args.json, args.stats) if path]
     if len({path.resolve() for path in files}) < len(files):
         raise InputError(f"--json and --stats: both name {args.json}; give two names")
-    for path in files:
-        check_writable(path, read=[*paths, weights])
-    if drawings:
-        check_writable(drawings / "drawing.jpg")
-        plan_jobs(paths, drawings)
+    check_output_files(files, read=[*paths, weights])
+    plan_jobs(paths, drawings)
     return drawings
 
 

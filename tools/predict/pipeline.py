@@ -12,9 +12,9 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError
-from data.drawings import check_drawings, write_drawing
-from data.files import utf8_name, write_json
+from data.files import utf8_name
 from data.images import ImageError, read_image
+from data.written import check_output_files, write_drawing, write_json
 from tools.common.cli import print_skipped
 from tools.common.kinds import RawPredictions
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
@@ -172,5 +172,5 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None) -> list[Job]:
             taken.add(realpath(target))
         jobs.append(Job(path, target, image_id))
     if drawings is not None:
-        check_drawings(job.target for job in jobs)
+        check_output_files(job.target for job in jobs)
     return jobs
