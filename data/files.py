@@ -14,6 +14,15 @@ from typing import BinaryIO
 
 from config.errors import InputError
 
+_REMEDIES = {
+    errno.ENOSPC: "free disk space or give another path",
+    errno.EDQUOT: "remove files of yours or give a path on another disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or give a path on another disk",
+    errno.EROFS: "give a path on a disk that is not read-only",
+    errno.EACCES: "change the permissions or give another path",
+    errno.EPERM: "change the permissions or give another path",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
 
 
@@ -110,5 +119,6 @@ def find_temporaries(folder: Path, suffix: str) -> list[Path]:
 
 
 def write_error(path: Path, error: OSError) -> InputError:
-    """Return the InputError for a file that cannot be written."""
-    return InputError(f"{path}: cannot be written ({error.strerror or error}); free disk space or give another path")
+    """Return the InputError for a file that cannot be written, with the remedy for this error."""
+    remedy = _REMEDIES.get(error.errno or 0, "give another path")
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")

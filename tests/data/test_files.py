@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
-from data.files import atomic_write, check_writable, open_regular
+from data.files import atomic_write, check_writable, open_regular, write_error
 
 
 @settings(max_examples=40)
@@ -98,6 +99,27 @@ def test_a_failing_rename_is_a_user_error_and_cleans_up(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left on device"), atomic_write(tmp_path / "a") as temporary:
         temporary.write_text("x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free disk space"),
+        (errno.EDQUOT, "remove files of yours"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EROFS, "a disk that is not read-only"),
+        (errno.EACCES, "permissions"),
+        (errno.EPERM, "permissions"),
+        (errno.ENAMETOOLONG, "a shorter name"),
+        (errno.EIO, "give another path"),
+        (None, "give another path"),
+    ],
+)
+def test_the_remedy_fits_the_error(number, remedy):
+    error = OSError(number, "the reason") if number else OSError("the reason")
+    message = str(write_error(Path("a.json"), error))
+    assert message.startswith("a.json: cannot be written (the reason); ") and remedy in message
+    assert ("disk space" in message) == (number == errno.ENOSPC)
 
 
 def test_durable_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
