@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ _REMEDIES = {
     errno.EPERM: "change the permissions or give another path",
     errno.ENAMETOOLONG: "give a shorter name",
 }
+_NO_ALLOCATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)  # the file system cannot reserve room
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
 
 
@@ -111,6 +113,39 @@ def _temporary(path: Path) -> Path:
         return path
     # A hash instead of the name, which may already be as long as the file system allows.
     return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder for temporary files, which is removed after the block.
+
+    Raises InputError that names the folder for an OSError of the block, such as that of a full disk.
+    """
+    folder = Path("TMPDIR")
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name).parent
+            yield Path(name)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: temporary files cannot be written there ({error.strerror or error}); make room in this folder, "
+            "or choose another one with the environment variable TMPDIR"
+        ) from error
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise OSError if a file of this number of bytes does not fit into a folder, where the system can tell.
+
+    Libraries that write files without looking at errors would leave incomplete ones.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        try:
+            os.posix_fallocate(probe.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in _NO_ALLOCATION:
+                raise
 
 
 def find_temporaries(folder: Path, suffix: str) -> list[Path]:

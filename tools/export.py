@@ -33,7 +33,6 @@ from tools.common.startup import run
 
 import importlib.util
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -42,6 +41,7 @@ import paddle
 
 from config.errors import InputError
 from config.overrides import override
+from data.files import temporary_folder
 from data.written import check_output_files, write_output
 from model.device import select_device
 from tools.common.cli import Parser, add_weights_options, config_of, input_size
@@ -109,8 +109,8 @@ def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bo
     size = metadata.config.data.fixed_size
     alone = 1 if size or metadata.end_to_end else None
     images = paddle.static.InputSpec([alone, 3, *(size or (None, None))], "float32", IMAGES)
-    with tempfile.TemporaryDirectory() as folder:
-        stem = Path(folder) / "network"
+    with temporary_folder() as folder:
+        stem = folder / "network"
         try:
             write_graph(network, [images], stem, portable=onnx)
         except RuntimeError as error:
@@ -120,7 +120,7 @@ def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bo
         else:
             stem.with_name(f"{stem.name}_metadata.json").write_text(metadata.to_json(), encoding="utf-8")
         written = []
-        for file in sorted(Path(folder).iterdir()):
+        for file in sorted(folder.iterdir()):
             target = path if onnx else path.with_name(path.name + file.name.removeprefix(stem.name))
             with write_output(target) as temporary:
                 shutil.copyfile(file, temporary)

@@ -24,8 +24,8 @@ from tools.common.startup import run
 
 import importlib.util
 import logging
+import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from tqdm import tqdm
 from config.errors import InputError
 from data.coco import CocoData, read_complete
 from data.coco_pictures import read_record_image
+from data.files import temporary_folder
 from data.images import ImageError, find_images, read_image
 from data.written import check_output_files, write_output
 from tools.common.cli import Parser, align_columns, count_skipped, positive_number, print_skipped
@@ -125,13 +126,13 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
         raise InputError(f"{model}: is in INT8 already; give the float32 file")
     kept = last_convolutions(graph) if keep_last else []
     quantized = sum(node.op_type == "Conv" for node in graph.graph.node) - len(kept)
-    with tempfile.TemporaryDirectory() as folder, write_output(output) as temporary:
-        named = Path(folder) / "named.onnx"
+    with temporary_folder() as folder:
+        named, written = folder / "named.onnx", folder / "quantized.onnx"
         onnx.save(graph, named)
         logging.disable(logging.WARNING)  # it advises to simplify the graph first, which export has done
         quantization.quantize_static(
             named,
-            temporary,
+            written,
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
@@ -139,10 +140,12 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
             nodes_to_exclude=kept,
         )
         logging.disable(logging.NOTSET)
-        result = onnx.load(temporary)
+        result = onnx.load(written)
         del result.metadata_props[:]
         result.metadata_props.extend(graph.metadata_props)
-        onnx.save(result, temporary)
+        onnx.save(result, written)
+        with write_output(output) as temporary:
+            shutil.copyfile(written, temporary)
     return quantized
 
 
