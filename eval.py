@@ -17,15 +17,15 @@ import sys
 from pathlib import Path
 
 from config.base import PROJECT
-from data.files import check_writable
 from data.images import find_images
+from data.written import check_output_files
 from tools.common.cli import Parser, add_data_root_option, add_network_options, config_of, network_options
 from tools.common.distributed import join_world
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
 from tools.evaluate.evaluate_results import results_table
-from tools.evaluate.evaluate_split import evaluate_split, write_submission
+from tools.evaluate.evaluate_split import evaluate_split, split_files, write_submission
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import plan_jobs, predict_files
 from tools.predict.predictor import DEFAULT_THREADS
@@ -51,7 +51,7 @@ def main() -> int:
     predictor = predictor_of_options(args, parser, section) if args.model else None
     config = predictor.config if predictor else config_of(args)
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
-    check_writable(output / "index.html")
+    check_output_files([output / "results.json"] if args.images else split_files(config, output, args.split))
     jobs = plan_jobs(find_images(args.images), output) if args.images else []
     world = join_world()
     if jobs and not world.is_first:

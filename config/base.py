@@ -176,7 +176,7 @@ class TrainConfig:
     eval_every: NonNegativeInt = 1  # epochs between evaluations; 0: no evaluation
 
 
-# The augmentation of PaddleDetection 0.5: its hue is any angle, and its brightness adds up to 1.5 of 255, which is nothing.
+# The augmentation of PaddleDetection 0.5: the hue is any angle, and the brightness adds up to 1.5 of 255: nothing.
 PPDET_0_5_AUGMENT = AugmentConfig(distort=0.5, distort_brightness=0.0, distort_hue=180.0, crop=1.0)
 
 # The settings of PaddleDetection, and of its models with deformable convolutions; the defaults above are those of the

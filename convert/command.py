@@ -23,8 +23,8 @@ from convert.sources import (
     shapes_of_backbones,
 )
 from data.class_lists import ClassList, read_class_list
-from data.files import check_writable
 from data.images import read_image
+from data.written import check_output_files
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.cli import Parser
 from tools.predict.load import load_predictor
@@ -57,23 +57,22 @@ def convert_network(docstring: str, *, script: str) -> int:
     if bool(downloads) == bool(args.checkpoint):
         download_option = ", or --download with --config=N" if files else ""
         raise InputError(f"give FILE, the published checkpoint{download_option}; --help shows all options")
+    if args.output:
+        _check_output(args, args.output)
     if downloads:
         args.checkpoint = str(_download_published(args.config, script))
     foreign = read_checkpoint(args.checkpoint)
-    if args.config is not None:
-        candidates = [load_config(args.config)]
-    else:
-        candidates = configs_of(script)
+    candidates = configs_of(script) if args.config is None else [load_config(args.config)]
     classes = read_class_list(args.classes or candidates[0].classes_file)
     _check_class_count(args, foreign, tables, classes)
     configs = {str(config.number): config.replace(num_classes=len(classes)) for config in candidates}
     expected = {number: network_shapes(config) for number, config in configs.items()}
     number, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, expected, what="config")
     config = configs[number]
-    output = Path(args.output or config.model_path("test_cfg"))
-    check_writable(output, read=[args.checkpoint, *filter(None, [args.classes, args.verify])])
+    output = _check_output(args, args.output or config.model_path("test_cfg"))
     source = _describe_source(args.checkpoint, table)
-    save_checkpoint(output, Checkpoint(weights, classes, config.name, table.overrides, source))
+    checkpoint = Checkpoint(weights, classes, config.name, table.overrides, source)
+    save_checkpoint(output, checkpoint, as_output=True)
     print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
     if picture is not None:
         print(f"{args.verify}: {_describe_instances(config, output, picture)}")
@@ -88,15 +87,15 @@ def convert_backbone(docstring: str, *, script: str) -> int:
     parser = Parser(docstring)
     _add_file_options(parser)
     args = parser.parse_args()
+    if args.output:
+        _check_output(args, args.output)
     foreign = read_checkpoint(args.checkpoint)
     expected, tables = shapes_of_backbones(script), BACKBONE_SCRIPTS[script]
     name, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, expected, what="backbone")
-    output = Path(args.output or PROJECT / "weights" / f"{name}.pdparams")
-    check_writable(output, read=[args.checkpoint])
+    output = _check_output(args, args.output or PROJECT / "weights" / f"{name}.pdparams")
     no_classes = ClassList(names=(), ids=())
-    save_checkpoint(
-        output, Checkpoint(weights, no_classes, config_name="", source=_describe_source(args.checkpoint, table))
-    )
+    checkpoint = Checkpoint(weights, no_classes, config_name="", source=_describe_source(args.checkpoint, table))
+    save_checkpoint(output, checkpoint, as_output=True)
     print(f"wrote {output}: backbone {name}, from {table.program}")
     return 0
 
@@ -104,6 +103,13 @@ def convert_backbone(docstring: str, *, script: str) -> int:
 def _add_file_options(parser: Parser, *, file_count: str | None = None) -> None:
     parser.add_argument("checkpoint", metavar="FILE", nargs=file_count, help="the published checkpoint")
     parser.add_argument("--output", metavar="FILE", help="where to write (default: a name in weights/)")
+
+
+def _check_output(args: argparse.Namespace, output: str | Path) -> Path:
+    """Return the path of the output. Raises InputError if it cannot be written, or would overwrite another file."""
+    files = (getattr(args, name, None) for name in ("checkpoint", "classes", "verify"))
+    check_output_files([Path(output)], read=filter(None, files))
+    return Path(output)
 
 
 def _download_published(number: str | None, script: str) -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +15,16 @@ from typing import BinaryIO
 
 from config.errors import InputError
 
+_REMEDIES = {
+    errno.ENOSPC: "free disk space or give another path",
+    errno.EDQUOT: "remove files of yours or give a path on another disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f) or give a path on another disk",
+    errno.EROFS: "give a path on a disk that is not read-only",
+    errno.EACCES: "change the permissions or give another path",
+    errno.EPERM: "change the permissions or give another path",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+_NO_ALLOCATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)  # the file system cannot reserve room
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
 
 
@@ -73,12 +83,6 @@ def utf8_name(path: Path) -> str:
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
-def write_json(path: str | Path, content: object) -> None:
-    """Write plain values as a JSON file, atomically."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content), encoding="utf-8")
-
-
 def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None:
     """Check, before hours of work, that `atomic_write` can write `path`.
 
@@ -113,11 +117,45 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a folder for temporary files, which is removed after the block.
+
+    Raises InputError that names the folder for an OSError of the block, such as that of a full disk.
+    """
+    folder = Path("TMPDIR")
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name).parent
+            yield Path(name)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: temporary files cannot be written there ({error.strerror or error}); make room in this folder, "
+            "or choose another one with the environment variable TMPDIR"
+        ) from error
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise OSError if a file of this number of bytes does not fit into a folder, where the system can tell.
+
+    Libraries that write files without looking at errors would leave incomplete ones.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        try:
+            os.posix_fallocate(probe.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in _NO_ALLOCATION:
+                raise
+
+
 def find_temporaries(folder: Path, suffix: str) -> list[Path]:
     """List the temporary files of `atomic_write` in a folder, including those that killed processes left there."""
     return [path for path in folder.glob(f".*-*{suffix}") if _TEMPORARY.fullmatch(path.stem)]
 
 
 def write_error(path: Path, error: OSError) -> InputError:
-    """Return the InputError for a file that cannot be written."""
-    return InputError(f"{path}: cannot be written ({error.strerror or error}); free disk space or give another path")
+    """Return the InputError for a file that cannot be written, with the remedy for this error."""
+    remedy = _REMEDIES.get(error.errno or 0, "give another path")
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")

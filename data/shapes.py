@@ -10,7 +10,6 @@ OpenCV functions, and does not depend on the number of threads.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ import numpy as np
 
 from data.class_lists import ClassList
 from data.coco_rows import CocoInstance, CocoPicture, coco_dict
-from data.drawings import write_drawing, write_listed
+from data.written import write_drawing, write_json
 
 MIN_VISIBLE = 0.4  # share of a shape's area that must be visible
 MIN_SIDE = 64  # of a picture, in pixels
@@ -285,7 +284,7 @@ def write_data_set(scenes: Iterable[Scene], annotations: Path, folder: Path, suf
     """Write scenes as `write_coco` does, with annotations and pictures in these places."""
     classes = ClassList(names=CLASS_NAMES, ids=tuple(range(1, len(CLASS_NAMES) + 1)))
     coco = coco_dict(_write_pictures(scenes, folder, suffix), classes)
-    write_listed(annotations, json.dumps(coco).encode())
+    write_json(annotations, coco)
 
 
 def picture_name(number: int, suffix: str = ".jpg") -> str:

@@ -143,7 +143,7 @@ def test_only_the_first_process_writes_and_prints(tmp_path, data, weights, monke
     more = [word.format(data=data) for word in what]
     status, out, err = evaluate(tmp_path / "out", data, weights, *more, overrides=unannotated_overrides(data))
     assert (status, out) == (0, ""), err
-    assert not list((tmp_path / "out").iterdir())
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_data_that_cannot_be_evaluated_is_one_line(tmp_path, data, weights):

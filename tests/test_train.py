@@ -127,6 +127,18 @@ def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
     assert state.step == len(losses(tmp_path)) > 0
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_closed_output_saves_a_checkpoint(tmp_path, processes):
+    """The output is closed as by `train.py | head -1`."""
+    options = in_run(tmp_path, "train_cfg.epochs=1000", f"train_cfg.processes={processes}", "train_cfg.batch_size=1")
+    with start_training(*options) as process:
+        wait_for_first_step(process)
+        process.stdout.close()
+        assert (process.wait(timeout=60), process.stderr.read()) == (141, b"")
+    state = newest_state(tmp_path)[1]
+    assert state.step == len(losses(tmp_path)) > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -30,7 +30,6 @@ import json
 import platform
 import re
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
@@ -42,8 +41,9 @@ import paddle
 from config import load_config
 from config.engines import ENGINES
 from config.errors import InputError
-from data.files import check_writable, write_json
+from data.files import temporary_folder
 from data.images import ImageError, find_images, read_image
+from data.written import check_output_files, write_json
 from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
     Parser,
@@ -79,7 +79,7 @@ def main() -> int:
     args = parser.parse_args()
     paths = find_images(args.images)[: args.limit]
     if args.json:
-        check_writable(args.json, read=[*paths, *filter(None, [args.weights])])
+        check_output_files([args.json], read=[*paths, *filter(None, [args.weights])])
     configs = str(args.config).split(",")
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")
@@ -116,8 +116,8 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
     candidates: list[int] = []
     threshold, engine = predictor.config.nms.score_thr, cast(Any, predictor.engine)
     engine.kind = _WatchedKind(engine.kind, lambda scores: candidates.append(int((scores > threshold).sum())))
-    with tempfile.TemporaryDirectory() as folder:
-        report = predict_files(predictor, plan_jobs(paths), results=Path(folder) / "results.json", threads=args.threads)
+    with temporary_folder() as folder:
+        report = predict_files(predictor, plan_jobs(paths), results=folder / "results.json", threads=args.threads)
     memory = peak_memory()
     statistics = report.statistics()
     totals = {stage: row["total"] for stage, row in statistics["milliseconds"].items()}
@@ -199,8 +199,8 @@ def _first_input(predictor: Predictor, paths: Sequence[Path]) -> tuple[np.ndarra
 
 def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision: str) -> dict[str, object]:
     """Return the figures of one line of the table, measured in another process, which prints its own errors."""
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "figures.json"
+    with temporary_folder() as folder:
+        target = folder / "figures.json"
         options = {"config": config, "engine": engine, "precision": precision, "device": args.device, "json": target}
         for name in ("candidates", "threads", "limit", "untrained", "weights"):
             options[name] = getattr(args, name)

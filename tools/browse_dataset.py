@@ -31,13 +31,13 @@ from tqdm import tqdm
 from config import load_config
 from config.base import PROJECT, AugmentConfig, Config, level_ranges
 from data.class_lists import ClassList
-from data.drawings import check_drawings, write_drawing
 from data.files import check_writable
 from data.geometry import resize
 from data.grid_targets import CellBlock, assign_cells, box_scales, measure_extents
 from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
+from data.written import check_output_files, write_drawing
 from tools.common.cli import Parser, add_data_options, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     training_set = TrainingSet(records, config, seed=config.train_cfg.seed, make_targets=kind_of(config).targets)
     indices = [training_set.index(args.epoch, place) for place in range(min(args.count, len(training_set)))]
     names = [f"epoch{args.epoch}_{place:04d}_{records[i].path.stem}.png" for place, i in enumerate(indices)]
-    check_drawings(folder / name for name in names)
+    check_output_files(folder / name for name in names)
     for place, index in enumerate(tqdm(indices, unit="picture", disable=None)):
         sample = training_set.sample(args.epoch, place, index)
         drawing = draw_sample(sample, data.classes, config, title=f"{args.split}, epoch {args.epoch}, place {place}")

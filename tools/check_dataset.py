@@ -35,8 +35,7 @@ from config import load_config
 from config.base import PROJECT, Config, level_ranges
 from config.errors import InputError, printable
 from data.coco import CocoData, Record
-from data.files import check_writable
-from data.images import write_image
+from data.written import check_output_files, write_drawing
 from tools.common.cli import Parser, add_data_options, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
@@ -86,8 +85,10 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     config = load_config(args.config, args.overrides)
     folder = args.output or PROJECT / "runs" / config.name / "dataset"
-    check_writable(folder / "classes.png")
     splits = SPLITS if args.split == "both" else (args.split,)
+    # A validation set checked together with the training set is measured at one size, without suggestions.
+    sizes = {split: input_sizes(config) if split == splits[0] else [config.data.short_side] for split in splits}
+    check_output_files(_drawing_path(folder, split, size) for split in splits for size in [None, *sizes[split]])
     data = describe_splits(config, splits)
     write_class_tables(config, data, folder)
     if not kind_of(config).has_grids:
@@ -95,15 +96,18 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     with worker_processes(args.processes) as pool:
         for split in splits:
-            # A validation set checked together with the training set is measured at one size, without suggestions.
-            for_training = split == splits[0]
-            sizes = input_sizes(config) if for_training else [config.data.short_side]
             records = spread_evenly(data[split].records, args.limit)
-            pictures = measure_all(records, config, sizes, pool)
+            pictures = measure_all(records, config, sizes[split], pool)
             print(f"\n{split}: instances in the grids, {len(records)} of {len(data[split].records)} pictures")
-            write_levels(config, dict(zip(sizes, zip(*pictures))), split, folder, may_suggest=for_training)
+            by_size = dict(zip(sizes[split], zip(*pictures)))
+            write_levels(config, by_size, split, folder, may_suggest=split == splits[0])
     print(COLUMNS, f"The drawings are in {folder}", sep="\n")
     return 0
+
+
+def _drawing_path(folder: Path, split: str, short_side: int | None = None) -> Path:
+    """Return the file of the plot of a split's classes, or of its scales at a short side."""
+    return folder / (f"scales_{split}_{short_side}.png" if short_side else f"classes_{split}.png")
 
 
 def describe_splits(config: Config, splits: Sequence[str]) -> dict[str, CocoData]:
@@ -154,7 +158,7 @@ def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) 
         if missing:
             print(f"{split}: {len(missing)} of {len(classes)} classes have no instance")
         title = f"{config.name}, {split}: instances of each class"
-        write_image(folder / f"classes_{split}.png", class_plot(classes.names, count, title=title))
+        write_drawing(_drawing_path(folder, split), class_plot(classes.names, count, title=title))
 
 
 def _count_classes(data: CocoData) -> np.ndarray:
@@ -189,7 +193,7 @@ def write_levels(
         if suggestion:
             bands["suggested"] = (_grid_names(config), suggestion.scale_ranges)
         title = f"{config.name}, {split}: instances at short side {short_side}"
-        write_image(folder / f"scales_{split}_{short_side}.png", scale_plot(scales, bands, title=title))
+        write_drawing(_drawing_path(folder, split, short_side), scale_plot(scales, bands, title=title))
     if suggestion:
         print(*_describe_suggestion(suggestion), sep="\n")
 

@@ -18,8 +18,8 @@ from tools.common.startup import run
 import numpy as np
 
 from config.base import PROJECT
-from data.drawings import check_drawings, write_drawing
 from data.shapes import Scene, draw_scene
+from data.written import check_output_files, write_drawing
 from tools.common.cli import Parser, natural_number
 
 # Height, width and file type of each picture: landscape, portrait and square; two without compression loss.
@@ -51,7 +51,7 @@ def scene_of(number: int, *, seed: int) -> Scene:
 def draw_test_images(*, output: Path, seed: int) -> list[Path]:
     """Write PICTURES to `output`/shapes_01.jpg ...; returns the paths."""
     paths = [output / f"shapes_{number:02d}{suffix}" for number, (_, _, suffix) in enumerate(PICTURES, start=1)]
-    check_drawings(paths)
+    check_output_files(paths)
     for number, path in enumerate(paths):
         write_drawing(path, scene_of(number, seed=seed).image)
     return paths

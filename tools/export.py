@@ -33,7 +33,6 @@ from tools.common.startup import run
 
 import importlib.util
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -42,7 +41,8 @@ import paddle
 
 from config.errors import InputError
 from config.overrides import override
-from data.files import atomic_write, check_writable
+from data.files import temporary_folder
+from data.written import check_output_files, write_output
 from model.device import select_device
 from tools.common.cli import Parser, add_weights_options, config_of, input_size
 from tools.common.kinds import kind_of
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 EXPORT_PACKAGES = ("onnx", "onnxslim", "paddle2onnx")
+PADDLE_SUFFIXES = (".json", ".pdmodel", ".pdiparams", "_metadata.json")  # of Paddle 3 and Paddle 2
 TRIAL_SIDE = 128  # pixels per side of the input for a trial run of networks that take any size
 
 
@@ -81,7 +82,8 @@ def main() -> int:
     if is_onnx:
         _check_packages()
     config = override(config, [f"data.fixed_size={args.input_size}"])
-    check_writable(args.output)
+    suffixes = [""] if is_onnx else PADDLE_SUFFIXES
+    check_output_files(args.output.with_name(f"{args.output.name}{suffix}") for suffix in suffixes)
     select_device("cpu")
     kind = kind_of(config)
     if not args.end_to_end and not kind.raw_outputs(config):
@@ -107,8 +109,8 @@ def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bo
     size = metadata.config.data.fixed_size
     alone = 1 if size or metadata.end_to_end else None
     images = paddle.static.InputSpec([alone, 3, *(size or (None, None))], "float32", IMAGES)
-    with tempfile.TemporaryDirectory() as folder:
-        stem = Path(folder) / "network"
+    with temporary_folder() as folder:
+        stem = folder / "network"
         try:
             write_graph(network, [images], stem, portable=onnx)
         except RuntimeError as error:
@@ -118,9 +120,9 @@ def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bo
         else:
             stem.with_name(f"{stem.name}_metadata.json").write_text(metadata.to_json(), encoding="utf-8")
         written = []
-        for file in sorted(Path(folder).iterdir()):
+        for file in sorted(folder.iterdir()):
             target = path if onnx else path.with_name(path.name + file.name.removeprefix(stem.name))
-            with atomic_write(target) as temporary:
+            with write_output(target) as temporary:
                 shutil.copyfile(file, temporary)
             written.append(target)
     return written

@@ -37,9 +37,10 @@ from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco_checks import as_integer
 from data.coco_rows import CocoPicture
-from data.files import atomic_write, check_writable, read_text
+from data.files import atomic_write, read_text
 from data.images import ImageError, read_image
 from data.labelme_shapes import IGNORED_LABELS, MAX_COORDINATE, ConvertedShapes, convert_shapes
+from data.written import check_output_files
 from tools.common.cli import Parser, fraction, natural_number, positive_number
 from tools.dataset.coco_writer import (
     UnusableFileError,
@@ -244,11 +245,11 @@ def parse_line_width(text: str) -> int:
     return number
 
 
-def _check_outputs(outputs: Iterable[Path], folders: Sequence[Path], labels: Path | None) -> None:
+def _check_outputs(outputs: Sequence[Path], folders: Sequence[Path], labels: Path | None) -> None:
     for output in outputs:
         if output.resolve().parent in [folder.resolve() for folder in folders]:
             raise InputError(f"{output}: all .json files of its folder are read as labelme files; give another folder")
-        check_writable(output, read=[labels] if labels else [])
+    check_output_files(outputs, read=[labels] if labels else [])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -270,9 +271,10 @@ def main(argv: list[str] | None = None) -> int:
     if args.val_fraction == 1:
         parser.error("--val-fraction: 1 leaves no picture to train on")
     outputs = {"train": args.output}
+    validation = args.output.with_name(f"{args.output.stem}_val{args.output.suffix}")
     if args.val_fraction:
-        outputs["val"] = args.output.with_name(f"{args.output.stem}_val{args.output.suffix}")
-    _check_outputs(outputs.values(), args.folders, args.labels)
+        outputs["val"] = validation
+    _check_outputs([*outputs.values()], args.folders, args.labels)
     images = args.images or args.output.with_name(f"{args.output.stem}_images")
     files = read_folders(args.folders, images=images, line_width=args.line_width)
     classes = collect_classes(files, args.labels)
@@ -285,6 +287,8 @@ def main(argv: list[str] | None = None) -> int:
     for role, output in outputs.items():
         chosen = [picture for picture in pictures if (picture.file_name in val_names) == (role == "val")]
         write_annotations(output, chosen, classes)
+    if "val" not in outputs and validation.exists():
+        print_reasons("stale", [f"{validation}: is of an earlier run; remove it, or write it with --val-fraction"])
     print("train on it with", *(training_options(role, output, folder) for role, output in outputs.items()))
     return 0
 

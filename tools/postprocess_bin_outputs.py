@@ -27,7 +27,7 @@ from tqdm import tqdm
 from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError, listed
 from data.coco import CocoData, read_complete
-from data.files import check_writable, write_json
+from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number
 from tools.common.skipped import print_skipped
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
@@ -73,7 +73,7 @@ def parse_options() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_options()
-    check_writable(args.json, read=[args.inputs / INDEX, *filter(None, [args.annotations])])
+    check_output_files([args.json], read=[args.inputs / INDEX, *filter(None, [args.annotations])])
     metadata, entries = read_index(args.inputs)
     config = metadata.config
     score = args.score

@@ -27,9 +27,10 @@ import numpy as np
 
 from config.errors import InputError
 from config.overrides import override
-from data.files import check_writable, read_text
+from data.files import read_text
 from data.images import find_images, read_image
 from data.preprocess import pad_to_batch, preprocess
+from data.written import check_output_files
 from tools.common.cli import Parser, input_size
 from tools.common.skipped import map_readable
 from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
@@ -50,10 +51,11 @@ def main() -> int:
     )
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder for the files")
     args = parser.parse_args()
-    check_writable(args.output / INDEX)
     paths = find_images(args.pictures)
+    names = [_input_name(number, path) for number, path in enumerate(paths)]
+    check_output_files(args.output / name for name in (INDEX, INPUT_LIST, *(f"{name}.bin" for name in names)))
     metadata = _of_size(args.model, args.input_size)
-    entries = map_readable(lambda item: _write(*item, metadata, args.output), list(enumerate(paths)))
+    entries = map_readable(lambda item: _write(*item, metadata, args.output), list(zip(paths, names)))
     write_index(args.output, metadata, entries)
     print(f"wrote {len(entries)} pictures, {INDEX} and {INPUT_LIST} into {args.output}")
     return 0
@@ -85,11 +87,14 @@ def _of_size(model: Path, size: tuple[int, ...]) -> Metadata:
     return replace(metadata, config=config, outputs=tuple(outputs))
 
 
-def _write(number: int, path: Path, metadata: Metadata, folder: Path) -> Entry:
+def _input_name(number: int, path: Path) -> str:
+    return "_".join([f"{number:06d}", *path.stem.split()])  # spaces separate the items of a line in inputs.txt
+
+
+def _write(path: Path, name: str, metadata: Metadata, folder: Path) -> Entry:
     data = metadata.config.data
     image = read_image(path)
     picture = preprocess(image, data)
-    name = "_".join([f"{number:06d}", *path.stem.split()])  # spaces separate the items of a line in inputs.txt
     write_array(folder / f"{name}.bin", pad_to_batch([picture], data.size_divisor, data.fixed_size))
     return Entry(name, str(path.resolve()), image.shape[:2], picture.shape[:2])
 

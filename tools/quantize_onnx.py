@@ -24,8 +24,8 @@ from tools.common.startup import run
 
 import importlib.util
 import logging
+import shutil
 import statistics
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,8 +37,9 @@ from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError
 from data.coco import CocoData, read_complete
 from data.coco_pictures import read_record_image
-from data.files import atomic_write, check_writable
+from data.files import temporary_folder
 from data.images import find_images, read_image
+from data.written import check_output_files, write_output
 from tools.common.cli import Parser, align_columns, positive_number
 from tools.common.skipped import map_readable
 from tools.deploy.exported import IMAGES, exported_predictor
@@ -67,7 +68,7 @@ def main() -> int:
     if importlib.util.find_spec("onnx") is None:
         raise InputError("quantization needs the package onnx; pip install '.[export]'")
     paths = find_images(args.folder)
-    check_writable(args.output, read=[args.model, *paths])
+    check_output_files([args.output], read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)
     chosen = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
     paths = map_readable(_check_readable, chosen, title="reading")
@@ -120,13 +121,13 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
         raise InputError(f"{model}: is in INT8 already; give the float32 file")
     kept = last_convolutions(graph) if keep_last else []
     quantized = sum(node.op_type == "Conv" for node in graph.graph.node) - len(kept)
-    with tempfile.TemporaryDirectory() as folder, atomic_write(output) as temporary:
-        named = Path(folder) / "named.onnx"
+    with temporary_folder() as folder:
+        named, written = folder / "named.onnx", folder / "quantized.onnx"
         onnx.save(graph, named)
         logging.disable(logging.WARNING)  # it advises to simplify the graph first, which export has done
         quantization.quantize_static(
             named,
-            temporary,
+            written,
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
@@ -134,10 +135,12 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
             nodes_to_exclude=kept,
         )
         logging.disable(logging.NOTSET)
-        result = onnx.load(temporary)
+        result = onnx.load(written)
         del result.metadata_props[:]
         result.metadata_props.extend(graph.metadata_props)
-        onnx.save(result, temporary)
+        onnx.save(result, written)
+        with write_output(output) as temporary:
+            shutil.copyfile(written, temporary)
     return quantized
 
 

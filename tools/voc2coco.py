@@ -27,8 +27,9 @@ from PIL import Image
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco_rows import CocoInstance, CocoPicture
-from data.files import check_writable, open_regular, read_text
+from data.files import open_regular, read_text
 from data.images import read_image
+from data.written import check_output_files
 from tools.common.cli import Parser
 from tools.dataset.coco_writer import (
     UnusableFileError,
@@ -148,9 +149,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     classes = read_class_list(args.labels) if args.labels else VOC_CLASSES
+    check_output_files([args.output], read=chain(args.folder.glob("*/**/*"), filter(None, [args.labels])))
     print_similar_names(classes)
     names = read_split(args.folder, args.split)
-    check_writable(args.output, read=chain(args.folder.glob("*/**/*"), filter(None, [args.labels])))
     pictures, skipped = convert_files(lambda name: read_voc(args.folder, name, classes), names)
     print(f"read {len(pictures)} pictures; skipped {skipped}")
     if not any(picture.instances for picture in pictures):

@@ -24,6 +24,7 @@ from convert import command
 from convert.conversion import Shapes, network_shapes
 from convert.sources import BACKBONE_SCRIPTS
 from data.class_lists import read_class_list
+from data.written import write_output
 from tests.support import foreign_names
 from tests.support.checkpoint_writers import (
     Call,
@@ -83,7 +84,7 @@ def test_published_file(published, project, tmp_path):
     assert checkpoint.source == {"file": published.file, "sha256": sha256(source), "program": published.program}
     assert checkpoint.weights.keys() == arrays.keys()
     assert all(np.array_equal(checkpoint.weights[name], array) for name, array in arrays.items())
-    assert list((project / written).parent.iterdir()) == [project / written]
+    assert list((project / written).parent.glob("[!.]*")) == [project / written]
     shutil.rmtree(project / "weights")
     shutil.rmtree(tmp_path)
 
@@ -169,12 +170,13 @@ def test_two_configs_with_the_same_shapes(tmp_path):
 def test_wrong_file_leaves_the_old_output(tmp_path):
     source = write_small(tmp_path / "resnet18.pth", RESNET18, foreign_names.torchvision)
     output = tmp_path / "kept.pdparams"
-    output.write_bytes(b"of yesterday")
+    with write_output(output) as temporary:
+        temporary.write_bytes(b"of yesterday")
     fits = "resnet18.pth does not fit config 3; it fits backbone resnet18_imagenet (convert/torchvision2paddle.py)"
     says = fits, "none of its", "conv1.weight"
     refused("openfirework2paddle", source, "--config=3", f"--output={output}", says=says)
     assert output.read_bytes() == b"of yesterday"
-    assert sorted(tmp_path.iterdir()) == [output, source]
+    assert sorted(tmp_path.glob("[!.]*")) == [output, source]
 
 
 def test_input_files_are_not_overwritten(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
-from data.files import atomic_write, check_writable, open_regular
+from data.files import atomic_write, check_room, check_writable, open_regular, temporary_folder, write_error
 
 
 @settings(max_examples=40)
@@ -100,6 +102,27 @@ def test_a_failing_rename_is_a_user_error_and_cleans_up(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free disk space"),
+        (errno.EDQUOT, "remove files of yours"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EROFS, "a disk that is not read-only"),
+        (errno.EACCES, "permissions"),
+        (errno.EPERM, "permissions"),
+        (errno.ENAMETOOLONG, "a shorter name"),
+        (errno.EIO, "give another path"),
+        (None, "give another path"),
+    ],
+)
+def test_the_remedy_fits_the_error(number, remedy):
+    error = OSError(number, "the reason") if number else OSError("the reason")
+    message = str(write_error(Path("a.json"), error))
+    assert message.startswith("a.json: cannot be written (the reason); ") and remedy in message
+    assert ("disk space" in message) == (number == errno.ENOSPC)
+
+
 def test_durable_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     happened = []
     fsync, replace = os.fsync, Path.replace
@@ -134,6 +157,25 @@ def test_input_files_are_not_overwritten(tmp_path):
     check_writable(tmp_path / "photo.jpg", read=[])
     assert (tmp_path / "photo.jpg").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_temporary_folder_is_removed_and_named_if_it_is_full(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        (folder / "a").touch()
+        assert folder.parent == tmp_path
+    says = re.escape(f"{tmp_path}: temporary files cannot be written there (No space left on device)") + ".* TMPDIR"
+    with pytest.raises(InputError, match=says), temporary_folder():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve room on a disk")
+def test_room_for_a_file(tmp_path):
+    check_room(tmp_path, 1 << 20)
+    with pytest.raises(OSError, match="No space left|File too large"):
+        check_room(tmp_path, 1 << 60)
+    assert not list(tmp_path.iterdir())
 
 
 def test_only_regular_files_are_opened(tmp_path):

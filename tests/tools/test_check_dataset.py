@@ -205,7 +205,7 @@ def test_report(squares, tmp_path, capsys):
     assert "1 instances are on no level, 3 are crowded out on all their levels" in report
     assert "2 masks are empty at 1/4 size" in report
     pictures = {"classes_train.png", "classes_val.png", "scales_train_64.png", "scales_val_64.png"}
-    assert {path.name for path in tmp_path.iterdir()} == pictures
+    assert {path.name for path in tmp_path.glob("[!.]*")} == pictures
 
 
 def test_suggestion_is_an_option_that_works(tmp_path, capsys):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 
 import numpy as np
 import paddle
 import pytest
 
 from config import load_config
-from config.base import Config
+from config.base import PROJECT, Config
 from data.class_lists import read_class_list
 from model.decode.decoded import Decoded
 from tests.support import tiny
 from tests.support.exports import BOXES, OVERRIDES, SIZE, config_of, exported, needs_onnx, of_kind
-from tests.support.programs import override_options, run_main
+from tests.support.programs import override_options, python_command, run_main
 from tools import export
 from tools.common.kinds import RawPredictions, kind_of
 from tools.deploy.exported import METADATA, exported_predictor, metadata_of
@@ -237,6 +239,22 @@ def test_a_mistake_is_one_line(options, words, tmp_path, monkeypatch):
     assert status == 2 and err.count("\n") == 1
     assert all(word in err for word in words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve room on a disk")
+@pytest.mark.parametrize("options", [["--output=a.onnx"], ["--output=a", "--format=paddle"]])
+def test_a_full_temporary_folder_is_named(options, tmp_path):
+    """A limit on the size of files acts like a full disk; Paddle would write incomplete files and say nothing."""
+    (tmp_path / "temporary").mkdir()
+    program = python_command(PROJECT / "tools" / "export.py", "--untrained=0", *options)
+    limited = ["bash", "-c", 'ulimit -f 1000; exec "$@"', "bash", *program]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    done = subprocess.run(limited, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    (line,) = [line for line in done.stderr.splitlines() if "error" in line]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert line.startswith(f"export.py: error: {tmp_path / 'temporary'}: temporary files cannot be written there")
+    assert "TMPDIR" in line
+    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):

@@ -384,3 +384,14 @@ def test_output_among_the_labelme_files_is_refused(tmp_path, name):
     with pytest.raises(InputError, match="is read too"):
         main([str(tmp_path / "in"), "--output", labels, "--labels", labels])
     assert (tmp_path / "in" / "a.json").read_bytes() == before
+
+
+def test_a_validation_file_of_an_earlier_run_is_named(tmp_path, capsys):
+    for name in "abc":
+        add(tmp_path / "in", name)
+    convert(tmp_path, "in", options=("--val-fraction", "0.3"))
+    convert(tmp_path, "in", options=("--val-fraction", "0.6"))
+    assert "stale" not in capsys.readouterr().err
+    convert(tmp_path, "in")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "stale" in line]
+    assert line.startswith(f"stale {tmp_path / 'out' / 'mine_val.json'}: ")

@@ -46,8 +46,11 @@ class Checkpoint:
         return load_config(config, self.overrides).replace(num_classes=len(self.classes))
 
 
-def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Write a `.pdparams` file: a dict of plain values and arrays, which `paddle.load` reads as well."""
+def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, as_output: bool = False) -> None:
+    """Write a `.pdparams` file: a dict of plain values and arrays, which `paddle.load` reads as well.
+
+    as_output: as `write_output` does, outside of the folders of trainings.
+    """
     content = {
         "format_version": FORMAT_VERSION,
         "config_name": checkpoint.config_name,
@@ -57,7 +60,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
         "source": dict(checkpoint.source),
         "weights": {name: np.asarray(array, order="C") for name, array in checkpoint.weights.items()},
     }
-    save_dict(path, content)
+    save_dict(path, content, as_output=as_output)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

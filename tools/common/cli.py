@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import sys
 import threading
 from collections.abc import Collection, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from typing import Any, Callable, NoReturn, TextIO, cast
 
 from config import load_config, registry
@@ -17,6 +16,7 @@ from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
 from tools.common.memory import is_out_of_memory
+from tools.common.output import OutputClosedError, OutputError, OutputStream
 
 DEFAULT_CONFIG = 20
 
@@ -38,30 +38,24 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"{option}: cannot be combined with {reason}; leave it out")
 
 
-class _EscapedOutput:
-    """A text stream that escapes the control characters in what is printed."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        return self._stream.write(escape_controls(text))
-
-
 def run(main: Callable[[], int]) -> int:
     """Call a program's `main` and return its exit status.
 
-    A user's mistake (InputError) becomes a one-line message and usually status 2, Ctrl-C becomes status 130. Control
+    A user's mistake (InputError) becomes a one-line message and usually status 2, Ctrl-C becomes status 130. A full
+    disk behind standard output is such a mistake too; the program ends quietly if nobody reads what it prints. Control
     characters in what is printed are escaped.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
-    with redirect_stdout(cast(TextIO, _EscapedOutput(sys.stdout))):
-        return _run(main)
+    out = OutputStream(sys.stdout, "standard output", escape_controls)
+    err = OutputStream(sys.stderr, "standard error")  # not escaped: progress bars move the cursor
+    with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
+        try:
+            return _run(main)
+        finally:
+            out.close_if_unwritable()
+            err.close_if_unwritable()
 
 
 def _run(main: Callable[[], int]) -> int:
@@ -75,15 +69,11 @@ def _run(main: Callable[[], int]) -> int:
     if in_main_thread:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        status = main()
-        sys.stdout.flush()
-        return status
+        return _call(main)
     except KeyboardInterrupt:
         return _end_interrupted()
-    except BrokenPipeError:
-        # The reader of the output has closed it (`| head`); Python must not try to write the rest at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except OutputClosedError as error:
+        return error.status
     except Exception as error:
         if interrupts:  # a library that was being loaded has turned it into an ImportError
             return _end_interrupted()
@@ -92,13 +82,30 @@ def _run(main: Callable[[], int]) -> int:
             raise
         if in_main_thread:  # keep the exit status, even if other processes of the run end this one now
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        print(f"{argparse.ArgumentParser().prog}: error: {printable(message)}", file=sys.stderr)
+        _print_last(f"{argparse.ArgumentParser().prog}: error: {printable(message)}")
         return error.status if isinstance(error, InputError) else InputError.status
 
 
 def _end_interrupted() -> int:
-    print("interrupted", file=sys.stderr)
+    _print_last("interrupted")
     return 130
+
+
+def _call(main: Callable[[], int]) -> int:
+    """Call `main`, and write what it has printed. Raises OutputError if that is not possible."""
+    try:
+        status = main()
+    except SystemExit:  # of --help and --list
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return status
+
+
+def _print_last(message: str) -> None:
+    """Print a message to standard error if it can be written."""
+    with suppress(OutputError):
+        print(message, file=sys.stderr)
 
 
 def _message_of(error: Exception) -> str | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data.files import atomic_write
+from data.written import write_output
 from tools.common.safe_pickle import DamagedFileError, load_arrays
 
 _CHECKSUM = re.compile(rb"crc32 [0-9a-f]{8}\n")
@@ -21,9 +22,10 @@ _CHECKSUM_BYTES = len("crc32 01234567\n")
 _BLOCK = 1 << 20
 
 
-def save_dict(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a dict of plain values and arrays, and its checksum."""
-    with atomic_write(path, durable=True) as temporary, temporary.open("wb") as stream:
+def save_dict(path: str | Path, content: Mapping[str, Any], *, as_output: bool = False) -> None:
+    """Write a dict of plain values and arrays, and its checksum. as_output: as `write_output` does."""
+    write = write_output if as_output else atomic_write
+    with write(path, durable=True) as temporary, temporary.open("wb") as stream:
         summed = _SummedStream(stream)
         pickle.dump(dict(content), summed, protocol=4)
         stream.write(_format_checksum(summed.checksum))

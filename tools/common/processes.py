@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from config.errors import InputError
+from tools.common.output import OutputClosedError
 
 GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after another one has failed
 
@@ -49,8 +50,11 @@ def run_processes(command: Sequence[str], count: int) -> int:
     previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         failed, status = _first_failure(members)
+        first = members[0].returncode
+        if not received and first in (InputError.status, OutputClosedError.status):
+            return first  # it has named its reason, and the others have ended with it
         output = messages[failed]  # None for the first process
-        if output is not None and not received and members[0].returncode != InputError.status:
+        if output is not None and not received:
             output.seek(0)
             sys.stderr.write(output.read().decode(errors="replace"))
         # A member that stops with the others, but has not received the signal itself, ends with the status of SIGTERM.

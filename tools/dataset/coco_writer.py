@@ -18,8 +18,8 @@ from tqdm import tqdm
 from config.errors import InputError, listed, printable
 from data.class_lists import ClassList
 from data.coco_rows import CocoPicture, coco_dict
-from data.files import atomic_write
 from data.images import ImageError
+from data.written import write_output
 from tools.common.threads import Item, Result, ordered_map, worker_threads
 
 THREADS = 4
@@ -72,7 +72,7 @@ def print_similar_names(classes: ClassList) -> None:
 def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: ClassList) -> None:
     """Write an annotation file. It gets its name only if pycocotools reads it correctly."""
     coco = coco_dict(pictures, classes)
-    with atomic_write(path) as temporary:
+    with write_output(path) as temporary:
         temporary.write_text(json.dumps(coco), encoding="utf-8")
         check_annotations(temporary)
     print(f"wrote {path}: {len(pictures)} pictures, {len(coco['annotations'])} instances, {len(classes)} classes")

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from config.base import PROJECT, Config, ShapesConfig
 from config.errors import printable
-from data.drawings import check_drawings
 from data.shapes import Scene, draw_scene, picture_name, write_data_set
+from data.written import check_output_files
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.threads import ordered_map, worker_processes
 
@@ -39,7 +39,7 @@ def draw_split(config: Config, split: str) -> None:
     """
     annotations, folder = PROJECT / getattr(config, f"{split}_path"), PROJECT / getattr(config, f"{split}_pre_path")
     count = getattr(config.shapes, f"{split}_pictures")
-    check_drawings([annotations, *(folder / picture_name(number) for number in range(1, count + 1))])
+    check_output_files([annotations, *(folder / picture_name(number) for number in range(1, count + 1))])
     with worker_processes(cpu_count() or 1) as pool:
         scenes = ordered_map(pool, partial(_draw_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
         bar = tqdm(scenes, total=count, unit="picture", desc=printable(f"drawing {folder}"), disable=None)

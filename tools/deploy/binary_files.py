@@ -19,7 +19,8 @@ import numpy as np
 
 from config.errors import InputError
 from config.values import is_list_of
-from data.files import atomic_write, read_text
+from data.files import read_text
+from data.written import write_output
 from tools.deploy.exported import Metadata, Output, metadata_of
 
 INDEX = "index.json"
@@ -42,7 +43,7 @@ class Entry:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    with atomic_write(path) as temporary:
+    with write_output(path) as temporary:
         np.ascontiguousarray(array).tofile(temporary)
 
 
@@ -54,11 +55,11 @@ def write_index(folder: Path, metadata: Metadata, entries: Sequence[Entry]) -> N
         "input": {"dtype": "float32", "shape": (1, 3, *size)},
         "pictures": [{**asdict(entry), "scale": entry.scale} for entry in entries],
     }
-    with atomic_write(folder / INDEX) as temporary:
+    with write_output(folder / INDEX) as temporary:
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     height, width = size
     lines = [f"{number} {folder / entry.name}.bin {width} {height}\n" for number, entry in enumerate(entries)]
-    with atomic_write(folder / INPUT_LIST) as temporary:
+    with write_output(folder / INPUT_LIST) as temporary:
         temporary.write_bytes(os.fsencode("".join(lines)))  # names need not be UTF-8
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,11 @@ import paddle
 from paddle import nn
 
 import model
+from data.files import check_room
 from model.layers import DeformConv2D, GroupNorm
 from model.resize import resizes_by_operation
 
+_GRAPH_BYTES = 1 << 22  # more than a graph takes without its weights
 OPSET = 17  # at least; paddle2onnx takes 19 for deformable convolutions
 
 
@@ -23,8 +26,11 @@ def write_graph(layer: nn.Layer, inputs: Sequence, path: Path, *, portable: bool
     """Write a layer's graph: `path`.json (.pdmodel) and .pdiparams for Paddle, or .onnx if it is portable.
 
     inputs: an InputSpec, or a list of them, for each argument. portable: with operations that other programs know. The
-    layer cannot be called afterwards: Paddle changes it.
+    layer cannot be called afterwards: Paddle changes it. Raises OSError if the files do not fit on the disk.
     """
+    weights = sum(math.prod(value.shape) * value.element_size() for value in layer.state_dict().values())
+    # Paddle does not notice a full disk. The ONNX file is written while Paddle's files are still there.
+    check_room(path.parent, (2 if portable else 1) * weights + _GRAPH_BYTES)
     for part in layer.sublayers():
         if isinstance(part, (DeformConv2D, GroupNorm)):
             part.portable = portable

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import paddle
@@ -12,6 +10,7 @@ from paddle import nn
 from paddle.static import InputSpec
 
 from config.base import Config, Cost
+from data.files import temporary_folder
 from data.preprocess import pad_to_batch, preprocess
 from model.layers import STATISTICS, DeformConv2D
 from tools.common.kinds import build_network, kind_of
@@ -80,8 +79,8 @@ def measured_peak(precision: str) -> float:
     shape = [1, PEAK_CHANNELS, PEAK_SIDE, PEAK_SIDE]
     picture = np.zeros(shape, np.float32)
     seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "peak"
+    with temporary_folder() as folder:
+        path = folder / "peak"
         write_graph(layers, [InputSpec(shape, "float32")], path, portable=False)
         run = load_static_graph(path, precision)
         for _ in range(PEAK_RUNS):

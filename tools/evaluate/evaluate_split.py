@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
+from config.base import Config
 from config.errors import InputError
 from data.coco import read_complete
-from data.files import atomic_write, write_json
+from data.written import write_json, write_output
 from tools.common.distributed import World
 from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import (
@@ -21,13 +22,24 @@ from tools.evaluate.coco_metrics import (
 )
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
-from tools.evaluate.report import write_report
+from tools.evaluate.report import report_files, write_report
 from tools.predict.predictor import Predictor
 
 # Masks and boxes have a results file each: if a row has both, pycocotools takes the area of the mask from the box, and
 # AP by size is wrong.
 RESULT_FILES = {"segmentation": "masks.json", "bbox": "boxes.json"}
 SUBMISSION = "detections_test-dev2017_{}_results"  # the file name that the COCO server requires
+
+
+def split_files(config: Config, output: Path, split: str) -> list[Path]:
+    """List the files that `evaluate_split`, or for test-dev `write_submission`, may write into the folder `output`."""
+    if split == "test-dev":
+        return [output / RESULT_FILES["segmentation"], _submission_path(output, config)]
+    return [*(output / name for name in RESULT_FILES.values()), *report_files(output)]
+
+
+def _submission_path(output: Path, config: Config) -> Path:
+    return output / f"{SUBMISSION.format(config.name)}.zip"
 
 
 def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evaluation | None:
@@ -71,9 +83,9 @@ def write_submission(predictor: Predictor, output: Path, *, world: World) -> Pat
     rows = predict_records(predictor, data.records, world=world)
     if not world.is_first:
         return None
-    path = output / f"{SUBMISSION.format(config.name)}.zip"
+    path = _submission_path(output, config)
     masks = _write_results(output, rows, "segmentation")
-    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with write_output(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(masks, path.with_suffix(".json").name)
     return path
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.files import atomic_write
-from data.images import shrink, write_image
+from data.images import shrink
+from data.written import write_drawing, write_output
 from tools.common.plots import SCALE
 from tools.evaluate.coco_metrics import SUMMARY, Comparison, Evaluation, PictureQuality, percent
 from tools.evaluate.report_plots import confusion_plot, precision_recall_plot, quality_plot
@@ -20,6 +20,9 @@ PAGE = "index.html"
 PICTURES = "pictures"  # the folder next to the page
 LONGEST_SIDE = 1280  # of a drawing on the page, in pixels
 WORST_COUNT = 20  # pictures to draw
+
+_PLOTS = ("precision_recall_mask", "precision_recall_box", "confusion", "quality")
+_KINDS = ("found", "annotated")  # of drawings
 
 LoadPicture = Callable[[int, float], "tuple[np.ndarray, Instances, Instances]"]
 
@@ -65,13 +68,13 @@ def write_report(
     Raises InputError if the folder cannot be written to.
     """
     folder = Path(folder)
-    plots = {
-        "precision_recall_mask": precision_recall_plot(evaluation.mask, title="Masks"),
-        "precision_recall_box": precision_recall_plot(evaluation.box, title="Boxes"),
-        "confusion": confusion_plot(comparison),
-        "quality": quality_plot(comparison.pictures),
-    }
-    images = {name: _write_plot(folder, name, plot) for name, plot in plots.items()}
+    plots = (
+        precision_recall_plot(evaluation.mask, title="Masks"),
+        precision_recall_plot(evaluation.box, title="Boxes"),
+        confusion_plot(comparison),
+        quality_plot(comparison.pictures),
+    )
+    images = {name: _write_plot(folder, name, plot) for name, plot in zip(_PLOTS, plots)}
     shown = [picture for picture in comparison.pictures[:worst] if picture.mistakes]
     figures = [
         _figure(folder, rank, picture, file_names[picture.image_id], load, comparison.score)
@@ -79,10 +82,25 @@ def write_report(
     ]
     html = _page(title, _body(title, evaluation, comparison, images, figures))
     page = folder / PAGE
-    with atomic_write(page) as temporary:
+    with write_output(page) as temporary:
         # A name in an annotation file may contain a lone surrogate, which UTF-8 cannot encode.
         temporary.write_text(html, encoding="utf-8", errors="xmlcharrefreplace")
     return page
+
+
+def report_files(folder: Path) -> list[Path]:
+    """List the files that `write_report` may write into a folder."""
+    plots = [_plot_path(folder, name) for name in _PLOTS]
+    worst = [_worst_path(folder, rank, kind) for rank in range(1, WORST_COUNT + 1) for kind in _KINDS]
+    return [folder / PAGE, *plots, *worst]
+
+
+def _plot_path(folder: Path, name: str) -> Path:
+    return folder / PICTURES / f"{name}.png"
+
+
+def _worst_path(folder: Path, rank: int, kind: str) -> Path:
+    return folder / PICTURES / f"worst_{rank:03}_{kind}.jpg"
 
 
 def _body(
@@ -168,7 +186,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapp
 
 
 def _write_plot(folder: Path, name: str, plot: np.ndarray) -> str:
-    write_image(folder / PICTURES / f"{name}.png", plot)
+    write_drawing(_plot_path(folder, name), plot)
     height, width = (side // SCALE for side in plot.shape[:2])
     return _img_tag(f"{name}.png", (height, width), name.replace("_", " "))
 
@@ -177,11 +195,12 @@ def _figure(folder: Path, rank: int, picture: PictureQuality, file_name: str, lo
     """Draw a picture with its predicted and its annotated instances; return the HTML that shows both."""
     image, predicted, truth = load(picture.image_id, score)
     columns = []
-    for kind, what, instances in (("found", "Found", predicted), ("annotated", "Annotated", truth)):
-        name = f"worst_{rank:03}_{kind}.jpg"
+    for kind, what, instances in zip(_KINDS, ("Found", "Annotated"), (predicted, truth)):
+        path = _worst_path(folder, rank, kind)
         drawing = shrink(instances.draw(image), LONGEST_SIDE)
-        write_image(folder / PICTURES / name, drawing)
-        columns.append(f"<div><span>{what}</span>{_img_tag(name, drawing.shape[:2], f'{what}: {file_name}')}</div>")
+        write_drawing(path, drawing)
+        tag = _img_tag(path.name, drawing.shape[:2], f"{what}: {file_name}")
+        columns.append(f"<div><span>{what}</span>{tag}</div>")
     caption = (
         f"{rank}. <b>{escape(file_name)}</b>: F1 {picture.f1:.2f}, {picture.hits} found, {picture.misses} missed, "
         f"{picture.false_positives} false, {picture.confusions} with a wrong class"

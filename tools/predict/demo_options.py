@@ -8,7 +8,7 @@ from pathlib import Path
 
 from config.base import PROJECT, Config
 from config.errors import InputError
-from data.files import check_writable, write_json
+from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number
 from tools.predict.pipeline import Job, Report, plan_jobs
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
@@ -43,17 +43,14 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
 def plan_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path], weights: str | Path) -> list[Job]:
     """Return the work to do, as `plan_jobs`, after checking that all outputs can be written.
 
-    paths, weights: files that the program reads. Raises InputError if an output cannot be written or is one of them,
-    or if a drawing would overwrite another file.
+    paths, weights: files that the program reads. Raises InputError if an output cannot be written, is one of them, or
+    would overwrite a file that our programs did not write.
     """
     drawings = _drawings_folder(args, config)
     files = [path for path in (args.json, args.stats) if path]
     if len({path.resolve() for path in files}) < len(files):
         raise InputError(f"--json and --stats: both name {args.json}; give two names")
-    for path in files:
-        check_writable(path, read=[*paths, weights])
-    if drawings:
-        check_writable(drawings / "drawing.jpg")
+    check_output_files(files, read=[*paths, weights])
     return plan_jobs(paths, drawings)
 
 

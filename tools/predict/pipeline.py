@@ -13,9 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from config.errors import InputError, shorten
-from data.drawings import check_drawings, write_drawing
-from data.files import utf8_name, write_json
+from data.files import utf8_name
 from data.images import ImageError, read_image
+from data.written import check_output_files, write_drawing, write_json
 from tools.common.kinds import RawPredictions
 from tools.common.memory import is_out_of_memory
 from tools.common.skipped import count_skipped, print_skipped
@@ -196,5 +196,5 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None = None) -> list[Job]:
                 target = drawings / f"{path.stem}_{count}{suffix}"
             taken.add(realpath(target))
         jobs.append(Job(path, target, image_id))
-    check_drawings(job.target for job in jobs if job.target is not None)
+    check_output_files(job.target for job in jobs if job.target is not None)
     return jobs

@@ -21,6 +21,7 @@ from model.layers import running_statistics
 from tools.common.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tools.common.distributed import World
 from tools.common.kinds import kind_of
+from tools.common.output import OutputError
 from tools.common.skipped import print_skipped
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.training_ap import MaskAP
@@ -88,13 +89,15 @@ class Trainer:
         self._statistics = running_statistics(network)  # each process updates them by its own pictures
         self._received_signal = 0  # that this process has received
         self._agreed_signal = 0  # that any process has received, known to all of them after the same step
+        self._output_error: OutputError | None = None  # that ended the run
         self._evaluating = False
         self._unnamed = 0.0  # pictures that some process could not read and that are not in `unreadable` yet
 
     def run(self, *, last_step: int | None = None, visualdl: bool = False) -> int:
         """Train to `last_step` (default: the end of the last epoch); return 0, or the signal that ended the run.
 
-        Raises InputError if a loss or a gradient is not finite; the weights are then those of the step before.
+        Raises InputError if a loss or a gradient is not finite; the weights are then those of the step before. Raises
+        OutputError if standard output or standard error cannot be written; the state is saved before.
         """
         last_step = min(last_step or self.total_steps, self.total_steps)
         workers, accumulate = self.settings.workers, self.settings.accumulate
@@ -124,13 +127,16 @@ class Trainer:
                     names += batch.names
                 self._update_weights(rate, names)
                 self.step += 1
-                log.add(self.step, losses, rate=rate, pictures=self.total_batch)
+                with self._stop_without_output():
+                    log.add(self.step, losses, rate=rate, pictures=self.total_batch)
                 if self._unnamed:
                     self._name_unreadable()
                 if self.folder:
                     self._save_if_due(last_step, log)
             if self.folder and self._stop_signal():
                 self.save()
+        if self._output_error:
+            raise self._output_error
         return self._stop_signal()
 
     def _batch_jobs(self, last_step: int) -> Iterator[tuple[int, list[int]]]:
@@ -149,7 +155,8 @@ class Trainer:
         for found in self.world.gather({path: why for path, why in own.items() if path not in self.unreadable}):
             for path, why in found.items():
                 if self.world.is_first and path not in self.unreadable:
-                    print_skipped(f"{why}; the next picture of the annotation file takes its place")
+                    with self._stop_without_output():
+                        print_skipped(f"{why}; the next picture of the annotation file takes its place")
                 self.unreadable[path] = why
 
     def _learning_rate(self) -> float:
@@ -247,6 +254,15 @@ class Trainer:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
+    @contextmanager
+    def _stop_without_output(self) -> Iterator[None]:
+        """End the run after the current step, as a signal does, if what the block prints cannot be written."""
+        try:
+            yield
+        except OutputError as error:
+            if not self._received_signal:  # otherwise the terminal is gone, whose end is one
+                self._output_error, self._received_signal = error, signal.SIGTERM
+
     def _stop_signal(self) -> int:
         """Return the signal to stop at, or 0. Between steps all processes must return the same."""
         if self.world.size == 1 or self._evaluating:
@@ -272,7 +288,8 @@ class Trainer:
         epoch, step_in_epoch = divmod(self.step, self.steps_per_epoch)
         is_end = not step_in_epoch
         place = f"epoch {epoch} of {self.settings.epochs}" if is_end else f"step {self.step} of {self.total_steps}"
-        log.print_summary(place, scores)
+        with self._stop_without_output():
+            log.print_summary(place, scores)
 
     def _evaluate(self, log: RunLog) -> MaskAP:
         """Evaluate the network, with the averaged weights if there are any; save it if it is the best, and the run."""

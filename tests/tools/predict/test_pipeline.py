@@ -15,9 +15,8 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from config.errors import InputError
-from data.drawings import write_drawing
-from data.files import write_json
 from data.images import find_images, read_image, write_image
+from data.written import write_drawing, write_json
 from tests.support import tiny
 from tools.engine.dynamic import DynamicEngine
 from tools.predict.instances import Instances

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import shutil
 import signal
 import threading
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -17,6 +20,7 @@ from tests.support import trainings
 from tests.support.trainings import losses, trainer
 from tools.common.checkpoint import load_checkpoint
 from tools.common.distributed import SINGLE_PROCESS, World
+from tools.common.output import OutputError, OutputStream
 from tools.evaluate.training_ap import MaskAP
 from tools.train.setup import (
     build_trainer,
@@ -107,6 +111,18 @@ def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number):
     assert signal.getsignal(number) is handler
     path, state, problems = newest_state(tmp_path)
     assert (path.name, state.step, problems) == ("step_0000002.pdstate", 2, [])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_full_disk_under_the_printed_log_saves_and_ends(tmp_path):
+    run = trainer(tmp_path)
+    with (
+        Path("/dev/full").open("wb", buffering=0) as full,
+        redirect_stdout(OutputStream(io.TextIOWrapper(full, write_through=True), "standard output")),
+        pytest.raises(OutputError, match="standard output: cannot be written"),
+    ):
+        run.run()
+    assert newest_state(tmp_path)[1].step == 1
 
 
 def test_a_loss_that_is_not_finite_names_the_pictures_and_keeps_the_checkpoint(tmp_path, monkeypatch):

@@ -1,16 +1,18 @@
-"""Drawings replace drawings of earlier runs and no other file."""
+"""Outputs replace outputs of earlier runs and no other file."""
 
 from __future__ import annotations
 
 import shutil
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from config.base import PROJECT
 from config.errors import InputError
-from data.drawings import LIST_FILE, check_drawings, write_drawing
 from data.images import find_images, read_image, write_image
+from data.written import LIST_FILE, check_output_files, write_drawing, write_json, write_output
 from tools.predict.pipeline import WRITABLE
 
 IMAGE = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(64, 48, 3)
@@ -19,10 +21,10 @@ IMAGE = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(64, 48, 3)
 @pytest.mark.parametrize("suffix", WRITABLE)
 def test_a_drawing_of_any_format_is_replaced(tmp_path, suffix):
     path = tmp_path / f"no\n1{suffix}"
-    check_drawings([path])
+    check_output_files([path])
     for image in (IMAGE, IMAGE[::-1], IMAGE):
         write_drawing(path, image)
-        check_drawings([path])
+        check_output_files([path])
     assert read_image(path).shape == IMAGE.shape
     assert find_images([tmp_path]) == [path]
 
@@ -33,22 +35,22 @@ def test_other_files_are_not_replaced(tmp_path, suffix):
     write_image(photo, IMAGE)
     write_drawing(drawing, IMAGE)
     with pytest.raises(InputError, match="photo.*: not written by this project"):
-        check_drawings([drawing, photo])
+        check_output_files([drawing, photo])
     write_image(drawing, IMAGE[::-1])  # the user's own file under the name of a drawing
     with pytest.raises(InputError, match="drawing.*: not written by this project"):
-        check_drawings([drawing])
+        check_output_files([drawing])
 
 
 def test_a_copied_folder_and_a_damaged_list(tmp_path):
     write_drawing(tmp_path / "a" / "1.png", IMAGE)
     shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copyfile)
-    check_drawings([tmp_path / "b" / "1.png", tmp_path / "b" / "new.png"])
+    check_output_files([tmp_path / "b" / "1.png", tmp_path / "b" / "new.png"])
     with (tmp_path / "b" / LIST_FILE).open("ab") as stream:
         stream.write(b"\xff\n[\n")
-    check_drawings([tmp_path / "b" / "1.png"])
+    check_output_files([tmp_path / "b" / "1.png"])
     (tmp_path / "b" / LIST_FILE).write_text("")
     with pytest.raises(InputError, match=r"1\.png"):
-        check_drawings([tmp_path / "b" / "1.png"])
+        check_output_files([tmp_path / "b" / "1.png"])
 
 
 def test_the_list_does_not_grow_when_drawings_are_repeated(tmp_path):
@@ -64,5 +66,23 @@ def test_a_drawing_that_cannot_be_listed_is_not_written(tmp_path):
     assert not (tmp_path / "1.png").exists()
 
 
+def test_a_large_output_is_read_in_pieces(tmp_path):
+    """The size of a file in memory would be 64 MiB."""
+    tracemalloc.start()
+    with write_output(tmp_path / "large") as temporary, temporary.open("wb") as stream:
+        stream.truncate(1 << 26)
+    check_output_files([tmp_path / "large"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 23
+
+
+def test_an_output_can_be_a_device(tmp_path):
+    before = set(Path("/dev").iterdir())
+    check_output_files([Path("/dev/null")])
+    write_json("/dev/null", [])
+    assert set(Path("/dev").iterdir()) == before and not Path("/dev/null").is_file()
+
+
 def test_the_pictures_of_the_project_are_listed():
-    check_drawings(find_images([PROJECT / "images" / "test"]))
+    check_output_files(find_images([PROJECT / "images" / "test"]))

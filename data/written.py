@@ -1,0 +1,92 @@
+"""Write outputs without overwriting other files: a list in each folder names what our programs wrote there."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from config.errors import InputError, listed
+from data.files import atomic_write, check_writable, write_error
+from data.images import encode_image
+
+LIST_FILE = ".written"  # one line per output: name, number of bytes and CRC-32; `find_images` skips hidden files
+_BLOCK = 1 << 20  # bytes; outputs may be larger than the memory
+
+
+def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()) -> None:
+    """Check, before any work is done, that `write_output` may write these files.
+
+    read: input files of the program, as in `check_writable`. Raises InputError for a file that cannot be written, that
+    is read too, that our programs did not write, or that has been changed since.
+    """
+    read = list(read)
+    written: dict[Path, set[str]] = {}
+    foreign = []
+    for path in paths:
+        check_writable(path, read=read)
+        if path.is_file():
+            if path.parent not in written:
+                written[path.parent] = _read_list(path.parent / LIST_FILE)
+            if _list_line(path.name, path) not in written[path.parent]:
+                foreign.append(str(path))
+    if foreign:
+        raise InputError(
+            f"{listed(foreign)}: not written by this project, or changed since, and would be overwritten; give another "
+            "output, or move the file"
+        )
+
+
+@contextmanager
+def write_output(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+    """Write a file as `atomic_write` does, and name it in the list of its folder, so that it may be written again."""
+    path = Path(path)
+    with atomic_write(path, durable=durable) as temporary:
+        yield temporary
+        if temporary == path:  # a device or a pipe, which keeps nothing
+            return
+        # Listed before the file has its name: a program that is killed in between must not leave an unlisted file.
+        line = _list_line(path.name, temporary)
+        if not path.is_file() or _list_line(path.name, path) != line:
+            with (path.parent / LIST_FILE).open("a", encoding="ascii") as stream:
+                stream.write(f"{line}\n")
+
+
+def write_drawing(path: Path, image: np.ndarray) -> None:
+    """Write a drawing, uint8 [H, W, 3] RGB, in the format of the suffix, as `write_output` does.
+
+    Raises InputError if it cannot be written.
+    """
+    content = encode_image(path, image)
+    with write_output(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: str | Path, content: object) -> None:
+    """Write plain values as a JSON file, as `write_output` does."""
+    with write_output(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _list_line(name: str, path: Path) -> str:
+    """Return the line of a list for the content of `path` under this name."""
+    size = checksum = 0
+    try:
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                size += len(block)
+                checksum = zlib.crc32(block, checksum)
+    except OSError as error:
+        raise write_error(path.with_name(name), error) from error
+    return json.dumps([name, size, checksum])
+
+
+def _read_list(path: Path) -> set[str]:
+    try:
+        return set(path.read_text(encoding="ascii", errors="replace").splitlines()) if path.is_file() else set()
+    except OSError as error:
+        raise write_error(path, error) from error
