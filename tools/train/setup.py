@@ -155,10 +155,12 @@ def _describe_other_data(trainer: Trainer, state: TrainingState, path: Path) -> 
     data = trainer.training_set
     if state.dataset_size == len(data) and state.fingerprint in ("", data.fingerprint):
         return []
+    before = f"{state.dataset_size} pictures of {state.train_path or 'an unknown file'}"
+    now = f"{len(data)} pictures of {trainer.config.train_path}"
     return [
-        f"{path}: was trained on other data, {state.dataset_size} pictures of {state.train_path or 'an unknown file'}; "
-        f"the next steps are trained on {len(data)} pictures of {trainer.config.train_path}. If that is not intended, "
-        f"give the former data, or start another run with --finetune {path.with_suffix('.pdparams')}"
+        f"{path}: was trained on other data, {before}; the next steps are trained on {now}"
+        f"{', which has changed' if now == before else ''}. If that is not intended, give the former data, or start "
+        f"another run with --finetune {path.with_suffix('.pdparams')}"
     ]
 
 

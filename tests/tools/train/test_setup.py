@@ -56,7 +56,17 @@ def test_resuming_on_other_data_is_one_line(tmp_path, data, removed, pictures):
         f"{file}: was trained on other data, 8 pictures of {trainings.data_set()}/annotations.json; "
     )
     assert f"on {pictures} pictures of {data}/annotations.json" in line and "--finetune" in line
+    assert ", which has changed" not in line
     assert last.endswith("after step 1") and resumed.run() == 0
+
+
+def test_resuming_on_an_annotation_file_that_has_changed_is_one_line(tmp_path, data):
+    run, paths = tmp_path / "run", trainings.data_paths(data)
+    trainer(run, *paths).run(last_step=1)
+    content = json.loads((data / "annotations.json").read_text())
+    change_annotations(data, "annotations", content["annotations"][1:])
+    line, _ = resume(trainer(run, *paths), run, "auto").splitlines()
+    assert f"8 pictures of {data}/annotations.json, which has changed. If" in line
 
 
 def test_states_of_earlier_versions_are_resumed(tmp_path):
