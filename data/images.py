@@ -97,6 +97,10 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
     return list(files.values())
 
 
+def has_picture_suffix(path: Path) -> bool:
+    return path.suffix.lower() in _EXTENSIONS
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read a picture as 8-bit RGB: uint8 [H, W, 3], contiguous, writable.
 
@@ -276,7 +280,7 @@ def _match(pattern: Path) -> list[Path]:
 
 def _sort_pictures(paths: Iterable[Path]) -> list[Path]:
     """Return the paths with a picture's extension in natural order. Dangling links stay; reading them reports them."""
-    pictures = (path for path in paths if path.suffix.lower() in _EXTENSIONS and not path.is_dir())
+    pictures = (path for path in paths if has_picture_suffix(path) and not path.is_dir())
     return sorted(pictures, key=_natural_order)
 
 

@@ -17,7 +17,7 @@ from tools.common.startup import run
 
 from data.images import find_images
 from tools.common.cli import Parser
-from tools.deploy.exported import exported_predictor
+from tools.deploy.exported import check_order, exported_predictor
 from tools.predict.demo_options import add_demo_options, parse_demo_options, plan_outputs, report_run
 from tools.predict.pipeline import predict_files
 
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, globs")
     add_demo_options(parser)
     args = parse_demo_options(parser)
+    check_order(args.model, args.pictures)
     paths = find_images(args.pictures)
     predictor = exported_predictor(args.model, score=args.score)
     jobs = plan_outputs(args, predictor.config, paths, args.model)

@@ -34,7 +34,7 @@ from data.written import check_output_files
 from tools.common.cli import Parser, input_size
 from tools.common.skipped import map_readable
 from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
-from tools.deploy.exported import IMAGES, Metadata, metadata_of, open_exported, read_metadata
+from tools.deploy.exported import IMAGES, Metadata, check_order, metadata_of, open_exported, read_metadata
 
 
 def main() -> int:
@@ -51,6 +51,7 @@ def main() -> int:
     )
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="folder for the files")
     args = parser.parse_args()
+    check_order(args.model, args.pictures)
     paths = find_images(args.pictures)
     names = [_input_name(number, path) for number, path in enumerate(paths)]
     check_output_files(args.output / name for name in (INDEX, INPUT_LIST, *(f"{name}.bin" for name in names)))

@@ -42,7 +42,7 @@ from data.images import find_images, read_image
 from data.written import check_output_files, write_output
 from tools.common.cli import Parser, align_columns, positive_number
 from tools.common.skipped import map_readable
-from tools.deploy.exported import IMAGES, exported_predictor
+from tools.deploy.exported import IMAGES, check_order, exported_predictor
 from tools.evaluate.coco_metrics import ground_truth, mask_precision
 from tools.predict.predictor import Predictor
 
@@ -67,6 +67,7 @@ def main() -> int:
         parser.error("--annotations and --pictures: give both or none")
     if importlib.util.find_spec("onnx") is None:
         raise InputError("quantization needs the package onnx; pip install '.[export]'")
+    check_order(args.model, args.folder)
     paths = find_images(args.folder)
     check_output_files([args.output], read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)

@@ -22,7 +22,7 @@ from tests.support.exports import (
     run_python_without_paddle,
 )
 from tests.support.programs import run_main
-from tools import infer_onnx
+from tools import infer_onnx, preprocess_inputs_to_bin, quantize_onnx
 from tools.deploy.exported import exported_predictor
 from tools.predict.load import load_predictor
 
@@ -101,6 +101,24 @@ def test_mistakes_are_one_line(tmp_path):
     before = model.read_bytes()
     status, _, err = run_main(infer_onnx.main, model, tmp_path / "a.png", "--no-draw", "--json", model)
     assert status == 2 and "is read too" in err and model.read_bytes() == before
+
+
+@pytest.mark.parametrize("main", [infer_onnx.main, preprocess_inputs_to_bin.main, quantize_onnx.main])
+def test_swapped_arguments_are_one_line(tmp_path, main):
+    folder, picture, network = tmp_path, tmp_path / "a.PNG", tmp_path / "a.onnx"
+    write_image(tmp_path / "a.png", SCENES[0])
+    network.write_bytes(b"of tools/export.py")
+    for arguments, says in (
+        ((picture, network), f"{network}: is a network in the place of a picture"),
+        ((network, picture, network), f"{network}: is a network in the place of a picture"),
+        ((folder, network), f"{network}: is a network in the place of a picture"),
+        ((picture, picture), f"{picture}: is a picture in the place of the network"),
+        ((folder, picture), f"{folder}: is a folder in the place of the network"),
+    ):
+        output = tmp_path / ("b.onnx" if main is quantize_onnx.main else "out")
+        done = run_main(main, *arguments, "--output", output)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"{says}; give the network first, then the pictures" in done.stderr
 
 
 @needs_onnx

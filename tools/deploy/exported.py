@@ -18,6 +18,7 @@ from config.errors import InputError, listed, shorten
 from config.overrides import differences, foreign_to_networks, override
 from config.values import is_list_of
 from data.class_lists import ClassList
+from data.images import has_picture_suffix
 from tools.common.kinds import kind_of
 from tools.common.output_sides import side_lengths
 from tools.common.processes import refuse_after_fork
@@ -192,6 +193,17 @@ def open_exported(path: str | Path) -> InferenceSession:
     except Exception as error:  # its exceptions have no parent of their own
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"{path}: onnxruntime cannot read it ({reason}); export it again, or update it") from error
+
+
+def check_order(model: Path, pictures: Iterable[str | Path]) -> None:
+    """Raise InputError if a command line has a picture in the place of the network, or a network among the pictures."""
+    remedy = "give the network first, then the pictures"
+    for picture in pictures:
+        if Path(picture).suffix.lower() == ".onnx":
+            raise InputError(f"{picture}: is a network in the place of a picture; {remedy}")
+    if has_picture_suffix(model) or model.is_dir():
+        what = "folder" if model.is_dir() else "picture"
+        raise InputError(f"{model}: is a {what} in the place of the network; {remedy}")
 
 
 def exported_predictor(
