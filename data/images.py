@@ -249,6 +249,8 @@ def shrink(image: np.ndarray, longest_side: int) -> np.ndarray:
 def _expand(source: str | Path) -> list[Path]:
     """List the files of one source of `find_images`. Raises OSError if the folder cannot be listed."""
     path = Path(source)
+    if not str(source):  # Path("") is the current folder
+        raise InputError("an empty name instead of a picture; give a picture, a folder of pictures or a quoted pattern")
     if path.is_dir():
         pictures = _sort_pictures(file for file in path.iterdir() if not file.name.startswith("."))
         if not pictures:

@@ -174,6 +174,8 @@ def test_the_list_of_configs_and_help():
         (["--polygons"], ["--polygons", "--json"]),
         (["--no-such-option"], ["--no-such-option"]),
         (["--input", "no/such/folder"], ["no/such/folder"]),
+        (["--input", ""], ["an empty name"]),
+        (["--output", ""], ["--output: an empty name"]),
         (["--input", "two\nlines.jpg"], ["lines.jpg"]),
         (["--input", "no/such/*.jpg"], ["no/such/*.jpg"]),
         (

@@ -35,6 +35,8 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
     args = parser.parse_args()
     if args.polygons and not args.json:
         parser.error("--polygons: add --json FILE, to which they are written")
+    if args.output == "":
+        parser.error("--output: an empty name; give a folder")
     if args.no_draw and args.output:
         parser.error("--output: cannot be combined with --no-draw")
     return args

@@ -43,7 +43,7 @@ class Drawable(Protocol):
 
     size: tuple[int, int]
     boxes: np.ndarray
-    crops: tuple[np.ndarray, ...]
+    crops: Sequence[np.ndarray]
     scores: np.ndarray
     classes: np.ndarray
     class_names: tuple[str, ...]

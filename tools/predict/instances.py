@@ -19,6 +19,7 @@ from data.files import check_writable
 from data.images import Picture, load_picture, write_image
 from tools.predict.drawing import Drawable, draw_instances
 from tools.predict.mask_windows import MaskCrop, tight_crop
+from tools.predict.packed_masks import Crops
 from tools.predict.window import show_image
 
 
@@ -33,11 +34,12 @@ class NetworkBoxes(NamedTuple):
 class Instances:
     """The n instances of one picture, at the picture's own size; n may be 0.
 
-    A mask is stored as the part inside its box: a hundred full masks of a photo of 12 megapixels would take 1.2 GB.
+    A mask is stored as the part inside its box, and a large part as bits: a hundred full masks of a photo of 12
+    megapixels would take 1.2 GB.
 
     size: (height, width) of the picture in pixels.
     boxes: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: the tight box of each mask, 0 where it is empty.
-    crops: n bool arrays [y2 - y1, x2 - x1], the masks inside their boxes.
+    crops: n bool arrays [y2 - y1, x2 - x1], the masks inside their boxes. Large ones are built at each access.
     scores: float32 [n].
     classes: int64 [n], 0-based index into class_names and category_ids.
     class_names: the name of each class.
@@ -49,7 +51,7 @@ class Instances:
 
     size: tuple[int, int]
     boxes: np.ndarray
-    crops: tuple[np.ndarray, ...]
+    crops: Crops | Sequence[np.ndarray]
     scores: np.ndarray
     classes: np.ndarray
     class_names: tuple[str, ...]
@@ -57,6 +59,8 @@ class Instances:
     network_boxes: NetworkBoxes | None = None
 
     def __post_init__(self) -> None:
+        crops = self.crops if isinstance(self.crops, Crops) else Crops(self.crops)
+        object.__setattr__(self, "crops", crops)
         if not (self.boxes.shape == (len(self), 4) and self.scores.shape == self.classes.shape == (len(self),)):
             raise InputError(
                 f"{len(self)} masks with boxes {self.boxes.shape}, scores {self.scores.shape}, "
@@ -68,9 +72,9 @@ class Instances:
             raise InputError(f"{len(self.class_names)} class names and {len(self.category_ids)} category ids")
         if not np.isin(self.classes, np.arange(len(self.class_names))).all():
             raise InputError(f"classes {reprlib.repr(self.classes.tolist())} of {len(self.class_names)} class names")
-        for (x1, y1, x2, y2), crop in zip(self.boxes.tolist(), self.crops):
-            if crop.shape != (y2 - y1, x2 - x1):
-                raise InputError(f"a mask of shape {crop.shape} in the box {(x1, y1, x2, y2)}")
+        for (x1, y1, x2, y2), shape in zip(self.boxes.tolist(), crops.shapes):
+            if shape != (y2 - y1, x2 - x1):
+                raise InputError(f"a mask of shape {shape} in the box {(x1, y1, x2, y2)}")
 
     @classmethod
     def from_masks(
@@ -106,7 +110,7 @@ class Instances:
         return cls(
             size=(size[0], size[1]),
             boxes=np.array(boxes, np.int32).reshape(-1, 4),
-            crops=tuple(crop.mask for crop in crops),
+            crops=Crops(crop.mask for crop in crops),
             scores=_as_array("scores", scores, np.float32),
             classes=_as_array("classes", classes, np.int64),
             class_names=tuple(class_names),
@@ -132,7 +136,7 @@ class Instances:
         return Instances(
             size=self.size,
             boxes=self.boxes[indices],
-            crops=tuple(self.crops[i] for i in indices),
+            crops=cast(Crops, self.crops).select(indices.tolist()),
             scores=self.scores[indices],
             classes=self.classes[indices],
             class_names=self.class_names,

@@ -14,6 +14,7 @@ import numpy as np
 from config.errors import InputError
 from model.bilinear import interpolation_taps
 from model.decode.threads import parallel_map
+from tools.predict.packed_masks import PackedMask, pack_if_large
 
 Size = tuple[int, int]  # height, width
 SMALL = 1 / 4  # share of the picture below which matrices are faster for a window than OpenCV for the full picture
@@ -25,15 +26,17 @@ class MaskCrop(NamedTuple):
 
     top: int
     left: int
-    mask: np.ndarray  # bool or uint8 [rows, columns]
+    mask: np.ndarray | PackedMask  # bool or uint8 [rows, columns]
 
 
 def tight_crop(window: MaskCrop) -> MaskCrop:
-    """Cut a window down to the tight box of its mask, bool; an empty mask gives an empty window at 0, 0.
+    """Cut a window down to the tight box of its mask, bool, packed if it is large; an empty mask gives an empty window
+    at 0, 0.
 
     Raises InputError for masks of another dtype than bool or uint8.
     """
     top, left, mask = window
+    assert isinstance(mask, np.ndarray)  # it is packed here only
     if mask.dtype not in (np.bool_, np.uint8):
         raise InputError(f"masks of dtype {mask.dtype}: bool or uint8 is needed")
     inside = mask.astype(bool, copy=False)
@@ -44,7 +47,7 @@ def tight_crop(window: MaskCrop) -> MaskCrop:
     y1, y2 = rows[0], rows[-1] + 1
     columns = np.flatnonzero(inside[y1:y2].any(axis=0))
     x1, x2 = columns[0], columns[-1] + 1
-    return MaskCrop(top + y1, left + x1, inside[y1:y2, x1:x2].copy(order="K"))
+    return MaskCrop(top + y1, left + x1, pack_if_large(inside[y1:y2, x1:x2]))
 
 
 def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, threshold: float) -> list[MaskCrop]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from os.path import realpath
@@ -184,16 +185,18 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None = None) -> list[Job]:
     if len(set(ids)) < len(paths):
         ids = range(1, len(paths) + 1)
     jobs = []
+    counts: dict[str, int] = defaultdict(lambda: 1)
     for image_id, path in zip(ids, paths):
         target = None
         if drawings is not None:
             suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
-            target, count = drawings / f"{path.stem}{suffix}", 1
+            target = drawings / f"{path.stem}{suffix}"
+            if realpath(target) == realpath(path):
+                raise InputError(f"{path}: its drawing would overwrite it; choose another folder with --output")
+            name = target.name  # counted on, because thousands of folders may hold the same name
             while realpath(target) in taken:
-                if realpath(target) == realpath(path):
-                    raise InputError(f"{path}: its drawing would overwrite it; choose another folder with --output")
-                count += 1
-                target = drawings / f"{path.stem}_{count}{suffix}"
+                counts[name] += 1
+                target = drawings / f"{path.stem}_{counts[name]}{suffix}"
             taken.add(realpath(target))
         jobs.append(Job(path, target, image_id))
     check_output_files(job.target for job in jobs if job.target is not None)

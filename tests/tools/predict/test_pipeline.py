@@ -258,6 +258,14 @@ def test_pictures_of_the_same_name_do_not_share_a_drawing(tmp_path):
     assert len(files(tmp_path / "drawn")) == len(names)
 
 
+def test_many_pictures_of_one_name_are_planned_in_linear_time(monkeypatch):
+    looked_up = []
+    monkeypatch.setattr("tools.predict.pipeline.realpath", lambda path: looked_up.append(path) or str(path))
+    jobs = plan_jobs([Path(f"{folder}/a.png") for folder in range(100)], Path("drawn"))
+    assert [job.target.name for job in jobs] == ["a.png", *(f"a_{count}.png" for count in range(2, 101))]
+    assert len(looked_up) < 100 * 8
+
+
 @pytest.mark.parametrize(
     "names",
     [["a.png", "1.png"], ["1.png", "01.png"], ["7.png", "7.bmp", "x/7.png"], ["2.png", "a.png", "b.png"]],
