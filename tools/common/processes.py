@@ -77,8 +77,9 @@ def _first_failure(members: list[subprocess.Popen]) -> tuple[int, int]:
         members[rank].returncode = status = os.waitstatus_to_exitcode(wait_status)
         if status:
             others = [members[other] for other in running.values()]
-            for other in others:
-                other.terminate()
+            if status != 128 + signal.SIGTERM:  # otherwise it has stopped with the others, which save and end too
+                for other in others:
+                    other.terminate()
             for other in others:
                 with suppress(subprocess.TimeoutExpired):
                     other.wait(GRACE_PERIOD)
