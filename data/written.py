@@ -29,7 +29,7 @@ def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()
     foreign = []
     for path in paths:
         check_writable(path, read=read)
-        if path.is_file():
+        if path.is_file() and (path.is_symlink() or path.stat().st_size):  # an empty file has nothing to lose
             if path.parent not in written:
                 written[path.parent] = _read_list(path.parent / LIST_FILE)
             if _list_line(path.name, path) not in written[path.parent]:

@@ -41,6 +41,15 @@ def test_other_files_are_not_replaced(tmp_path, suffix):
         check_output_files([drawing])
 
 
+def test_an_empty_file_is_replaced_but_not_a_link_to_one(tmp_path):
+    """A script may have created the file for the output; a link such as /dev/stdout would be replaced by a file."""
+    (tmp_path / "empty.json").touch()
+    check_output_files([tmp_path / "empty.json"])
+    (tmp_path / "link.json").symlink_to("empty.json")
+    with pytest.raises(InputError, match=r"link\.json: not written by this project"):
+        check_output_files([tmp_path / "link.json"])
+
+
 def test_a_copied_folder_and_a_damaged_list(tmp_path):
     write_drawing(tmp_path / "a" / "1.png", IMAGE)
     shutil.copytree(tmp_path / "a", tmp_path / "b", copy_function=shutil.copyfile)
