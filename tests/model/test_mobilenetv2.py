@@ -45,7 +45,7 @@ def test_activations_end_at_6_and_the_last_convolution_has_none():
 
 
 def test_solov2_with_mobilenetv2():
-    overrides = [*tiny.OVERRIDES, "backbone.kind=mobilenetv2", "backbone.depth=53"]
+    overrides = [*tiny.OVERRIDES, *tiny.FULL_WIDTH, "backbone.kind=mobilenetv2", "backbone.depth=53"]
     network = build_network(load_config(tiny.CONFIG, overrides))
     scores, *_ = network(paddle.zeros([1, 3, 64, 64]))
     assert scores.shape[0] == 1

@@ -30,6 +30,8 @@ OVERRIDES = (
     "nms.max_per_img=8",
     "test_cfg.score=0",
 )
+# For backbones of one width, and where the tiny one's maps have too many equal neighbours.
+FULL_WIDTH = ("backbone.stem_channels=64", "backbone.stage_channels=64,128,256,512")
 GRID_KINDS = tuple(name for name, kind in HEAD_KINDS.items() if not kind.predicts_boxes)
 OPTIONS = (f"--config={CONFIG}", "--engine=dynamic", *override_options(*OVERRIDES))
 CENTERMASK2 = 30

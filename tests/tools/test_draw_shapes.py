@@ -8,7 +8,8 @@ import pytest
 
 from config.errors import InputError
 from config.solov2_tiny_shapes import SOLOv2TinyShapes
-from tests.support.programs import override_options, run_python
+from tests.support.programs import override_options, run_main, run_python
+from tools import draw_shapes
 from tools.dataset.splits import read_splits
 
 
@@ -51,16 +52,16 @@ def test_the_command_line(tmp_path):
     paths = [f"{split}_path={tmp_path}/{split}/mine.json" for split in ("train", "val")]
     paths += [f"{split}_pre_path={tmp_path}/{split}/pictures" for split in ("train", "val")]
     for _ in range(2):  # what the program has drawn itself it draws again
-        done = run_python("tools/draw_shapes.py", *override_options(*small, *paths))
+        done = run_main(draw_shapes.main, *override_options(*small, *paths))
         assert (done.returncode, done.stdout.count("drew")) == (0, 2), done.stderr
         assert len(list((tmp_path / "train" / "pictures").glob("*.jpg"))) == 2
         assert (tmp_path / "train" / "mine.json").is_file()
     for foreign in (tmp_path / "train" / "mine.json", tmp_path / "train" / "pictures" / "000001.jpg"):
         content = foreign.read_bytes()
         foreign.write_text("a user's own file")
-        done = run_python("tools/draw_shapes.py", *override_options(*small, *paths))
+        done = run_main(draw_shapes.main, *override_options(*small, *paths))
         assert (done.returncode, foreign.read_text()) == (2, "a user's own file")
         assert f"{foreign}: not written by this project" in done.stderr
         foreign.write_bytes(content)
-    done = run_python("tools/draw_shapes.py", *override_options(*small, paths[0]))
+    done = run_main(draw_shapes.main, *override_options(*small, paths[0]))
     assert done.returncode == 2 and "train_path and train_pre_path: set both" in done.stderr
