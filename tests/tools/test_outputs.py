@@ -12,6 +12,7 @@ from config.base import PROJECT
 from config.errors import shorten
 from convert.command import convert_backbone, convert_network
 from data.images import find_images
+from tests.support.exports import needs_onnx
 from tests.support.programs import run_main
 from tools import (
     benchmark,
@@ -40,7 +41,6 @@ COMMANDS = [
     (evaluation.main, (*UNTRAINED, "--output", "{out}", "--split=test-dev"), ["masks.json", SUBMISSION]),
     (evaluation.main, (*UNTRAINED, "--output", "{out}", "--images", PICTURES), ["results.json"]),
     (benchmark.main, (*UNTRAINED, "--images", PICTURES, "--json", "{out}/a.json"), ["a.json"]),
-    (export.main, (*UNTRAINED, "--output", "{out}/a.onnx"), ["a.onnx"]),
     (
         export.main,
         (*UNTRAINED, "--format=paddle", "--output", "{out}/a"),
@@ -61,6 +61,7 @@ COMMANDS = [
     (partial(convert_backbone, "", script="convert/torchvision2paddle.py"), ("{missing}", "--output={out}/a"), ["a"]),
 ]
 CASES = [(main, arguments, name) for main, arguments, names in COMMANDS for name in names]
+CASES.append(pytest.param(export.main, (*UNTRAINED, "--output", "{out}/a.onnx"), "a.onnx", marks=needs_onnx))
 
 
 @pytest.mark.parametrize(("main", "arguments", "name"), CASES)
