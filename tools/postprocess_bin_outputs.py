@@ -83,6 +83,8 @@ def main() -> int:
     if args.annotations:
         paths = args.annotations.resolve(), args.pictures.resolve()
         found = read_complete(*paths, metadata.classes, args.inputs, remedies=OPTION_REMEDIES)
+        for line in found.problems.lines():
+            print(line)
         ids = _image_ids(found, entries, args.inputs)
     predictor = Predictor(config, metadata.classes, None, score=score, engine_name="none", decode=decoder_of(metadata))
     files = OutputFiles(args.outputs, args.names, args.first_number, metadata.outputs)

@@ -76,6 +76,8 @@ def main() -> int:
     found = args.annotations and read_complete(
         args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model, remedies=OPTION_REMEDIES
     )
+    for line in found.problems.lines() if found else ():
+        print(line)
     quantized = quantize(args.model, before, paths, args.output, keep_last=not args.all)
     networks = {args.model: before, args.output: exported_predictor(args.output, score=0.0)}
     seconds = _seconds(list(networks.values()), paths[:TIMED])

@@ -116,9 +116,14 @@ def test_pictures_without_outputs_are_listed_and_left_out(tmp_path, shapes):
     names = [row["name"] for row in json.loads((inputs / "index.json").read_text())["pictures"]]
     for name in names[1:3]:
         (outputs / f"{name}_kernels.bin").unlink()
-    annotations = "--annotations", shapes / "annotations.json", "--pictures", shapes / "images"
+    content = json.loads((shapes / "annotations.json").read_text())
+    content["annotations"].append({"id": 999, "image_id": content["images"][0]["id"], "category_id": 1})
+    annotations = "--annotations", tmp_path / "annotations.json", "--pictures", shapes / "images"
+    annotations[1].write_text(json.dumps(content))
     status, out, err = run_main(postprocess_bin_outputs.main, inputs, outputs, *rest, *annotations)
     assert status == 0, err
+    (line,) = [line for line in out.splitlines() if line.startswith("1 annotation without a segmentation, left out: ")]
+    assert line.endswith("999")
     assert [f"skipped {outputs / name}_kernels.bin: " in err for name in names] == [0 < n < 3 for n in range(6)]
     assert "4 pictures" in out and "2 pictures without outputs were skipped, see above" in out
     found = {row["file_name"] for row in json.loads(rest[1].read_text())}
