@@ -23,10 +23,9 @@ from tools.common.startup import run
 
 import argparse
 import base64
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Any
@@ -41,14 +40,16 @@ from data.files import atomic_write, read_text
 from data.images import ImageError, read_image
 from data.labelme_shapes import IGNORED_LABELS, MAX_COORDINATE, ConvertedShapes, convert_shapes
 from data.written import check_output_files
-from tools.common.cli import Parser, fraction, natural_number, positive_number
+from tools.common.cli import Parser, positive_number
 from tools.dataset.coco_writer import (
     UnusableFileError,
+    add_split_options,
+    choose_validation,
     convert_files,
     print_reasons,
     print_similar_names,
-    training_options,
-    write_annotations,
+    split_outputs,
+    write_splits,
 )
 
 
@@ -225,18 +226,6 @@ def to_coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPictu
     ]
 
 
-def choose_validation(names: Iterable[str], *, share: float, seed: int) -> set[str]:
-    """Choose `share` of the pictures for validation, at least one and not all.
-
-    They are the first by a hash of seed and name, so that most of them stay the same when pictures are added.
-    Raises InputError if there is only one picture.
-    """
-    ranked = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed} {name}")).digest())
-    if len(ranked) < 2:
-        raise InputError("--val-fraction: there is only one picture, which cannot be split; omit the option")
-    return set(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
-
-
 def parse_line_width(text: str) -> int:
     """Parse the option --line-width, in pixels."""
     number = positive_number(text)
@@ -245,7 +234,7 @@ def parse_line_width(text: str) -> int:
     return number
 
 
-def _check_outputs(outputs: Sequence[Path], folders: Sequence[Path], labels: Path | None) -> None:
+def _check_outputs(outputs: Collection[Path], folders: Sequence[Path], labels: Path | None) -> None:
     for output in outputs:
         if output.resolve().parent in [folder.resolve() for folder in folders]:
             raise InputError(f"{output}: all .json files of its folder are read as labelme files; give another folder")
@@ -263,18 +252,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--images", type=Path, metavar="DIR", help="folder for extracted pictures (default: <name of --output>_images)"
     )
-    parser.add_argument(
-        "--val-fraction", type=fraction, default=0, help="share of pictures for validation (default: 0)"
-    )
-    parser.add_argument("--seed", type=natural_number, default=0, help="seed of the choice for validation (default: 0)")
+    add_split_options(parser)
     args = parser.parse_args(argv)
-    if args.val_fraction == 1:
-        parser.error("--val-fraction: 1 leaves no picture to train on")
-    outputs = {"train": args.output}
-    validation = args.output.with_name(f"{args.output.stem}_val{args.output.suffix}")
-    if args.val_fraction:
-        outputs["val"] = validation
-    _check_outputs([*outputs.values()], args.folders, args.labels)
+    _check_outputs(split_outputs(args.output, validation=args.val_fraction > 0).values(), args.folders, args.labels)
     images = args.images or args.output.with_name(f"{args.output.stem}_images")
     files = read_folders(args.folders, images=images, line_width=args.line_width)
     classes = collect_classes(files, args.labels)
@@ -284,12 +264,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.val_fraction:
         names = [picture.file_name for picture in pictures]
         val_names = choose_validation(names, share=args.val_fraction, seed=args.seed)
-    for role, output in outputs.items():
-        chosen = [picture for picture in pictures if (picture.file_name in val_names) == (role == "val")]
-        write_annotations(output, chosen, classes)
-    if "val" not in outputs and validation.exists():
-        print_reasons("stale", [f"{validation}: is of an earlier run; remove it, or write it with --val-fraction"])
-    print("train on it with", *(training_options(role, output, folder) for role, output in outputs.items()))
+    write_splits(args.output, pictures, val_names, classes, folder=folder)
     return 0
 
 

@@ -20,7 +20,8 @@ from config.errors import InputError
 from data.images import read_image
 from tests.support.labelme_files import HEIGHT, WIDTH, add, annotate, in_base64, shape, write_picture
 from tests.support.programs import run_python
-from tools.labelme2coco import choose_validation, main
+from tools.dataset.coco_writer import choose_validation
+from tools.labelme2coco import main
 
 
 def convert(tmp_path: Path, *folders: str, options: tuple[str, ...] = ()) -> COCO:

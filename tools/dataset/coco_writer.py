@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import io
 import json
+import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Callable
@@ -20,6 +23,7 @@ from data.class_lists import ClassList
 from data.coco_rows import CocoPicture, coco_dict
 from data.images import ImageError
 from data.written import write_output
+from tools.common.cli import Parser, fraction, natural_number
 from tools.common.threads import Item, Result, ordered_map, worker_threads
 
 THREADS = 4
@@ -86,6 +90,57 @@ def check_annotations(path: Path) -> None:
         pixels = int(coco_mask.area(coco.annToRLE(row)))
         if pixels != row["area"]:
             raise RuntimeError(f"annotation {row['id']} has an area of {row['area']} and {pixels} pixels")
+
+
+def add_split_options(parser: Parser) -> None:
+    """Add --val-fraction and --seed."""
+    parser.add_argument(
+        "--val-fraction", type=_share, default=0, help="share of pictures for validation, below 1 (default: 0)"
+    )
+    parser.add_argument("--seed", type=natural_number, default=0, help="seed of the choice for validation (default: 0)")
+
+
+def _share(text: str) -> float:
+    if (share := fraction(text)) == 1:
+        raise argparse.ArgumentTypeError("1 leaves no picture to train on")
+    return share
+
+
+def choose_validation(names: Iterable[str], *, share: float, seed: int) -> set[str]:
+    """Choose `share` of the pictures for validation, at least one and not all.
+
+    They are the first by a hash of seed and name, so that most of them stay the same when pictures are added.
+    Raises InputError if there is only one picture.
+    """
+    ranked = sorted(names, key=lambda name: hashlib.sha256(os.fsencode(f"{seed} {name}")).digest())
+    if len(ranked) < 2:
+        raise InputError("--val-fraction: there is only one picture, which cannot be split; omit the option")
+    return set(ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)])
+
+
+def split_outputs(output: Path, *, validation: bool) -> dict[str, Path]:
+    """Return the files to write by role, "train" or "val". validation: whether there is one, NAME_val.json."""
+    return {"train": output, **({"val": _validation_file(output)} if validation else {})}
+
+
+def _validation_file(output: Path) -> Path:
+    return output.with_name(f"{output.stem}_val{output.suffix}")
+
+
+def write_splits(
+    output: Path, pictures: Sequence[CocoPicture], val_names: Collection[str], classes: ClassList, *, folder: Path
+) -> None:
+    """Write the annotation files of `split_outputs`, and print the options of train.py for them.
+
+    val_names: file names of the pictures for validation; empty for no such file. folder: of the pictures.
+    """
+    outputs = split_outputs(output, validation=bool(val_names))
+    for role, path in outputs.items():
+        chosen = [picture for picture in pictures if (picture.file_name in val_names) == (role == "val")]
+        write_annotations(path, chosen, classes)
+    if "val" not in outputs and (stale := _validation_file(output)).exists():
+        print_reasons("stale", [f"{stale}: is of an earlier run; remove it, or write it with --val-fraction"])
+    print("train on it with", *(training_options(role, path, folder) for role, path in outputs.items()))
 
 
 def training_options(role: str, annotations: Path, pictures: Path) -> str:

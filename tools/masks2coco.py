@@ -1,0 +1,209 @@
+"""Convert masks to a COCO annotation file.
+
+    python tools/masks2coco.py images --masks masks --output datasets/cells.json --val-fraction 0.2
+    python tools/masks2coco.py images --masks masks --channel red --connected --class nucleus \
+        --names train.txt --val-names validation.txt --output datasets/nuclei.json
+    python tools/masks2coco.py stage1_train --output datasets/dsb.json
+
+With --masks, a picture NAME.tif has a picture of labels NAME.png (or NAME<--suffix>.png, any format) in that folder: a
+value, an index or a colour per instance. Without it, each folder NAME holds the picture in NAME/images and one mask
+file per instance in NAME/masks. Masks may have 8, 16 or 32 bits. Files that do not fit are named and skipped.
+Finally the options of train.py for the result are printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[0] = str(ROOT)
+
+from tools.common.startup import run
+
+import argparse
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from config.errors import InputError, listed
+from data.class_lists import ClassList
+from data.coco_rows import CocoInstance, CocoPicture
+from data.files import read_text
+from data.images import find_images, has_picture_suffix, picture_size, read_image
+from data.written import check_output_files
+from tools.common.cli import Parser, natural_number
+from tools.dataset.coco_writer import (
+    add_split_options,
+    choose_validation,
+    convert_files,
+    print_reasons,
+    split_outputs,
+    write_splits,
+)
+from tools.dataset.mask_files import CHANNELS, LabelOptions, read_instance_files, read_labels
+
+
+class Annotated(NamedTuple):
+    """A picture and its mask files: one of labels, or one per instance."""
+
+    picture: Path
+    masks: tuple[Path, ...]
+    of_labels: bool
+
+
+class Converted(NamedTuple):
+    """A converted picture, and what is doubtful about its masks."""
+
+    picture: CocoPicture
+    empty: tuple[Path, ...]
+    shared: int  # pixels in more than one mask
+
+
+def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
+    """Return each picture of a folder with its picture of labels; pictures and labels without the other are named.
+
+    suffix: what the name of the labels has after the picture's. Raises InputError if nothing fits.
+    """
+    labels = {file.stem: file for file in find_images([masks])}
+    pictures = find_images([folder])
+    pairs = [
+        Annotated(path, (labels.pop(path.stem + suffix),), True) for path in pictures if path.stem + suffix in labels
+    ]
+    if not pairs:
+        wanted = f"{pictures[0].stem}{suffix}.png"
+        raise InputError(
+            f"{masks}: has no labels for {len(pictures)} pictures of {folder}, such as {wanted}; see --suffix"
+        )
+    paired = {pair.picture for pair in pairs}
+    print_reasons("skipped", (f"{path}: has no labels in {masks}" for path in pictures if path not in paired))
+    print_reasons("skipped", (f"{path}: has no picture in {folder}" for path in labels.values()))
+    return pairs
+
+
+def find_folders(parent: Path) -> list[Annotated]:
+    """Return the pictures PARENT/NAME/images/* with the masks PARENT/NAME/masks/*, by name.
+
+    Raises InputError if there is no such folder, or one with more or less than one picture.
+    """
+    found = []
+    for folder in sorted(path.parent for path in parent.glob("*/masks") if path.is_dir()):
+        pictures = find_images([folder / "images"])
+        if len(pictures) != 1:
+            raise InputError(f"{folder / 'images'}: has {len(pictures)} pictures; leave the one of the masks")
+        masks = sorted(path for path in (folder / "masks").iterdir() if has_picture_suffix(path))
+        found.append(Annotated(pictures[0], tuple(masks), False))
+    if not found:
+        raise InputError(f"{parent}: has no folders NAME/images and NAME/masks; give --masks for pictures of labels")
+    return found
+
+
+def convert(item: Annotated, folder: Path, options: LabelOptions, class_name: str) -> Converted:
+    """Read the masks of a picture. Raises ImageError or UnusableFileError if it or a mask cannot be used."""
+    height, width = picture_size(item.picture) or read_image(item.picture).shape[:2]
+    read = read_labels if item.of_labels else read_instance_files
+    found = read(item.masks, options, (height, width))
+    instances = tuple(CocoInstance.from_mask(class_name, mask) for mask in found.masks)
+    picture = CocoPicture(item.picture.relative_to(folder).as_posix(), height, width, instances)
+    return Converted(picture, found.empty, found.shared)
+
+
+def read_names(path: Path, items: Sequence[Annotated], folder: Path) -> set[str]:
+    """Read a list of pictures, one per line, with or without suffix; return their file names relative to the folder.
+
+    Raises InputError for a name without a picture and for an empty list.
+    """
+    known = {}
+    for item in items:
+        name = item.picture.relative_to(folder).as_posix()
+        key = item.picture.name if item.of_labels else name.partition("/")[0]
+        known.update({name: name, key: name, Path(key).stem: name})
+    try:
+        names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a list of pictures, one per line") from error
+    if unknown := [name for name in names if name not in known and Path(name).stem not in known]:
+        raise InputError(f"{path}: {len(unknown)} of {len(names)} names have no picture with masks: {listed(unknown)}")
+    if not names:
+        raise InputError(f"{path}: has no names; give one picture per line")
+    return {known.get(name) or known[Path(name).stem] for name in names}
+
+
+def choose_pictures(args: argparse.Namespace, items: list[Annotated]) -> tuple[list[Annotated], set[str]]:
+    """Return the pictures to convert, and the file names of those that --val-names lists.
+
+    Raises InputError for a picture that both lists name.
+    """
+    val_names = read_names(args.val_names, items, args.folder) if args.val_names else set()
+    if not args.names:
+        return items, val_names
+    names = read_names(args.names, items, args.folder)
+    if both := sorted(names & val_names):
+        raise InputError(f"{args.names} and {args.val_names}: both name {listed(both)}; leave each in one list")
+    return [item for item in items if item.picture.relative_to(args.folder).as_posix() in names | val_names], val_names
+
+
+def report(converted: Sequence[Converted], skipped: int) -> None:
+    """Print what was read, and the masks that are empty or overlap."""
+    print_reasons("left out", (f"{path}: is empty" for item in converted for path in item.empty))
+    doubtful = [f"{item.picture.file_name}: {item.shared} pixels in several masks" for item in converted if item.shared]
+    print_reasons("doubtful", doubtful)
+    print(
+        f"read {len(converted)} pictures, {sum(not item.picture.instances for item in converted)} of them without "
+        f"instances; skipped {skipped}; left out {sum(len(item.empty) for item in converted)} empty masks; masks "
+        f"overlap in {len(doubtful)} pictures"
+    )
+
+
+def parse_options(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the pictures")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="folder of the pictures of labels")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="COCO file to write")
+    parser.add_argument("--suffix", default="", help="end of the labels' names, such as _masks (default: none)")
+    parser.add_argument("--channel", choices=CHANNELS, help="the channel with the values (default: all, as a colour)")
+    parser.add_argument(
+        "--background", type=natural_number, default=0, metavar="N", help="value without an instance (default: 0)"
+    )
+    parser.add_argument(
+        "--connected",
+        type=int,
+        nargs="?",
+        choices=(4, 8),
+        const=4,
+        default=0,
+        help="values are reused: an instance is a connected region of a value, by 4 (default) or 8 neighbours",
+    )
+    parser.add_argument("--class", dest="class_name", default="object", metavar="NAME", help="(default: object)")
+    parser.add_argument("--names", type=Path, metavar="FILE", help="pictures to convert, one per line (default: all)")
+    parser.add_argument(
+        "--val-names", type=Path, metavar="FILE", help="pictures for validation, written to NAME_val.json"
+    )
+    add_split_options(parser)
+    args = parser.parse_args(argv)
+    if args.val_names and args.val_fraction:
+        parser.error("--val-fraction: cannot be combined with --val-names")
+    if args.connected and not args.masks:
+        parser.error("--connected: is for pictures of labels; add --masks DIR")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_options(argv)
+    outputs = split_outputs(args.output, validation=bool(args.val_names or args.val_fraction)).values()
+    check_output_files(outputs, read=filter(None, [args.names, args.val_names]))
+    items = pair_labels(args.folder, args.masks, args.suffix) if args.masks else find_folders(args.folder)
+    items, val_names = choose_pictures(args, items)
+    options = LabelOptions(CHANNELS[args.channel] if args.channel else None, args.background, args.connected)
+    converted, skipped = convert_files(lambda item: convert(item, args.folder, options, args.class_name), items)
+    pictures = [item.picture for item in converted]
+    report(converted, skipped)
+    if args.val_fraction:
+        names = [picture.file_name for picture in pictures]
+        val_names = choose_validation(names, share=args.val_fraction, seed=args.seed)
+    classes = ClassList(names=(args.class_name,), ids=(1,))
+    write_splits(args.output, pictures, val_names, classes, folder=args.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
