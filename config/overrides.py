@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from dataclasses import replace
 
 from config.base import Config, known_fields, with_field
 from config.checks import check, example_values
@@ -17,25 +18,32 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
     A value has the type of its field: text without quotes, a number, `true` or `false`, or a tuple such as `1,2,3`.
     Raises InputError for an unknown name (with a similar one), for a value of another type or against a rule.
     """
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals:
-            raise InputError(f"-o {assignment}: expected section.field=value, for example -o nms.score_thr=0.2")
-        config = _assign(config, path.strip(), text.strip())
-    return check(config)
+    return check(_assign_all(config, assignments))
 
 
-def differences(config: Config) -> tuple[str, ...]:
-    """Return the assignments by which this config differs from its file, in sections that a trained network depends on.
+def differences(config: Config, base: Config | None = None) -> tuple[str, ...]:
+    """Return the assignments by which this config differs from `base`, in sections that a trained network depends on.
 
-    These sections describe the network, its input and the decoding of its predictions.
+    These sections describe the network, its input and the decoding of its predictions. base: default the config's file.
     """
-    in_file = known_fields(type(config)())
+    in_file = known_fields(base or type(config)())
     return tuple(
         f"{path}={_text(value)}"
         for path, value in known_fields(config).items()
         if path.partition(".")[0] in _NETWORK_SECTIONS and value != in_file[path]
     )
+
+
+def with_network(config: Config, assignments: Iterable[str]) -> Config:
+    """Return the config with the network that `differences` describes by its differences from `Config()`.
+
+    Raises InputError as `override` does.
+    """
+    defaults = {section: getattr(Config, section) for section in _NETWORK_SECTIONS}
+    config = _assign_all(config.replace(**defaults), assignments)
+    if len(config.target.scale_ranges) != 2 * config.head.levels:  # of another network; this one is not trained
+        config = config.replace(target=replace(config.target, scale_ranges=(0.0, 1.0) * config.head.levels))
+    return check(config)
 
 
 def foreign_to_networks(assignments: Iterable[str]) -> list[str]:
@@ -48,6 +56,15 @@ _NETWORK_SECTIONS = ("backbone", "neck", "mask_feat_head", "head", "roi", "nms",
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _assign_all(config: Config, assignments: Iterable[str]) -> Config:
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"-o {assignment}: expected section.field=value, for example -o nms.score_thr=0.2")
+        config = _assign(config, path.strip(), text.strip())
+    return config
 
 
 def _assign(config: Config, path: str, text: str) -> Config:

@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
@@ -15,7 +16,7 @@ import numpy as np
 from config import load_config
 from config.base import Config
 from config.errors import InputError, listed, shorten
-from config.overrides import differences, foreign_to_networks, override
+from config.overrides import differences, foreign_to_networks, override, with_network
 from config.values import is_list_of
 from data.class_lists import ClassList
 from data.images import has_picture_suffix
@@ -30,9 +31,13 @@ from tools.predict.predictor import Decode, Predictor
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-FORMAT_VERSION = 1
+# 1: the overrides are differences from the config of that name. 2: they are differences from the defaults of `Config`:
+# an exported network stays what it is when its config's file changes.
+FORMAT_VERSION = 2
 METADATA = "paddle_solo"  # the key in an ONNX file
 IMAGES = "images"  # the name of a graph's input
+# Fields of `data` that the metadata also has one by one, for programs that do not know our configs.
+_FOR_OTHERS = ("mean", "std", "short_side", "long_side", "size_divisor", "bgr", "fixed_size")
 DTYPES = ("float32", "int64", "uint8")  # of outputs
 NO_EXPORT = "{}: was not written by tools/export.py (no class names in its metadata); export the network with it"
 
@@ -56,24 +61,16 @@ class Metadata:
     outputs: tuple[Output, ...]
 
     def to_json(self) -> str:
-        data = self.config.data
         content = {
             "format_version": FORMAT_VERSION,
             "config": self.config.name,
             "number": self.config.number,
-            "overrides": differences(self.config),
+            "overrides": differences(self.config, Config()),
             "class_names": self.classes.names,
             "category_ids": self.classes.ids,
             "end_to_end": self.end_to_end,
             "outputs": [asdict(output) for output in self.outputs],
-            # For programs that do not know our configs.
-            "mean": data.mean,
-            "std": data.std,
-            "short_side": data.short_side,
-            "long_side": data.long_side,
-            "size_divisor": data.size_divisor,
-            "bgr": data.bgr,
-            "fixed_size": data.fixed_size,
+            **{key: getattr(self.config.data, key) for key in _FOR_OTHERS},
         }
         return json.dumps(content)
 
@@ -88,11 +85,7 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
     outputs = tuple(Output(o["name"], o["dtype"], tuple(o["shape"])) for o in content["outputs"])
     if foreign := foreign_to_networks(content["overrides"]):
         raise InputError(f"{path}: its metadata sets {listed(foreign)}, not part of a network; export it again")
-    try:
-        config = load_config(content["config"], content["overrides"]).replace(num_classes=len(classes))
-    except ValueError as error:
-        reason = shorten(str(error))
-        raise InputError(f"{path}: its metadata names no config of this program ({reason}); export it again") from None
+    config = _config_of(content, path).replace(num_classes=len(classes))
     metadata = Metadata(config, classes, content["end_to_end"], outputs)
     _check_outputs(metadata, [output.shape for output in outputs] if config.data.fixed_size else [], path)
     heads = "mask_feat_head.", "head.", "roi."
@@ -101,6 +94,24 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
         if assignment.startswith(inside):
             raise InputError(f"-o {assignment}: is decided in {path}; export it again with that")
     return replace(metadata, config=override(config, overrides))
+
+
+def _config_of(content: dict[str, Any], path: str | Path) -> Config:
+    """Return the config of metadata. Raises InputError if it cannot be read from there."""
+    named = None
+    try:
+        if content["format_version"] == 1:
+            return load_config(content["config"], content["overrides"])
+        with suppress(InputError):  # it may be gone
+            named = load_config(content["config"])
+        config = with_network(named or Config().replace(name=content["config"]), content["overrides"])
+    except ValueError as error:
+        reason = shorten(str(error))
+        raise InputError(f"{path}: its metadata is of no network of this program ({reason}); export it again") from None
+    stated = json.loads(json.dumps({key: getattr(config.data, key) for key in _FOR_OTHERS}))
+    if wrong := [key for key, value in stated.items() if content.get(key) != value]:
+        raise InputError(f"{path}: {listed(wrong)} of its metadata contradict its overrides; export it again")
+    return config
 
 
 def _parse(text: str, path: str | Path) -> dict[str, Any]:
@@ -112,7 +123,7 @@ def _parse(text: str, path: str | Path) -> dict[str, Any]:
         raise foreign from None
     if not isinstance(content, dict) or type(content.get("format_version")) is not int:
         raise foreign
-    if content["format_version"] != FORMAT_VERSION:
+    if content["format_version"] not in (1, FORMAT_VERSION):
         raise InputError(f"{path}: has another format version than this program's, {FORMAT_VERSION}; update it")
     invalid = [key for key, is_valid in _CONTENT.items() if not is_valid(content.get(key))]
     if invalid or len(content["class_names"]) != len(content["category_ids"]):
@@ -130,7 +141,7 @@ def _is_output(value: object) -> bool:
 
 
 _CONTENT: dict[str, Callable[[Any], bool]] = {
-    "config": lambda value: isinstance(value, str),
+    "config": lambda value: isinstance(value, str) and len(value) < 200,
     "overrides": lambda value: is_list_of(value, str),
     "class_names": lambda value: is_list_of(value, str) and len(value) > 0,
     "category_ids": lambda value: is_list_of(value, int) and all(0 <= item < 2**63 for item in value),
