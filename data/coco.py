@@ -107,7 +107,7 @@ def read_complete(
     annotations: str | Path,
     images: str | Path,
     classes: ClassList,
-    classes_from: object = "the checkpoint",
+    classes_from: object = "the network",
     *,
     remedies: Remedies = CONFIG_REMEDIES,
 ) -> CocoData:
@@ -126,7 +126,7 @@ def read_complete(
     if left_out := data.problems.count("image"):
         raise InputError(
             f"{annotations}: {left_out} of its {left_out + len(data.records)} pictures cannot be evaluated "
-            f"({'; '.join(data.problems.lines())}); add the missing pictures to {images} or remove them from the file"
+            f"({'; '.join(data.problems.lines())}); correct these entries, or add missing pictures to {images}"
         )
     return data
 
@@ -296,7 +296,7 @@ def _read_annotation(
         if boxes_match(own, box):
             box = own
         else:
-            remarks.append("with a bbox that does not match its mask, trained on with the mask's")
+            remarks.append("with a bbox that does not match its mask, replaced by the mask's")
     return Annotation(number, class_of[category_id], box, segmentation, bbox, area), remarks
 
 

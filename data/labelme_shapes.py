@@ -115,8 +115,10 @@ def _read_points(shape: dict, label: str) -> np.ndarray:
     except (TypeError, ValueError, OverflowError):
         points = np.empty(0)
     # The comparison is false for NaN too, which Python's JSON reader accepts.
-    if points.ndim != 2 or points.shape[1] != 2 or not (np.abs(points) < MAX_COORDINATE).all():
+    if points.ndim != 2 or points.shape[1] != 2:
         raise UnusableShapeError(f"'{label}' has no list of points x, y")
+    if not (np.abs(points) < MAX_COORDINATE).all():
+        raise UnusableShapeError(f"'{label}' has coordinates that are NaN or far outside of the picture")
     return points
 
 

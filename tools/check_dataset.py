@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from config import load_config
 from config.base import PROJECT, Config, level_ranges
-from config.errors import InputError, printable
+from config.errors import InputError, printable, shorten
 from data.coco import CocoData, Record
 from data.written import check_output_files, write_drawing
 from tools.common.cli import Parser, add_data_options, natural_number, positive_number
@@ -147,7 +147,7 @@ def write_class_tables(config: Config, data: dict[str, CocoData], folder: Path) 
     """Print the number of instances of each class, most frequent first, and write a plot for each split."""
     classes = next(iter(data.values())).classes
     counts = {split: _count_classes(coco) for split, coco in data.items()}
-    names = [printable(name) for name in classes.names]
+    names = [shorten(printable(name)) for name in classes.names]
     width = max(map(len, names))
     print(f"\n{'class':<{width}}  {'id':>6}" + "".join(f"{split:>10}" for split in data))
     for index in sorted(range(len(classes)), key=lambda index: [-count[index] for count in counts.values()]):

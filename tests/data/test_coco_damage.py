@@ -145,7 +145,7 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
             5,
         ),
         (
-            "1 annotation with a bbox that does not match its mask, trained on with the mask's",
+            "1 annotation with a bbox that does not match its mask, replaced by the mask's",
             repeated_annotation(id=1, category_id=3, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
             3,
             5,

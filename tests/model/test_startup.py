@@ -51,6 +51,7 @@ def test_threads_are_as_many_as_cores_or_as_stated():
     program = "print(model.startup.CPU_THREADS, os.environ.get('OMP_NUM_THREADS'))"
     assert words_printed_by(program) == [str(len(os.sched_getaffinity(0))), "None"]
     assert words_printed_by(program, OMP_NUM_THREADS="3") == ["3", "3"]
+    assert words_printed_by(program, OMP_NUM_THREADS="9" * 11)[0] == str(len(os.sched_getaffinity(0)))
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one core")

@@ -63,6 +63,9 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, as_output: bool
     save_dict(path, content, as_output=as_output)
 
 
+STATE_SUFFIX = ".pdstate"  # of training states, which are beside their checkpoints
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint without running code from it.
 
@@ -71,7 +74,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     foreign = InputError(f"{path}: not a checkpoint of this project; make one with a script in convert/")
     try:
         with open_regular(path) as stream:
-            if stream.read(1) != pickle.PROTO:
+            start = stream.read(1)
+            if not start:
+                raise InputError(f"{path}: is empty; copy or download it again")
+            if start != pickle.PROTO:
                 raise foreign
             content = load_content(stream, path)
     except OSError as error:
@@ -79,6 +85,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"{path}: cannot be read ({error.strerror}); give a checkpoint with --weights (train.py: --finetune)"
         ) from None
     if not isinstance(content, dict) or "format_version" not in content:
+        if Path(path).suffix == STATE_SUFFIX:
+            raise InputError(f"{path}: is a training state; give the checkpoint beside it, or use --resume")
         raise foreign
     if type(content["format_version"]) is not int or content["format_version"] != FORMAT_VERSION:
         raise InputError(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
 from collections.abc import Collection, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, Callable, NoReturn, TextIO, cast
 
 from config import load_config, registry
@@ -45,6 +47,9 @@ def run(main: Callable[[], int]) -> int:
     disk behind standard output is such a mistake too; the program ends quietly if nobody reads what it prints. Control
     characters in what is printed are escaped.
     """
+    if sys.stdout is None or sys.stderr is None:  # closed, as by >&-
+        null = Path(os.devnull).open("w")  # noqa: SIM115 (until the end of the program)
+        sys.stdout, sys.stderr = sys.stdout or null, sys.stderr or null
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a file name that the terminal cannot show must not end the program
             stream.reconfigure(errors="backslashreplace")
@@ -114,7 +119,8 @@ def _message_of(error: Exception) -> str | None:
         return str(error)
     if is_out_of_memory(error):
         remedy = "close other programs, or use smaller pictures, batches or sides of the input (data.short_side)"
-        return f"not enough memory ({shorten(str(error))}); {remedy}"
+        reason = f" ({shorten(str(error))})" if str(error) else ""
+        return f"not enough memory{reason}; {remedy}"
     return None
 
 

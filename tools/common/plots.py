@@ -214,9 +214,10 @@ def text_height(size: float) -> int:
 
 def shorten(text: str, width: float, size: float = LABEL_SIZE) -> str:
     """Return the text, or as much of its beginning as fits into the width together with three dots."""
-    if text_width(text, size) <= width:
+    beginning = text[: int(width)]  # hardly a letter is narrower than a pixel, and long texts take long to measure
+    if beginning == text and text_width(text, size) <= width:
         return text
-    fitting = next((n for n in range(len(text) - 1, 0, -1) if text_width(text[:n] + "...", size) <= width), 0)
+    fitting = next((n for n in range(len(beginning) - 1, 0, -1) if text_width(text[:n] + "...", size) <= width), 0)
     return text[:fitting].rstrip() + "..."
 
 

@@ -106,6 +106,8 @@ def _refuse_foreign(root: Path) -> None:
         found = root.stat()
     except OSError:  # it is created, or reported as a folder that cannot be written
         return
+    if not stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{root}: is no folder, which compiled graphs need; {remedy}")
     if hasattr(os, "getuid"):  # Windows has other rules, and a cache folder for each user
         if found.st_uid == os.getuid() and not os.environ.get(CACHE_VARIABLE) and _others_write(found):
             shutil.rmtree(root)  # of a version that created it with the mode of the umask; it is created again

@@ -15,8 +15,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from config.errors import InputError, listed, printable, shorten
-from data.files import check_writable
-from data.images import Picture, load_picture, write_image
+from data.images import Picture, load_picture
+from data.written import check_output_files, write_drawing
 from tools.predict.drawing import Drawable, draw_instances
 from tools.predict.mask_windows import MaskCrop, tight_crop
 from tools.predict.packed_masks import Crops
@@ -227,10 +227,11 @@ class Instances:
     def save(self, path: str | Path, image: Picture) -> None:
         """Write the drawing of `draw` to a file, in the format of the suffix.
 
-        Raises InputError if it cannot be written or would overwrite the picture.
+        Raises InputError if it cannot be written or would overwrite the picture, or a file that this project did not
+        write.
         """
-        check_writable(path, read=[image] if isinstance(image, (str, Path)) else [])
-        write_image(path, self.draw(image))
+        check_output_files([Path(path)], read=[image] if isinstance(image, (str, Path)) else [])
+        write_drawing(Path(path), self.draw(image))
 
     def show(self, image: Picture) -> None:
         """Show the drawing of `draw` in the notebook, or in a window until a key is pressed.

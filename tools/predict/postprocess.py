@@ -73,7 +73,8 @@ def decode_exported(raw: Sequence[np.ndarray], index: int, config: Config) -> De
     if not 0 <= count <= len(classes) or not np.isin(classes[:count], np.arange(config.num_classes)).all():
         raise InputError(
             f"the network gives {count} instances of the classes {np.unique(classes[: max(count, 0)]).tolist()}, and "
-            f"has {config.num_classes} classes and {len(classes)} rows; export it again with its class list"
+            f"has {config.num_classes} classes and {len(classes)} rows; its outputs are damaged, or its export had "
+            "another class list"
         )
     if not box_outputs:
         return Decoded(masks[:count], scores[:count], classes[:count])

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ Engine = Callable[[np.ndarray, Sequence[Size]], RawPredictions]
 Decode = Callable[[RawPredictions, int, Config], Decoded]
 Item = TypeVar("Item")
 DEFAULT_THREADS = 4
-_NO_PICTURES = (bytes, bytearray, memoryview, IOBase)
+_NO_PICTURES = (bytes, bytearray, memoryview, IOBase, Mapping)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Predictor:
         """
         if isinstance(pictures, get_args(Picture)):
             raise InputError("stream: a single picture or array; give it to the predictor itself, or give a list")
-        # Iterating over bytes gives numbers, over an open file its lines, over a tensor its rows.
+        # Iterating over bytes gives numbers, over an open file its lines, over a dict its keys, over a tensor its rows.
         if not isinstance(pictures, Iterable) or isinstance(pictures, _NO_PICTURES) or getattr(pictures, "ndim", 0) > 1:
             raise not_a_picture(pictures)
         if not isinstance(threads, (int, np.integer)) or threads < 0:

@@ -12,7 +12,7 @@ import numpy as np
 
 from config.errors import InputError
 from data.files import find_temporaries, open_regular
-from tools.common.checkpoint import Checkpoint, save_checkpoint
+from tools.common.checkpoint import STATE_SUFFIX, Checkpoint, save_checkpoint
 from tools.common.pickle_files import load_content, save_dict
 from tools.common.safe_pickle import DamagedFileError
 
@@ -51,7 +51,7 @@ class TrainingState:
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:
     """Write `step_N.pdparams`, then `step_N.pdstate`, and remove all but the newest `keep` pairs up to this step."""
-    path = folder / f"step_{state.step:07d}.pdstate"
+    path = folder / f"step_{state.step:07d}{STATE_SUFFIX}"
     save_checkpoint(path.with_suffix(".pdparams"), checkpoint)
     save_dict(path, {"state_version": STATE_VERSION, **_to_dict(state)})
     for old in [file for file in _newest_first(folder) if _step(file) <= state.step][keep:]:
@@ -63,7 +63,7 @@ def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, ke
 
 def remove_temporaries(folder: Path) -> None:
     """Remove the temporary files of a run that was killed while it wrote a checkpoint."""
-    for suffix in (".pdstate", ".pdparams"):
+    for suffix in (STATE_SUFFIX, ".pdparams"):
         for path in find_temporaries(folder, suffix):
             path.unlink(missing_ok=True)
 
@@ -77,7 +77,7 @@ def load_state(path: str | Path) -> TrainingState:
 
     Raises InputError if it cannot be read, is not a training state, is damaged, or has another version.
     """
-    path = Path(path).with_suffix(".pdstate")
+    path = Path(path).with_suffix(STATE_SUFFIX)
     try:
         with open_regular(path) as stream:
             content = load_content(stream, path)

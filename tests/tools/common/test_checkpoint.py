@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from config import load_config
+from config.base import PROJECT
 from config.errors import InputError
 from config.overrides import differences
 from data.class_lists import ClassList
@@ -141,6 +142,31 @@ def test_what_is_no_checkpoint_is_a_one_line_error_with_its_name(tmp_path, conte
         load_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.pdparams", b"", "is empty; copy or download it again"),
+        (
+            "step_1.pdstate",
+            pickle.dumps({"a": 1}),
+            "is a training state; give the checkpoint beside it",
+        ),
+    ],
+)
+def test_the_remedy_fits_the_file(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=says):
+        load_checkpoint(tmp_path / name)
+
+
+def test_damage_of_the_checkpoint_in_the_box_is_noticed(tmp_path):
+    content = bytearray((PROJECT / "weights" / "solov2_tiny_shapes.pdparams").read_bytes())
+    content[3_000_000] ^= 0x40
+    (tmp_path / "a.pdparams").write_bytes(content)
+    with pytest.raises(InputError, match="does not match its checksum"):
+        load_checkpoint(tmp_path / "a.pdparams")
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

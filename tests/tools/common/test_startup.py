@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import subprocess
 import sys
 
 import pytest
 
-from tests.support.programs import run_python
+from config.base import PROJECT
+from tests.support.programs import python_command, run_python
 
 WITHOUT_UNIX = """
 import runpy, sys
@@ -69,6 +72,23 @@ def test_sigterm_is_handled_as_without_paddle_which_prints_its_stack(before, sta
 def test_sigterm_during_an_import_is_quiet(module):
     done = run_python("-c", INTERRUPTED.replace("SIGINT", "SIGTERM"), "demo.py", module)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGTERM, "", "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has another shell, and keeps folders in use")
+@pytest.mark.parametrize(
+    ("command", "status", "says"),
+    [
+        ("exec demo.py --list >&-", 0, ""),
+        ("mkdir gone && cd gone && rmdir ../gone && exec demo.py", 2, "demo.py: error: the current folder has been"),
+    ],
+)
+def test_a_shell_without_output_or_folder(tmp_path, command, status, says):
+    program = shlex.join(python_command(PROJECT / "demo.py"))
+    command = command.replace("demo.py", program, 1)
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("sh: ")]  # the shell complains too
+    assert (done.returncode, len(lines)) == (status, int(bool(says)))
+    assert says in done.stderr
 
 
 def test_a_program_that_is_imported_leaves_the_handler_of_ctrl_c():

@@ -162,6 +162,10 @@ def test_the_folder_is_for_its_user_only(cache: Path, monkeypatch: pytest.Monkey
         cached_graphs("key", Maker())
     cache.chmod(0o755)
     cached_graphs("key", Maker())
+    monkeypatch.setenv(CACHE_VARIABLE, "/dev/null")
+    with pytest.raises(InputError, match="/dev/null: is no folder"):  # not "run chmod"
+        cached_graphs("key", Maker())
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache))
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     with pytest.raises(InputError, match=f"{cache}: .* belongs to another user; .*{CACHE_VARIABLE}"):
         cached_graphs("key", Maker())
@@ -206,8 +210,9 @@ def test_what_a_killed_process_was_making_goes_after_a_day(cache: Path) -> None:
     assert entries(cache) == [".making_2", "key"]
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(cache: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.write_text("a file")
+    monkeypatch.setenv(CACHE_VARIABLE, str(cache / "in_a_file"))
     with pytest.raises(InputError, match=rf"cannot be written .*{CACHE_VARIABLE}.*the engine dynamic"):
         cached_graphs("key", Maker())
 

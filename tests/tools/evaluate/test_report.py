@@ -109,6 +109,7 @@ def test_long_names_are_shortened():
     short = shorten("a very long name of a class", 100)
     assert short.endswith("...")
     assert 60 < text_width(short) <= 100
+    assert shorten("a very long name of a class " * 10_000, 100) == short  # at once, although it has 280,000 letters
 
 
 def rectangle(category_id: int, box: tuple, image_id: int = 1, **others) -> dict:

@@ -57,7 +57,9 @@ def test_a_stream_of_a_single_picture(picture):
 
 
 @pytest.mark.parametrize(
-    "value", [b"\xff\xd8\xff" * 99, bytearray(b"ab"), io.BytesIO(b"ab"), paddle.to_tensor(SCENE), None, 5], ids=type
+    "value",
+    [b"\xff\xd8\xff" * 99, bytearray(b"ab"), io.BytesIO(b"ab"), paddle.to_tensor(SCENE), {"a": SCENE}, None, 5],
+    ids=type,
 )
 def test_what_is_neither_a_picture_nor_pictures_is_refused_at_once(value):
     predictor = tiny.tiny_predictor()

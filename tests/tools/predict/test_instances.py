@@ -224,6 +224,8 @@ def test_save_writes_the_drawing_on_any_form_of_the_picture(tmp_path):
         assert np.array_equal(read_image(path), found.draw(image))
     with pytest.raises(InputError, match="is read too"):
         found.save(photo, photo)
+    with pytest.raises(InputError, match="not written by this project"):
+        found.save(photo, image)
     with pytest.raises(InputError, match="not a picture format"):
         found.save(tmp_path / "drawing.txt", image)
     assert np.array_equal(read_image(photo), image)
