@@ -15,7 +15,7 @@ test: $(VENV)/installed
 # Compare the large networks with the numbers recorded from the original programs, which are skipped where ../shared lacks
 # them, and all networks in all engines.
 parity: $(VENV)/installed
-	$(BIN)/python -m pytest -m slow tests/model tests/tools/engine
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/model tests/tools/engine
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
