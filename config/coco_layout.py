@@ -16,7 +16,7 @@ LAYOUT = {
 
 
 class Remedies(NamedTuple):
-    """What the user of a program can do if the annotation file or its pictures are not found."""
+    """Remedies for an annotation file or pictures that are not found, as a program states them."""
 
     annotations: str
     pictures: str

@@ -1,4 +1,4 @@
-"""What is said before a training starts: about its data, and about the weights and the state it continues from."""
+"""Messages before a training starts: about its data, and about the weights and the state it continues from."""
 
 from __future__ import annotations
 
