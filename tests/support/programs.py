@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -66,7 +66,11 @@ def override_options(*overrides: str) -> list[str]:
 
 def children_of(pid: int) -> list[int]:
     """Return descriptors of the children of a process; unlike their numbers, they are never reused."""
-    return [os.pidfd_open(int(child)) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    descriptors = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            descriptors.append(os.pidfd_open(int(child)))
+    return descriptors
 
 
 def has_ended(process: int, seconds: float = 60) -> bool:
