@@ -45,10 +45,10 @@ MAX_THREADS = 4096  # more are a mistake
 
 
 def threads_of_a_cpu() -> int:
-    """Return OMP_NUM_THREADS if it is a usable number, or the number of cores that this process may use."""
+    """Return OMP_NUM_THREADS, or the number of cores that this process may use."""
     stated = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(stated) if stated.isdecimal() and 0 < int(stated) <= MAX_THREADS else cores
+    return int(stated) if stated.isdecimal() and int(stated) else cores
 
 
 # Paddle 2.6 exports zlib's symbols. Whatever binds to them later crashes at its first decompression: `zipfile`, `gzip`,
@@ -74,9 +74,9 @@ warnings.filterwarnings("ignore", message="No ccache found")
 # True of every batch norm that is trained.
 warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
-CPU_THREADS = threads_of_a_cpu()
 if os.environ.get("OMP_NUM_THREADS", "").isdecimal() and int(os.environ["OMP_NUM_THREADS"]) > MAX_THREADS:
     del os.environ["OMP_NUM_THREADS"]  # Paddle would crash
+CPU_THREADS = threads_of_a_cpu()
 
 try:
     Path.cwd()

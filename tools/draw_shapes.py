@@ -1,7 +1,7 @@
 """Draw the data set of shapes: pictures with exact masks in COCO format, identical on every machine.
 
     python tools/draw_shapes.py                                  config 20's 11,000 + 200 pictures, in datasets/shapes
-    python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json \
+    python tools/draw_shapes.py --config=20 -o shapes.train_pictures=500 -o train_path=my/annotations.json \\
         -o train_pre_path=my/images
 
 train.py and eval.py draw missing splits themselves. Files that the programs here did not draw are never overwritten.

@@ -1,7 +1,7 @@
 """Convert masks to a COCO annotation file.
 
     python tools/masks2coco.py images --masks masks --output datasets/cells.json --val-fraction 0.2
-    python tools/masks2coco.py images --masks masks --channel red --connected --class nucleus \
+    python tools/masks2coco.py images --masks masks --channel red --connected --class nucleus \\
         --names train.txt --val-names validation.txt --output datasets/nuclei.json
     python tools/masks2coco.py stage1_train --output datasets/dsb.json
 
@@ -85,6 +85,8 @@ def find_folders(parent: Path) -> list[Annotated]:
 
     Raises InputError if there is no such folder, or one with more or less than one picture.
     """
+    if not parent.is_dir():
+        raise InputError(f"{parent}: no such folder; give the folder of the pictures")
     found = []
     for folder in sorted(path.parent for path in parent.glob("*/masks") if path.is_dir()):
         pictures = find_images([folder / "images"])

@@ -189,6 +189,11 @@ def test_every_form_gives_the_same_instances(tmp_path_factory, labels, form):
     assert pixels(found) == pixels([labels == value for value in np.unique(labels[labels > 0])])
 
 
+def test_a_folder_that_is_missing(tmp_path):
+    done = run_main(masks2coco.main, tmp_path / "nowhere", "--output", tmp_path / "coco.json")
+    assert done.returncode == 2 and f"{tmp_path / 'nowhere'}: no such folder" in done.stderr
+
+
 def test_another_background(tmp_path):
     write_pair(tmp_path, "a", np.uint8([[255, 255, 0], [1, 255, 255]]))
     found = list(split_labels(read_values(tmp_path / "masks" / "a.png", LabelOptions(background=255)), 0))
