@@ -22,6 +22,7 @@ from model.device import select_device
 from tools.common.cli import Parser, add_data_options, add_device_option, natural_number, positive_number
 from tools.common.distributed import World, join_world
 from tools.common.processes import run_processes
+from tools.common.signals import stop_status
 from tools.train import setup
 
 
@@ -71,7 +72,7 @@ def _train(args: argparse.Namespace, config: Config, folder: Path, world: World)
     stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
         print(setup.describe_end(trainer))
-    return 128 + stop_signal if stop_signal else 0
+    return stop_status(stop_signal) if stop_signal else 0
 
 
 if __name__ == "__main__":

@@ -68,12 +68,12 @@ def read_coco(
     images: the folder of the pictures; file names are relative to it or absolute, with slashes or backslashes.
     classes: the class of each category id (default: the file's own categories, sorted by id).
     classes_from: the origin of `classes`, for messages.
-    keep_empty: also keep pictures without instances. A file without annotations has only such pictures.
+    keep_empty: also keep pictures without instances; then the file may lack the list of annotations.
     check_files: leave out pictures that are missing, unreadable or of another size, judged by their first bytes.
     remedies: for messages about files that are not found.
     Raises InputError if the file is not a COCO file, has categories missing in `classes`, or has nothing usable.
     """
-    content, problems = _read_json(Path(annotations), remedies), Problems(Path(annotations))
+    content, problems = _read_json(Path(annotations), remedies, keep_empty), Problems(Path(annotations))
     own = _read_classes(content["categories"], problems)
     if classes is None:
         classes = own
@@ -169,7 +169,7 @@ def decode_mask(annotation: Annotation, height: int, width: int) -> MaskWindow:
     return MaskWindow(y, x, np.ascontiguousarray(pixels))
 
 
-def _read_json(path: Path, remedies: Remedies) -> dict:
+def _read_json(path: Path, remedies: Remedies, may_lack_annotations: bool) -> dict:
     """Return an annotation file's images, categories and annotations, with polygons already packed into arrays."""
     try:
         content = json.loads(read_text(path), object_hook=pack_polygons)
@@ -179,8 +179,9 @@ def _read_json(path: Path, remedies: Remedies) -> dict:
         raise InputError(f"{path}: not JSON or cut off ({error}); export or copy it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a COCO annotation file (an object with images and categories); give one")
-    lists = {"images": content.get("images"), "categories": content.get("categories")}
-    lists["annotations"] = content.get("annotations", [])  # the files of COCO's test pictures have none
+    if may_lack_annotations:  # as the files of COCO's test pictures do
+        content.setdefault("annotations", [])
+    lists = {name: content.get(name) for name in ("images", "categories", "annotations")}
     for name, value in lists.items():
         if not isinstance(value, list):
             raise InputError(f"{path}: has no list of {name}; give a COCO annotation file")

@@ -14,16 +14,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each of several test p
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tests.support import exports
+from tools.common.signals import STOP_SIGNALS
 from tools.engine.graph_cache import CACHE_VARIABLE
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # the time of an example depends on the machine
 hypothesis.settings.load_profile("untimed")
 
 
+for _number in STOP_SIGNALS:
+    if signal.getsignal(_number) is signal.SIG_IGN:  # started by nohup; the tests are about programs that are not
+        signal.signal(_number, signal.SIG_DFL)
+
+
 @pytest.fixture(autouse=True)
 def _restored_signals():
     """Restore signal handlers, which a program sets when a test calls its `main`."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

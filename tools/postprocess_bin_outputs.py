@@ -94,7 +94,10 @@ def main() -> int:
     for place, image_id in zip(tqdm(present, unit="picture", disable=None), image_ids):
         entry = entries[place]
         raw = files.read(entry)
-        instances = predictor.instances(raw, 0, resized=entry.resized, original=entry.original_size)
+        try:
+            instances = predictor.instances(raw, 0, resized=entry.resized, original=entry.original_size)
+        except InputError as error:
+            raise InputError(f"{listed([str(path) for path in files.paths(entry)])}: {error}") from None
         rows += [{**row, "file_name": entry.path} for row in instances.to_coco(image_id)]
     write_json(args.json, rows)
     if skipped := len(entries) - len(present):

@@ -49,7 +49,7 @@ def test_a_file_of_test_pictures_has_no_annotations(tmp_path):
     content = valid_content()
     del content["annotations"]
     assert len(read(tmp_path, content, keep_empty=True).records) == 3
-    with pytest.raises(InputError, match="no picture with a usable annotation; give a file with annotations"):
+    with pytest.raises(InputError, match="has no list of annotations; give a COCO annotation file"):
         read(tmp_path, content)
 
 

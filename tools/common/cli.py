@@ -19,6 +19,7 @@ from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
 from tools.common.memory import is_out_of_memory
 from tools.common.output import OutputClosedError, OutputError, OutputStream
+from tools.common.signals import STOP_SIGNALS, stop_message, stop_status
 
 DEFAULT_CONFIG = 20
 
@@ -43,9 +44,9 @@ class Parser(argparse.ArgumentParser):
 def run(main: Callable[[], int]) -> int:
     """Call a program's `main` and return its exit status.
 
-    A user's mistake (InputError) becomes a one-line message and usually status 2, Ctrl-C becomes status 130. A full
-    disk behind standard output is such a mistake too; the program ends quietly if nobody reads what it prints. Control
-    characters in what is printed are escaped.
+    A user's mistake (InputError) becomes a one-line message and usually status 2. Ctrl-C becomes status 130, SIGTERM
+    143 and SIGHUP 129; temporary files are removed before. A full disk behind standard output is such a mistake too;
+    the program ends quietly if nobody reads what it prints. Control characters in what is printed are escaped.
     """
     if sys.stdout is None or sys.stderr is None:  # closed, as by >&-
         null = Path(os.devnull).open("w")  # noqa: SIM115 (until the end of the program)
@@ -65,23 +66,27 @@ def run(main: Callable[[], int]) -> int:
 
 def _run(main: Callable[[], int]) -> int:
     in_main_thread = threading.current_thread() is threading.main_thread()
-    interrupts = []
+    received: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
-        interrupts.append(number)
+        received.append(number)
+        if number not in (signal.SIGINT, signal.SIGTERM):  # a terminal that is closed may send SIGHUP twice
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     if in_main_thread:
-        signal.signal(signal.SIGINT, interrupt)
+        for number in STOP_SIGNALS:
+            if number == signal.SIGINT or signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, interrupt)
     try:
         return _call(main)
     except KeyboardInterrupt:
-        return _end_interrupted()
+        return _end_at_signal(received)
     except OutputClosedError as error:
-        return error.status
+        return _end_at_signal(received) if received else error.status  # a terminal that is closed takes no output
     except Exception as error:
-        if interrupts:  # a library that was being loaded has turned it into an ImportError
-            return _end_interrupted()
+        if received:  # a library that was being loaded has turned it into an ImportError
+            return _end_at_signal(received)
         message = _message_of(error)
         if message is None:
             raise
@@ -91,9 +96,10 @@ def _run(main: Callable[[], int]) -> int:
         return error.status if isinstance(error, InputError) else InputError.status
 
 
-def _end_interrupted() -> int:
-    _print_last("interrupted")
-    return 130
+def _end_at_signal(received: Sequence[int]) -> int:
+    number = received[0] if received else signal.SIGINT  # not received here: KeyboardInterrupt of another handler
+    _print_last(stop_message(number))
+    return stop_status(number)
 
 
 def _call(main: Callable[[], int]) -> int:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 
 from config.errors import InputError
 from tools.common.output import OutputClosedError
+from tools.common.signals import stop_signals_handled, stop_status
 
 GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after another one has failed
 
@@ -21,8 +22,8 @@ GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after anothe
 def run_processes(command: Sequence[str], count: int) -> int:
     """Run a Python command in `count` processes that train together; return their exit status.
 
-    Two processes of one thread each train twice as fast on two cores as one process with two threads. SIGINT and
-    SIGTERM are passed on to all processes; if one fails, the others are ended.
+    Two processes of one thread each train twice as fast on two cores as one process with two threads. `STOP_SIGNALS`
+    are passed on to all processes; if one fails, the others are ended.
     """
     with _free_ports(count) as ports:
         endpoints = [f"127.0.0.1:{port}" for port in ports]
@@ -47,9 +48,9 @@ def run_processes(command: Sequence[str], count: int) -> int:
         for member in members:
             member.send_signal(number)
 
-    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        failed, status = _first_failure(members)
+        with stop_signals_handled(pass_on):
+            failed, status = _first_failure(members)
         first = members[0].returncode
         if not received and first in (InputError.status, OutputClosedError.status):
             return first  # it has named its reason, and the others have ended with it
@@ -58,10 +59,8 @@ def run_processes(command: Sequence[str], count: int) -> int:
             output.seek(0)
             sys.stderr.write(output.read().decode(errors="replace"))
         # A member that stops with the others, but has not received the signal itself, ends with the status of SIGTERM.
-        return 128 + received[0] if received and status > 128 else status
+        return stop_status(received[0]) if received and status > 128 else status
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
         for member in members:
             member.kill()
 

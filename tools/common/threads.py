@@ -13,12 +13,14 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
-from types import FrameType
 from typing import Any, Callable, TypeVar
+
+from tools.common.output import OutputError
+from tools.common.signals import STOP_SIGNALS, stop_message, stop_signals_handled, stop_status
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -70,38 +72,35 @@ def worker_processes(count: int) -> AbstractContextManager[Executor | None]:
 
 class _ProcessPool(ProcessPoolExecutor):
     def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Start an item, and workers if needed. Ctrl-C waits until they have started.
+        """Start an item, and workers if needed. Ctrl-C, as all of `STOP_SIGNALS`, waits until they have started.
 
         In the middle, it would leave a worker that prints a stack, because nobody tells it what to run, or that waits
         for work for ever.
         """
-        with _ctrl_c_later():
+        with _stop_signals_later():
             return super().submit(*args, **kwargs)
 
 
 @contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Handle Ctrl-C at the end of the block. To block the signal is not enough: another thread may receive it."""
+def _stop_signals_later() -> Iterator[None]:
+    """Handle signals at the end of the block. To block them is not enough: another thread may receive them."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
         yield
         return
-    received: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
-    try:
+    received: list[int] = []
+    with stop_signals_handled(lambda number, _: received.append(number)):
         yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    if received and callable(handler):
-        handler(*received[0])
+    if received:
+        signal.raise_signal(received[0])
 
 
 class _WorkerProcess(SpawnProcess):
     def start(self) -> None:
-        """Start the process with Ctrl-C blocked, which the terminal sends to it too: its parent ends it."""
+        """Start the process with the terminal's signals blocked, which are sent to it too: its parent ends it."""
         if not hasattr(signal, "pthread_sigmask"):  # on Windows
             super().start()
             return
-        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:
             super().start()
         finally:
@@ -139,9 +138,10 @@ def _cancel_at_exit(pool: Executor | None) -> Iterator[Executor | None]:
 def exit_on_ctrl_c(seconds: float = 0.5) -> Iterator[None]:
     """Let Ctrl-C during the block end the process with status 130 within `seconds`, whatever is being computed.
 
-    Python handles Ctrl-C between two operations, and one of Paddle's may take longer than a second. No incomplete file
-    is left under its final name, because atomic writes rename complete files. Only the main thread receives signals; in
-    other threads this does nothing.
+    The same holds for the others of `STOP_SIGNALS` that the program handles. Python handles signals between two
+    operations, and one of Paddle's may take longer than a second. No incomplete file is left under its final name,
+    because atomic writes rename complete files. Only the main thread receives signals; in other threads this does
+    nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -150,13 +150,16 @@ def exit_on_ctrl_c(seconds: float = 0.5) -> Iterator[None]:
     sender.setblocking(False)
 
     def watch() -> None:
+        stopped_by = 0
         try:
             while number := receiver.recv(1):  # empty after the end of the block
-                if number[0] == signal.SIGINT:
+                if number[0] in STOP_SIGNALS:
+                    stopped_by = stopped_by or number[0]
                     receiver.settimeout(seconds)
         except socket.timeout:
-            print("interrupted", file=sys.stderr, flush=True)
-            os._exit(130)
+            with suppress(OutputError):  # the terminal may be closed
+                print(stop_message(stopped_by), file=sys.stderr, flush=True)
+            os._exit(stop_status(stopped_by))
 
     previous = signal.set_wakeup_fd(sender.fileno())
     watcher = threading.Thread(target=watch, daemon=True)

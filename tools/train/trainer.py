@@ -22,6 +22,7 @@ from tools.common.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tools.common.distributed import World
 from tools.common.kinds import kind_of
 from tools.common.output import OutputError
+from tools.common.signals import stop_signals_handled
 from tools.common.skipped import print_skipped
 from tools.common.threads import ordered_map, worker_threads
 from tools.evaluate.training_ap import MaskAP
@@ -37,9 +38,6 @@ from tools.train.optimizer import (
     trainable_parameters,
 )
 from tools.train.state import BEST_CHECKPOINT, TrainingState, remove_temporaries, save_state
-
-# Ctrl-C, the end of a cluster's job, and the end of a terminal, which Windows does not signal.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Trainer:
@@ -103,7 +101,7 @@ class Trainer:
         workers, accumulate = self.settings.workers, self.settings.accumulate
         self.network.train()
         with (
-            self._catch_signals(),
+            stop_signals_handled(self._handle_signal),
             worker_threads(workers) as pool,
             self._open_log(last_step, visualdl) as log,
             suppress(_EvaluationStopped),  # the state was saved before the evaluation began
@@ -236,23 +234,11 @@ class Trainer:
             raise
         self.speed = log.close()
 
-    @contextmanager
-    def _catch_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM end the run after the current step, or at once during an evaluation."""
-
-        def handle(number: int, _frame: object) -> None:
-            self._received_signal = number
-            if self._evaluating:
-                raise _EvaluationStopped
-
-        # A signal that is ignored stays so: `nohup` starts programs that outlive their terminal.
-        caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        previous = {number: signal.signal(number, handle) for number in caught}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _handle_signal(self, number: int, _frame: object) -> None:
+        """Let a signal end the run after the current step, or at once during an evaluation."""
+        self._received_signal = number
+        if self._evaluating:
+            raise _EvaluationStopped
 
     @contextmanager
     def _stop_without_output(self) -> Iterator[None]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import signal
+import tempfile
 
 import cv2
 import numpy as np
 import pytest
 
 from config.errors import InputError, printable
+from data.files import temporary_folder
 from tests.support.programs import run_main
 from tools.common.cli import align_columns
+from tools.common.signals import STOP_SIGNALS
 
 RED = "\x1b[31mred\x9b2J"
 
@@ -72,6 +75,46 @@ def test_too_little_memory_is_one_line(allocate):
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("test_cli.py: error: not enough memory (")
     assert "data.short_side" in done.stderr
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_ends_a_program_without_leftovers(number, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def main() -> int:
+        with temporary_folder() as folder:
+            assert folder.parent == tmp_path
+            signal.raise_signal(number)
+        return 0
+
+    says = "interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}"
+    assert run_main(main) == (128 + number, "", f"{says}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows does not signal the end of a terminal")
+def test_a_terminal_that_is_closed_may_send_its_signal_twice():
+    cleaned = []
+
+    def main() -> int:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        finally:
+            signal.raise_signal(signal.SIGHUP)
+            cleaned.append(True)
+        return 0
+
+    assert run_main(main).returncode == 129 and cleaned
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def main() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    assert run_main(main) == (0, "", "")
 
 
 def test_ctrl_c_that_a_library_turns_into_another_error_is_quiet():

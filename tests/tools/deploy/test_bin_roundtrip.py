@@ -181,3 +181,16 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")
     unknown = mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json", "--pictures=a")
     assert "give a COCO annotation file with --annotations" in unknown and "--data-root" not in unknown
+
+
+@needs_onnx
+def test_files_of_instances_that_cannot_be_are_named(tmp_path, shapes):
+    model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, "--end-to-end", overrides=())
+    inputs, outputs = tmp_path / "inputs", tmp_path / "outputs"
+    assert run_main(preprocess_inputs_to_bin.main, model, shapes / "images", "--output", inputs)[0] == 0
+    on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
+    (damaged,) = outputs.glob("000002_*_count.bin")
+    damaged.write_bytes(np.full_like(np.fromfile(damaged, np.uint8), 127).tobytes())
+    found = run_main(postprocess_bin_outputs.main, inputs, outputs, "--json", tmp_path / "found.json")
+    assert found.returncode == 2 and found.stderr.count("\n") == 1
+    assert str(damaged) in found.stderr and "its outputs are damaged" in found.stderr

@@ -21,6 +21,7 @@ from tests.support.trainings import losses, trainer
 from tools.common.checkpoint import load_checkpoint
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.output import OutputError, OutputStream
+from tools.common.signals import STOP_SIGNALS
 from tools.evaluate.training_ap import MaskAP
 from tools.train.setup import (
     build_trainer,
@@ -31,7 +32,6 @@ from tools.train.setup import (
     start_from,
 )
 from tools.train.state import BEST_CHECKPOINT, load_state, newest_state
-from tools.train.trainer import SIGNALS
 
 
 def test_it_learns(tmp_path):
@@ -95,7 +95,7 @@ def test_another_seed_is_another_run(tmp_path):
     assert losses(tmp_path / "0") != losses(tmp_path / "1")
 
 
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number):
     run = trainer(tmp_path)
     forward_backward = run._forward_backward
