@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Collection, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Callable, NoReturn, TextIO, cast
 
@@ -19,7 +19,7 @@ from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
 from tools.common.memory import is_out_of_memory
 from tools.common.output import OutputClosedError, OutputError, OutputStream
-from tools.common.signals import STOP_SIGNALS, stop_message, stop_status
+from tools.common.signals import stop_message, stop_signals_handled, stop_status
 
 DEFAULT_CONFIG = 20
 
@@ -74,12 +74,9 @@ def _run(main: Callable[[], int]) -> int:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    if in_main_thread:
-        for number in STOP_SIGNALS:
-            if number == signal.SIGINT or signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, interrupt)
     try:
-        return _call(main)
+        with stop_signals_handled(interrupt) if in_main_thread else nullcontext():
+            return _call(main)
     except KeyboardInterrupt:
         return _end_at_signal(received)
     except OutputClosedError as error:
