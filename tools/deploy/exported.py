@@ -73,6 +73,7 @@ class Metadata:
             "long_side": data.long_side,
             "size_divisor": data.size_divisor,
             "bgr": data.bgr,
+            "stretch": data.stretch,
             "fixed_size": data.fixed_size,
         }
         return json.dumps(content)

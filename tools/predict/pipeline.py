@@ -134,7 +134,7 @@ class _Stages:
     def _load(self, job: Job) -> Job:
         try:
             with self.times.measure("read"):
-                image = read_image(job.path)
+                image = read_image(job.path, self.predictor.config.data.stretch)
         except ImageError as error:
             return replace(job, problem=str(error))
         with self.times.measure("preprocess"):

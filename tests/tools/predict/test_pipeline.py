@@ -218,9 +218,9 @@ def test_not_more_than_a_few_pictures_are_read_ahead(photos, monkeypatch):
     paths = files(photos) * 4
     read, finished, ahead = itertools.count(1), [0], []
 
-    def reading(path):
+    def reading(path, stretch):
         ahead.append(next(read) - finished[0])
-        return read_image(path)
+        return read_image(path, stretch)
 
     original = Predictor.decode
 
