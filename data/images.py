@@ -7,6 +7,7 @@ import functools
 import glob
 import os
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,8 @@ _TAIL = 256  # last bytes of a file, which contain its end mark unless a program
 # OpenCV's log is silenced (level 0), because errors become an ImageError and log lines would disturb progress bars.
 # The function is cv2.setLogLevel in OpenCV 4 and cv2.utils.logging.setLogLevel in OpenCV 5.
 getattr(cv2.utils, "logging", cv2).setLogLevel(0)
+# Pillow reads only headers here, and would warn of tags of other programs that it finds in them.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
 class ImageError(InputError):

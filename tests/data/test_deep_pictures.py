@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -92,13 +93,17 @@ def test_pil_pictures_of_16_and_32_bits_are_stretched():
         load_picture(Image.fromarray(grey.astype(np.int32)))
 
 
-def test_unknown_tags_print_nothing(tmp_path):
+def test_unknown_and_wrong_tags_print_nothing(tmp_path):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     for number, text in ((33628, "camera"), (65024, "gain 2"), (51123, "{}")):
         tags[number] = text
         tags.tagtype[number] = 2
     path = tmp_path / "a.tif"
-    Image.fromarray(CAMERA[..., 0]).save(path, tiffinfo=tags)
+    Image.fromarray(CAMERA[..., 0]).save(path, tiffinfo=tags, dpi=(72, 72))
+    content = path.read_bytes()
+    unit = struct.pack("<HHI", 296, 3, 1)  # of the resolution: a single number of 16 bits
+    assert content.count(unit) == 1
+    path.write_bytes(content.replace(unit, struct.pack("<HHI", 296, 3, 2)))
     program = f"from data.images import *; p = {str(path)!r}; read_image(p); read_image(p, (1, 99, 1)); picture_size(p)"
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""

@@ -21,7 +21,7 @@ from tests.support.exports import SIZE, exported, needs_onnx
 from tests.support.programs import run_main
 from tools import infer_onnx, preprocess_inputs_to_bin, quantize_onnx
 from tools.common.kinds import kind_of
-from tools.deploy.exported import exported_predictor
+from tools.deploy.exported import METADATA, exported_predictor, open_exported
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
@@ -91,6 +91,8 @@ def test_an_exported_network_stretches_as_the_config_that_it_was_exported_with(d
     model = exported("-o", OVERRIDE, f"--input-size={SIZE[0]}x{SIZE[1]}")
     inside = exported_predictor(model, score=0.0)
     assert inside.config.data.stretch == (1.0, 99.8, 0.7)
+    metadata = json.loads(open_exported(model).get_modelmeta().custom_metadata_map[METADATA])
+    assert metadata["stretch"] == [1.0, 99.8, 0.7]  # for programs that do not know our configs
     found = inside(deep)
     assert found.to_coco() == inside(SHALLOW).to_coco()
     status, _, err = run_main(infer_onnx.main, model, deep, "--score=0", "--output", tmp_path / "drawn")
