@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from config.errors import InputError
+from config.overrides import differences
 from data.coco import read_coco
 from data.images import read_image, write_image
 from data.stretch import stretch_picture
@@ -20,11 +21,13 @@ from tests.support import tiny, trainings
 from tests.support.exports import SIZE, exported, needs_onnx
 from tests.support.programs import run_main
 from tools import infer_onnx, preprocess_inputs_to_bin, quantize_onnx
+from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.kinds import kind_of
 from tools.deploy.exported import METADATA, exported_predictor, open_exported
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
+from tools.predict.load import untrained_network
 from tools.predict.pipeline import plan_jobs, predict_files
 
 OVERRIDE = "data.stretch=1,99.8,0.7"
@@ -84,6 +87,16 @@ def test_training_and_evaluation_read_the_stretched_picture(predictor, deep):
     truth = replace(ground_truth(data), objects=())
     image, _, _ = PictureLoader(records, [], truth, data.classes, config.data.stretch).load(records[0].image_id, 0.5)
     np.testing.assert_array_equal(image, SHALLOW)
+
+
+def test_a_checkpoint_carries_the_setting(predictor, deep, tmp_path):
+    network = untrained_network(predictor.config, 0)
+    weights = {name: value.numpy() for name, value in network.state_dict().items()}
+    saved = Checkpoint(weights, predictor.classes, predictor.config.name, differences(predictor.config))
+    save_checkpoint(tmp_path / "deep.pdparams", saved)
+    loaded = tiny.predictor(tiny.CONFIG, tmp_path / "deep.pdparams", score=0.0)
+    assert loaded.config.data == predictor.config.data
+    assert loaded(deep).to_coco() == predictor(deep).to_coco()
 
 
 @needs_onnx
