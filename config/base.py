@@ -23,6 +23,7 @@ from config.rules import (
     NonNegativeInt,
     OpenFraction,
     OptionalSize,
+    OptionalStretch,
     PositiveColour,
     PositiveFloat,
     PositiveInt,
@@ -56,6 +57,10 @@ class NMSConfig:
 class DataConfig:
     """The preparation of a picture as the network's input."""
 
+    # Low percentile, high percentile and gamma, such as (1.0, 99.8, 0.7): when a picture file is read, its values from
+    # one to the other become 0 to 255, dark ones brighter with a gamma below 1 (data/stretch.py). For pictures of 16
+    # or 32 bits, which use a small part of their range. () for none.
+    stretch: OptionalStretch = ()
     # Pixels. The picture is scaled until its short side is `short_side`, or less if its long side would then exceed
     # `long_side`.
     short_side: Side = 800

@@ -53,12 +53,14 @@ def field_types() -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def example_values() -> dict[str, Any]:
-    """Return a value of the type of each of `known_fields`: its default, or a word where that is an empty list."""
+    """Return a value of the type of each of `known_fields`: its default, or one item for an empty list."""
     examples = known_fields(Config)
     for path, annotation in field_types().items():
         words = [word for item in get_args(annotation) for word in get_args(item) if isinstance(word, str)]
         if examples[path] == () and words:
             examples[path] = (words[0],)
+        elif examples[path] == () and float in get_args(get_args(annotation)[0]):
+            examples[path] = (0.0,)
     return examples
 
 

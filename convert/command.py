@@ -6,8 +6,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from config import load_config
 from config.base import PROJECT, Config, Published
 from config.errors import InputError, printable
@@ -23,7 +21,7 @@ from convert.sources import (
     shapes_of_backbones,
 )
 from data.class_lists import ClassList, read_class_list
-from data.images import read_image
+from data.images import read_stored_values
 from data.written import check_output_files
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.cli import Parser
@@ -52,7 +50,8 @@ def convert_network(docstring: str, *, script: str) -> int:
     parser.add_argument("--classes", metavar="FILE", help="class names, one per line (default: COCO's 80)")
     parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print the instances")
     args = parser.parse_args()
-    picture = read_image(args.verify) if args.verify else None
+    if args.verify:
+        read_stored_values(args.verify)  # a picture that cannot be read is named before the work
     downloads = files and args.download
     if bool(downloads) == bool(args.checkpoint):
         download_option = ", or --download with --config=N" if files else ""
@@ -74,8 +73,8 @@ def convert_network(docstring: str, *, script: str) -> int:
     checkpoint = Checkpoint(weights, classes, config.name, table.overrides, source)
     save_checkpoint(output, checkpoint, as_output=True)
     print(f"wrote {output}: config {number} {config.name}, {len(classes)} classes, from {table.program}")
-    if picture is not None:
-        print(f"{args.verify}: {_describe_instances(config, output, picture)}")
+    if args.verify:
+        print(f"{args.verify}: {_describe_instances(config, output, args.verify)}")
     return 0
 
 
@@ -175,7 +174,7 @@ def _describe_source(path: str, table: NameTable) -> dict[str, str]:
     return {"file": Path(path).name, "sha256": sha256_of(path), "program": table.program}
 
 
-def _describe_instances(config: Config, weights: Path, picture: np.ndarray) -> str:
+def _describe_instances(config: Config, weights: Path, picture: str) -> str:
     predictor = load_predictor(config, weights, engine="dynamic")
     instances = predictor(picture)
     lines = [f"{len(instances)} instances with a score of at least {predictor.score:g}"]

@@ -58,12 +58,13 @@ class Record:
         return merged
 
 
-def read_record_image(record: Record) -> np.ndarray:
+def read_record_image(record: Record, stretch: Sequence[float]) -> np.ndarray:
     """Read the picture of a record: uint8 [H, W, 3] RGB.
 
+    stretch: `data.stretch` of the config.
     Raises InputError with the file name if it cannot be read or has another size than the annotations state.
     """
-    image = read_image(record.path)
+    image = read_image(record.path, stretch)
     if image.shape[:2] != (record.height, record.width):
         raise InputError(
             f"{record.path}: is {image.shape[1]} x {image.shape[0]} pixels and {record.width} x {record.height} in the "

@@ -7,23 +7,19 @@ import functools
 import glob
 import os
 import re
-import reprlib
+import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Union
+from typing import BinaryIO, Callable
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from config.errors import InputError, printable, shorten
+from config.errors import InputError
 from data.files import atomic_write, open_regular
-
-PICTURE_FORMS = (
-    "give uint8 [H, W, 3] RGB, a path or a PIL picture; PIL.Image.open reads open files, and bytes in io.BytesIO"
-)
-Picture = Union[np.ndarray, str, Path, Image.Image]
+from data.stretch import stretch_picture
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -58,6 +54,8 @@ _TAIL = 256  # last bytes of a file, which contain its end mark unless a program
 # OpenCV's log is silenced (level 0), because errors become an ImageError and log lines would disturb progress bars.
 # The function is cv2.setLogLevel in OpenCV 4 and cv2.utils.logging.setLogLevel in OpenCV 5.
 getattr(cv2.utils, "logging", cv2).setLogLevel(0)
+# Pillow reads only headers here, and would warn of tags of other programs that it finds in them.
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
 class ImageError(InputError):
@@ -101,20 +99,35 @@ def has_picture_suffix(path: Path) -> bool:
     return path.suffix.lower() in _EXTENSIONS
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
     """Read a picture as 8-bit RGB: uint8 [H, W, 3], contiguous, writable.
 
-    The pixels equal `cv2.imread(path, cv2.IMREAD_COLOR)` with the channels reversed, bit for bit, because the published
+    stretch: `data.stretch` of a config; the values are then stretched to 0 to 255 (`stretch_picture`). Without it, the
+    pixels equal `cv2.imread(path, cv2.IMREAD_COLOR)` with the channels reversed, bit for bit, because the published
     checkpoints were trained on pictures decoded this way. Therefore: a picture with an EXIF orientation comes out
     upright (WebP with OpenCV 5.0 but not 4.10, AVIF with neither); grey becomes three equal channels; alpha is dropped,
     which shows the colours hidden under transparent pixels; 16-bit samples are divided by 256 or 257; only the first of
     several frames or pages is read. Thread-safe.
 
     Raises ImageError if the file cannot be read, is not a picture, is cut off (OpenCV 4 would fill up the rest of a
-    JPEG with grey), has more than 2^30 pixels or has floating-point or 32-bit samples, whose value for white is
-    unknown. A JPEG that is damaged in the middle is not detected.
+    JPEG with grey), has more than 2^30 pixels, or has floating-point or 32-bit samples, whose value for white is
+    unknown; such TIFFs are read with `stretch`. A JPEG that is damaged in the middle is not detected.
     """
-    path = Path(path)
+    if stretch:
+        return stretch_picture(read_stored_values(path), stretch)
+    return _decode(Path(path), _decode_bytes)
+
+
+def read_stored_values(path: str | Path) -> np.ndarray:
+    """Read the values that a picture file stores, of any dtype: [H, W] for grey, else [H, W, 3] RGB, contiguous.
+
+    Differs from `read_image` only in this, and in reading TIFFs with floating-point and 32-bit samples.
+    """
+    return _decode(Path(path), _decode_values)
+
+
+def _decode(path: Path, decode: Callable[[np.ndarray], np.ndarray | None]) -> np.ndarray:
+    """Decode the content of a file, uint8 [n]; `decode` returns None if it cannot. Raises ImageError."""
     try:
         with open_regular(path) as stream:
             if os.fstat(stream.fileno()).st_size > _MAX_BYTES:
@@ -125,40 +138,26 @@ def read_image(path: str | Path) -> np.ndarray:
     if reason := _why_refused(data):
         raise ImageError(path, reason)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)  # [H, W, 3] BGR
+        image = decode(np.frombuffer(data, np.uint8))
         if image is None:
             raise ImageError(path, _why_undecodable(data))
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return image
     except cv2.error as error:
         raise ImageError(path, _why_failed(error)) from error
 
 
-def load_picture(picture: Picture) -> np.ndarray:
-    """Return a picture as an array; arrays are returned as they are, files and PIL pictures as uint8 [H, W, 3] RGB.
-
-    A PIL picture is turned upright by its EXIF orientation, and its alpha is dropped, as `read_image` does it.
-    Raises InputError if it cannot be read, and for objects that are no pictures.
-    """
-    if isinstance(picture, np.ndarray):
-        return picture
-    if isinstance(picture, (str, Path)):
-        return read_image(picture)
-    if not isinstance(picture, Image.Image):
-        raise not_a_picture(picture)
-    if picture.mode in ("I", "F"):
-        raise InputError(f"a PIL picture of mode {picture.mode}, whose value for white is unknown; give 8 or 16 bits")
-    try:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I;16"):  # `convert` would clip at 255
-            upright = Image.fromarray((np.asarray(upright) // 256).astype(np.uint8))
-        return np.array(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # a file that is decoded only now may be damaged
-        raise InputError(f"{picture!r}: cannot be decoded ({error}); load it again") from error
+def _decode_bytes(content: np.ndarray) -> np.ndarray | None:
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR)  # [H, W, 3] BGR
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def not_a_picture(value: object) -> InputError:
-    """Return the InputError for an object that is neither a picture nor an iterable of pictures."""
-    return InputError(f"{shorten(printable(reprlib.repr(value)))} is not a picture; {PICTURE_FORMS}")
+def _decode_values(content: np.ndarray) -> np.ndarray | None:
+    image = cv2.imdecode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)  # [H, W] or [H, W, 3] BGR
+    if image is None:  # 32-bit samples with alpha
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim == 2:
+        return image
+    return np.ascontiguousarray(image[..., 2::-1])
 
 
 def picture_size(path: str | Path) -> tuple[int, int] | None:
@@ -179,11 +178,11 @@ def picture_size(path: str | Path) -> tuple[int, int] | None:
     if reason:
         raise ImageError(path, reason)
     if header is None:
-        return read_image(path).shape[:2]
+        return read_stored_values(path).shape[:2]
     (width, height), is_swapped, kind = header
     if kind not in _ALWAYS_READ:
         if not _is_utf8(path):  # OpenCV cannot open it by its name
-            return read_image(path).shape[:2]
+            return read_stored_values(path).shape[:2]
         if not cv2.haveImageReader(str(path)):
             raise ImageError(path, _why_undecodable(path.read_bytes()))
     if kind not in _SAME_SIZE or (is_swapped and kind not in _ALWAYS_ROTATED):
@@ -388,5 +387,6 @@ def _why_undecodable(data: bytes) -> str:
         )
     unchanged = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if unchanged is not None and unchanged.dtype.itemsize > 2:
-        return f"{name} with {unchanged.dtype} samples, whose value for white is unknown; convert it to 8 or 16 bits"
+        what = f"{name} with {unchanged.dtype} samples, whose value for white is unknown"
+        return f"{what}; convert it to 8 or 16 bits, or set data.stretch of the config"
     return f"damaged {name}, or a variant that OpenCV {cv2.__version__} cannot decode; convert it to PNG or JPEG"

@@ -114,7 +114,7 @@ class TrainingSet:
         for place in range(index, index + tries):
             record = self.records[place % len(self.records)]
             try:
-                return load_sample(record)
+                return load_sample(record, self.config.data.stretch)
             except InputError as error:
                 self.unreadable[str(record.path)] = str(error)
         first = self.unreadable[str(self.records[index].path)]
@@ -126,12 +126,13 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
-def load_sample(record: Record) -> Sample:
+def load_sample(record: Record, stretch: Sequence[float]) -> Sample:
     """Read a picture and decode its masks; instances without a pixel are left out.
 
+    stretch: `data.stretch` of the config.
     Raises InputError with the picture's name if it cannot be read or has another size than the annotations state.
     """
-    return make_sample(record, read_record_image(record))
+    return make_sample(record, read_record_image(record, stretch))
 
 
 def make_sample(record: Record, image: np.ndarray) -> Sample:

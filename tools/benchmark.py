@@ -190,7 +190,7 @@ def _first_input(predictor: Predictor, paths: Sequence[Path]) -> tuple[np.ndarra
     reason = None
     for path in paths:
         try:
-            prepared = predictor.prepare(read_image(path))
+            prepared = predictor.prepare(read_image(path, predictor.config.data.stretch))
             return predictor.pad([prepared]), [prepared.size]
         except ImageError as error:
             reason = error

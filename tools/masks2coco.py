@@ -29,7 +29,7 @@ from config.errors import InputError, listed
 from data.class_lists import ClassList
 from data.coco_rows import CocoInstance, CocoPicture
 from data.files import read_text
-from data.images import find_images, has_picture_suffix, picture_size, read_image
+from data.images import find_images, has_picture_suffix, picture_size, read_stored_values
 from data.written import check_output_files
 from tools.common.cli import Parser, natural_number
 from tools.dataset.coco_writer import (
@@ -101,7 +101,7 @@ def find_folders(parent: Path) -> list[Annotated]:
 
 def convert(item: Annotated, folder: Path, options: LabelOptions, class_name: str) -> Converted:
     """Read the masks of a picture. Raises ImageError or UnusableFileError if it or a mask cannot be used."""
-    height, width = picture_size(item.picture) or read_image(item.picture).shape[:2]
+    height, width = picture_size(item.picture) or read_stored_values(item.picture).shape[:2]
     read = read_labels if item.of_labels else read_instance_files
     found = read(item.masks, options, (height, width))
     instances = tuple(CocoInstance.from_mask(class_name, mask) for mask in found.masks)

@@ -94,7 +94,7 @@ def _input_name(number: int, path: Path) -> str:
 
 def _write(path: Path, name: str, metadata: Metadata, folder: Path) -> Entry:
     data = metadata.config.data
-    image = read_image(path)
+    image = read_image(path, data.stretch)
     picture = preprocess(image, data)
     write_array(folder / f"{name}.bin", pad_to_batch([picture], data.size_divisor, data.fixed_size))
     return Entry(name, str(path.resolve()), image.shape[:2], picture.shape[:2])

@@ -72,7 +72,7 @@ def main() -> int:
     check_output_files([args.output], read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)
     chosen = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
-    paths = map_readable(_check_readable, chosen, title="reading")
+    paths = map_readable(lambda path: _check_readable(path, before), chosen, title="reading")
     found = args.annotations and read_complete(
         args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model, remedies=OPTION_REMEDIES
     )
@@ -98,8 +98,8 @@ def spread(count: int, limit: int) -> list[int]:
     return np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()
 
 
-def _check_readable(path: Path) -> Path:
-    read_image(path)
+def _check_readable(path: Path, predictor: Predictor) -> Path:
+    read_image(path, predictor.config.data.stretch)
     return path
 
 
@@ -117,7 +117,9 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             path = next(self.paths, None)
-            return None if path is None else {IMAGES: predictor.pad([predictor.prepare(read_image(path))])}
+            if path is None:
+                return None
+            return {IMAGES: predictor.pad([predictor.prepare(read_image(path, predictor.config.data.stretch))])}
 
     graph = onnx.load(model)
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
@@ -169,7 +171,7 @@ def _seconds(predictors: Sequence[Predictor], paths: Sequence[Path]) -> list[flo
     """Return the median time of each network per picture, measured in turn, so that disturbances affect all alike."""
     seconds: list[list[float]] = [[] for _ in predictors]
     for path in paths:
-        image = read_image(path)
+        image = read_image(path, predictors[0].config.data.stretch)
         for predictor, own in zip(predictors, seconds):
             prepared = predictor.prepare(image)
             batch = predictor.pad([prepared]), [prepared.size]
@@ -181,7 +183,10 @@ def _seconds(predictors: Sequence[Predictor], paths: Sequence[Path]) -> list[flo
 
 
 def _summary(predictor: Predictor, found: CocoData) -> Mapping[str, Any]:
-    pictures = (read_record_image(record) for record in tqdm(found.records, unit="picture", disable=None))
+    pictures = (
+        read_record_image(record, predictor.config.data.stretch)
+        for record in tqdm(found.records, unit="picture", disable=None)
+    )
     rows = [
         row
         for record, instances in zip(found.records, predictor.stream(pictures))

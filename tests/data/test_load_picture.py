@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from config.errors import InputError
-from data.images import load_picture, read_image
+from data.images import read_image
+from data.load_picture import load_picture
 from tests.support import tiny
 
 SCENE = tiny.scene(1, 64, 80)

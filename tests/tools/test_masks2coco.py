@@ -49,6 +49,17 @@ def write_pair(folder: Path, name: str, labels: np.ndarray) -> None:
     assert cv2.imwrite(str(folder / "masks" / f"{name}.png"), labels)
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "float64"])
+def test_a_picture_of_any_depth_is_converted(tmp_path, dtype):
+    """Training reads those of floating-point numbers with `data.stretch`."""
+    write_pair(tmp_path, "a", LABELS)
+    (tmp_path / "a.jpg").unlink()
+    assert cv2.imwrite(str(tmp_path / "a.tif"), PICTURE.astype(dtype))
+    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    assert done.returncode == 0, done.stderr
+    assert len(masks_of(tmp_path / "coco.json")) == 2
+
+
 def test_values_of_16_bits(tmp_path):
     write_pair(tmp_path, "a", LABELS)
     done = convert(tmp_path, "--masks", tmp_path / "masks", "--class", "cell")

@@ -15,7 +15,12 @@ from tools.common.threads import Item, Result
 
 def print_skipped(reason: object) -> None:
     """Print a line about a skipped file to stderr, above the progress bars. reason: starts with the file's name."""
-    tqdm.write(f"skipped {printable(reason)}", file=sys.stderr)
+    print_note(f"skipped {reason}")
+
+
+def print_note(note: object) -> None:
+    """Print a line to stderr, above the progress bars."""
+    tqdm.write(printable(note), file=sys.stderr)
 
 
 def count_skipped(skipped: int, total: int) -> None:

@@ -37,7 +37,7 @@ FORMAT_VERSION = 2
 METADATA = "paddle_solo"  # the key in an ONNX file
 IMAGES = "images"  # the name of a graph's input
 # Fields of `data` that the metadata also has one by one, for programs that do not know our configs.
-_FOR_OTHERS = ("mean", "std", "short_side", "long_side", "size_divisor", "bgr", "fixed_size")
+_FOR_OTHERS = ("stretch", "mean", "std", "short_side", "long_side", "size_divisor", "bgr", "fixed_size")
 DTYPES = ("float32", "int64", "uint8")  # of outputs
 NO_EXPORT = "{}: was not written by tools/export.py (no class names in its metadata); export the network with it"
 

@@ -68,7 +68,7 @@ def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evalu
         evaluation=evaluation,
         comparison=compare_instances(truth, rows, truth.image_ids),
         file_names={record.image_id: record.file_name for record in data.records},
-        load=PictureLoader(data.records, rows, truth, predictor.classes).load,
+        load=PictureLoader(data.records, rows, truth, predictor.classes, config.data.stretch).load,
     )
     return evaluation
 

@@ -16,17 +16,28 @@ from tools.predict.mask_windows import MaskCrop, tight_crop
 
 
 class PictureLoader:
-    """Load pictures with their predicted and annotated instances, for drawings."""
+    """Load pictures with their predicted and annotated instances, for drawings.
 
-    def __init__(self, records: Sequence[Record], rows: Sequence[dict], truth: GroundTruth, classes: ClassList) -> None:
+    stretch: `data.stretch` of the config.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        rows: Sequence[dict],
+        truth: GroundTruth,
+        classes: ClassList,
+        stretch: Sequence[float],
+    ) -> None:
         self.records = {record.image_id: record for record in records}
         self.classes = classes
+        self.stretch = stretch
         self.rows = _group_by_picture(rows)
         self.objects = _group_by_picture(truth.objects)
 
     def load(self, image_id: int, score: float) -> tuple[np.ndarray, Instances, Instances]:
         """Return the picture, uint8 [H, W, 3] RGB, its instances with at least this score, and the annotated ones."""
-        image = read_record_image(self.records[image_id])
+        image = read_record_image(self.records[image_id], self.stretch)
         rows = [row for row in self.rows.get(image_id, []) if row["score"] >= score]
         return image, self._to_instances(rows, image), self._to_instances(self.objects.get(image_id, []), image)
 

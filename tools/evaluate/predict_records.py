@@ -45,7 +45,7 @@ def _rows_by_picture(
 ) -> list[tuple[int, list[dict]]]:
     def read(record: Record) -> tuple[Record, PreparedInput | None]:
         try:
-            return record, predictor.prepare(read_record_image(record))
+            return record, predictor.prepare(read_record_image(record, predictor.config.data.stretch))
         except InputError as error:
             if unreadable is None:
                 raise

@@ -65,7 +65,7 @@ def mask_ap(
             summary = mask_precision(truth, rows, {record.image_id for record in readable}).summary
             scores = MaskAP(summary["AP"] or 0.0, summary["AP50"] or 0.0)
             if drawing:
-                loader = PictureLoader(readable, rows, truth, classes)
+                loader = PictureLoader(readable, rows, truth, classes, config.data.stretch)
                 write_image(drawing, draw_predictions(readable, loader, score=config.test_cfg.score))
         return world.gather(scores)[0]
 

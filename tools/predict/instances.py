@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from config.errors import InputError, listed, printable, shorten
-from data.images import Picture, load_picture
+from data.load_picture import Picture, load_picture
 from data.written import check_output_files, write_drawing
 from tools.predict.drawing import Drawable, draw_instances
 from tools.predict.mask_windows import MaskCrop, tight_crop
@@ -45,6 +45,7 @@ class Instances:
     class_names: the name of each class.
     category_ids: the category id of each class in the data set.
     network_boxes: the boxes in which the masks were predicted, of networks that predict boxes first.
+    stretch: `data.stretch` of the network's config; pictures that are drawn on are stretched like its input.
 
     Raises InputError if lengths or shapes disagree, or a class is not in class_names.
     """
@@ -57,6 +58,7 @@ class Instances:
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     network_boxes: NetworkBoxes | None = None
+    stretch: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         crops = self.crops if isinstance(self.crops, Crops) else Crops(self.crops)
@@ -104,6 +106,7 @@ class Instances:
         class_names: Sequence[str],
         category_ids: Sequence[int],
         network_boxes: NetworkBoxes | None = None,
+        stretch: tuple[float, ...] = (),
     ) -> Instances:
         """Build instances from the tight windows of their masks, bool or uint8, as `tight_crop` returns them."""
         boxes = [(left, top, left + mask.shape[1], top + mask.shape[0]) for top, left, mask in crops]
@@ -116,6 +119,7 @@ class Instances:
             class_names=tuple(class_names),
             category_ids=tuple(np.asarray(category_ids).tolist()),  # plain numbers, which JSON can hold
             network_boxes=network_boxes,
+            stretch=stretch,
         )
 
     def __len__(self) -> int:
@@ -142,6 +146,7 @@ class Instances:
             class_names=self.class_names,
             category_ids=self.category_ids,
             network_boxes=self.network_boxes and NetworkBoxes(*(part[indices] for part in self.network_boxes)),
+            stretch=self.stretch,
         )
 
     def __iter__(self) -> Iterator[Instances]:
@@ -222,7 +227,7 @@ class Instances:
 
         image: the picture that they were found in, which they do not hold: an array, the path of a file, or PIL's.
         """
-        return draw_instances(load_picture(image), cast(Drawable, self))
+        return draw_instances(load_picture(image, self.stretch), cast(Drawable, self))
 
     def save(self, path: str | Path, image: Picture) -> None:
         """Write the drawing of `draw` to a file, in the format of the suffix.

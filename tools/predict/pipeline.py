@@ -16,10 +16,11 @@ from tqdm import tqdm
 from config.errors import InputError, shorten
 from data.files import utf8_name
 from data.images import ImageError, read_image
+from data.tiff_pages import count_pages
 from data.written import check_output_files, write_drawing, write_json
 from tools.common.kinds import RawPredictions
 from tools.common.memory import is_out_of_memory
-from tools.common.skipped import count_skipped, print_skipped
+from tools.common.skipped import count_skipped, print_note, print_skipped
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
 from tools.predict.predictor import Predictor, PreparedInput, decoding_thread
@@ -39,6 +40,7 @@ class Job:
     instances: Instances | None = None
     rows: tuple[dict, ...] = ()
     problem: str = ""  # why it is skipped
+    pages: int = 1  # of the file; the first one is used
 
     def skipped(self, error: Exception) -> Job:
         """Return the job without its picture, after too little memory for it."""
@@ -72,6 +74,8 @@ class Report:
             self.problems.append(job.problem)
             print_skipped(job.problem)
             return
+        if job.pages > 1:
+            print_note(f"{job.path}: the first of {job.pages} pages is used; save the others as files of their own")
         self.pictures += 1
         self.instances += len(job.instances)
         self.rows.extend(job.rows)
@@ -134,11 +138,12 @@ class _Stages:
     def _load(self, job: Job) -> Job:
         try:
             with self.times.measure("read"):
-                image = read_image(job.path)
+                image = read_image(job.path, self.predictor.config.data.stretch)
+            pages = count_pages(job.path)
         except ImageError as error:
             return replace(job, problem=str(error))
         with self.times.measure("preprocess"):
-            return replace(job, image=image, prepared=self.predictor.prepare(image))
+            return replace(job, image=image, prepared=self.predictor.prepare(image), pages=pages)
 
     def _decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
         if raw is None or job.prepared is None:

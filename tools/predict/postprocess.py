@@ -34,7 +34,9 @@ def to_instances(
     else:
         shown, crops, boxes = _paste(decoded, config, score, resized, original)
     scores, labels = decoded.scores[shown], decoded.classes[shown]
-    return Instances.from_crops(original, crops, scores, labels, classes.names, classes.ids, boxes)
+    return Instances.from_crops(
+        original, crops, scores, labels, classes.names, classes.ids, boxes, stretch=config.data.stretch
+    )
 
 
 def _enlarge(masks: np.ndarray | Tensor, config: Config, resized: Size, original: Size) -> list[MaskCrop]:

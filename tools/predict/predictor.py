@@ -18,7 +18,7 @@ import numpy as np
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList
-from data.images import Picture, load_picture, not_a_picture
+from data.load_picture import Picture, load_picture, not_a_picture
 from data.preprocess import pad_to_batch, preprocess
 from model.decode.decoded import Decoded
 from tools.common.kinds import RawPredictions, kind_of
@@ -97,7 +97,8 @@ class Predictor:
         """Return the instances of a picture, a list for a list or tuple, and for other iterables a generator that
         streams.
 
-        A picture is uint8 [H, W, 3] RGB, the path of a file, or a PIL picture.
+        A picture is uint8 [H, W, 3] RGB, the path of a file, or a PIL picture; with `data.stretch` in the config also
+        [H, W] or [H, W, 3] RGB of another dtype, which is stretched as files are.
         """
         if isinstance(pictures, get_args(Picture)):
             return next(self.stream([pictures], threads=0))
@@ -123,7 +124,7 @@ class Predictor:
 
     def _stream(self, pictures: Iterable[Picture], threads: int) -> Iterator[Instances]:
         def read(picture: Picture) -> PreparedInput:
-            return self.prepare(load_picture(picture))
+            return self.prepare(load_picture(picture, self.config.data.stretch))
 
         with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
             prepared = ordered_map(pool, read, pictures, ahead=threads)

@@ -30,7 +30,7 @@ def test_annotated_and_predicted_instances_are_side_by_side():
     data = validation()
     truth = ground_truth(data)
     rows = [{**item, "score": 0.9} for item in truth.objects]
-    loader = PictureLoader(data.records, rows, truth, data.classes)
+    loader = PictureLoader(data.records, rows, truth, data.classes, ())
     drawn = draw_predictions(data.records, loader, score=0.5)
     assert np.array_equal(drawn, draw_predictions(data.records, loader, score=0.5))
     image, found, annotated = loader.load(data.records[0].image_id, 0.5)
@@ -57,10 +57,10 @@ def test_few_pictures_of_a_limited_size_are_drawn(tmp_path):
         path = tmp_path / f"{number}.png"
         write_image(path, np.zeros((100, 4000, 3), np.uint8))
         large.append(replace(record, path=path, height=100, width=4000, annotations=()))
-    loader = PictureLoader(large, [], replace(ground_truth(data), objects=()), data.classes)
+    loader = PictureLoader(large, [], replace(ground_truth(data), objects=()), data.classes, ())
     height, width = draw_predictions(large * 50, loader, score=0.5).shape[:2]
     assert width < 2.2 * SIDE * SCALE and height < COUNT * 60 * SCALE
-    small = PictureLoader(data.records, [], ground_truth(data), data.classes)
+    small = PictureLoader(data.records, [], ground_truth(data), data.classes, ())
     assert draw_predictions(data.records[:1], small, score=0.5).shape[1] < 2.3 * MIN_WIDTH * SCALE
 
 
@@ -74,7 +74,7 @@ def test_each_evaluation_of_a_training_writes_the_drawing(tmp_path):
         scores = evaluate(network)
         assert isinstance(scores, MaskAP) and 0 <= scores.ap <= scores.ap50 <= 1
         rows = predict_records(predictor, data.records)
-        loader = PictureLoader(data.records, rows, ground_truth(data), predictor.classes)
+        loader = PictureLoader(data.records, rows, ground_truth(data), predictor.classes, ())
         expected = draw_predictions(data.records, loader, score=predictor.config.test_cfg.score)
         np.testing.assert_array_equal(read_image(path), expected)
         path.unlink()

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -218,9 +219,9 @@ def test_not_more_than_a_few_pictures_are_read_ahead(photos, monkeypatch):
     paths = files(photos) * 4
     read, finished, ahead = itertools.count(1), [0], []
 
-    def reading(path):
+    def reading(path, stretch):
         ahead.append(next(read) - finished[0])
-        return read_image(path)
+        return read_image(path, stretch)
 
     original = Predictor.decode
 
@@ -233,6 +234,21 @@ def test_not_more_than_a_few_pictures_are_read_ahead(photos, monkeypatch):
     monkeypatch.setattr(Predictor, "decode", finishing)
     predict(paths, threads=2)
     assert max(ahead) <= 3 * 2 + 2
+
+
+def test_the_first_of_several_pages_is_used_and_said_once(tmp_path, capsys):
+    pages = [Image.fromarray(tiny.scene(number)) for number in range(3)]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "one.tif")
+    paths = [tmp_path / name for name in ("stack.tif", "one.tif", "gone.tif")]
+    report = predict(paths, results=tmp_path / "rows.json")
+    first, second = (
+        line for line in capsys.readouterr().err.splitlines() if line.startswith(("skipped", str(tmp_path)))
+    )
+    assert first == f"{paths[0]}: the first of 3 pages is used; save the others as files of their own"
+    assert second == f"skipped {paths[2]}: no such file"
+    found = tiny.tiny_predictor()(tiny.scene(0))
+    assert [row["segmentation"] for row in report.rows] == found.to_rle() * 2
 
 
 def test_drawings_do_not_replace_pictures(photos, tmp_path):
