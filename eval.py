@@ -7,6 +7,7 @@ Examples:
     python eval.py --engine onnx shapes.onnx                   an ONNX file written by tools/export.py
     python eval.py --config=0 --images photos                  without annotations: write drawings and COCO results
     python eval.py --config=0 --results masks.json             AP of a COCO results file
+    python eval.py --max-dets 400 --match-score                for pictures with hundreds of instances
 """
 
 from __future__ import annotations
@@ -14,38 +15,29 @@ from __future__ import annotations
 from tools.common.startup import run
 
 import sys
-from pathlib import Path
 
 from config.base import PROJECT
 from data.images import find_images
 from data.written import check_output_files
-from tools.common.cli import Parser, add_data_root_option, add_network_options, config_of, network_options
+from tools.common.checkpoint import store_score
+from tools.common.cli import config_of, network_options
 from tools.common.distributed import join_world
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
+from tools.evaluate.eval_options import parse_options
 from tools.evaluate.evaluate_results import results_table
-from tools.evaluate.evaluate_split import evaluate_split, split_files, write_submission
+from tools.evaluate.evaluate_split import MatchAt, evaluate_split, split_files, write_submission
+from tools.evaluate.match_score import match_table
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import plan_jobs, predict_files
 from tools.predict.predictor import DEFAULT_THREADS
 
 
 def main() -> int:
-    parser = Parser(__doc__)
-    parser.add_argument("model", nargs="?", metavar="MODEL.onnx", help="with --engine onnx: file from tools/export.py")
-    add_network_options(parser)
-    add_data_root_option(parser)
-    parser.add_argument("--classwise", action="store_true", help="also print the AP of each class")
-    parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the results (default: in runs/)")
-    pictures = parser.add_mutually_exclusive_group()
-    pictures.add_argument("--split", choices=("val", "test-dev"), default="val", help="pictures to use (default: val)")
-    pictures.add_argument("--images", nargs="+", metavar="PATH", help="files, folders or globs, without annotations")
-    pictures.add_argument("--results", nargs="+", metavar="FILE", help="COCO results, masks and boxes; no network")
-    args = parser.parse_args()
+    args, parser = parse_options(__doc__)
     if args.results:
-        parser.refuse(args, ("model", "weights", "untrained", "output"), "--results, which runs no network")
-        print(results_table(config_of(args), args.results, classwise=args.classwise))
+        print(results_table(config_of(args), args.results, classwise=args.classwise, match=args.match_score))
         return 0
     section = "test_cfg" if args.images else "eval_cfg"
     predictor = predictor_of_options(args, parser, section) if args.model else None
@@ -56,8 +48,7 @@ def main() -> int:
     world = join_world()
     if jobs and not world.is_first:
         return 0  # the first process alone predicts these pictures into one folder and one results file
-    score = getattr(config, section).score
-    predictor = predictor or load_predictor(config, **network_options(args), score=score, section="eval_cfg")
+    predictor = predictor or load_predictor(config, **network_options(args), section=section)
     if jobs:
         report = predict_files(predictor, jobs, results=output / "results.json", threads=DEFAULT_THREADS)
         print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")
@@ -67,10 +58,17 @@ def main() -> int:
             if written := write_submission(predictor, output, world=world):
                 print(f"wrote {written}")
             return 0
-        evaluation = evaluate_split(predictor, output, world=world)
+        match: MatchAt = "best" if args.choose_score else "score" if args.match_score else ""
+        evaluation = evaluate_split(predictor, output, world=world, match=match)
     if evaluation:
-        print(summary_table(evaluation.mask, evaluation.box, classwise=args.classwise))
-        print(f"{evaluation.pictures} pictures; the results and the report, index.html, are in {output}")
+        print(summary_table(evaluation.coco.mask, evaluation.coco.box, classwise=args.classwise))
+        if evaluation.match:
+            print(match_table(evaluation.match))
+        if evaluation.match and args.choose_score:
+            path = args.weights or config.model_path("eval_cfg")
+            store_score(path, evaluation.match.threshold)
+            print(f"this score is now test_cfg.score of {path}")
+        print(f"{evaluation.coco.pictures} pictures; the results and the report, index.html, are in {output}")
     return 0
 
 

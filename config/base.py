@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from config.errors import InputError
 from config.networks import BackboneConfig, HeadConfig, MaskFeatHeadConfig, NeckConfig, RoIConfig
+from config.published import Published
 from config.rules import (
     Colour,
     Fraction,
@@ -29,6 +30,7 @@ from config.rules import (
     PositiveInt,
     Seed,
     Side,
+    at_least,
     side_from,
 )
 from config.values import as_type_of, describe_type, did_you_mean
@@ -199,6 +201,10 @@ class EvalConfig:
     model_path: str = "weights/{name}.pdparams"  # checkpoint to evaluate
     batch_size: PositiveInt = 1  # pictures per run of the network, padded to the largest of them
     score: Fraction = 0.0  # instances with a lower score are not counted
+    max_dets: Annotated[int, at_least(11)] = 100  # instances per picture and class that AP counts; COCO counts 100
+    # What `train.py` selects the best checkpoint by: mask AP, or the match score S (tools/evaluate/match_score.py),
+    # whose score threshold then becomes the checkpoint's `test_cfg.score`.
+    select_by: Literal["ap", "match"] = "ap"
 
 
 @dataclass(frozen=True)
@@ -224,32 +230,6 @@ class ShapesConfig:
 
 
 @dataclass(frozen=True)
-class Published:
-    """A published checkpoint for a config."""
-
-    mask_ap: float  # COCO mask AP in percent, as its publisher states it
-    where: str
-    convert: str  # path of the script that converts it
-    box_ap: float | None = None  # COCO box AP in percent, if its publisher states it
-    speed: str = ""  # as its publisher states it: time per picture, and the device
-    sha256: str = ""  # of the file, if it is known
-
-    @property
-    def url(self) -> str:
-        """The address of the file; "" if `where` is a page that links to it."""
-        return f"https://{self.where}" if self.where.endswith(".pdparams") else ""
-
-    def command(self, number: int) -> str:
-        """Return the command that converts the downloaded FILE, for the config with this number."""
-        return f"python {self.convert} FILE --config={number}"
-
-    def download_command(self, number: int) -> str:
-        """Return the command that downloads, if that is possible, and converts it."""
-        command = self.command(number)
-        return command.replace(" FILE", " --download") if self.url else f"{command} ({self.where})"
-
-
-@dataclass(frozen=True)
 class Cost:
     """The size of a network and its work per picture, as tools/engine/operations.py counts them."""
 
@@ -257,12 +237,6 @@ class Cost:
     # Billions of floating-point operations of the convolutions and fully connected layers for a picture of 640 x 480
     # pixels; a multiplication with its addition counts as two. CenterMask2 is counted with max_per_img boxes.
     gflop: float
-
-
-SOLO_ZOO = "github.com/WXinlong/SOLO, model zoo in its README"
-PPDET_ZOO = "paddledet.bj.bcebos.com/models/{}.pdparams"
-CENTERMASK2_ZOO = "github.com/youngwanLEE/centermask2, model zoo in its README"
-PPDET_0_5_ZOO = "paddlemodels.bj.bcebos.com/object_detection/{}.pdparams"
 
 
 _DATA_FIELDS = ("train_path", "classes_path")

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Config, Cost, Published
+from config.base import Config, Cost
 from config.centermask2_lite_v39 import CenterMask2LiteV39
+from config.published import CENTERMASK2_ZOO, Published
 
 
 class CenterMask2LiteMobileNetV2(CenterMask2LiteV39):

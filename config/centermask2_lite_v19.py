@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Cost, Published
+from config.base import Cost
 from config.centermask2_lite_v39 import CenterMask2LiteV39
+from config.published import CENTERMASK2_ZOO, Published
 
 
 class CenterMask2LiteV19(CenterMask2LiteV39):

@@ -1,8 +1,9 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Cost, Published
+from config.base import Cost
 from config.centermask2_lite_v19 import CenterMask2LiteV19
 from config.networks import SLIM_WIDTHS
+from config.published import CENTERMASK2_ZOO, Published
 
 
 class CenterMask2LiteV19Slim(CenterMask2LiteV19):

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Cost, Published
+from config.base import Cost
 from config.centermask2_lite_v19_slim import CenterMask2LiteV19Slim
+from config.published import CENTERMASK2_ZOO, Published
 
 
 class CenterMask2LiteV19SlimDW(CenterMask2LiteV19Slim):

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Cost, Published
+from config.base import Cost
 from config.centermask2_v39_ese_fpn_ms_3x import CenterMask2V39
+from config.published import CENTERMASK2_ZOO, Published
 
 
 class CenterMask2LiteV39(CenterMask2V39):

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Config, Cost, Published
+from config.base import Config, Cost
+from config.published import CENTERMASK2_ZOO, Published
 
 
 class CenterMask2V39(Config):

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from config.base import CENTERMASK2_ZOO, Cost, Published
+from config.base import Cost
 from config.centermask2_v39_dcn import CenterMask2V39DCN
+from config.published import CENTERMASK2_ZOO, Published
 
 
 class CenterMask2V99DCN(CenterMask2V39DCN):

@@ -1,7 +1,8 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Cost, Published
+from config.base import Cost
 from config.decoupled_solo_r50_fpn_8gpu_3x import DecoupledSOLOR50
+from config.published import SOLO_ZOO, Published
 
 
 class DecoupledSOLOR101(DecoupledSOLOR50):

@@ -1,5 +1,6 @@
-from config.base import SOLO_ZOO, Cost, Published
+from config.base import Cost
 from config.decoupled_solo_r50_fpn_8gpu_3x import DecoupledSOLOR50
+from config.published import SOLO_ZOO, Published
 from config.solo_r50_fpn_8gpu_1x import SOLOR50Short
 
 

@@ -22,15 +22,15 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
 
 
 def differences(config: Config, base: Config | None = None) -> tuple[str, ...]:
-    """Return the assignments by which this config differs from `base`, in sections that a trained network depends on.
+    """Return the assignments by which this config differs from `base`, in fields that belong to a trained network.
 
-    These sections describe the network, its input and the decoding of its predictions. base: default the config's file.
+    They describe the network, its input and the decoding of its predictions. base: default the config's file.
     """
     in_file = known_fields(base or type(config)())
     return tuple(
         f"{path}={_text(value)}"
         for path, value in known_fields(config).items()
-        if path.partition(".")[0] in _NETWORK_SECTIONS and value != in_file[path]
+        if _is_of_network(path) and value != in_file[path]
     )
 
 
@@ -40,18 +40,24 @@ def with_network(config: Config, assignments: Iterable[str]) -> Config:
     Raises InputError as `override` does.
     """
     defaults = {section: getattr(Config, section) for section in _NETWORK_SECTIONS}
-    config = _assign_all(config.replace(**defaults), assignments)
+    config = with_field(config.replace(**defaults), SCORE, Config.test_cfg.score)
+    config = _assign_all(config, assignments)
     if len(config.target.scale_ranges) != 2 * config.head.levels:  # of another network; this one is not trained
         config = config.replace(target=replace(config.target, scale_ranges=(0.0, 1.0) * config.head.levels))
     return check(config)
 
 
 def foreign_to_networks(assignments: Iterable[str]) -> list[str]:
-    """Return the assignments of fields outside these sections, such as paths: files of networks must not have them."""
-    return [text for text in assignments if text.partition(".")[0].strip() not in _NETWORK_SECTIONS]
+    """Return the assignments of other fields, such as paths: files of networks must not have them."""
+    return [text for text in assignments if not _is_of_network(text.partition("=")[0].strip())]
 
 
 _NETWORK_SECTIONS = ("backbone", "neck", "mask_feat_head", "head", "roi", "nms", "data")
+SCORE = "test_cfg.score"  # may be chosen for the weights, by their match score
+
+
+def _is_of_network(path: str) -> bool:
+    return path == SCORE or path.partition(".")[0] in _NETWORK_SECTIONS
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Cost, Published
+from config.base import Cost
+from config.published import SOLO_ZOO, Published
 from config.solo_r50_fpn_8gpu_3x import SOLOR50
 
 

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_AUGMENT, PPDET_0_5_ZOO, PPDET_TRAINING, Config, Cost, Published
+from config.base import PPDET_0_5_AUGMENT, PPDET_TRAINING, Config, Cost
+from config.published import PPDET_0_5_ZOO, Published
 from config.solov2_light_448_r50_fpn_8gpu_3x import SOLOv2Light448R50
 
 

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import SOLO_ZOO, Config, Cost, Published
+from config.base import Config, Cost
+from config.published import SOLO_ZOO, Published
 
 
 class SOLOv2R101(Config):

@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_DEFORMABLE_TRAINING, Cost, Published
+from config.base import PPDET_DEFORMABLE_TRAINING, Cost
+from config.published import PPDET_0_5_ZOO, Published
 from config.solov2_r101_dcn_fpn_8gpu_3x import SOLOv2R101DCN
 
 

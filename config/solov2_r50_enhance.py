@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import PPDET_DEFORMABLE_TRAINING, PPDET_ZOO, Config, Cost, Published
+from config.base import PPDET_DEFORMABLE_TRAINING, Config, Cost
+from config.published import PPDET_ZOO, Published
 from config.solov2_light_r50_vd_fpn_dcn_512_3x import SOLOv2LightR50vdDCN512
 
 

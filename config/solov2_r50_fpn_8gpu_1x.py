@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Cost, Published
+from config.base import Cost
+from config.published import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Published
 from config.solov2_r50_fpn_8gpu_3x import SOLOv2R50
 
 

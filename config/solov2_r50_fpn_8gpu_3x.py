@@ -1,6 +1,7 @@
 from dataclasses import replace
 
-from config.base import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Config, Cost, Published
+from config.base import Config, Cost
+from config.published import PPDET_0_5_ZOO, PPDET_ZOO, SOLO_ZOO, Published
 
 
 class SOLOv2R50(Config):

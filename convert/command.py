@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from config import load_config
-from config.base import PROJECT, Config, Published
+from config.base import PROJECT, Config
 from config.errors import InputError, printable
+from config.published import Published
 from convert.conversion import Arrays, NameTable, Shapes, fill, network_shapes, similarity
 from convert.download import download
 from convert.reader import read_checkpoint, sha256_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from data.class_lists import ClassList
 from tests.support import trainings
 from tests.support.coco_results import pycocotools_evaluation
 from tests.support.programs import Finished, run_main
-from tools.common.checkpoint import Checkpoint, save_checkpoint
+from tools.common.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tools.common.distributed import World
 from tools.common.kinds import build_network
 
@@ -80,6 +81,45 @@ def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
     assert again.stdout.splitlines()[:-1] == out.splitlines()[:-1]
     assert "class 7" in out
     assert f"{trainings.PICTURES} pictures" in out
+
+
+def test_the_score_threshold_is_chosen_and_stored(tmp_path, data, weights):
+    copy = Path(shutil.copy(weights, tmp_path))
+    chosen = evaluate(tmp_path / "first", data, copy, "--choose-score", "--max-dets=200")
+    assert chosen.returncode == 0 and "count here; COCO's own AP counts 100" in chosen.stdout
+    (score,) = re.findall(r"score of (0\.\d\d) or more", chosen.stdout)
+    assert f"this score is now test_cfg.score of {copy}" in chosen.stdout
+    assert load_checkpoint(copy).overrides == (f"test_cfg.score={float(score):g}",)
+    page = (tmp_path / "first" / "index.html").read_text()
+    assert "<h2>Match score</h2>" in page and f"At score {float(score):g} and IoU 0.5" in page
+    assert (tmp_path / "first" / "pictures" / "match_score.png").stat().st_size > 1000
+    options = trainings.options(*FINDS[:3], folder=data)  # without a score of the user's
+    run = run_main(
+        evaluation.main, *options, "--engine=dynamic", "--weights", copy, "--output", tmp_path, "--match-score"
+    )
+    assert match_lines(run.stdout) == match_lines(chosen.stdout)
+    results = run_main(
+        evaluation.main,
+        *options,
+        "--results",
+        tmp_path / "masks.json",
+        "--match-score",
+        "-o",
+        f"test_cfg.score={score}",
+    )
+    assert match_lines(results.stdout) == match_lines(chosen.stdout)
+
+
+def match_lines(text: str) -> list[str]:
+    lines = text.splitlines()
+    first = next(place for place, line in enumerate(lines) if line.startswith("score of "))
+    return lines[first : first + 5]
+
+
+@pytest.mark.parametrize("option", ["--untrained=0", "--split=test-dev", "--images=a", "--results=a.json"])
+def test_a_score_is_stored_in_a_checkpoint_only(option):
+    run = run_main(evaluation.main, "--choose-score", option)
+    assert run.returncode == 2 and "cannot be combined with --choose-score, which changes a checkpoint" in run.stderr
 
 
 def test_batches_find_the_same_as_single_pictures(tmp_path, data, weights):

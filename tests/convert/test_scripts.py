@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from config import load_config
-from config.base import PROJECT, Published
+from config.base import PROJECT
+from config.published import Published
 from convert import command
 from convert.conversion import Shapes, network_shapes
 from convert.sources import BACKBONE_SCRIPTS

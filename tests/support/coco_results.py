@@ -14,10 +14,11 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from data.coco import read_coco
-from tools.evaluate.coco_metrics import GroundTruth, ground_truth
+from tools.evaluate.coco_metrics import COCO_MAX_DETS, SUMMARY, GroundTruth, ground_truth
 
 SIDE = 100  # of the pictures below
 CAT, DOG = 3, 7
+NAMES = [name.format(COCO_MAX_DETS) for name in SUMMARY]  # of the metrics
 
 
 def rectangle(x: int, y: int, width: int, height: int) -> dict:

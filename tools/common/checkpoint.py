@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from paddle import nn
 from config import load_config
 from config.base import Config
 from config.errors import SHOWN, InputError, listed
-from config.overrides import foreign_to_networks
+from config.overrides import SCORE, foreign_to_networks
 from config.values import is_list_of
 from data.class_lists import ClassList
 from data.files import open_regular
@@ -61,6 +61,13 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, as_output: bool
         "weights": {name: np.asarray(array, order="C") for name, array in checkpoint.weights.items()},
     }
     save_dict(path, content, as_output=as_output)
+
+
+def store_score(path: str | Path, score: float) -> None:
+    """Make `score` the `test_cfg.score` of a checkpoint file. Raises InputError as `load_checkpoint` does."""
+    checkpoint = load_checkpoint(path)
+    others = [text for text in checkpoint.overrides if not text.startswith(f"{SCORE}=")]
+    save_checkpoint(path, replace(checkpoint, overrides=(*others, f"{SCORE}={score:g}")))
 
 
 STATE_SUFFIX = ".pdstate"  # of training states, which are beside their checkpoints

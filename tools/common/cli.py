@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Callable, NoReturn, TextIO, cast
 
 from config import load_config, registry
-from config.base import BackboneConfig, Config, Published
+from config.base import BackboneConfig, Config
 from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
+from config.published import Published
 from tools.common.memory import is_out_of_memory
 from tools.common.output import OutputClosedError, OutputError, OutputStream
 from tools.common.signals import stop_message, stop_signals_handled, stop_status

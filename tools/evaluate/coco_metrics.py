@@ -23,9 +23,10 @@ from data.coco_checks import to_rle
 from data.coco_pictures import Annotation, Record
 
 # The order of COCOeval.stats: AP averaged over IoU 0.5 to 0.95, at IoU 0.5, at 0.75, of small (area below 32^2 pixels),
-# medium and large (above 96^2) objects; AR with at most 1, 10 and 100 instances per picture, and with 100 of small,
-# medium and large objects.
-SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+# medium and large (above 96^2) objects; AR with at most 1, 10 and `max_dets` instances per picture, and with
+# `max_dets` of small, medium and large objects.
+SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR{}", "ARs", "ARm", "ARl")
+COCO_MAX_DETS = 100
 IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 
 
@@ -62,11 +63,13 @@ class ClassPrecision:
 class AveragePrecision:
     """The metrics of boxes, or those of masks.
 
+    max_dets: number of instances per picture that count; COCO's AP has 100.
     summary: the metrics named in SUMMARY, 0 to 1, or None if the data set has no object of that size.
     classes: in the order of GroundTruth.classes.
     precision: float64 [10, 101, K], at IOU_THRESHOLDS and recall 0, 0.01 ... 1; NaN for classes without objects.
     """
 
+    max_dets: int
     summary: Mapping[str, float | None]
     classes: tuple[ClassPrecision, ...]
     precision: np.ndarray
@@ -146,37 +149,44 @@ def ground_truth(data: CocoData) -> GroundTruth:
     )
 
 
-def evaluate_coco(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> Evaluation:
+def evaluate_coco(
+    truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int], max_dets: int = COCO_MAX_DETS
+) -> Evaluation:
     """Compute AP of boxes and masks, to the last digit as COCOeval does from the same rows in a results file.
 
     rows: COCO results with image_id, category_id, bbox, score and segmentation (RLE); may be empty.
     image_ids: the pictures to evaluate, also those without rows; rows of other pictures are left out.
+    max_dets: number of instances per picture and class that count, those with the highest scores; more than 10.
     Small, medium and large mean the area of the mask for masks and that of the box for boxes, as in mmdetection.
     Raises InputError if a picture is not in the annotations.
     """
     return Evaluation(
-        mask=mask_precision(truth, rows, image_ids),
-        box=box_precision(truth, rows, image_ids),
-        pictures=len(_check_image_ids(truth, image_ids)),
+        mask=mask_precision(truth, rows, image_ids, max_dets),
+        box=box_precision(truth, rows, image_ids, max_dets),
+        pictures=len(check_image_ids(truth, image_ids)),
         left_out=truth.left_out,
     )
 
 
-def mask_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> AveragePrecision:
+def mask_precision(
+    truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int], max_dets: int = COCO_MAX_DETS
+) -> AveragePrecision:
     """Compute the mask AP of `evaluate_coco`; a row needs no bbox."""
     keys = ("image_id", "category_id", "score", "segmentation")
     masks = [{**{key: row[key] for key in keys}, "area": int(coco_mask.area(row["segmentation"]))} for row in rows]
-    return _average_precision("segm", truth, masks, _check_image_ids(truth, image_ids))
+    return _average_precision("segm", truth, masks, check_image_ids(truth, image_ids), max_dets)
 
 
-def box_precision(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int]) -> AveragePrecision:
+def box_precision(
+    truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collection[int], max_dets: int = COCO_MAX_DETS
+) -> AveragePrecision:
     """Compute the box AP of `evaluate_coco`; a row needs no segmentation."""
     keys = ("image_id", "category_id", "bbox")
     boxes = [
         {**{key: row[key] for key in keys}, "score": box_score(row), "area": row["bbox"][2] * row["bbox"][3]}
         for row in rows
     ]
-    return _average_precision("bbox", truth, boxes, _check_image_ids(truth, image_ids))
+    return _average_precision("bbox", truth, boxes, check_image_ids(truth, image_ids), max_dets)
 
 
 def box_score(row: Mapping) -> float:
@@ -197,7 +207,7 @@ def compare_instances(
     rows, image_ids and errors: as in `evaluate_coco`. score: rows with a lower score are left out, as are those of
     categories that the annotations do not have.
     """
-    evaluated = _check_image_ids(truth, image_ids)
+    evaluated = check_image_ids(truth, image_ids)
     rows_of, objects_of = defaultdict(list), defaultdict(list)
     for row in rows:
         if row["score"] >= score and row["category_id"] in truth.classes.ids:
@@ -229,7 +239,7 @@ def match_instances(
     rows = sorted(rows, key=lambda row: -row["score"])
     singles = [item for item in objects if not item["iscrowd"]]
     crowds = [item for item in objects if item["iscrowd"]]
-    to_singles, to_crowds = _overlaps(rows, singles), _overlaps(rows, crowds)
+    to_singles, to_crowds = mask_overlaps(rows, singles), mask_overlaps(rows, crowds)
     crowd_categories = np.array([crowd["category_id"] for crowd in crowds], object)  # an id may exceed 64 bits
     free = np.ones(len(singles), bool)
     pairs = []
@@ -247,11 +257,13 @@ def match_instances(
 def summary_table(mask: AveragePrecision, box: AveragePrecision | None, *, classwise: bool = False) -> str:
     """Format the metrics as a text table, in percent; classwise: add the AP of each class."""
     kinds = {"mask": mask, **({"box": box} if box else {})}
-    lines = ["percent" + "".join(f"{name:>7}" for name in SUMMARY)]
+    lines = ["percent" + "".join(f"{name:>7}" for name in mask.summary)]
     lines += [
-        f"{kind:<7}" + "".join(f"{percent(result.summary[name]):>7}" for name in SUMMARY)
+        f"{kind:<7}" + "".join(f"{percent(value):>7}" for value in result.summary.values())
         for kind, result in kinds.items()
     ]
+    if mask.max_dets != COCO_MAX_DETS:
+        lines.append(describe_max_dets(mask.max_dets))
     if classwise:
         names = [printable(row.name) for row in mask.classes]
         width = max(map(len, ["class", *names]))
@@ -262,6 +274,11 @@ def summary_table(mask: AveragePrecision, box: AveragePrecision | None, *, class
             for name, *same in zip(names, *(result.classes for result in kinds.values()))
         ]
     return "\n".join(lines)
+
+
+def describe_max_dets(max_dets: int) -> str:
+    """Return a sentence about AP that is not COCO's."""
+    return f"At most {max_dets} instances a picture count here; COCO's own AP counts {COCO_MAX_DETS}."
 
 
 def percent(value: float | None) -> str:
@@ -282,7 +299,7 @@ def _make_object(record: Record, annotation: Annotation, *, category_id: int, is
     }
 
 
-def _check_image_ids(truth: GroundTruth, image_ids: Collection[int]) -> set[int]:
+def check_image_ids(truth: GroundTruth, image_ids: Collection[int]) -> set[int]:
     """Return the ids as a set. Raises InputError if the annotations lack one of them."""
     ids = set(image_ids)
     if unknown := ids - truth.image_ids:
@@ -293,7 +310,9 @@ def _check_image_ids(truth: GroundTruth, image_ids: Collection[int]) -> set[int]
     return ids
 
 
-def _average_precision(kind: str, truth: GroundTruth, rows: Sequence[dict], image_ids: set[int]) -> AveragePrecision:
+def _average_precision(
+    kind: str, truth: GroundTruth, rows: Sequence[dict], image_ids: set[int], max_dets: int
+) -> AveragePrecision:
     """Run COCOeval. kind: "segm" or "bbox"; rows: with their area."""
     # COCOeval refuses some ids that are negative or exceed 64 bits, so it gets the place of each id in their order.
     images = {image_id: place for place, image_id in enumerate(sorted(image_ids))}
@@ -302,12 +321,16 @@ def _average_precision(kind: str, truth: GroundTruth, rows: Sequence[dict], imag
     found = [{**row, "id": number, "iscrowd": 0} for number, row in enumerate(_renumber(rows, images, categories), 1)]
     both = _coco_index(images, categories, objects), _coco_index(images, categories, found)
     evaluator = COCOeval_faster(*both, kind, print_function=lambda *_: None)  # it would log its progress
+    evaluator.params.maxDets = [1, 10, max_dets]
     evaluator.run()
-    precision = evaluator.eval["precision"][..., 0, -1]  # [10, 101, K]: all sizes, at most 100 instances per picture
+    precision = evaluator.eval["precision"][..., 0, -1]  # [10, 101, K]: all sizes, at most `max_dets` instances
     precision = np.where(precision < 0, np.nan, precision)
     counts = Counter(item["category_id"] for item in objects if not item["iscrowd"])
     return AveragePrecision(
-        summary={name: None if value < 0 else float(value) for name, value in zip(SUMMARY, evaluator.stats)},
+        max_dets=max_dets,
+        summary={
+            name.format(max_dets): None if value < 0 else float(value) for name, value in zip(SUMMARY, evaluator.stats)
+        },
         classes=tuple(
             ClassPrecision(name, _mean(precision[..., k]), _mean(precision[0, :, k]), counts[k])
             for k, name in enumerate(truth.classes.names)
@@ -351,7 +374,7 @@ def _outcome(true: int | None, predicted: int | None) -> str:
     return "hits" if true == predicted else "confusions"
 
 
-def _overlaps(rows: Sequence[Mapping], objects: Sequence[Mapping]) -> np.ndarray:
+def mask_overlaps(rows: Sequence[Mapping], objects: Sequence[Mapping]) -> np.ndarray:
     """Return the IoU of each row's mask with each object's; with a crowd, the share of the row's mask inside it.
 
     Returns float64 [rows, objects].

@@ -14,15 +14,17 @@ from data.coco_checks import UnusableError, as_integer, check_bbox, check_rle
 from data.files import read_text
 from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import box_precision, ground_truth, mask_precision, summary_table
+from tools.evaluate.match_score import match_at, match_curve, match_table
 
 LARGEST = sys.float_info.max  # of a score; infinity and NaN are not scores
 
 
-def results_table(config: Config, files: Sequence[str], *, classwise: bool) -> str:
+def results_table(config: Config, files: Sequence[str], *, classwise: bool, match: bool = False) -> str:
     """Return the AP of COCO results files on the validation annotations of the config, as a table.
 
     The first file has masks. The boxes are those of the second file, or of the first if all its entries have one.
-    classwise: also the AP of each class. Raises InputError for files that cannot be used.
+    classwise: also the AP of each class; match: also the match score at `test_cfg.score`. Raises InputError for files
+    that cannot be used.
     """
     if len(files) > 2:
         raise InputError(f"--results: {len(files)} files; give one of masks, and one of boxes if there is one")
@@ -31,14 +33,18 @@ def results_table(config: Config, files: Sequence[str], *, classwise: bool) -> s
     truth = ground_truth(data)
     masks, boxes = files[0], files[-1]
     rows = _read_results(masks, "segmentation", data)
-    mask = mask_precision(truth, rows, truth.image_ids)
+    max_dets = config.eval_cfg.max_dets
+    mask = mask_precision(truth, rows, truth.image_ids, max_dets)
     box = None
     if len(files) == 2 or (rows and all("bbox" in row for row in rows)):
-        box = box_precision(truth, _read_results(boxes, "bbox", data), truth.image_ids)
+        box = box_precision(truth, _read_results(boxes, "bbox", data), truth.image_ids, max_dets)
     pictures = f"{len(truth.image_ids)} pictures of {config.val_path}"
     if without := len(truth.image_ids) - len({row["image_id"] for row in rows}):
         pictures += f", {without} of them without a result"
-    return "\n".join([summary_table(mask, box, classwise=classwise), *data.problems.lines(), pictures])
+    tables = [summary_table(mask, box, classwise=classwise)]
+    if match:
+        tables.append(match_table(match_at(match_curve(truth, rows, truth.image_ids), config.test_cfg.score)))
+    return "\n".join([*tables, *data.problems.lines(), pictures])
 
 
 def _read_results(path: str, key: str, data: CocoData) -> list[dict]:

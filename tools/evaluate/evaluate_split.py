@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from config.base import Config
 from config.errors import InputError
@@ -20,6 +21,7 @@ from tools.evaluate.coco_metrics import (
     evaluate_coco,
     ground_truth,
 )
+from tools.evaluate.match_score import MatchScore, best_match, match_at, match_curve
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
 from tools.evaluate.report import report_files, write_report
@@ -42,10 +44,22 @@ def _submission_path(output: Path, config: Config) -> Path:
     return output / f"{SUBMISSION.format(config.name)}.zip"
 
 
-def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evaluation | None:
+MatchAt = Literal["", "score", "best"]
+
+
+class SplitEvaluation(NamedTuple):
+    """AP, and the match score if it is wanted."""
+
+    coco: Evaluation
+    match: MatchScore | None
+
+
+def evaluate_split(predictor: Predictor, output: Path, *, world: World, match: MatchAt = "") -> SplitEvaluation | None:
     """Compute AP on the validation pictures, and write the results and a report into the folder `output`.
 
-    Return None in all processes except the first. Raises InputError if the annotations have no usable instance.
+    match: also compute the match score, at `test_cfg.score` of the predictor's config or at the threshold with the
+    highest S. Return None in all processes except the first. Raises InputError if the annotations have no usable
+    instance.
     """
     config = predictor.config
     draw_if_missing(config, "val", world=world)
@@ -61,16 +75,20 @@ def evaluate_split(predictor: Predictor, output: Path, *, world: World) -> Evalu
     for key in RESULT_FILES:
         _write_results(output, rows, key)
     truth = ground_truth(data)
-    evaluation = evaluate_coco(truth, rows, truth.image_ids)
+    evaluation = evaluate_coco(truth, rows, truth.image_ids, config.eval_cfg.max_dets)
+    curve = match_curve(truth, rows, truth.image_ids) if match else []
+    point = (best_match(curve) if match == "best" else match_at(curve, config.test_cfg.score)) if match else None
+    shown = {"score": point.threshold} if point else {}
     write_report(
         output,
         title=f"{config.name} on {config.val_path}",
         evaluation=evaluation,
-        comparison=compare_instances(truth, rows, truth.image_ids),
+        comparison=compare_instances(truth, rows, truth.image_ids, **shown),
+        curve=curve,
         file_names={record.image_id: record.file_name for record in data.records},
         load=PictureLoader(data.records, rows, truth, predictor.classes, config.data.stretch).load,
     )
-    return evaluation
+    return SplitEvaluation(evaluation, point)
 
 
 def write_submission(predictor: Predictor, output: Path, *, world: World) -> Path | None:

@@ -12,8 +12,17 @@ from tqdm import tqdm
 from data.images import shrink
 from data.written import write_drawing, write_output
 from tools.common.plots import SCALE
-from tools.evaluate.coco_metrics import SUMMARY, Comparison, Evaluation, PictureQuality, percent
-from tools.evaluate.report_plots import confusion_plot, precision_recall_plot, quality_plot
+from tools.evaluate.coco_metrics import (
+    COCO_MAX_DETS,
+    IOU_THRESHOLDS,
+    Comparison,
+    Evaluation,
+    PictureQuality,
+    describe_max_dets,
+    percent,
+)
+from tools.evaluate.match_score import MatchScore, match_at
+from tools.evaluate.report_plots import confusion_plot, match_plot, precision_recall_plot, quality_plot
 from tools.predict.instances import Instances
 
 PAGE = "index.html"
@@ -22,6 +31,7 @@ LONGEST_SIDE = 1280  # of a drawing on the page, in pixels
 WORST_COUNT = 20  # pictures to draw
 
 _PLOTS = ("precision_recall_mask", "precision_recall_box", "confusion", "quality")
+MATCH_PLOT = "match_score"
 _KINDS = ("found", "annotated")  # of drawings
 
 LoadPicture = Callable[[int, float], "tuple[np.ndarray, Instances, Instances]"]
@@ -56,13 +66,14 @@ def write_report(
     title: str,
     evaluation: Evaluation,
     comparison: Comparison,
+    curve: Sequence[MatchScore] = (),
     file_names: Mapping[int, str],
     load: LoadPicture,
     worst: int = WORST_COUNT,
 ) -> Path:
     """Write `index.html` and the pictures it shows into a folder; return the path of the page.
 
-    file_names: name of each picture, by its id.
+    curve: of `match_curve`, shown if it is given. file_names: name of each picture, by its id.
     load: takes an id and a score; returns the picture, uint8 [H, W, 3] RGB, its predicted instances with at least this
         score, and the annotated ones. It is called for at most `worst` pictures with mistakes, one after another.
     Raises InputError if the folder cannot be written to.
@@ -75,12 +86,13 @@ def write_report(
         quality_plot(comparison.pictures),
     )
     images = {name: _write_plot(folder, name, plot) for name, plot in zip(_PLOTS, plots)}
+    match = _match_section(folder, curve, comparison.score) if curve else []
     shown = [picture for picture in comparison.pictures[:worst] if picture.mistakes]
     figures = [
         _figure(folder, rank, picture, file_names[picture.image_id], load, comparison.score)
         for rank, picture in enumerate(tqdm(shown, desc="report", unit="picture", leave=False, disable=None), start=1)
     ]
-    html = _page(title, _body(title, evaluation, comparison, images, figures))
+    html = _page(title, _body(title, evaluation, comparison, images, match, figures))
     page = folder / PAGE
     with write_output(page) as temporary:
         # A name in an annotation file may contain a lone surrogate, which UTF-8 cannot encode.
@@ -90,7 +102,7 @@ def write_report(
 
 def report_files(folder: Path) -> list[Path]:
     """List the files that `write_report` may write into a folder."""
-    plots = [_plot_path(folder, name) for name in _PLOTS]
+    plots = [_plot_path(folder, name) for name in (*_PLOTS, MATCH_PLOT)]
     worst = [_worst_path(folder, rank, kind) for rank in range(1, WORST_COUNT + 1) for kind in _KINDS]
     return [folder / PAGE, *plots, *worst]
 
@@ -104,12 +116,21 @@ def _worst_path(folder: Path, rank: int, kind: str) -> Path:
 
 
 def _body(
-    title: str, evaluation: Evaluation, comparison: Comparison, images: Mapping[str, str], figures: Sequence[str]
+    title: str,
+    evaluation: Evaluation,
+    comparison: Comparison,
+    images: Mapping[str, str],
+    match: Sequence[str],
+    figures: Sequence[str],
 ) -> str:
-    """Make the body of the page. images: HTML of each plot, by name; figures: HTML of each picture with mistakes."""
+    """Make the body of the page.
+
+    images: HTML of each plot, by name; match: that of the match score; figures: that of each picture with mistakes.
+    """
     sections = [
         f"<h1>{escape(title)}</h1>",
         _overview(evaluation, comparison),
+        *match,
         "<h2>Precision and recall</h2>",
         "<p>The mean over the classes. The AP at one IoU is the mean height of its curve; AP in the table is the mean "
         "at ten IoU thresholds from 0.5 to 0.95.</p>",
@@ -150,8 +171,26 @@ def _overview(evaluation: Evaluation, comparison: Comparison) -> str:
         f"{misses} missed, {false_positives} false."
     )
     kinds = {"mask": evaluation.mask, "box": evaluation.box}
-    rows = [[kind, *(percent(result.summary[name]) for name in SUMMARY)] for kind, result in kinds.items()]
-    return f"<p>{' '.join(lines)}</p>\n{_table(['percent', *SUMMARY], rows)}"
+    rows = [[kind, *map(percent, result.summary.values())] for kind, result in kinds.items()]
+    if evaluation.mask.max_dets != COCO_MAX_DETS:
+        lines.append(describe_max_dets(evaluation.mask.max_dets))
+    return f"<p>{' '.join(lines)}</p>\n{_table(['percent', *evaluation.mask.summary], rows)}"
+
+
+def _match_section(folder: Path, curve: Sequence[MatchScore], score: float) -> list[str]:
+    """Draw the metrics over the thresholds; return the HTML that shows them, and those at one threshold."""
+    point = match_at(curve, score)
+    header = ["score", "S", *(f"S at {iou:g}" for iou in IOU_THRESHOLDS), "F1", "precision", "recall", "count error"]
+    values = (point.s, *point.by_iou, point.f1, point.precision, point.recall)
+    row = [f"{point.threshold:.2f}", *(f"{value:.3f}" for value in values), f"{point.count_error:.1f}"]
+    return [
+        "<h2>Match score</h2>",
+        "<p>Of the instances with at least this score: S is the mean over pictures and IoUs of TP / (TP + FP + FN). "
+        "F1, precision and recall are at IoU 0.5, over all pictures; the count error is the mean difference of the "
+        "numbers of instances and objects in a picture.</p>",
+        _table(header, [row]),
+        _write_plot(folder, MATCH_PLOT, match_plot(curve)),
+    ]
 
 
 def _class_table(evaluation: Evaluation) -> str:

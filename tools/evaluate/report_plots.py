@@ -8,6 +8,7 @@ import numpy as np
 
 from tools.common.plots import bars, heat_map, line_plot
 from tools.evaluate.coco_metrics import IOU_THRESHOLDS, AveragePrecision, Comparison, PictureQuality, percent
+from tools.evaluate.match_score import MatchScore
 
 MAX_CLASSES = 80  # in the confusion matrix; a larger one is hard to read
 F1_BINS = 10
@@ -47,6 +48,16 @@ def confusion_plot(comparison: Comparison) -> np.ndarray:
         title=title,
         x_label="predicted class",
         y_label="true class",
+    )
+
+
+def match_plot(curve: Sequence[MatchScore]) -> np.ndarray:
+    """Plot the match score, and F1, precision and recall at IoU 0.5, over the score threshold: uint8 [H, W, 3]."""
+    scores = [point.threshold for point in curve]
+    fields = {"S": "s", "F1": "f1", "precision": "precision", "recall": "recall"}
+    curves = {name: (scores, [getattr(point, key) for point in curve]) for name, key in fields.items()}
+    return line_plot(
+        curves, title="Match score", x_label="score threshold", x_range=(0, 1), y_range=(0, 1), size=(380, 520)
     )
 
 

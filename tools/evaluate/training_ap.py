@@ -16,6 +16,7 @@ from data.images import write_image
 from tools.common.distributed import World
 from tools.common.skipped import print_skipped
 from tools.evaluate.coco_metrics import GroundTruth, mask_precision
+from tools.evaluate.match_score import MatchScore, best_match, match_curve
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
 from tools.evaluate.predictions import draw_predictions
@@ -24,10 +25,16 @@ from tools.predict.predictor import DEFAULT_THREADS
 
 
 class MaskAP(NamedTuple):
-    """Mask AP, and mask AP at IoU 0.5, both 0 to 1."""
+    """Mask AP, and mask AP at IoU 0.5, both 0 to 1; match: at the threshold with the highest S, if that selects."""
 
     ap: float
     ap50: float
+    match: MatchScore | None = None
+
+    @property
+    def selecting(self) -> float:
+        """The number by which the best checkpoint is selected."""
+        return self.match.s if self.match else self.ap
 
 
 def mask_ap(
@@ -62,11 +69,15 @@ def mask_ap(
         scores = None
         if world.is_first:
             assert truth is not None  # the first process has it
-            summary = mask_precision(truth, rows, {record.image_id for record in readable}).summary
-            scores = MaskAP(summary["AP"] or 0.0, summary["AP50"] or 0.0)
+            image_ids = {record.image_id for record in readable}
+            summary = mask_precision(truth, rows, image_ids, config.eval_cfg.max_dets).summary
+            by_match = config.eval_cfg.select_by == "match"
+            match = best_match(match_curve(truth, rows, image_ids)) if by_match else None
+            scores = MaskAP(summary["AP"] or 0.0, summary["AP50"] or 0.0, match)
             if drawing:
                 loader = PictureLoader(readable, rows, truth, classes, config.data.stretch)
-                write_image(drawing, draw_predictions(readable, loader, score=config.test_cfg.score))
+                shown = match.threshold if match else config.test_cfg.score
+                write_image(drawing, draw_predictions(readable, loader, score=shown))
         return world.gather(scores)[0]
 
     return evaluate

@@ -124,8 +124,9 @@ class RunLog:
         return [span for span in (self._line, self._summary, self._run) if span is not None]
 
     def add_evaluation(self, step: int, scores: MaskAP) -> None:
-        """Record the mask AP of an evaluation after this step."""
-        self.write({"step": step, "mask_ap": scores.ap, "mask_ap50": scores.ap50})
+        """Record the mask AP, and the match score if there is one, of an evaluation after this step."""
+        match = {"match_s": scores.match.s, "score": scores.match.threshold} if scores.match else {}
+        self.write({"step": step, "mask_ap": scores.ap, "mask_ap50": scores.ap50, **match})
 
     def print_summary(self, place: str, scores: MaskAP | None) -> None:
         """Print a line of at most 80 columns about the steps since the last one; place: such as "epoch 3 of 36"."""
@@ -134,7 +135,8 @@ class RunLog:
             speed = self._summary.speed()["pictures_per_second"]
             parts += [f"loss {self._summary.mean_losses()['loss']:.3f}", f"{speed:.1f} pictures/s"]
         if scores is not None:
-            parts += [f"mask AP {scores.ap:.3f}", f"AP50 {scores.ap50:.3f}"]
+            second = f"S {scores.match.s:.3f}" if scores.match else f"AP50 {scores.ap50:.3f}"
+            parts += [f"mask AP {scores.ap:.3f}", second]
         self._summary = _Span()
         if self.show:
             with tqdm.external_write_mode():  # the bar moves below the printed line
@@ -214,6 +216,8 @@ def draw_curves(folder: Path) -> None:
     if evaluations:
         done = [line["step"] for line in evaluations]
         keys = {"AP": "mask_ap", "AP50": "mask_ap50"}  # logs of version 0.1.0 have no AP50
+        if any("match_s" in line for line in evaluations):
+            keys["match score S"] = "match_s"
         precisions = {name: (done, [line.get(key, math.nan) for line in evaluations]) for name, key in keys.items()}
         plots.append(line_plot(precisions, title="Mask AP of the validation pictures", x_label="step"))
     if plots:

@@ -29,7 +29,8 @@ class TrainingState:
     weights: as trained, not averaged; average: their moving average, empty if there is none; optimizer: see
     tools.train.optimizer.optimizer_arrays; scaler: state of the dynamic loss scale; evaluation_due: the run stopped
     before or during the evaluation of this step; train_path, fingerprint: the annotation file, and the fingerprint of
-    its TrainingSet, which states of earlier versions lack.
+    its TrainingSet; selected_by: what `best_ap` is, `eval_cfg.select_by`; score: `test_cfg.score` of the checkpoints.
+    States of earlier versions lack the last four.
     """
 
     step: int
@@ -47,6 +48,8 @@ class TrainingState:
     scaler: Mapping[str, float] = field(default_factory=dict)
     train_path: str = ""
     fingerprint: str = ""
+    selected_by: str = "ap"
+    score: float = 0.0
 
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:

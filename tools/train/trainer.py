@@ -12,9 +12,9 @@ from pathlib import Path
 import paddle
 from paddle import nn
 
-from config.base import Config
+from config.base import Config, with_field
 from config.errors import InputError
-from config.overrides import differences
+from config.overrides import SCORE, differences
 from data.class_lists import ClassList, describe_changes
 from data.training_set import Batch, TrainingSet
 from model.layers import running_statistics
@@ -70,7 +70,7 @@ class Trainer:
         self.precision = Precision(network, self.optimizer, self.settings)
         self.average = WeightAverage(network, self.settings.ema_decay) if self.settings.ema_decay else None
         self.step = 0  # steps done so far
-        self.best_ap = -1.0
+        self.best_ap = -1.0  # or the best match score, whatever selects
         self.last_ap: float | None = None  # of the last evaluation of this run
         self.evaluation_due = False
         self.total_batch = training_set.total_batch(world.size)
@@ -290,8 +290,10 @@ class Trainer:
         self._evaluating = self.evaluation_due = False
         log.add_evaluation(self.step, scores)
         self.last_ap = scores.ap
-        if scores.ap > self.best_ap:
-            self.best_ap = scores.ap
+        if scores.match:
+            self.config = with_field(self.config, SCORE, scores.match.threshold)
+        if scores.selecting > self.best_ap:
+            self.best_ap = scores.selecting
             if self.folder and self.world.is_first:
                 save_checkpoint(self.folder / BEST_CHECKPOINT, self._checkpoint())
         self.save()
@@ -318,6 +320,8 @@ class Trainer:
             seed=self.settings.seed,
             optimizer_name=self.settings.optimizer,
             best_ap=self.best_ap,
+            selected_by=self.config.eval_cfg.select_by,
+            score=self.config.test_cfg.score,
             evaluation_due=self.evaluation_due,
             weights=_arrays(self.network),
             average=self.average.arrays() if self.average else {},
@@ -351,7 +355,10 @@ class Trainer:
         load_optimizer_arrays(self.optimizer, self.network, state.optimizer)
         self.precision.load(state.scaler)
         self.step = state.step
-        self.best_ap = state.best_ap
+        if state.selected_by == self.config.eval_cfg.select_by:
+            self.best_ap = state.best_ap
+            if state.selected_by == "match":
+                self.config = with_field(self.config, SCORE, state.score)
         self.evaluation_due = state.evaluation_due and self.evaluate is not None
 
 

@@ -17,6 +17,7 @@ from config.errors import InputError
 from tests.support.coco_results import (
     CAT,
     DOG,
+    NAMES,
     SIDE,
     annotation,
     data_set,
@@ -28,7 +29,6 @@ from tests.support.coco_results import (
 )
 from tests.support.parity import COCO_TINY, needs_coco
 from tools.evaluate.coco_metrics import (
-    SUMMARY,
     PictureQuality,
     box_precision,
     compare_instances,
@@ -60,7 +60,7 @@ def test_ap_is_1_if_everything_is_found():
 def test_ap_is_0_if_nothing_is_found_and_undefined_without_objects():
     evaluation = evaluate(data_set(annotation(1, CAT, A)))
     for result in (evaluation.mask, evaluation.box):
-        assert result.summary == {**dict.fromkeys(SUMMARY, 0.0), **dict.fromkeys(("APm", "APl", "ARm", "ARl"))}
+        assert result.summary == {**dict.fromkeys(NAMES, 0.0), **dict.fromkeys(("APm", "APl", "ARm", "ARl"))}
         assert [part.ap for part in result.classes] == [0.0, None]
         assert np.isnan(result.precision[..., 1]).all()
         assert not result.precision[..., 0].any()
@@ -69,7 +69,7 @@ def test_ap_is_0_if_nothing_is_found_and_undefined_without_objects():
 def test_no_objects_and_no_pictures():
     false = row(1, CAT, A, 0.5)
     for evaluation in (evaluate(data_set()), evaluate(data_set(), false), evaluate(data_set(), image_ids=())):
-        assert evaluation.mask.summary == evaluation.box.summary == dict.fromkeys(SUMMARY)
+        assert evaluation.mask.summary == evaluation.box.summary == dict.fromkeys(NAMES)
 
 
 @pytest.mark.parametrize(

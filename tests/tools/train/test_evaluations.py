@@ -9,8 +9,10 @@ import signal
 import numpy as np
 import pytest
 
+from tests.support.coco_results import CAT, annotation, data_set, truth_of
 from tests.support.trainings import losses, trainer
 from tools.common.checkpoint import load_checkpoint
+from tools.evaluate.match_score import match_curve
 from tools.evaluate.training_ap import MaskAP
 from tools.train.log import read_log
 from tools.train.setup import describe_end, resume
@@ -34,6 +36,26 @@ def test_the_best_is_kept(tmp_path, capsys):
     ]
     state = newest_state(tmp_path)[1]
     assert (state.best_ap, state.evaluation_due) == (0.2, False)
+
+
+def test_the_match_score_selects_if_the_config_says_so(tmp_path, capsys):
+    """The second evaluation has the higher S; its threshold is stored. A resumed run knows both."""
+    point = match_curve(truth_of(data_set(annotation(1, CAT, (0, 0, 9, 9)))), [], {1})[40]
+    settings = "train_cfg.eval_every=1", "eval_cfg.select_by=match"
+    answers = iter([MaskAP(0.2, 0.4, point._replace(s=0.5)), MaskAP(0.1, 0.3, point._replace(s=0.6))])
+    run = trainer(tmp_path, *settings)
+    run.evaluate = lambda network: next(answers)
+    run.run()
+    best = load_checkpoint(tmp_path / BEST_CHECKPOINT)
+    assert best.source["step"] == "8" and "test_cfg.score=0.4" in best.overrides
+    assert "mask AP 0.100, S 0.600" in capsys.readouterr().out
+    logged = [(line["match_s"], line["score"]) for line in read_log(tmp_path) if "mask_ap" in line]
+    assert logged == [(0.5, 0.4), (0.6, 0.4)]
+    path, state, _ = newest_state(tmp_path)
+    for options, expected in ((settings, (0.6, 0.4)), (settings[:1], (-1.0, 0.3))):
+        resumed = trainer(None, *options)
+        resumed.restore(state, path=path)
+        assert (resumed.best_ap, resumed.config.test_cfg.score) == expected
 
 
 def test_a_line_for_each_epoch_with_the_mean_loss_and_one_for_an_evaluation_in_between(tmp_path, capsys):
