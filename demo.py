@@ -15,7 +15,14 @@ import sys
 from config.base import PROJECT
 from data.images import find_images
 from tools.common.cli import Parser, add_network_options, config_of, network_options
-from tools.predict.demo_options import UNTRAINED, add_demo_options, parse_demo_options, plan_outputs, report_run
+from tools.predict.demo_options import (
+    UNTRAINED,
+    add_demo_options,
+    output_options,
+    parse_demo_options,
+    plan_outputs,
+    report_run,
+)
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
 
@@ -30,7 +37,7 @@ def main() -> int:
     paths = find_images(args.input or [PROJECT / config.demo_input])
     jobs = plan_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
     predictor = load_predictor(config, **network_options(args), score=args.score)
-    report = predict_files(predictor, jobs, results=args.json, polygons=args.polygons, threads=args.threads)
+    report = predict_files(predictor, jobs, **output_options(args))
     note = UNTRAINED if args.untrained is not None else ""
     report_run(args, report, predictor, note=note)
     return 0

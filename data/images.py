@@ -230,7 +230,7 @@ def encode_image(path: Path, image: np.ndarray) -> bytes:
         image = np.repeat(image[..., None], 3, axis=2) * np.uint8(255)
     if not path.suffix.isascii() or not cv2.haveImageWriter(f"picture{path.suffix}"):
         raise InputError(f"{path}: {path.suffix or 'no suffix'} is not a picture format; use .png or .jpg")
-    encoded, content = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    encoded, content = cv2.imencode(path.suffix, image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")
     return content.tobytes()

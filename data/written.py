@@ -57,7 +57,7 @@ def write_output(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def write_drawing(path: Path, image: np.ndarray) -> None:
-    """Write a drawing, uint8 [H, W, 3] RGB, in the format of the suffix, as `write_output` does.
+    """Write a drawing, uint8 [H, W, 3] RGB or uint16 [H, W], in the format of the suffix, as `write_output` does.
 
     Raises InputError if it cannot be written.
     """

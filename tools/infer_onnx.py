@@ -18,7 +18,7 @@ from tools.common.startup import run
 from data.images import find_images
 from tools.common.cli import Parser
 from tools.deploy.exported import check_order, exported_predictor
-from tools.predict.demo_options import add_demo_options, parse_demo_options, plan_outputs, report_run
+from tools.predict.demo_options import add_demo_options, output_options, parse_demo_options, plan_outputs, report_run
 from tools.predict.pipeline import predict_files
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     paths = find_images(args.pictures)
     predictor = exported_predictor(args.model, score=args.score)
     jobs = plan_outputs(args, predictor.config, paths, args.model)
-    report = predict_files(predictor, jobs, results=args.json, polygons=args.polygons, threads=args.threads)
+    report = predict_files(predictor, jobs, **output_options(args))
     report_run(args, report, predictor)
     return 0
 

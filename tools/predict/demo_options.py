@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from config.base import PROJECT, Config
 from config.errors import InputError
@@ -27,6 +30,15 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the instances as COCO results")
     parser.add_argument("--polygons", action="store_true", help="with --json: add outlines as polygons")
+    parser.add_argument(
+        "--table", metavar="FILE", type=Path, help="write class, score, area, position, shape and intensity as CSV"
+    )
+    parser.add_argument(
+        "--label-masks",
+        metavar="DIR",
+        type=Path,
+        help="write PNGs of 16 bits with the number of each pixel's instance",
+    )
     parser.add_argument("--no-draw", action="store_true", help="write no drawings")
     parser.add_argument("--stats", metavar="FILE", type=Path, help="write the times of all stages as JSON")
 
@@ -39,6 +51,8 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
         parser.error("--output: an empty name; give a folder")
     if args.no_draw and args.output:
         parser.error("--output: cannot be combined with --no-draw")
+    if args.table and find_spec("skimage") is None:
+        raise InputError("--table: measuring needs the package scikit-image; pip install scikit-image")
     return args
 
 
@@ -49,11 +63,23 @@ def plan_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path]
     would overwrite a file that our programs did not write.
     """
     drawings = _drawings_folder(args, config)
-    files = [path for path in (args.json, args.stats) if path]
-    if len({path.resolve() for path in files}) < len(files):
-        raise InputError(f"--json and --stats: both name {args.json}; give two names")
-    check_output_files(files, read=[*paths, weights])
-    return plan_jobs(paths, drawings)
+    for pair in combinations([("--json", args.json), ("--stats", args.stats), ("--table", args.table)], 2):
+        _check_different(*pair)
+    _check_different(("--label-masks", args.label_masks), ("--output", drawings))
+    check_output_files([path for path in (args.json, args.stats, args.table) if path], read=[*paths, weights])
+    return plan_jobs(paths, drawings, args.label_masks)
+
+
+def _check_different(first: tuple[str, Path | None], second: tuple[str, Path | None]) -> None:
+    """Raise InputError if two options name the same file or folder."""
+    (one, path), (other, other_path) = first, second
+    if path and other_path and path.resolve() == other_path.resolve():
+        raise InputError(f"{one} and {other}: both name {path}; give two names")
+
+
+def output_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of `add_demo_options` that are keyword arguments of `predict_files`."""
+    return {"results": args.json, "polygons": args.polygons, "table": args.table, "threads": args.threads}
 
 
 def _drawings_folder(args: argparse.Namespace, config: Config) -> Path | None:

@@ -50,19 +50,27 @@ class Drawable(Protocol):
     category_ids: tuple[int, ...]
 
 
+MANY = 60  # instances, from which on boxes and labels would hide the picture
+
+
 @dataclass(frozen=True)
 class Style:
     """Sizes that suit a picture: lengths in pixels, alpha the share of the colour in the tint of a mask."""
 
     outline: int
-    frame: int
+    frame: int  # 0 for no boxes and no labels
     font: int
     alpha: float
 
 
-def style_for(size: tuple[int, int]) -> Style:
-    """The style for a picture of (height, width) pixels; large pictures get wider lines and a lighter tint."""
+def style_for(size: tuple[int, int], count: int) -> Style:
+    """Return the style for `count` instances in a picture of (height, width) pixels.
+
+    Large pictures get wider lines and a lighter tint; `MANY` instances get a light tint in a thin outline.
+    """
     side = float(np.sqrt(size[0] * size[1]))
+    if count >= MANY:
+        return Style(outline=max(1, round(side / 1000)), frame=0, font=0, alpha=0.3)
     return Style(
         outline=max(1, round(side / 300)),
         frame=max(1, round(side / 500)),
@@ -75,8 +83,8 @@ def draw_instances(image: np.ndarray, instances: Drawable) -> np.ndarray:
     """Draw the instances on a copy of the picture.
 
     image: uint8 [H, W, 3] RGB, of instances.size. Returns the same shape and dtype. Instances with an empty mask are
-    not drawn, and a label that does not fit into the picture even as its category id is left out. Raises InputError
-    where the image has another dtype or size.
+    not drawn, and a label that does not fit into the picture even as its category id is left out, as are the boxes and
+    labels of `MANY` instances or more. Raises InputError where the image has another dtype or size.
     """
     if image.dtype != np.uint8 or image.shape != (*instances.size, 3):
         raise InputError(
@@ -84,16 +92,17 @@ def draw_instances(image: np.ndarray, instances: Drawable) -> np.ndarray:
             f"uint8 and shape {(*instances.size, 3)}; give that picture"
         )
     canvas = np.array(image, order="C")
-    style = style_for(instances.size)
     colors = pick_colors(instances.boxes)
     areas = (instances.boxes[:, 2] - instances.boxes[:, 0]) * (instances.boxes[:, 3] - instances.boxes[:, 1])
     order = [i for i in np.argsort(-areas, kind="stable").tolist() if areas[i] > 0]
+    style = style_for(instances.size, len(order))
     for i in order:
         _draw_mask(canvas, image, instances.boxes[i], instances.crops[i], colors[i], style)
-    for i in order:
+    for i in order if style.frame else ():
         x1, y1, x2, y2 = instances.boxes[i].tolist()
         cv2.rectangle(canvas, (x1, y1), (x2 - 1, y2 - 1), colors[i].tolist(), style.frame)
-    _draw_labels(canvas, instances, order, colors, style)
+    if style.font:
+        _draw_labels(canvas, instances, order, colors, style)
     return canvas
 
 

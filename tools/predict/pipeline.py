@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from config.errors import InputError, shorten
 from data.files import utf8_name
-from data.images import ImageError, read_image
+from data.images import ImageError, read_image, read_stored_values
 from data.tiff_pages import count_pages
 from data.written import check_output_files, write_drawing, write_json
 from tools.common.kinds import RawPredictions
@@ -23,6 +23,7 @@ from tools.common.memory import is_out_of_memory
 from tools.common.skipped import count_skipped, print_note, print_skipped
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
+from tools.predict.measures import label_map, measure, write_table
 from tools.predict.predictor import Predictor, PreparedInput, decoding_thread
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
@@ -35,10 +36,12 @@ class Job:
     path: Path
     target: Path | None  # of the drawing
     image_id: int
+    label_target: Path | None = None  # of the label map
     image: np.ndarray | None = None
     prepared: PreparedInput | None = None
     instances: Instances | None = None
     rows: tuple[dict, ...] = ()
+    measures: tuple[dict, ...] = ()
     problem: str = ""  # why it is skipped
     pages: int = 1  # of the file; the first one is used
 
@@ -51,10 +54,15 @@ class Job:
 
 @dataclass
 class Report:
-    """The result of a run. rows: COCO results in the order of the pictures; seconds: from first to last picture."""
+    """The result of a run.
+
+    rows: COCO results in the order of the pictures; measures: rows of the table of instances; seconds: from first to
+    last picture.
+    """
 
     times: StageTimes = field(default_factory=StageTimes)
     rows: list[dict] = field(default_factory=list)
+    measures: list[dict] = field(default_factory=list)
     pictures: int = 0
     instances: int = 0
     problems: list[str] = field(default_factory=list)
@@ -79,6 +87,7 @@ class Report:
         self.pictures += 1
         self.instances += len(job.instances)
         self.rows.extend(job.rows)
+        self.measures.extend(job.measures)
 
 
 def predict_files(
@@ -87,18 +96,19 @@ def predict_files(
     *,
     results: Path | None = None,
     polygons: bool = False,
+    table: Path | None = None,
     threads: int,
 ) -> Report:
-    """Run a network over pictures; draw the instances and write them to a COCO results file.
+    """Run a network over pictures; draw the instances and write them to a COCO results file and a table.
 
-    jobs: of `plan_jobs`. results: the file; None writes none; polygons: with outlines.
+    jobs: of `plan_jobs`. results: the file; None writes none; polygons: with outlines. table: a CSV file of measures.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
     at most `threads` pictures wait before the network and as many after decoding. A picture that cannot be read, or
     for which there is too little memory, is named, counted and left out; any other error ends the run. Raises
     InputError if no picture is left.
     """
     report = Report()
-    stages = _Stages(predictor, report.times, encode=results is not None, polygons=polygons)
+    stages = _Stages(predictor, report.times, encode=results is not None, polygons=polygons, table=table is not None)
     predictor.warm_up()
     start = time.perf_counter()
     with exit_on_ctrl_c(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
@@ -112,6 +122,8 @@ def predict_files(
     if results is not None:
         with report.times.measure("results"):
             write_json(results, report.rows)
+    if table is not None:
+        write_table(table, report.measures)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -124,6 +136,7 @@ class _Stages:
     times: StageTimes
     encode: bool
     polygons: bool
+    table: bool
 
     def load(self, job: Job) -> Job:
         return _skip_without_memory(job, self._load)
@@ -159,12 +172,26 @@ class _Stages:
             with self.times.measure("encode"):
                 found = job.instances.to_coco(job.image_id, polygons=self.polygons)
             rows = tuple({**row, "file_name": utf8_name(job.path)} for row in found)
+        measures: tuple[dict, ...] = ()
+        if self.table:
+            with self.times.measure("measure"):
+                measures = tuple(measure(job.instances, self._values_of(job), utf8_name(job.path)))
+        if job.label_target is not None:
+            with self.times.measure("write"):
+                write_drawing(job.label_target, label_map(job.instances))
         if job.target is not None:  # last, so that a picture that is skipped leaves no drawing
             with self.times.measure("draw"):
                 drawing = job.instances.draw(job.image)
             with self.times.measure("write"):
                 write_drawing(job.target, drawing)
-        return replace(job, image=None, prepared=None, rows=rows)
+        return replace(job, image=None, prepared=None, rows=rows, measures=measures)
+
+    def _values_of(self, job: Job) -> np.ndarray:
+        """Return the picture as its file stores it, if the network's input is stretched."""
+        if self.predictor.config.data.stretch:
+            return read_stored_values(job.path)
+        assert job.image is not None  # until the job is finished
+        return job.image
 
 
 def _skip_without_memory(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
@@ -177,32 +204,44 @@ def _skip_without_memory(job: Job, stage: Callable[..., Job], *arguments: Any) -
         return job.skipped(error)
 
 
-def plan_jobs(paths: Iterable[Path], drawings: Path | None = None) -> list[Job]:
-    """Return each picture with its drawing's path and its image id.
+def plan_jobs(paths: Iterable[Path], drawings: Path | None = None, label_maps: Path | None = None) -> list[Job]:
+    """Return each picture with the paths of its drawing and its label map, and its image id.
 
-    drawings: the folder; None draws nothing. The id is the number in the file's name if all names are different
-    numbers, as in COCO, else the place.
-    Raises InputError if a drawing would overwrite a picture or another file that is not a drawing.
+    drawings, label_maps: two folders; None writes none. The id is the number in the file's name if all names are
+    different numbers, as in COCO, else the place.
+    Raises InputError if an output would overwrite a picture or another file that our programs did not write.
     """
     paths = list(paths)
-    taken = {realpath(path) for path in paths}  # unlike Path.resolve, it accepts circular links
     ids: Sequence[int] = [int(path.stem) for path in paths if path.stem.isdecimal()]
     if len(set(ids)) < len(paths):
         ids = range(1, len(paths) + 1)
-    jobs = []
+    suffixes = [path.suffix if path.suffix.lower() in WRITABLE else ".png" for path in paths]
+    targets = _plan_targets(paths, drawings, suffixes, "--output")
+    label_targets = _plan_targets(paths, label_maps, [".png"] * len(paths), "--label-masks")
+    check_output_files(target for target in (*targets, *label_targets) if target is not None)
+    return [Job(*item) for item in zip(paths, targets, ids, label_targets)]
+
+
+def _plan_targets(
+    paths: Sequence[Path], folder: Path | None, suffixes: Sequence[str], option: str
+) -> Sequence[Path | None]:
+    """Return a path in the folder for what is written of each picture, all different; None without a folder.
+
+    option: the one that chooses the folder, for the message.
+    """
+    if folder is None:
+        return [None] * len(paths)
+    taken = {realpath(path) for path in paths}  # unlike Path.resolve, it accepts circular links
     counts: dict[str, int] = defaultdict(lambda: 1)
-    for image_id, path in zip(ids, paths):
-        target = None
-        if drawings is not None:
-            suffix = path.suffix if path.suffix.lower() in WRITABLE else ".png"
-            target = drawings / f"{path.stem}{suffix}"
-            if realpath(target) == realpath(path):
-                raise InputError(f"{path}: its drawing would overwrite it; choose another folder with --output")
-            name = target.name  # counted on, because thousands of folders may hold the same name
-            while realpath(target) in taken:
-                counts[name] += 1
-                target = drawings / f"{path.stem}_{counts[name]}{suffix}"
-            taken.add(realpath(target))
-        jobs.append(Job(path, target, image_id))
-    check_output_files(job.target for job in jobs if job.target is not None)
-    return jobs
+    targets = []
+    for path, suffix in zip(paths, suffixes):
+        target = folder / f"{path.stem}{suffix}"
+        if realpath(target) == realpath(path):
+            raise InputError(f"{path}: would be overwritten; choose another folder with {option}")
+        name = target.name  # counted on, because thousands of folders may hold the same name
+        while realpath(target) in taken:
+            counts[name] += 1
+            target = folder / f"{path.stem}_{counts[name]}{suffix}"
+        taken.add(realpath(target))
+        targets.append(target)
+    return targets

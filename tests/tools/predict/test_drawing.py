@@ -10,6 +10,7 @@ from tools.common import fonts
 from tools.common.fonts import find_font, text_color
 from tools.predict import drawing
 from tools.predict.drawing import (
+    MANY,
     PALETTE,
     draw_instances,
     label_texts,
@@ -173,7 +174,28 @@ def test_text_is_legible_on_every_colour_of_the_palette():
 
 
 def test_lines_and_letters_grow_and_the_tint_pales_with_the_picture():
-    small, middle, large = style_for((64, 64)), style_for((480, 640)), style_for((4000, 6000))
+    small, middle, large = (style_for(size, 9) for size in ((64, 64), (480, 640), (4000, 6000)))
     assert 1 <= small.outline < middle.outline < large.outline
     assert 9 <= small.font < middle.font < large.font
     assert small.alpha > middle.alpha > large.alpha
+
+
+@pytest.mark.parametrize("count", [MANY - 1, MANY])
+def test_many_instances_have_no_boxes_and_labels_and_thin_outlines(count):
+    corners = [(12 * (i % 10), 12 * (i // 10)) for i in range(count)]
+    masks = np.zeros((count, 120, 120), bool)
+    for mask, (x, y) in zip(masks, corners):
+        mask[y : y + 9, x + 4] = mask[y + 4, x : x + 9] = True  # a cross, whose box has empty corners
+    found = Instances.from_masks(masks, np.full(count, 0.9), np.zeros(count), ("cell",), (1,))
+    changed = (draw_instances(grey(120, 120), found) != 128).any(axis=2)
+    assert changed[masks.any(axis=0)].all()
+    assert changed[:9, :9][0, 0] == (count < MANY)  # a corner of a box
+
+
+def test_neighbours_among_hundreds_have_different_colours():
+    corners = [(12 * (i % 15), 12 * (i // 15)) for i in range(225)]
+    boxes = np.array([(x, y, x + 9, y + 9) for x, y in corners], np.int32)
+    colors = pick_colors(boxes)
+    gaps = np.abs(boxes[:, None, :2] - boxes[None, :, :2]).max(axis=2)
+    same = (colors[:, None] == colors[None]).all(axis=2)
+    assert not (same & (gaps > 0) & (gaps <= 12)).any()

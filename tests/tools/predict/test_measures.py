@@ -1,0 +1,125 @@
+"""The table of instances and the label maps, from the command line, against scikit-image on the whole picture."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import demo
+from config.errors import InputError
+from data.images import write_image
+from tests.support import tiny
+from tests.support.programs import override_options, run_main
+from tools.predict.instances import Instances
+from tools.predict.measures import COLUMNS, MEASURES, MOST_LABELS, label_map, measure
+
+measures_of = pytest.importorskip("skimage.measure", reason="the extra [table] is not installed")
+
+OPTIONS = (
+    f"--config={tiny.CONFIG}",
+    "--untrained=0",
+    "--engine=dynamic",
+    "--score=0",
+    *override_options(*tiny.OVERRIDES),
+)
+
+
+def some_instances() -> Instances:
+    """An ellipse, a square with a hole at the corner of the picture, two parts, and nothing; the second is the best."""
+    masks = np.zeros((4, 60, 90), np.uint8)
+    cv2.ellipse(masks[0], (40, 30), (17, 8), 30, 0, 360, 1, -1)
+    masks[1, :12, :12], masks[1, 4:8, 4:8] = 1, 0
+    masks[2, 50:55, 60:70] = masks[2, 40:43, 60:62] = 1
+    masks[1, 30, 35:45] = 1
+    return Instances.from_masks(masks, [0.5, 0.9, 0.8, 0.7], [0, 1, 0, 0], ("cell", "a, b"), (1, 2))
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (60, 90, 3)])
+def test_measures_are_those_of_the_whole_picture(shape):
+    values = np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)
+    found = some_instances()
+    rows = measure(found, values, "a.tif")
+    assert [row["label"] for row in rows] == [1, 2, 3, 4] and [row["class"] for row in rows][:2] == ["cell", "a, b"]
+    grey = values if values.ndim == 2 else values.mean(axis=2)
+    for row, mask in zip(rows[:3], found.masks):
+        table = measures_of.regionprops_table(
+            mask.astype(int), grey, properties=sorted({name.partition("-")[0] for name in MEASURES})
+        )
+        for name in MEASURES:
+            assert float(row[name]) == pytest.approx(table[name][0], rel=1e-5), name
+    assert [row["touches_border"] for row in rows[:3]] == [0, 1, 0]
+    assert set(COLUMNS[:4]) == rows[3].keys()
+
+
+@pytest.mark.parametrize(
+    ("box", "touches"), [((1, 1, 9, 9), 0), ((0, 1, 9, 9), 1), ((1, 1, 9, 20), 1), ((1, 1, 30, 9), 1)]
+)
+def test_all_four_borders(box, touches):
+    x1, y1, x2, y2 = box
+    mask = np.zeros((1, 20, 30), bool)
+    mask[0, y1:y2, x1:x2] = True
+    (row,) = measure(Instances.from_masks(mask, [1], [0], ("cell",), (1,)), mask[0], "a.png")
+    assert row["touches_border"] == touches
+
+
+def test_a_label_map_has_the_best_instance_on_top():
+    labels = label_map(some_instances())
+    assert labels.dtype == np.uint16 and sorted(np.unique(labels)) == [0, 1, 2, 3]
+    assert labels[30, 40] == 2 and labels[31, 40] == 1 and labels[5, 5] == 0 and labels[52, 65] == 3
+    count = MOST_LABELS + 1
+    many = Instances.from_masks(np.zeros((count, 1, 1), bool), np.ones(count), np.zeros(count), ("cell",), (1,))
+    with pytest.raises(InputError, match="65536 instances: a label map of 16 bits has 65535 at most"):
+        label_map(many)
+
+
+def test_the_command_line(tmp_path):
+    """Two pictures of one name have a label map each; intensities are those of the file, also when it is stretched."""
+    deep = 100 + 11 * tiny.scene(1).astype(np.uint16)
+    for folder in ("a", "b"):
+        write_image(tmp_path / folder / "x.png", tiny.scene(0))
+    assert cv2.imwrite(str(tmp_path / "deep.tif"), deep[..., ::-1])
+    table, masks = tmp_path / "cells.csv", tmp_path / "masks"
+    wanted = "--no-draw", "--table", table, "--label-masks", masks
+    for inputs, names in (
+        ([tmp_path / "a", tmp_path / "b"], ["x.png", "x_2.png"]),
+        ([tmp_path / "deep.tif"], ["deep.png"]),
+    ):
+        stretch = override_options("data.stretch=1,99.8,0.7") if len(names) == 1 else ()
+        done = run_main(demo.main, *OPTIONS, *stretch, "--input", *inputs, *wanted)
+        assert done.returncode == 0, done.stderr
+        rows = read_table(table)
+        pictures = list(dict.fromkeys(row["picture"] for row in rows))
+        assert len(pictures) == len(names) and len(rows) > 2
+        for picture, name in zip(pictures, names):
+            labels = cv2.imread(str(masks / name), cv2.IMREAD_UNCHANGED)
+            own = [row for row in rows if row["picture"] == picture]
+            assert labels.dtype == np.uint16 and labels.max() <= len(own) == int(own[-1]["label"])
+    assert float(rows[0]["intensity_mean"]) > 255
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--table=a.csv", "--json=a.csv"), "--json and --table: both name a.csv"),
+        (("--label-masks=a", "--output=a"), "--label-masks and --output: both name a"),
+    ],
+)
+def test_outputs_of_one_name_are_one_line(tmp_path, options, says):
+    write_image(tmp_path / "x.png", tiny.scene(0))
+    done = run_main(demo.main, *OPTIONS, "--input", tmp_path, *options)
+    assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_without_scikit_image_the_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("tools.predict.demo_options.find_spec", lambda name: None)
+    done = run_main(demo.main, *OPTIONS, "--table", tmp_path / "cells.csv")
+    assert done.returncode == 2 and "pip install scikit-image" in done.stderr
+
+
+def read_table(path: Path) -> list[dict]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))

@@ -1,0 +1,72 @@
+"""Measure instances for a table, and number them in a label map, as programs for microscopy do.
+
+Names and formulas of the measures are those of scikit-image's `regionprops`, which computes them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from config.errors import InputError
+from data.written import write_output
+from tools.predict.instances import Instances
+
+MEASURES = (
+    "area",  # pixels, as all lengths
+    "centroid-0",  # row of the centre of mass, from the centre of the first pixel
+    "centroid-1",  # column
+    "perimeter",
+    "axis_major_length",  # of the ellipse with the same second moments
+    "axis_minor_length",
+    "eccentricity",
+    "intensity_mean",
+)
+COLUMNS = ("picture", "label", "class", "score", *MEASURES, "touches_border")
+MOST_LABELS = np.iinfo(np.uint16).max
+
+
+def label_map(instances: Instances) -> np.ndarray:
+    """Return a map, uint16 [H, W], of the numbers of the instances, from 1 in their order; 0 is none of them.
+
+    Where masks overlap, the one with the highest score counts. Raises InputError for more than 65535 instances.
+    """
+    if len(instances) > MOST_LABELS:
+        raise InputError(f"{len(instances)} instances: a label map of 16 bits has {MOST_LABELS} at most; set --score")
+    labels = np.zeros(instances.size, np.uint16)
+    for i in np.argsort(instances.scores, kind="stable").tolist():
+        x1, y1, x2, y2 = instances.boxes[i].tolist()
+        labels[y1:y2, x1:x2][instances.crops[i]] = i + 1
+    return labels
+
+
+def measure(instances: Instances, values: np.ndarray, picture: str) -> list[dict]:
+    """Return a row with COLUMNS for each instance; the measures of an empty mask are missing.
+
+    values: of the picture, numbers [H, W] or [H, W, 3], whose mean over the channels is the intensity.
+    """
+    from skimage.measure import regionprops  # optional
+
+    rows = []
+    for i, (crop, box) in enumerate(zip(instances.crops, instances.boxes.tolist())):
+        x1, y1, x2, y2 = box
+        row = {"picture": picture, "label": i + 1, "class": instances.names[i], "score": f"{instances.scores[i]:.4f}"}
+        if crop.size:
+            inside = values[y1:y2, x1:x2]
+            (region,) = regionprops(crop.view(np.uint8), inside if inside.ndim == 2 else inside.mean(axis=2))
+            centre = {"centroid-0": region.centroid[0] + y1, "centroid-1": region.centroid[1] + x1}
+            row.update({name: f"{centre[name] if name in centre else region[name]:.6g}" for name in MEASURES})
+            row["touches_border"] = int(x1 == 0 or y1 == 0 or y2 == instances.size[0] or x2 == instances.size[1])
+        rows.append(row)
+    return rows
+
+
+def write_table(path: Path, rows: Sequence[dict]) -> None:
+    """Write rows of `measure` as CSV with a header."""
+    with write_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
