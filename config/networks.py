@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from config.rules import EvenInt, Fraction, GridSizes, PositiveInt, StageChannels, StageFactors, one_of
+from config.rules import EvenInt, Fraction, GridSizes, NonNegativeInt, PositiveInt, StageChannels, StageFactors, one_of
 
 DEPTHS = {  # by BackboneConfig.kind
     "resnet": (18, 34, 50, 101),
@@ -31,11 +31,11 @@ class HeadKind:
 
     descriptor: str  # the NetworkKind of its programs, as "module:class"
     predicts_boxes: bool = False  # boxes at locations, not instances at the cells of grids
-    options: tuple[str, ...] = ()  # switches of HeadConfig that only this kind has
+    options: tuple[str, ...] = ()  # fields of HeadConfig, False or 0 if not used, that only this kind has
 
 
 HEAD_KINDS = {  # by the value of `head.kind`
-    "solov2": HeadKind("tools.common.kinds:SOLOv2Kind", options=("drop_block",)),
+    "solov2": HeadKind("tools.common.kinds:SOLOv2Kind", options=("drop_block", "reach")),
     "solo": HeadKind("tools.common.kinds:SOLOKind"),
     "decoupled_solo": HeadKind("tools.common.kinds:DecoupledSOLOKind", options=("shared_tower",)),
     "centermask2": HeadKind("tools.common.kinds:CenterMask2Kind", predicts_boxes=True),
@@ -112,6 +112,9 @@ class MaskFeatHeadConfig:
     deform_version: DeformVersion = 0  # applies to all convolutions of the branch
     deform_bias: bool = False  # deformable convolutions have a bias (True in PaddleDetection 2.x)
     norm_groups: PositiveInt = 32  # groups of the group norms
+    # Pixels of the network's input per pixel of the masks. 2: the last convolution predicts four pixels for each one of
+    # P2 (sub-pixel convolution, Shi et al. 2016), for objects that are small or need exact outlines.
+    stride: Literal[2, 4] = 4
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,10 @@ class HeadConfig:
     deform_bias: bool = False  # deformable convolutions have a bias (True in PaddleDetection 2.x)
     shared_tower: bool = False  # Decoupled SOLO: one tower for both axes (light models) instead of one for each
     norm_groups: PositiveInt = 32  # groups of the group norms
+    # SOLOv2, for hundreds of small objects: a mask ends so many of its pixels from the centre of its cell, in rows and
+    # in columns, and its kernel has six more weights, of a polynomial in the place relative to the cell (compare the
+    # relative coordinates of CondInst, Tian et al. 2020). 0: a mask may be anywhere.
+    reach: NonNegativeInt = 0
     drop_block: bool = False  # DropBlock before both predictions in training (PaddleDetection's enhanced model)
 
     @property

@@ -12,7 +12,6 @@ import numpy as np
 from config.base import HeadConfig, TargetConfig, level_ranges
 from data.samples import MaskWindow
 
-FINEST_STRIDE = 4  # of the mask targets, in pixels of the network's input
 INSIDE = 16  # value of a mask target's pixel inside the instance
 NO_CLASS = -1  # label of a cell that learns no instance
 
@@ -183,11 +182,11 @@ def shrink_mask(mask: MaskWindow, stride: int, *, soft: bool) -> MaskWindow:
     aligned[y : y + mask.pixels.shape[0], x : x + mask.pixels.shape[1]] = mask.pixels
     offsets = range(stride) if soft else (stride // 2 - 1, stride // 2)  # rows and columns of a block to count
     columns = reduce(np.add, [aligned[:, offset::stride] for offset in offsets])
-    if stride > FINEST_STRIDE and soft:
+    if stride**2 != INSIDE:
         columns = columns.astype(np.uint16)  # the result reaches stride**2 * INSIDE
     counts = reduce(np.add, [columns[offset::stride] for offset in offsets])
     if not soft:
         return MaskWindow(top, left, (counts >= 2) * np.uint8(INSIDE))
-    if stride > FINEST_STRIDE:
+    if stride**2 != INSIDE:
         counts = ((counts * INSIDE + stride**2 // 2) // stride**2).astype(np.uint8)
     return MaskWindow(top, left, counts)

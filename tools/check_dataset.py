@@ -170,7 +170,7 @@ def measure_all(
     records: Sequence[Record], config: Config, short_sides: Sequence[int], pool: Executor | None
 ) -> list[list[Measurement]]:
     """Measure each record at each short side; the inner lists are in the order of `short_sides`."""
-    work = partial(measure, short_sides=short_sides, data=config.data, target=config.target)
+    work = partial(measure, short_sides=short_sides, config=config)
     results = ordered_map(pool, work, records, ahead=64)
     return list(tqdm(results, total=len(records), unit="picture", desc="decoding masks", disable=None))
 
@@ -212,7 +212,7 @@ def describe_losses(pictures: Sequence[Measurement], counts: AssignmentCounts) -
     """Yield lines with the numbers of instances that are not learnt."""
     yield f"  {counts.on_no_level} instances are on no level, {counts.crowded_out} are crowded out on all their levels"
     lost, vanished = sum(picture.lost for picture in pictures), sum(picture.vanished for picture in pictures)
-    yield f"  {vanished} masks are empty at 1/4 size, {lost} other instances have no pixel at this size"
+    yield f"  {vanished} masks are empty at the size of the targets, {lost} other instances have no pixel at this size"
 
 
 def _grid_names(config: Config) -> list[str]:

@@ -6,7 +6,7 @@
     python tools/export.py --config=30 --output centermask2.onnx --end-to-end                   instances in boxes
 
 Raw predictions are the scores of cells and the mask inputs; tools/infer_onnx.py decodes them. With --end-to-end the
-graph decodes them itself, for one picture: masks [n, H / 4, W / 4] (probabilities), scores [n], highest first, classes
+graph decodes them itself, for one picture: masks [n, h, w] (probabilities), scores [n], highest first, classes
 [n], counted from 0, and count [1]. n is nms.max_per_img; after the first `count` rows the scores are 0. Candidates are
 the nms.nms_pre pairs of a cell and a class with the highest scores.
 

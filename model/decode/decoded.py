@@ -16,7 +16,7 @@ class Decoded(NamedTuple):
     From grids of cells they are sorted by score, from boxes (CenterMask2) by box score, highest first.
     """
 
-    # float32 [n, h, w], probabilities: of the padded input at a quarter of its size, or of the cells of each box
+    # float32 [n, h, w], probabilities: of the padded input at 1 / stride of its size, or of the cells of each box
     masks: np.ndarray | Tensor
     scores: np.ndarray  # float32 [n]
     classes: np.ndarray  # int64 [n], counted from 0

@@ -33,7 +33,7 @@ class CellDecoder(nn.Layer):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Predict and decode one picture. images: float32 [1, 3, H, W], as for the network.
 
-        Returns masks, float32 [n, H / 4, W / 4], probabilities; scores, float32 [n], highest first; classes, int64 [n];
+        Returns masks, float32 [n, h, w], probabilities; scores, float32 [n], highest first; classes, int64 [n];
         and how many of them are instances, int64 [1]. The scores of the others are 0.
         """
         scores, *mask_inputs = self.network(images)

@@ -13,9 +13,11 @@ from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
+from config.networks import HeadConfig
 from model.bilinear import resize_maps
 from model.decode.cells import axis_maps, cell_levels
 from model.decode.threads import parallel_map
+from model.decode.windows import Windows, polynomial, windows_of
 from model.startup import CPU_THREADS
 
 TILE_SIZE = 1 << 19  # values in a tile at most
@@ -36,7 +38,7 @@ class Inside(NamedTuple):
 class CellMasks(Protocol):
     """The masks of one picture's cells, counted through all levels; m is 1 or more."""
 
-    size: tuple[int, int]  # height and width of a mask: a quarter of the padded input's
+    size: tuple[int, int]  # height and width of a mask
 
     def inside(self, cells: np.ndarray, threshold: float) -> Inside:
         """Return the pixels of the masks of cells, int64 [m], whose probability exceeds a threshold."""
@@ -77,6 +79,57 @@ class KernelMasks(CellMasks):
     def probabilities(self, cells: np.ndarray) -> np.ndarray:
         kernels = self.kernels[cells]
         return _fill_tiles(len(cells), self.feats, lambda tile: sigmoid(kernels @ tile)).reshape(-1, *self.size)
+
+
+class WindowMasks(CellMasks):
+    """SOLOv2 with `head.reach`: the masks of `plain_masks.windowed_masks`, computed in their windows only.
+
+    kernels: float32 [cells, D + TERMS]; feats: float32 [D, h, w].
+    """
+
+    def __init__(self, kernels: np.ndarray, feats: np.ndarray, head: HeadConfig) -> None:
+        self.size = feats.shape[1:]
+        self.kernels = kernels
+        self.feats = feats
+        self.head = head
+
+    def inside(self, cells: np.ndarray, threshold: float) -> Inside:
+        def inside_group(group: np.ndarray) -> Inside:
+            windows, probabilities = self._in_windows(group)
+            inside = probabilities > threshold
+            maps = np.zeros((len(group), *self.size), bool)
+            for full, place, part in zip(maps, windows.slices(), inside):
+                full[place] = part
+            small = _inside_probabilities(_flatten(probabilities), threshold)
+            return Inside(np.packbits(_flatten(maps), axis=1), small.areas, small.sums)
+
+        return _concat(parallel_map(inside_group, _groups(cells)))
+
+    def probabilities(self, cells: np.ndarray) -> np.ndarray:
+        masks = np.zeros((len(cells), *self.size), np.float32)
+
+        def fill(start: int, group: np.ndarray) -> None:
+            windows, probabilities = self._in_windows(group)
+            for mask, place, part in zip(masks[start:], windows.slices(), probabilities):
+                mask[place] = part
+
+        groups = _groups(cells)
+        list(parallel_map(fill, range(0, len(cells), ENLARGED_AT_ONCE), groups))
+        return masks
+
+    def _in_windows(self, cells: np.ndarray) -> tuple[Windows, np.ndarray]:
+        """Return the windows of cells and the probabilities there, float32 [m, height, width]."""
+        channels = len(self.feats)
+        windows = windows_of(cells, self.head, self.size)
+        kernels = self.kernels[cells]
+        logits = polynomial(kernels[:, channels:], windows.y, windows.x)
+        for mask, kernel, (rows, columns) in zip(logits, kernels, windows.slices()):
+            mask += (kernel[:channels] @ self.feats[:, rows, columns].reshape(channels, -1)).reshape(mask.shape)
+        return windows, sigmoid(logits)
+
+
+def _groups(cells: np.ndarray) -> list[np.ndarray]:
+    return [cells[start : start + ENLARGED_AT_ONCE] for start in range(0, len(cells), ENLARGED_AT_ONCE)]
 
 
 class EnlargedMasks(CellMasks):

@@ -94,17 +94,17 @@ MASKS_AT_ONCE = 8  # masks enlarged together: a hundred at the size of a photo w
 
 
 def enlarge_masks(
-    masks: Tensor, *, resized: tuple[int, int], original: tuple[int, int], threshold: float
+    masks: Tensor, *, stride: int, resized: tuple[int, int], original: tuple[int, int], threshold: float
 ) -> Iterator[np.ndarray]:
     """Enlarge masks to the picture's size and cut them at a threshold: n arrays, bool [H, W].
 
-    masks: float32 [n, h, w], at a quarter of the padded input's size; resized: height and width of the picture within
-    the padded input; original: of the picture itself. Two bilinear resizes, as in the original SOLO.
+    masks: float32 [n, h, w]; stride: pixels of the padded input per pixel of these; resized: height and width of the
+    picture within the padded input; original: of the picture itself. Two bilinear resizes, as in the original SOLO.
     """
     height, width = masks.shape[1:]
     for start in range(0, masks.shape[0], MASKS_AT_ONCE):
         some = masks[start : start + MASKS_AT_ONCE].unsqueeze(0)
-        padded = F.interpolate(some, size=(4 * height, 4 * width), mode="bilinear", align_corners=False)
+        padded = F.interpolate(some, size=(stride * height, stride * width), mode="bilinear", align_corners=False)
         picture = padded[:, :, : resized[0], : resized[1]]
         enlarged = F.interpolate(picture, size=original, mode="bilinear", align_corners=False).squeeze(0)
         yield from (enlarged > threshold).numpy()

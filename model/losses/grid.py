@@ -10,7 +10,9 @@ from paddle import Tensor
 from paddle.nn import functional as F
 
 from config.base import LossConfig
+from config.networks import HeadConfig
 from model.losses.common import LossSum, dynamic_dice_loss, focal_loss, product_dice_loss, zero_loss
+from model.losses.windows import window_dice_loss
 
 
 class PictureTargets(NamedTuple):
@@ -37,13 +39,16 @@ def category_loss(cate_logits: Tensor, targets: Sequence[PictureTargets], config
     return LossSum(total, sum(picture.positives for picture in targets), extra=1)
 
 
-def kernel_dice(kernels: Tensor, mask_feats: Tensor, targets: Sequence[PictureTargets], stride: int) -> Tensor:
-    """Return the dice loss of SOLOv2. kernels: [N, cells, D]; mask_feats: [N, D, h, w], h = H / stride."""
+def kernel_dice(
+    kernels: Tensor, mask_feats: Tensor, targets: Sequence[PictureTargets], stride: int, head: HeadConfig
+) -> Tensor:
+    """Return the dice loss of SOLOv2. kernels: [N, cells, weights]; mask_feats: [N, D, h, w], h = H / stride."""
     total = paddle.zeros([]) if pair_count(targets) else zero_loss(kernels, mask_feats)
     # By unbind: the gradient of an index is as large as the batch, for every picture.
     for picture, kernel, feats in zip(targets, kernels.unbind(), mask_feats.unbind()):
         if sum(picture.level_pairs):
-            total = total + _kernel_dice(kernel, feats, picture.cells, picture.mask_rows, picture.masks[stride])
+            own = kernel, feats, picture.cells, picture.mask_rows, picture.masks[stride]
+            total = total + (window_dice_loss(*own, head) if head.reach else _kernel_dice(*own))
     return total
 
 

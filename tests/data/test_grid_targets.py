@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from config import load_config
 from config.base import HeadConfig, TargetConfig
 from data.grid_targets import (
-    FINEST_STRIDE,
     INSIDE,
     Extents,
     assign_cells,
@@ -22,6 +21,7 @@ from data.grid_targets import (
     shrink_mask,
 )
 from data.samples import MaskWindow, Sample
+from tests.support.reference_targets import MASK_STRIDE
 from tools.common.kinds import descriptor
 
 SIZE = (64, 64)
@@ -50,7 +50,7 @@ def targets_of(masks, classes=None, *, size=SIZE, num_grids=(4,), **options):
         size=size,
         head=head(*num_grids),
         config=TargetConfig(**options),
-        mask_strides=[FINEST_STRIDE] * len(num_grids),
+        mask_strides=[MASK_STRIDE] * len(num_grids),
         shares_cells=True,
     )
 
@@ -60,9 +60,9 @@ def test_a_small_instance_belongs_to_the_cell_of_its_centre():
     targets = targets_of([window(4, 20, 8, 8)], [3])
     np.testing.assert_array_equal(targets.labels.reshape(4, 4), [[-1, 3, -1, -1]] + [[-1] * 4] * 3)
     assert (targets.cells.tolist(), targets.mask_rows.tolist()) == ([1], [0])
-    assert targets.masks[FINEST_STRIDE].shape == (1, 16, 16)
-    assert targets.masks[FINEST_STRIDE][0, 1:3, 5:7].tolist() == [[INSIDE] * 2] * 2
-    assert targets.masks[FINEST_STRIDE].sum() == 4 * INSIDE
+    assert targets.masks[MASK_STRIDE].shape == (1, 16, 16)
+    assert targets.masks[MASK_STRIDE][0, 1:3, 5:7].tolist() == [[INSIDE] * 2] * 2
+    assert targets.masks[MASK_STRIDE].sum() == 4 * INSIDE
 
 
 def test_the_central_fifth_of_the_box_reaches_into_other_cells():
@@ -91,7 +91,7 @@ def test_the_later_instance_gives_a_shared_cell_its_class_and_both_masks_are_lea
     assert sorted(zip(targets.cells.tolist(), targets.mask_rows.tolist())) == [
         (c, r) for c in (5, 6, 9, 10) for r in (0, 1)
     ]
-    assert targets.masks[FINEST_STRIDE][0].sum() > targets.masks[FINEST_STRIDE][1].sum() > 0
+    assert targets.masks[MASK_STRIDE][0].sum() > targets.masks[MASK_STRIDE][1].sum() > 0
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_mask_that_vanishes_gives_a_class_and_is_learnt_or_not(skip):
     """As PaddleDetection, whose label is set before it looks at the mask."""
     targets = targets_of([window(0, 0, 1, 1), window(32, 32, 8, 8)], [6, 7], skip_empty_masks=skip)
     assert (targets.labels[0], targets.labels[10]) == (6, 7)
-    assert not targets.masks[FINEST_STRIDE][0].any()
+    assert not targets.masks[MASK_STRIDE][0].any()
     assert targets.cells.tolist() == ([10] if skip else [0, 10])
     assert targets.mask_rows.tolist() == ([1] if skip else [0, 1])
 
@@ -127,7 +127,7 @@ def test_one_pixel_in_every_corner():
     targets = targets_of([window(*corner, 1, 1) for corner in corners], num_grids=(4, 3), soft_masks=True)
     assert targets.cells.tolist() == [0, 3, 12, 15, 16, 18, 22, 24]
     assert targets.mask_rows.tolist() == [0, 1, 2, 3] * 2
-    for mask, (top, left) in zip(targets.masks[FINEST_STRIDE], corners):
+    for mask, (top, left) in zip(targets.masks[MASK_STRIDE], corners):
         assert mask.sum() == mask[top // 4, left // 4] == 1
 
 
@@ -135,7 +135,7 @@ def test_five_hundred_instances():
     rng = np.random.default_rng(1)
     masks = [window(*rng.integers(0, 60, 2).tolist(), *rng.integers(1, 5, 2).tolist()) for _ in range(500)]
     targets = targets_of(masks, rng.integers(0, 80, 500), num_grids=(8, 4))
-    assert targets.masks[FINEST_STRIDE].shape == (500, 16, 16)
+    assert targets.masks[MASK_STRIDE].shape == (500, 16, 16)
     assert set(targets.mask_rows.tolist()) == set(range(500))
 
 
@@ -144,7 +144,7 @@ def test_five_hundred_instances():
 )
 def test_nothing_to_learn(masks, options):
     targets = targets_of(masks, **options)
-    arrays = (targets.labels, targets.masks[FINEST_STRIDE], targets.cells, targets.mask_rows)
+    arrays = (targets.labels, targets.masks[MASK_STRIDE], targets.cells, targets.mask_rows)
     assert [value.dtype for value in arrays] == [np.int64, np.uint8, np.int64, np.int64]
     assert [value.shape for value in arrays] == [(16,), (0, 16, 16), (0,), (0,)]
     assert (targets.labels == -1).all()
@@ -152,7 +152,7 @@ def test_nothing_to_learn(masks, options):
 
 def test_an_instance_has_one_mask_however_many_cells_learn_it():
     targets = targets_of([window(0, 0, 64, 64)] * 3, num_grids=(8, 4, 2), centre_fraction=1.0)
-    assert targets.masks[FINEST_STRIDE].shape == (3, 16, 16)
+    assert targets.masks[MASK_STRIDE].shape == (3, 16, 16)
     assert np.bincount(targets.mask_rows).tolist() == [9 + 9 + 4] * 3
 
 
@@ -237,15 +237,15 @@ def test_targets_are_those_of_the_definition(masks, border, fraction, soft, skip
                 columns = nearby(x, width * fraction / 2, 128 / grid, grid)
                 cells = [first + line * grid + column for line in lines for column in columns]
                 labels[cells] = number
-                if not skip or shrink_mask(mask, FINEST_STRIDE, soft=soft).pixels.any():
+                if not skip or shrink_mask(mask, MASK_STRIDE, soft=soft).pixels.any():
                     pairs += [(cell, number) for cell in cells]
         first += grid * grid
     np.testing.assert_array_equal(targets.labels, labels)
     assert targets.cells.tolist() == [cell for cell, _ in pairs]
-    assert (targets.mask_rows >= 0).all() and (targets.mask_rows < len(targets.masks[FINEST_STRIDE])).all()
+    assert (targets.mask_rows >= 0).all() and (targets.mask_rows < len(targets.masks[MASK_STRIDE])).all()
     for row, (_, number) in zip(targets.mask_rows, pairs):
-        expected = shrink_mask(masks[number], FINEST_STRIDE, soft=soft).to_full(16, 32)
-        np.testing.assert_array_equal(targets.masks[FINEST_STRIDE][row], expected)
+        expected = shrink_mask(masks[number], MASK_STRIDE, soft=soft).to_full(16, 32)
+        np.testing.assert_array_equal(targets.masks[MASK_STRIDE][row], expected)
 
 
 SOLO = HeadConfig(kind="solo", num_grids=(8, 4, 2), strides=(8, 8, 16))

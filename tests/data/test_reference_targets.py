@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from config import load_config
 from data.coco import read_coco
-from data.grid_targets import FINEST_STRIDE
 from data.shapes import CLASS_NAMES, Scene, write_coco
 from data.training_set import TrainingSet
 from tests.support import trainings
-from tests.support.reference_targets import assert_same_targets, reference_batch
+from tests.support.reference_targets import MASK_STRIDE, assert_same_targets, reference_batch
 from tools.common.kinds import kind_of
 
 
@@ -59,5 +58,5 @@ def test_a_picture_with_a_hundred_instances_takes_little_memory(tmp_path):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(batch.targets[0].masks[FINEST_STRIDE]) > 80
+    assert len(batch.targets[0].masks[MASK_STRIDE]) > 80
     assert peak < 60 * 2**20

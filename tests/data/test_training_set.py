@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from config import load_config
 from config.errors import InputError
 from data.coco import Record, read_coco
-from data.grid_targets import FINEST_STRIDE
 from data.training_set import Batch, TrainingSet, load_sample
 from tests.support import trainings
+from tests.support.reference_targets import MASK_STRIDE
 from tools.common.kinds import descriptor
 
 AUGMENTED = ("augment.mixup=0.5", "augment.crop=0.5", "augment.distort=0.5", "augment.short_sides=48,64,96")
@@ -155,8 +155,8 @@ def test_a_batch_is_padded_to_its_largest_picture():
     assert (batch.images.shape, batch.images.dtype) == ((2, 3, 96, 96), np.float32)
     assert not batch.images[0, :, 64:].any() and not batch.images[0, :, :, 64:].any()
     assert batch.images[0, :, :64, :64].all(axis=0).any() and batch.images[1, :, 64:, 64:].any()
-    assert [target.masks[FINEST_STRIDE].shape[1:] for target in batch.targets] == [(24, 24)] * 2
-    assert not batch.targets[0].masks[FINEST_STRIDE][:, 16:].any()
+    assert [target.masks[MASK_STRIDE].shape[1:] for target in batch.targets] == [(24, 24)] * 2
+    assert not batch.targets[0].masks[MASK_STRIDE][:, 16:].any()
     assert batch.names == tuple(str(all_records()[data.index(0, place)].path) for place in (small, large))
     assert data.batch(0, [small]).images.shape == (1, 3, 64, 64)
 
@@ -190,4 +190,4 @@ def test_a_picture_of_which_nothing_is_left_gives_empty_targets(annotated):
     for epoch in range(4):
         for target in data.batch(epoch, [0, 1]).targets:
             assert (target.labels == -1).all()
-            assert len(target.masks[FINEST_STRIDE]) == len(target.cells) == len(target.mask_rows) == 0
+            assert len(target.masks[MASK_STRIDE]) == len(target.cells) == len(target.mask_rows) == 0

@@ -194,7 +194,7 @@ def after_deformable_layer(stage: str, config) -> bool:
 
 
 def masks_of(raw, config) -> CellMasks:
-    return kind_of(config).fast_masks([np.asarray(part) for part in raw[1:]], 0, config.head.num_grids)
+    return kind_of(config).fast_masks([np.asarray(part) for part in raw[1:]], 0, config.head)
 
 
 def sits_on_threshold(fixture: Fixture, row: int, raw, config) -> bool:

@@ -136,7 +136,7 @@ def test_targets(learnt):
             if config.head.kind != "solov2":
                 pairs = pairs[np.argsort(target.cells[pairs])]  # the order in which the original program keeps them
             np.testing.assert_array_equal(target.cells[pairs] - first, cells)
-            of_size = target.masks[kind_of(config).mask_strides[level]]
+            of_size = target.masks[kind_of(config).mask_strides(config)[level]]
             np.testing.assert_array_equal(of_size[target.mask_rows[pairs]], masks * INSIDE)
         first += grid**2
 

@@ -18,10 +18,12 @@ from pycocotools import mask as coco_mask
 from config.base import Config
 from data import geometry, training_set
 from data.coco import Annotation, to_rle
-from data.grid_targets import FINEST_STRIDE, INSIDE, NO_CLASS, Extents, GridTargets, assign_cells, box_sides
+from data.grid_targets import INSIDE, NO_CLASS, Extents, GridTargets, assign_cells, box_sides
 from data.preprocess import pad_to_batch
 from data.samples import MaskWindow, Sample
 from data.training_set import TrainingSet
+
+MASK_STRIDE = 4  # pixels of the input per pixel of a mask target
 
 
 class CellTargets(NamedTuple):
@@ -78,17 +80,17 @@ def _cell_targets(sample: Sample, size: tuple[int, int], config: Config) -> Cell
     extents = Extents(centres, box_sides(sample.gt_boxes, target), areas)
     for block in assign_cells(extents, size=size, head=head, config=target):
         mask = sample.gt_masks[block.instance].to_full(*size)
-        quarter = cv2.resize(mask, None, fx=1 / FINEST_STRIDE, fy=1 / FINEST_STRIDE, interpolation=cv2.INTER_LINEAR)
+        quarter = cv2.resize(mask, None, fx=1 / MASK_STRIDE, fy=1 / MASK_STRIDE, interpolation=cv2.INTER_LINEAR)
         labels[block.cells] = sample.gt_classes[block.instance]
         if target.skip_empty_masks and not quarter.any():
             continue
         cells.extend(block.cells.tolist())
         masks.extend(quarter.copy() for _ in block.cells)
-    stacked = np.stack(masks) if masks else np.zeros((0, *(side // FINEST_STRIDE for side in size)), np.uint8)
+    stacked = np.stack(masks) if masks else np.zeros((0, *(side // MASK_STRIDE for side in size)), np.uint8)
     return CellTargets(labels, np.array(cells, np.int64), stacked)
 
 
 def assert_same_targets(ours: GridTargets, reference: CellTargets) -> None:
     np.testing.assert_array_equal(ours.labels, reference.labels)
     np.testing.assert_array_equal(ours.cells, reference.cells)
-    np.testing.assert_array_equal(ours.masks[FINEST_STRIDE][ours.mask_rows] // INSIDE, reference.masks)
+    np.testing.assert_array_equal(ours.masks[MASK_STRIDE][ours.mask_rows] // INSIDE, reference.masks)

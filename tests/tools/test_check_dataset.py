@@ -62,7 +62,7 @@ def measure_scene(overrides: list[str], short_side: int) -> tuple[Measurement, H
     """Return the measured scene at one size, and the configs of head and targets."""
     config = load_config(20, overrides)
     data = read_coco(config.train_path, config.train_pre_path)
-    (found,) = measure(data.records[0], short_sides=[short_side], data=config.data, target=config.target)
+    (found,) = measure(data.records[0], short_sides=[short_side], config=config)
     return found, config.head, config.target
 
 
@@ -203,7 +203,7 @@ def test_report(squares, tmp_path, capsys):
     middle = next(line for line in report.splitlines() if line.startswith("  4 x 4"))
     assert [int(number) for number in middle.split()[-4:]] == [3, 4, 2, 3]
     assert "1 instances are on no level, 3 are crowded out on all their levels" in report
-    assert "2 masks are empty at 1/4 size" in report
+    assert "2 masks are empty at the size of the targets" in report
     pictures = {"classes_train.png", "classes_val.png", "scales_train_64.png", "scales_val_64.png"}
     assert {path.name for path in tmp_path.glob("[!.]*")} == pictures
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Callable, Union
 import numpy as np
 
 from config.base import Config
-from config.networks import BOX_STRIDES, HEAD_KINDS
+from config.networks import BOX_STRIDES, HEAD_KINDS, HeadConfig
 from model.decode import fast
 from model.decode.decoded import Decoded
-from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
+from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks, WindowMasks
 from tools.common.output_sides import BOX_INSTANCE_OUTPUTS, INSTANCE_OUTPUTS, expand_levels
 
 if TYPE_CHECKING:
@@ -46,8 +46,6 @@ class NetworkKind(ABC):
     has_grids = True  # cells learn instances, as dataset commands can show
     sections: tuple[str, ...] = ("backbone", "head")  # of the config, whose convolutions may be deformable
     instance_outputs: Mapping[str, str] = INSTANCE_OUTPUTS  # of a graph that decodes
-    # Pixels of the input per pixel of a target mask, of each level: those of the masks that the network predicts there.
-    mask_strides: tuple[int, ...] = ()
 
     @abstractmethod
     def build(self, config: Config) -> nn.Layer:
@@ -56,6 +54,11 @@ class NetworkKind(ABC):
     @abstractmethod
     def raw_outputs(self, config: Config) -> dict[str, str]:
         """Return the raw predictions, in their order, as in `output_sides`; none if they cannot be exported."""
+
+    def mask_strides(self, config: Config) -> tuple[int, ...]:
+        """Return the pixels of the input per pixel of a target mask, of each level: those of the masks that the network
+        predicts there; () without grids."""
+        return ()
 
     @abstractmethod
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
@@ -103,7 +106,6 @@ class GridKind(NetworkKind):
     """The SOLO family: an instance for each cell of the grids."""
 
     outputs: Mapping[str, str]  # the raw predictions, as in `output_sides`
-    mask_strides = (4, 4, 8, 16, 16)
     shares_cells = False  # whether a cell learns the masks of all instances that it is assigned to, or of the last
 
     @abstractmethod
@@ -115,7 +117,7 @@ class GridKind(NetworkKind):
         """Return the function of model/decode/plain_masks.py that computes masks of cells."""
 
     @abstractmethod
-    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, head: HeadConfig) -> CellMasks:
         """Return the masks of picture `index` of a batch. mask_inputs: raw predictions after the scores."""
 
     def build(self, config: Config) -> nn.Layer:
@@ -124,11 +126,14 @@ class GridKind(NetworkKind):
     def raw_outputs(self, config: Config) -> dict[str, str]:
         return expand_levels(self.outputs, config)
 
+    def mask_strides(self, config: Config) -> tuple[int, ...]:
+        return 4, 4, 8, 16, 16
+
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
         """Decode by the fast version from arrays, on a CPU, or by the plain one from tensors, on a GPU."""
         scores, *mask_inputs = raw
         if isinstance(scores, np.ndarray):
-            masks = self.fast_masks(mask_inputs, index, config.head.num_grids)
+            masks = self.fast_masks(mask_inputs, index, config.head)
             return fast.decode(scores[index], masks, config.head, config.nms)
         from model.decode import plain
 
@@ -158,7 +163,7 @@ class GridKind(NetworkKind):
             size=size,
             head=config.head,
             config=config.target,
-            mask_strides=self.mask_strides,
+            mask_strides=self.mask_strides(config),
             shares_cells=self.shares_cells,
         )
 
@@ -189,11 +194,13 @@ class SOLOv2Kind(GridKind):
     sections = ("backbone", "head", "mask_feat_head")
     outputs = {
         "scores": "batch cells classes",
-        "kernels": "batch cells channels",
+        "kernels": "batch cells weights",
         "mask_feats": "batch channels height0 width0",
     }
-    mask_strides = (4, 4, 4, 4, 4)
     shares_cells = True
+
+    def mask_strides(self, config: Config) -> tuple[int, ...]:
+        return (config.mask_feat_head.stride,) * config.head.levels
 
     def network(self) -> type[GridNetwork]:
         from model.solov2 import SOLOv2
@@ -205,8 +212,10 @@ class SOLOv2Kind(GridKind):
 
         return solov2_masks
 
-    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, head: HeadConfig) -> CellMasks:
         kernels, mask_feats = mask_inputs
+        if head.reach:
+            return WindowMasks(kernels[index], mask_feats[index], head)
         return KernelMasks(kernels[index], mask_feats[index])
 
 
@@ -229,9 +238,9 @@ class SOLOKind(GridKind):
 
         return solo_masks
 
-    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, head: HeadConfig) -> CellMasks:
         kernels, *mask_feats = mask_inputs
-        return LevelMasks(kernels, [level[index] for level in mask_feats], grids)
+        return LevelMasks(kernels, [level[index] for level in mask_feats], head.num_grids)
 
     def raise_scores(self, network: nn.Layer) -> None:
         super().raise_scores(network)
@@ -253,8 +262,8 @@ class DecoupledSOLOKind(GridKind):
 
         return decoupled_solo_masks
 
-    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, grids: Sequence[int]) -> CellMasks:
-        return ProductMasks([level[index] for level in mask_inputs], grids)
+    def fast_masks(self, mask_inputs: Sequence[np.ndarray], index: int, head: HeadConfig) -> CellMasks:
+        return ProductMasks([level[index] for level in mask_inputs], head.num_grids)
 
     def raise_scores(self, network: nn.Layer) -> None:
         super().raise_scores(network)

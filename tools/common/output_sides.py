@@ -39,7 +39,7 @@ def expand_levels(outputs: Mapping[str, str], config: Config) -> dict[str, str]:
 def side_lengths(config: Config, mask_strides: Sequence[int]) -> dict[str, int]:
     """Return the lengths of the sides, by name, that a config decides.
 
-    mask_strides: as in GridKind; empty for a network without grids.
+    mask_strides: as of NetworkKind; empty for a network without grids.
     """
     size = dict(zip(("height", "width"), config.data.fixed_size))
     lengths = {**size, "instances": config.nms.max_per_img, "classes": config.num_classes}

@@ -12,10 +12,11 @@ import numpy as np
 from config.base import Config, DataConfig, HeadConfig, TargetConfig
 from data.coco_pictures import Record
 from data.geometry import resize_to
-from data.grid_targets import FINEST_STRIDE, Extents, assign_cells, box_scales, measure_extents, shrink_mask
+from data.grid_targets import Extents, assign_cells, box_scales, measure_extents, shrink_mask
 from data.preprocess import padded_size, resized_size
 from data.samples import Sample
 from data.training_set import make_sample
+from tools.common.kinds import kind_of
 
 OVERLAP = 2.0  # upper end of a range / lower end of the next, as in the default scale_ranges
 MIN_NOT_LEARNT = 0.01  # ranges are suggested only if at least this share of the instances has no cell of its own
@@ -28,7 +29,7 @@ class Measurement(NamedTuple):
     size: tuple[int, int]  # height and width, padded as a batch of only this picture
     extents: Extents  # of n instances
     lost: int  # number of other instances, which keep no pixel at this size and are not learnt
-    vanished: int  # number of the n instances whose mask is empty at 1/4 size
+    vanished: int  # number of the n instances whose mask target is empty
 
 
 class AssignmentCounts(NamedTuple):
@@ -70,23 +71,25 @@ def input_sizes(config: Config) -> list[int]:
     return list(dict.fromkeys([config.data.short_side, *([min(sides), max(sides)] if sides else [])]))
 
 
-def measure(record: Record, *, short_sides: Sequence[int], data: DataConfig, target: TargetConfig) -> list[Measurement]:
+def measure(record: Record, *, short_sides: Sequence[int], config: Config) -> list[Measurement]:
     """Decode the masks of a picture and scale them to each short side as in training, without reading the picture."""
     sample = make_sample(record, _blank(record.height, record.width))
     lost = len(record.annotations) - len(sample)
-    return [_measure_at(sample, replace(data, short_side=side), target, lost=lost) for side in short_sides]
+    sizes = [replace(config.data, short_side=side) for side in short_sides]
+    stride = min(kind_of(config).mask_strides(config))
+    return [_measure_at(sample, data, config.target, stride, lost=lost) for data in sizes]
 
 
-def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig, *, lost: int) -> Measurement:
+def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig, mask_stride: int, *, lost: int) -> Measurement:
     """Measure the instances at the size given by `data`; lost: number of instances without a pixel before scaling."""
     size = resized_size(*sample.image.shape[:2], short_side=data.short_side, long_side=data.long_side)
     scaled = resize_to(sample, _blank(*size))
-    quarters = [shrink_mask(mask, FINEST_STRIDE, soft=target.soft_masks) for mask in scaled.gt_masks]
+    small = [shrink_mask(mask, mask_stride, soft=target.soft_masks) for mask in scaled.gt_masks]
     return Measurement(
         size=padded_size(*size, divisor=data.size_divisor),
         extents=measure_extents(scaled.gt_masks, scaled.gt_boxes, target),
         lost=lost + len(sample) - len(scaled),
-        vanished=sum(not quarter.pixels.any() for quarter in quarters),
+        vanished=sum(not mask.pixels.any() for mask in small),
     )
 
 

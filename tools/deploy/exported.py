@@ -163,7 +163,7 @@ def _check_outputs(metadata: Metadata, shapes: Iterable[Sequence[object]], path:
             f"{path}: has the outputs {listed(found)}, the network in its metadata ({config.head.kind}) has "
             f"{listed(list(outputs)) or 'none'}; export it again"
         )
-    lengths = side_lengths(config, kind.mask_strides)
+    lengths = side_lengths(config, kind.mask_strides(config))
     for name, shape, sides in zip(outputs, shapes, map(str.split, outputs.values())):
         known = [(side, length) for side, length in zip(sides, shape) if isinstance(length, int)]
         expected = [int(side) if side.isdecimal() else lengths.setdefault(side, length) for side, length in known]

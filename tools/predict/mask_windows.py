@@ -50,15 +50,18 @@ def tight_crop(window: MaskCrop) -> MaskCrop:
     return MaskCrop(top + y1, left + x1, pack_if_large(inside[y1:y2, x1:x2]))
 
 
-def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, threshold: float) -> list[MaskCrop]:
+def masks_at_picture_size(
+    masks: np.ndarray, *, stride: int, resized: Size, original: Size, threshold: float
+) -> list[MaskCrop]:
     """Enlarge masks to the picture's size and cut them at a threshold: a tight window of each, in Fortran order.
 
-    masks: float32 [n, h, w], probabilities at a quarter of the padded input's size; resized: height and width of the
-    picture within the padded input; original: of the picture itself. The same as `model.decode.plain.enlarge_masks`:
-    two bilinear resizes, as in the original SOLO. COCO's run-length encoding counts along columns, hence the order.
+    masks: float32 [n, h, w], probabilities; stride: pixels of the padded input per pixel of these; resized: height and
+    width of the picture within the padded input; original: of the picture itself. The same as
+    `model.decode.plain.enlarge_masks`: two bilinear resizes, as in the original SOLO. COCO's run-length encoding counts
+    along columns, hence the order.
     """
-    rows = _axis(masks.shape[1], resized[0], original[0])
-    columns = _axis(masks.shape[2], resized[1], original[1])
+    rows = _axis(masks.shape[1], stride, resized[0], original[0])
+    columns = _axis(masks.shape[2], stride, resized[1], original[1])
 
     def window_of(mask: np.ndarray) -> MaskCrop:
         inside = mask > threshold
@@ -68,7 +71,7 @@ def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, t
         if (bottom - top) * (right - left) < SMALL * original[0] * original[1]:
             enlarged = columns.matrix[left:right, x0:x1] @ mask[y0:y1, x0:x1].T @ rows.matrix[top:bottom, y0:y1].T
         else:
-            top, left, enlarged = 0, 0, _resize_twice(mask.T, resized, original)
+            top, left, enlarged = 0, 0, _resize_twice(mask.T, stride, resized, original)
         return tight_crop(MaskCrop(top, left, (enlarged > threshold).T))
 
     return list(parallel_map(window_of, masks))
@@ -77,8 +80,8 @@ def masks_at_picture_size(masks: np.ndarray, *, resized: Size, original: Size, t
 class _Axis(NamedTuple):
     """Both resizes of one axis in one: to the padded size, cut, and to the picture's size."""
 
-    matrix: np.ndarray  # float32 [original, quarter]
-    first: np.ndarray  # int64 [original], the first pixel of the quarter that each pixel is made of
+    matrix: np.ndarray  # float32 [original, small]
+    first: np.ndarray  # int64 [original], the first pixel of the small mask that each pixel is made of
     last: np.ndarray  # int64 [original], the last one
 
     def reach(self, occupied: np.ndarray) -> tuple[int, int, int, int]:
@@ -92,14 +95,14 @@ class _Axis(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _axis(quarter: int, resized: int, original: int) -> _Axis:
-    matrix = np.zeros((original, quarter), np.float32)
-    for (pixels, shares), (quarters, parts) in product(
-        interpolation_taps(resized, original), interpolation_taps(quarter, quarter * 4)
+def _axis(small: int, stride: int, resized: int, original: int) -> _Axis:
+    matrix = np.zeros((original, small), np.float32)
+    for (pixels, shares), (sources, parts) in product(
+        interpolation_taps(resized, original), interpolation_taps(small, small * stride)
     ):
-        matrix[np.arange(original), quarters[pixels]] += shares * parts[pixels]
+        matrix[np.arange(original), sources[pixels]] += shares * parts[pixels]
     used = matrix > 0
-    return _Axis(matrix, used.argmax(axis=1), quarter - 1 - used[:, ::-1].argmax(axis=1))
+    return _Axis(matrix, used.argmax(axis=1), small - 1 - used[:, ::-1].argmax(axis=1))
 
 
 def masks_in_boxes(masks: np.ndarray, boxes: np.ndarray, *, original: Size, threshold: float) -> list[MaskCrop]:
@@ -129,10 +132,10 @@ def _samples(low: float, high: float, cells: int, length: int) -> tuple[int, np.
     return first, shares.astype(np.float32)
 
 
-def _resize_twice(mask: np.ndarray, resized: Size, original: Size) -> np.ndarray:
+def _resize_twice(mask: np.ndarray, stride: int, resized: Size, original: Size) -> np.ndarray:
     """Resize [w, h] to [W, H]."""
     width, height = mask.shape
-    padded = _buffer(4 * width, 4 * height)
+    padded = _buffer(stride * width, stride * height)
     cv2.resize(np.ascontiguousarray(mask), padded.shape[::-1], dst=padded, interpolation=cv2.INTER_LINEAR)
     return cv2.resize(padded[: resized[1], : resized[0]], original, interpolation=cv2.INTER_LINEAR)
 

@@ -12,6 +12,7 @@ from config.errors import InputError
 from data.class_lists import ClassList
 from data.preprocess import truncated_size
 from model.decode.decoded import Decoded
+from tools.common.kinds import kind_of
 from tools.predict.instances import Instances, NetworkBoxes
 from tools.predict.mask_windows import MaskCrop, Size, masks_at_picture_size, masks_in_boxes, tight_crop
 
@@ -41,12 +42,12 @@ def to_instances(
 
 def _enlarge(masks: np.ndarray | Tensor, config: Config, resized: Size, original: Size) -> list[MaskCrop]:
     """Enlarge masks of the padded input: arrays on a CPU, tensors on a GPU."""
-    threshold = config.nms.mask_thr
+    threshold, stride = config.nms.mask_thr, kind_of(config).mask_strides(config)[0]
     if isinstance(masks, np.ndarray):
-        return masks_at_picture_size(masks, resized=resized, original=original, threshold=threshold)
+        return masks_at_picture_size(masks, stride=stride, resized=resized, original=original, threshold=threshold)
     from model.decode.plain import enlarge_masks  # needs Paddle, which exported networks do not
 
-    enlarged = enlarge_masks(masks, resized=resized, original=original, threshold=threshold)
+    enlarged = enlarge_masks(masks, stride=stride, resized=resized, original=original, threshold=threshold)
     return [tight_crop(MaskCrop(0, 0, np.asfortranarray(mask))) for mask in enlarged]
 
 

@@ -270,7 +270,7 @@ def looked_at(inside: Mock) -> list[int]:
 def test_masks_that_cannot_be_among_the_best_are_not_computed():
     head = HeadConfig(num_grids=(9, 5), strides=(0, 4))
     raw = random_batch(0, head=head, size=1, busy=0.9)
-    masks = descriptor("solov2").fast_masks([part.numpy() for part in raw[1:]], 0, head.num_grids)
+    masks = descriptor("solov2").fast_masks([part.numpy() for part in raw[1:]], 0, head)
     with patch.object(masks, "inside", wraps=masks.inside) as inside:
         few = best_candidates(raw.scores[0].numpy(), masks, head, replace(NMS, nms_pre=5))
         assert len(looked_at(inside)) < 50

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Callable, NamedTuple
 from unittest.mock import patch
 
@@ -29,9 +31,10 @@ class Case(NamedTuple):
     kind: GridKind
     parts: list[paddle.Tensor]  # raw predictions of a picture after the scores
     maps: np.ndarray  # [cells, *SIZE], the masks of all cells
+    head: HeadConfig = HEAD
 
     def fast(self) -> fast_masks.CellMasks:
-        return self.kind.fast_masks([part.numpy() for part in self.parts], 0, GRIDS)
+        return self.kind.fast_masks([part.numpy() for part in self.parts], 0, self.head)
 
 
 def normal(seed: int, *shape: int) -> paddle.Tensor:
@@ -67,7 +70,27 @@ def decoupled_solo(seed: int) -> Case:
     return Case(descriptor("decoupled_solo"), logits, np.stack(masks))
 
 
-CASES: list[Callable[[int], Case]] = [solov2, solo, decoupled_solo]
+def windowed(seed: int) -> Case:
+    """Compute each mask pixel by pixel. The longest reach is beyond the map."""
+    head = replace(HEAD, reach=[2, 5, 7, 30][seed % 4])
+    kernels, feats = normal(seed, 1, CELLS, 5 + 6), normal(seed + 1, 1, 5, *SIZE)
+    logits = np.einsum("cd,dhw->chw", kernels.numpy()[0, :, :5], feats.numpy()[0])
+    places = [(grid, *divmod(number, grid)) for grid in GRIDS for number in range(grid * grid)]
+    pixels = [np.arange(length) for length in SIZE]
+    for mask, weights, (grid, *place) in zip(logits, kernels.numpy()[0, :, 5:].astype(np.float64), places):
+        centres = [(number + 0.5) / grid * length for number, length in zip(place, SIZE)]
+        starts = [math.floor(centre - head.reach + 0.5) for centre in centres]
+        starts = [max(min(start, length - 2 * head.reach), 0) for start, length in zip(starts, SIZE)]
+        y, x = ((middles + 0.5 - centre) / head.reach for middles, centre in zip(pixels, centres))
+        y, x = y[:, None], x[None]
+        terms = [np.broadcast_to(term, SIZE) for term in (1, y, x, y * y, x * x, x * y)]
+        mask += np.tensordot(weights, np.array(terms), 1)
+        rows, columns = ((each >= start) & (each < start + 2 * head.reach) for each, start in zip(pixels, starts))
+        mask[~(rows[:, None] & columns[None])] = -np.inf
+    return Case(descriptor("solov2"), [kernels, feats], 1 / (1 + np.exp(-logits)), head)
+
+
+CASES: list[Callable[[int], Case]] = [solov2, solo, decoupled_solo, windowed]
 
 
 @settings(max_examples=60)
@@ -100,7 +123,7 @@ def test_fast_masks_of_cells_are_those_of_the_whole_maps(make, seed, cells, thre
 @given(make=st.sampled_from(CASES), seed=SEEDS, cells=st.lists(st.integers(0, CELLS - 1), min_size=1, max_size=40))
 def test_plain_masks_of_cells_are_those_of_the_whole_maps(make, seed, cells):
     case = make(seed)
-    masks = case.kind.plain_masks()(case.parts, 0, paddle.to_tensor(cells), HEAD)
+    masks = case.kind.plain_masks()(case.parts, 0, paddle.to_tensor(cells), case.head)
     assert masks.dtype == paddle.float32
     np.testing.assert_allclose(masks.numpy(), case.maps[cells], atol=1e-5)
 

@@ -10,7 +10,7 @@ import pytest
 from paddle.nn import functional as F
 
 from config import load_config
-from config.base import Config, LossConfig
+from config.base import Config, HeadConfig, LossConfig
 from data.samples import MaskWindow, Sample
 from model.losses.common import CHUNK, SMOOTH, dynamic_dice_loss, focal_loss, product_dice_loss
 from model.losses.grid import LossSum, PictureTargets, category_loss, kernel_dice, pair_count
@@ -210,7 +210,7 @@ def test_the_losses_of_a_batch_are_sums_with_their_counts():
     targets = [picture([0, -1, 1], [0, 2, 2], [0, 0, 1]), picture([-1, -1, -1], [], [], masks=0)]
     config = LossConfig(dice_weight=3.0, focal_gamma=2.0, focal_alpha=0.25)
     losses = {
-        "mask": LossSum(3.0 * kernel_dice(kernels, feats, targets, stride=4), pair_count(targets)),
+        "mask": LossSum(3.0 * kernel_dice(kernels, feats, targets, 4, HeadConfig()), pair_count(targets)),
         "category": category_loss(cate, targets, config),
     }
     dice = plain_dice(

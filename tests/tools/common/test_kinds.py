@@ -29,7 +29,7 @@ def test_every_backbone_is_in_each_table(table):
 def test_every_kind_of_network_has_a_descriptor(kind):
     assert isinstance(descriptor(kind), NetworkKind)
     assert descriptor(kind).has_grids != HEAD_KINDS[kind].predicts_boxes
-    assert {type(getattr(HeadConfig(), option)) for option in HEAD_KINDS[kind].options} <= {bool}
+    assert {type(getattr(HeadConfig(), option)) for option in HEAD_KINDS[kind].options} <= {bool, int}
 
 
 @pytest.mark.parametrize("kind", tiny.GRID_KINDS)

@@ -23,17 +23,19 @@ def interpolate(x: paddle.Tensor, size: tuple[int, int]) -> paddle.Tensor:
     return resized[:, rows, columns]
 
 
-def two_resizes(soft: np.ndarray, resized: tuple[int, int], original: tuple[int, int]) -> np.ndarray:
-    """The probabilities of the original SOLO: four times as large, cut to the picture, at the picture's own size."""
+def two_resizes(soft: np.ndarray, resized: tuple[int, int], original: tuple[int, int], stride: int) -> np.ndarray:
+    """The probabilities of the original SOLO: `stride` times as large, cut to the picture, at the picture's size."""
     height, width = soft.shape[1:]
-    padded = interpolate(paddle.to_tensor(soft), (4 * height, 4 * width))
+    padded = interpolate(paddle.to_tensor(soft), (stride * height, stride * width))
     return interpolate(padded[:, : resized[0], : resized[1]], original).numpy()
 
 
-def enlarge(soft: np.ndarray, resized: tuple[int, int], original: tuple[int, int], threshold=0.5) -> np.ndarray:
+def enlarge(
+    soft: np.ndarray, resized: tuple[int, int], original: tuple[int, int], threshold=0.5, stride=4
+) -> np.ndarray:
     """`masks_at_picture_size` with its windows put into whole masks, bool [n, *original]."""
-    soft = soft.astype(np.float32)
-    windows = list(masks_at_picture_size(soft, resized=resized, original=original, threshold=threshold))
+    soft, sizes = soft.astype(np.float32), {"resized": resized, "original": original}
+    windows = list(masks_at_picture_size(soft, stride=stride, threshold=threshold, **sizes))
     masks = np.zeros((len(windows), *original), bool)
     for mask, (top, left, window) in zip(masks, windows):
         assert window.dtype == bool and window.T.flags.c_contiguous
@@ -44,9 +46,10 @@ def enlarge(soft: np.ndarray, resized: tuple[int, int], original: tuple[int, int
 
 @st.composite
 def jobs(draw):
-    """Soft masks (noise, some of it in a box only), the picture's size within the padded input, and its own size."""
+    """Soft masks (noise, some of it in a box only), the picture's size in the padded input, its own, and the stride."""
+    stride = draw(st.sampled_from([4, 2]))
     height, width = draw(st.one_of(*(st.tuples(*sides) for sides in (SQUARE, STRIP, STRIP[::-1]))))
-    resized = draw(st.tuples(st.integers(1, 4 * height), st.integers(1, 4 * width)))
+    resized = draw(st.tuples(st.integers(1, stride * height), st.integers(1, stride * width)))
     original = draw(st.one_of(*(st.tuples(*sides) for sides in (ANY, LONG, LONG[::-1], (ONE, ONE)))))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     soft = random.random((draw(st.integers(1, 3)), height, width)) ** draw(st.sampled_from([0.5, 1, 4]))
@@ -55,7 +58,7 @@ def jobs(draw):
         box = np.zeros_like(mask)
         box[top:bottom, left:right] = 1
         mask *= box
-    return soft.astype(np.float32), resized, original
+    return soft.astype(np.float32), resized, original, stride
 
 
 SQUARE = (st.integers(1, 12), st.integers(1, 12))
@@ -68,20 +71,21 @@ ONE = st.just(1)
 @settings(max_examples=150)
 @given(job=jobs(), threshold=st.sampled_from([0.5, 0.4]))
 def test_equals_two_resizes(job, threshold):
-    soft, resized, original = job
-    expected = two_resizes(soft, resized, original)
+    soft, resized, original, stride = job
+    expected = two_resizes(soft, resized, original, stride)
     decided = np.abs(expected - threshold) > ON_THRESHOLD
-    masks = enlarge(soft, resized, original, threshold)
+    masks = enlarge(soft, resized, original, threshold, stride)
     assert (masks == (expected > threshold))[decided].all()
     if 1 not in original and 1 not in resized:  # Paddle resizes such a side differently
-        on_device = enlarge_masks(paddle.to_tensor(soft), resized=resized, original=original, threshold=threshold)
+        sizes = {"resized": resized, "original": original}
+        on_device = enlarge_masks(paddle.to_tensor(soft), stride=stride, threshold=threshold, **sizes)
         assert (np.stack(list(on_device)) == (expected > threshold))[decided].all()
 
 
 def test_the_window_is_small():
     soft = np.zeros((1, 16, 16), np.float32)
     soft[0, 4, 8] = 1
-    [(top, left, window)] = masks_at_picture_size(soft, resized=(64, 64), original=(64, 64), threshold=0.5)
+    [(top, left, window)] = masks_at_picture_size(soft, stride=4, resized=(64, 64), original=(64, 64), threshold=0.5)
     # The centre of cell (4, 8) lies at (18, 34); half a cell away, its share has fallen to a half.
     assert top + window.shape[0] / 2 == 18 and left + window.shape[1] / 2 == 34
     assert max(window.shape) <= 8

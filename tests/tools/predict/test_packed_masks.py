@@ -21,10 +21,10 @@ from tools.predict.mask_windows import masks_at_picture_size
 from tools.common.memory import peak_memory, reset_peak_memory
 
 noise = np.random.default_rng(0).random((60, 50, 50), np.float32)
-masks_at_picture_size(noise[:2], resized=(200, 200), original=(3000, 3000), threshold=0.5)
+masks_at_picture_size(noise[:2], stride=4, resized=(200, 200), original=(3000, 3000), threshold=0.5)
 reset_peak_memory()
 before = peak_memory()
-crops = masks_at_picture_size(noise, resized=(200, 200), original=(3000, 3000), threshold=0.5)
+crops = masks_at_picture_size(noise, stride=4, resized=(200, 200), original=(3000, 3000), threshold=0.5)
 print(peak_memory() - before)
 """
 
@@ -44,7 +44,7 @@ def test_all_results_are_those_of_arrays(monkeypatch):
     image = np.zeros((90, 120, 3), np.uint8)
 
     def results() -> tuple:
-        crops = masks_at_picture_size(noise, resized=(60, 80), original=(90, 120), threshold=0.5)
+        crops = masks_at_picture_size(noise, stride=4, resized=(60, 80), original=(90, 120), threshold=0.5)
         found = Instances.from_crops((90, 120), crops, np.ones(3), np.zeros(3), ("a",), (1,))
         chosen = found[[2, 0]]
         drawings = [one.draw(image).tobytes() for one in (found, chosen)]
