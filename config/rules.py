@@ -85,9 +85,17 @@ def _is_stretch(values: Floats) -> bool:
 
 
 _COLOURS = "one for each colour"
-Colour = Annotated[Floats, Rule(lambda values: len(values) == 3, f"3 numbers, {_COLOURS}")]
+_LARGEST = 1e6  # of means and deviations; the network's input, float32, must stay finite
+Colour = Annotated[
+    Floats,
+    Rule(lambda values: len(values) == 3 and max(map(abs, values)) <= _LARGEST, f"3 numbers up to 1e6, {_COLOURS}"),
+]
 PositiveColour = Annotated[
-    Floats, Rule(lambda values: len(values) == 3 and min(values) > 0, f"3 numbers above 0, {_COLOURS}")
+    Floats,
+    Rule(
+        lambda values: len(values) == 3 and min(values) >= 1 / _LARGEST and max(values) <= _LARGEST,
+        f"3 numbers from 1e-6 to 1e6, {_COLOURS}",
+    ),
 ]
 
 _PAIRS = "pairs of a lower and an upper end"

@@ -31,7 +31,9 @@ def read_class_list(path: str | Path) -> ClassList:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: cannot read the class list ({reason}); give a UTF-8 text file") from None
+        raise InputError(
+            f"{path}: cannot read the class list ({reason}); classes_path must be a UTF-8 text file"
+        ) from None
     rows = [line.rpartition("\t") for line in lines if line.strip()]
     if len({bool(tab) for _, tab, _ in rows}) > 1 or not all(name.strip() for _, _, name in rows):
         raise InputError(f"{path}: some lines lack an id or a name; write both on every line, or names only")

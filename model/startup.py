@@ -26,6 +26,25 @@ import warnings
 import zlib
 from pathlib import Path
 
+LEAST_MEMORY = 1300 << 20  # bytes of address space; with less, libraries crash or wait for ever while they are loaded
+
+
+def _refuse_small_memory() -> None:
+    """End the program if the process is limited to too little memory for Paddle."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        needed = f"{LEAST_MEMORY >> 10}"
+        print(
+            f"{Path(sys.argv[0]).name}: error: not enough memory: the limit is {limit >> 20} MiB; raise it with "
+            f"ulimit -v {needed} or more",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
 
 def matrix_instructions(cpuinfo: str) -> str | None:
     """Return the value of MKL_DEBUG_CPU_TYPE for this processor, given /proc/cpuinfo; None if MKL needs none.
@@ -92,6 +111,7 @@ if importlib.util.find_spec("paddle"):
     # Paddle's own handler of SIGTERM prints its stack. Until the end of this module the signal waits.
     if _previous_handlers and hasattr(signal, "pthread_sigmask"):  # not on Windows
         _previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    _refuse_small_memory()
     import paddle
 
     # Without OMP_NUM_THREADS Paddle uses one thread, and sets the variable for every process that this one starts.

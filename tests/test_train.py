@@ -145,6 +145,7 @@ def test_a_closed_output_saves_a_checkpoint(tmp_path, processes):
         (("-o", "train_path=nowhere.json"), "nowhere.json"),
         (("-o", "train_pre_path=nowhere"), "nowhere"),
         (("-o", "train_cfg.batch_size=100"), "train_cfg.batch_size"),
+        (("-o", "train_cfg.accumulate=100"), "train_cfg.accumulate"),
         (("-o", "train_cfg.precision=O1"), "does nothing on a CPU"),
         (("-o", "train_cfg.model_path=weights/none.pdparams"), "--finetune"),
         (("-o", "train_cfg.model_path={foo}"), "{foo}: the checkpoint to start from does not exist"),

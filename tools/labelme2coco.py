@@ -133,11 +133,14 @@ def _extract(path: Path, encoded: Any, target: Path) -> tuple[Path, np.ndarray]:
     target = target.with_suffix(".png" if content.startswith(b"\x89PNG") else ".jpg")
     if target.is_file() and target.read_bytes() != content:
         raise InputError(f"{target}: is another picture than the one in {path}; give another folder with --images")
+    is_new = not target.parent.exists()
     try:
         with atomic_write(target) as temporary:
             temporary.write_bytes(content)
             return target, read_image(temporary)
     except ImageError as error:
+        if is_new:
+            target.parent.rmdir()
         raise UnusableFileError(f"{path}: imageData: {error.reason}") from error
 
 

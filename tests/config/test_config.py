@@ -98,7 +98,7 @@ def test_true_and_false_are_parsed(text):
         (0, ["nms.kernel=foo"], "gaussian or linear"),
         (0, ["nms.score_thr=1.5"], "from 0 to 1"),
         (0, ["data.size_divisor=1"], "a multiple of 32, 32 to 32768"),
-        (0, ["data.std=0,0,0"], "numbers above 0"),
+        (0, ["data.std=0,0,0"], "numbers from 1e-6 to 1e6"),
         (0, ["data.stretch=1,99"], r"data.stretch=\(1.0, 99.0\): expected a low and a high percentile from 0 to 100"),
         (0, ["data.stretch=50,50,1"], "a low and a high percentile"),
         (0, ["data.stretch=-1,99,1"], "a low and a high percentile"),

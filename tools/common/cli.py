@@ -42,8 +42,14 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"{option}: cannot be combined with {reason}; leave it out")
 
 
-def run(main: Callable[[], int]) -> int:
+GRACE_PERIOD = 10  # seconds in which a process ends after an error, or else is ended
+
+
+def run(main: Callable[[], int], *, ends_process: bool = False) -> int:
     """Call a program's `main` and return its exit status.
+
+    ends_process: the process ends with this status, at the latest after GRACE_PERIOD unless the status is 0. After too
+    little memory, threads of libraries may wait for ever, for which Python would wait.
 
     A user's mistake (InputError) becomes a one-line message and usually status 2. Ctrl-C becomes status 130, SIGTERM
     143 and SIGHUP 129; temporary files are removed before. A full disk behind standard output is such a mistake too;
@@ -59,10 +65,14 @@ def run(main: Callable[[], int]) -> int:
     err = OutputStream(sys.stderr, "standard error")  # not escaped: progress bars move the cursor
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, err)):
         try:
-            return _run(main)
+            status = _run(main)
         finally:
             out.close_if_unwritable()
             err.close_if_unwritable()
+    if status and ends_process and hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(GRACE_PERIOD)
+    return status
 
 
 def _run(main: Callable[[], int]) -> int:

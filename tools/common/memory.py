@@ -19,6 +19,8 @@ _NO_MEMORY = (
     "ResourceExhausted",
     "bad_alloc",
     "could not create a memory object",
+    "can't start new thread",
+    "failed to map segment",
     os.strerror(errno.ENOMEM),
 )
 

@@ -14,7 +14,7 @@ from data.coco_repeats import find_copies, find_shared
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.dataset.generated import SPLITS, draw_if_missing
 
-NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some pictures"
+NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some pictures, or correct what is listed above"
 
 
 def read_splits(config: Config, splits: Sequence[str], *, world: World = SINGLE_PROCESS) -> dict[str, CocoData]:

@@ -44,7 +44,7 @@ class Entry:
 
 def write_array(path: Path, array: np.ndarray) -> None:
     with write_output(path) as temporary:
-        np.ascontiguousarray(array).tofile(temporary)
+        temporary.write_bytes(np.ascontiguousarray(array).data)  # `tofile` would not say why it fails
 
 
 def write_index(folder: Path, metadata: Metadata, entries: Sequence[Entry]) -> None:

@@ -219,7 +219,7 @@ def describe_end(trainer: Trainer) -> str:
     if trainer.unreadable:
         lines.append(f"{len(trainer.unreadable)} training pictures could not be read and were replaced, see above")
     if trainer.folder:
-        drawings = [CURVES_FILE] if trainer.last_ap is None else [CURVES_FILE, PREDICTIONS_FILE]
+        drawings = [name for name in (CURVES_FILE, PREDICTIONS_FILE) if (trainer.folder / name).exists()]
         lines.append(f"checkpoints, {', '.join([LOG_FILE, *drawings])} are in {trainer.folder}")
     if trainer.last_ap is not None and trainer.last_ap < NEAR_ZERO:
         rate, epochs = trainer.settings.lr / 2, trainer.settings.epochs * 2

@@ -78,7 +78,7 @@ class Trainer:
         if not self.steps_per_epoch:
             raise InputError(
                 f"{self.config.train_path}: has {len(training_set)} pictures to train on, but one step takes "
-                f"{self.total_batch}; lower train_cfg.batch_size"
+                f"{self.total_batch}, train_cfg.batch_size x train_cfg.accumulate x processes; lower one of them"
             )
         self.total_steps = self.settings.epochs * self.steps_per_epoch
         self.speed = ""  # of the last run, in words

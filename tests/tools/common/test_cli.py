@@ -61,11 +61,17 @@ def fail_like_onednn() -> None:
     raise RuntimeError("could not create a memory object")
 
 
+def fail_like_a_thread() -> None:
+    raise RuntimeError("can't start new thread")
+
+
 def fail_like_a_system_call() -> None:
     raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
 
-@pytest.mark.parametrize("allocate", [allocate_by_numpy, allocate_by_opencv, fail_like_onednn, fail_like_a_system_call])
+@pytest.mark.parametrize(
+    "allocate", [allocate_by_numpy, allocate_by_opencv, fail_like_onednn, fail_like_a_thread, fail_like_a_system_call]
+)
 def test_too_little_memory_is_one_line(allocate):
     def main() -> int:
         allocate()

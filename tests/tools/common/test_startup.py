@@ -110,3 +110,33 @@ def test_programs_start_without_modules_that_only_unix_has(program):
     done = run_python("-c", WITHOUT_UNIX, program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: {program}")
+
+
+STUCK = """
+import runpy, sys, threading, time
+from config.errors import InputError
+from tools.common import cli
+
+def fail():
+    threading.Thread(target=time.sleep, args=(100,)).start()  # as a thread of a library that waits for ever
+    raise InputError("fails")
+
+cli.GRACE_PERIOD = 1
+sys.exit(cli.run(fail, ends_process=True))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no alarms")
+def test_a_thread_that_never_ends_does_not_keep_a_failed_program():
+    done = run_python("-c", STUCK, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGALRM, "-c: error: fails\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems limit memory differently")
+def test_a_small_limit_of_memory_is_one_line():
+    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (10**9, 10**9)); import model.startup"
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == "-c: error: not enough memory: the limit is 953 MiB; raise it with ulimit -v 1331200 or more\n"
+    )

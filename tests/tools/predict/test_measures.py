@@ -114,6 +114,14 @@ def test_outputs_of_one_name_are_one_line(tmp_path, options, says):
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--json", "--stats", "--table"])
+def test_a_file_does_not_replace_a_drawing(tmp_path, option):
+    write_image(tmp_path / "x.png", tiny.scene(0))
+    drawn = tmp_path / "drawn"
+    done = run_main(demo.main, *OPTIONS, "--input", tmp_path, "--output", drawn, option, drawn / "x.png")
+    assert done.returncode == 2 and "a drawing or a label map has this name" in done.stderr and not list(drawn.glob("*"))
+
+
 def test_without_scikit_image_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("tools.predict.demo_options.find_spec", lambda name: None)
     done = run_main(demo.main, *OPTIONS, "--table", tmp_path / "cells.csv")
