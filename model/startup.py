@@ -37,10 +37,9 @@ def _refuse_small_memory() -> None:
         return
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
-        needed = f"{LEAST_MEMORY >> 10}"
         print(
             f"{Path(sys.argv[0]).name}: error: not enough memory: the limit is {limit >> 20} MiB; raise it with "
-            f"ulimit -v {needed} or more",
+            f"ulimit -v {LEAST_MEMORY >> 10} or more",
             file=sys.stderr,
         )
         sys.exit(2)
