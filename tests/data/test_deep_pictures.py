@@ -104,6 +104,7 @@ def test_unknown_and_wrong_tags_print_nothing(tmp_path):
     unit = struct.pack("<HHI", 296, 3, 1)  # of the resolution: a single number of 16 bits
     assert content.count(unit) == 1
     path.write_bytes(content.replace(unit, struct.pack("<HHI", 296, 3, 2)))
-    program = f"from data.images import *; p = {str(path)!r}; read_image(p); read_image(p, (1, 99, 1)); picture_size(p)"
+    calls = f"p = {str(path)!r}; read_image(p); read_image(p, (1, 99, 1)); picture_size(p)"
+    program = f"from data.images import picture_size, read_image; {calls}"
     done = subprocess.run([sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout == done.stderr == ""
