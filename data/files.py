@@ -23,6 +23,7 @@ _REMEDIES = {
     errno.EACCES: "change the permissions or give another path",
     errno.EPERM: "change the permissions or give another path",
     errno.ENAMETOOLONG: "give a shorter name",
+    errno.EEXIST: "its folder is a file or a link to nothing; give another path",
 }
 _NO_ALLOCATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)  # the file system cannot reserve room
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")

@@ -112,6 +112,7 @@ def test_a_failing_rename_is_a_user_error_and_cleans_up(tmp_path, monkeypatch):
         (errno.EACCES, "permissions"),
         (errno.EPERM, "permissions"),
         (errno.ENAMETOOLONG, "a shorter name"),
+        (errno.EEXIST, "a link to nothing"),
         (errno.EIO, "give another path"),
         (None, "give another path"),
     ],
@@ -121,6 +122,12 @@ def test_the_remedy_fits_the_error(number, remedy):
     message = str(write_error(Path("a.json"), error))
     assert message.startswith("a.json: cannot be written (the reason); ") and remedy in message
     assert ("disk space" in message) == (number == errno.ENOSPC)
+
+
+def test_a_folder_that_is_a_link_to_nothing_is_said_so(tmp_path):
+    (tmp_path / "results").symlink_to(tmp_path / "missing")
+    with pytest.raises(InputError, match="a.json: cannot be written .* a link to nothing"):
+        check_writable(tmp_path / "results" / "a.json")
 
 
 def test_durable_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
