@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from model.decode.windows import WindowedMaps
+
 if TYPE_CHECKING:
     from paddle import Tensor
 
@@ -17,7 +19,7 @@ class Decoded(NamedTuple):
     """
 
     # float32 [n, h, w], probabilities: of the padded input at 1 / stride of its size, or of the cells of each box
-    masks: np.ndarray | Tensor
+    masks: np.ndarray | WindowedMaps | Tensor
     scores: np.ndarray  # float32 [n]
     classes: np.ndarray  # int64 [n], counted from 0
     boxes: np.ndarray | None = None  # float32 [n, 4], x1, y1, x2, y2 in pixels of the network's input

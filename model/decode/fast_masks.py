@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Callable, NamedTuple, Protocol
 
@@ -17,7 +18,7 @@ from config.networks import HeadConfig
 from model.bilinear import resize_maps
 from model.decode.cells import axis_maps, cell_levels
 from model.decode.threads import parallel_map
-from model.decode.windows import Windows, polynomial, windows_of
+from model.decode.windows import WindowedMaps, polynomial, windows_of
 from model.startup import CPU_THREADS
 
 TILE_SIZE = 1 << 19  # values in a tile at most
@@ -50,8 +51,8 @@ class CellMasks(Protocol):
         """
         return np.ones(len(cells), np.float32), np.ones(len(cells), np.float32)
 
-    def probabilities(self, cells: np.ndarray) -> np.ndarray:
-        """Return the probabilities of the masks of cells, int64 [m]: float32 [m, *size]."""
+    def probabilities(self, cells: np.ndarray) -> np.ndarray | WindowedMaps:
+        """Return the probabilities of the masks of cells, int64 [m]: float32 [m, *size], or as windows of them."""
 
 
 class KernelMasks(CellMasks):
@@ -90,42 +91,40 @@ class WindowMasks(CellMasks):
     def __init__(self, kernels: np.ndarray, feats: np.ndarray, head: HeadConfig) -> None:
         self.size = feats.shape[1:]
         self.kernels = kernels
-        self.feats = feats
+        self.feats = _flatten(feats)
         self.head = head
+        self._parts: dict[int, np.ndarray] = {}  # probabilities in the window of each cell, once they are computed
 
     def inside(self, cells: np.ndarray, threshold: float) -> Inside:
-        def inside_group(group: np.ndarray) -> Inside:
-            windows, probabilities = self._in_windows(group)
-            inside = probabilities > threshold
-            maps = np.zeros((len(group), *self.size), bool)
-            for full, place, part in zip(maps, windows.slices(), inside):
-                full[place] = part
-            small = _inside_probabilities(_flatten(probabilities), threshold)
-            return Inside(np.packbits(_flatten(maps), axis=1), small.areas, small.sums)
+        windowed = self.probabilities(cells)
+        inside = windowed.parts > threshold
+        sums = _inside_probabilities(_flatten(windowed.parts), threshold)
+        return Inside(replace(windowed, parts=inside).packed(), sums.areas, sums.sums)
 
-        return _concat(parallel_map(inside_group, _groups(cells)))
-
-    def probabilities(self, cells: np.ndarray) -> np.ndarray:
-        masks = np.zeros((len(cells), *self.size), np.float32)
-
-        def fill(start: int, group: np.ndarray) -> None:
-            windows, probabilities = self._in_windows(group)
-            for mask, place, part in zip(masks[start:], windows.slices(), probabilities):
-                mask[place] = part
-
-        groups = _groups(cells)
-        list(parallel_map(fill, range(0, len(cells), ENLARGED_AT_ONCE), groups))
-        return masks
-
-    def _in_windows(self, cells: np.ndarray) -> tuple[Windows, np.ndarray]:
-        """Return the windows of cells and the probabilities there, float32 [m, height, width]."""
-        channels = len(self.feats)
+    def probabilities(self, cells: np.ndarray) -> WindowedMaps:
+        new = np.array([cell for cell in cells.tolist() if cell not in self._parts], np.int64)
+        new = new[np.argsort(windows_of(new, self.head, self.size).tops)]  # the windows of a group share most rows
+        for group, parts in zip(_groups(new), parallel_map(self._compute, _groups(new))):
+            self._parts.update(zip(group.tolist(), parts))
         windows = windows_of(cells, self.head, self.size)
+        parts = np.stack([self._parts[cell] for cell in cells.tolist()])
+        return WindowedMaps(self.size, windows.tops, windows.lefts, parts)
+
+    def _compute(self, cells: np.ndarray) -> np.ndarray:
+        """Return the probabilities in the windows of cells, float32 [m, height, width].
+
+        All rows that the windows have together are multiplied, which takes less time than to copy each window.
+        """
+        tops, lefts, y, x = windows_of(cells, self.head, self.size)
+        channels, columns = len(self.feats), self.size[1]
+        first, height = tops.min(), y.shape[1]
         kernels = self.kernels[cells]
-        logits = polynomial(kernels[:, channels:], windows.y, windows.x)
-        for mask, kernel, (rows, columns) in zip(logits, kernels, windows.slices()):
-            mask += (kernel[:channels] @ self.feats[:, rows, columns].reshape(channels, -1)).reshape(mask.shape)
-        return windows, sigmoid(logits)
+        rows = self.feats[:, first * columns : (tops.max() + height) * columns]
+        products = (kernels[:, :channels] @ rows).reshape(len(cells), -1, columns)
+        logits = polynomial(kernels[:, channels:], y, x)
+        for mask, product, top, left in zip(logits, products, (tops - first).tolist(), lefts.tolist()):
+            mask += product[top : top + height, left : left + mask.shape[1]]
+        return sigmoid(logits)
 
 
 def _groups(cells: np.ndarray) -> list[np.ndarray]:

@@ -38,13 +38,16 @@ def _intersections(words: np.ndarray) -> np.ndarray:
 
     A matrix product of numbers 0 and 1 would take three times as long.
     """
-    count = len(words)
+    count, length = words.shape
     shared = np.zeros((count, count), np.float32)
     step = CPU_THREADS if count > MANY else 1
+    used = words > 0
+    starts, stops = used.argmax(axis=1).tolist(), (length - used[:, ::-1].argmax(axis=1)).tolist()
 
     def fill(first: int) -> None:
         for row in range(first, count - 1, step):
-            shared[row, row + 1 :] = _count_bits(words[row + 1 :] & words[row])
+            span = slice(starts[row], stops[row])  # the words with pixels of this mask
+            shared[row, row + 1 :] = _count_bits(words[row + 1 :, span] & words[row, span])
 
     list((parallel_map if step > 1 else map)(fill, range(step)))
     return shared

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,46 @@ import numpy as np
 from config.networks import HeadConfig
 
 TERMS = 6  # of the polynomial 1, y, x, y^2, x^2, x y
+
+
+@dataclass(frozen=True)
+class WindowedMaps:
+    """n maps that are 0 outside of their windows, which are all of the same height and width."""
+
+    size: tuple[int, int]  # height and width of a map
+    tops: np.ndarray  # int64 [n], the first row of each window
+    lefts: np.ndarray  # int64 [n], the first column
+    parts: np.ndarray  # [n, height, width], the values inside
+
+    @classmethod
+    def of_whole(cls, maps: np.ndarray) -> WindowedMaps:
+        """Take maps, [n, h, w], as windows of their full size."""
+        start = np.zeros(len(maps), np.int64)
+        return cls(maps.shape[1:], start, start, maps)
+
+    def __getitem__(self, chosen: slice) -> WindowedMaps:
+        return WindowedMaps(self.size, self.tops[chosen], self.lefts[chosen], self.parts[chosen])
+
+    def whole(self) -> np.ndarray:
+        """Return the maps, [n, h, w]."""
+        maps = np.zeros((len(self.parts), *self.size), self.parts.dtype)
+        height, width = self.parts.shape[1:]
+        for map_, top, left, part in zip(maps, self.tops, self.lefts, self.parts):
+            map_[top : top + height, left : left + width] = part
+        return maps
+
+    def packed(self) -> np.ndarray:
+        """Return bool maps as bits, uint8 [n, ceil(h w / 8)], as `numpy.packbits` of the flat maps gives them."""
+        columns = self.size[1]
+        bits = np.zeros((len(self.parts), -(-self.size[0] * columns // 8)), np.uint8)
+        height, width = self.parts.shape[1:]
+        for row, top, left, part in zip(bits, self.tops.tolist(), self.lefts.tolist(), self.parts):
+            first, spare = divmod(top * columns, 8)  # the byte in which the window's rows begin, and bits before them
+            pixels = np.zeros(spare + height * columns, bool)
+            pixels[spare:].reshape(height, columns)[:, left : left + width] = part
+            some = np.packbits(pixels)
+            row[first : first + len(some)] = some
+        return bits
 
 
 class Windows(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Callable, Union
@@ -63,6 +64,10 @@ class NetworkKind(ABC):
     @abstractmethod
     def decode(self, raw: RawPredictions, index: int, config: Config) -> Decoded:
         """Decode picture `index` of a batch."""
+
+    def for_scores_from(self, score: float, config: Config) -> Config:
+        """Return the config with which `decode` need not find instances below a score."""
+        return config
 
     @abstractmethod
     def with_decoding(self, network: nn.Layer, config: Config) -> nn.Layer:
@@ -141,6 +146,11 @@ class GridKind(NetworkKind):
         return plain.decode(
             scores[index], lambda cells: masks_of(mask_inputs, index, cells, config.head), config.head, config.nms
         )
+
+    def for_scores_from(self, score: float, config: Config) -> Config:
+        """Raise the threshold of the cells: no instance scores higher than its cell, or lowers a better one."""
+        below = float(np.nextafter(np.float32(score), np.float32(0)))  # the threshold itself is left out
+        return config.replace(nms=replace(config.nms, score_thr=max(config.nms.score_thr, below)))
 
     def complete(
         self, raw: RawPredictions, sizes: Sequence[Size], config: Config, second_stage: SecondStage | None

@@ -14,6 +14,7 @@ import numpy as np
 from config.errors import InputError
 from model.bilinear import interpolation_taps
 from model.decode.threads import parallel_map
+from model.decode.windows import WindowedMaps
 from tools.predict.packed_masks import PackedMask, pack_if_large
 
 Size = tuple[int, int]  # height, width
@@ -51,30 +52,31 @@ def tight_crop(window: MaskCrop) -> MaskCrop:
 
 
 def masks_at_picture_size(
-    masks: np.ndarray, *, stride: int, resized: Size, original: Size, threshold: float
+    masks: np.ndarray | WindowedMaps, *, stride: int, resized: Size, original: Size, threshold: float
 ) -> list[MaskCrop]:
     """Enlarge masks to the picture's size and cut them at a threshold: a tight window of each, in Fortran order.
 
-    masks: float32 [n, h, w], probabilities; stride: pixels of the padded input per pixel of these; resized: height and
-    width of the picture within the padded input; original: of the picture itself. The same as
-    `model.decode.plain.enlarge_masks`: two bilinear resizes, as in the original SOLO. COCO's run-length encoding counts
-    along columns, hence the order.
+    masks: float32 [n, h, w], probabilities, or windows of such masks; stride: pixels of the padded input per pixel of
+    these; resized: height and width of the picture within the padded input; original: of the picture itself. The same
+    as `model.decode.plain.enlarge_masks`: two bilinear resizes, as in the original SOLO. COCO's run-length encoding
+    counts along columns, hence the order.
     """
-    rows = _axis(masks.shape[1], stride, resized[0], original[0])
-    columns = _axis(masks.shape[2], stride, resized[1], original[1])
+    windowed = WindowedMaps.of_whole(masks) if isinstance(masks, np.ndarray) else masks
+    rows = _axis(windowed.size[0], stride, resized[0], original[0])
+    columns = _axis(windowed.size[1], stride, resized[1], original[1])
 
-    def window_of(mask: np.ndarray) -> MaskCrop:
-        inside = mask > threshold
+    def window_of(part: np.ndarray, y: int, x: int) -> MaskCrop:
+        inside = part > threshold
         # A resized pixel exceeds the threshold only if one of the pixels that it is made of does.
-        top, bottom, y0, y1 = rows.reach(inside.any(axis=1))
-        left, right, x0, x1 = columns.reach(inside.any(axis=0))
-        if (bottom - top) * (right - left) < SMALL * original[0] * original[1]:
-            enlarged = columns.matrix[left:right, x0:x1] @ mask[y0:y1, x0:x1].T @ rows.matrix[top:bottom, y0:y1].T
+        top, by_row, of_rows = rows.reached(inside.any(axis=1), y)
+        left, by_column, of_columns = columns.reached(inside.any(axis=0), x)
+        if part.shape != windowed.size or len(by_row) * len(by_column) < SMALL * original[0] * original[1]:
+            enlarged = by_column @ part[of_rows, of_columns].T @ by_row.T
         else:
-            top, left, enlarged = 0, 0, _resize_twice(mask.T, stride, resized, original)
+            top, left, enlarged = 0, 0, _resize_twice(part.T, stride, resized, original)
         return tight_crop(MaskCrop(top, left, (enlarged > threshold).T))
 
-    return list(parallel_map(window_of, masks))
+    return list(parallel_map(window_of, windowed.parts, windowed.tops.tolist(), windowed.lefts.tolist()))
 
 
 class _Axis(NamedTuple):
@@ -84,14 +86,20 @@ class _Axis(NamedTuple):
     first: np.ndarray  # int64 [original], the first pixel of the small mask that each pixel is made of
     last: np.ndarray  # int64 [original], the last one
 
-    def reach(self, occupied: np.ndarray) -> tuple[int, int, int, int]:
-        """Return the outputs that occupied inputs reach, and the inputs that these outputs need: two half-open
-        ranges."""
+    def reached(self, occupied: np.ndarray, start: int) -> tuple[int, np.ndarray, slice]:
+        """Return the first of the outputs that occupied inputs reach, their part of the matrix, and the inputs of it.
+
+        occupied: bool [n], of the inputs from `start` on; others are 0. The inputs are counted from `start`.
+        """
         if not occupied.any():
-            return 0, 0, 0, 0
-        top = np.searchsorted(self.last, occupied.argmax())
-        bottom = np.searchsorted(self.first, len(occupied) - 1 - occupied[::-1].argmax(), side="right")
-        return (top, bottom, self.first[top], self.last[bottom - 1] + 1) if top < bottom else (0, 0, 0, 0)
+            return 0, self.matrix[:0, :0], slice(0)
+        stop = start + len(occupied)
+        top = np.searchsorted(self.last, start + occupied.argmax())
+        bottom = np.searchsorted(self.first, stop - 1 - occupied[::-1].argmax(), side="right")
+        if top >= bottom:
+            return 0, self.matrix[:0, :0], slice(0)
+        low, high = max(self.first[top], start), min(self.last[bottom - 1] + 1, stop)
+        return int(top), self.matrix[top:bottom, low:high], slice(low - start, high - start)
 
 
 @lru_cache(maxsize=8)

@@ -12,6 +12,7 @@ from config.errors import InputError
 from data.class_lists import ClassList
 from data.preprocess import truncated_size
 from model.decode.decoded import Decoded
+from model.decode.windows import WindowedMaps
 from tools.common.kinds import kind_of
 from tools.predict.instances import Instances, NetworkBoxes
 from tools.predict.mask_windows import MaskCrop, Size, masks_at_picture_size, masks_in_boxes, tight_crop
@@ -40,10 +41,12 @@ def to_instances(
     )
 
 
-def _enlarge(masks: np.ndarray | Tensor, config: Config, resized: Size, original: Size) -> list[MaskCrop]:
+def _enlarge(
+    masks: np.ndarray | WindowedMaps | Tensor, config: Config, resized: Size, original: Size
+) -> list[MaskCrop]:
     """Enlarge masks of the padded input: arrays on a CPU, tensors on a GPU."""
     threshold, stride = config.nms.mask_thr, kind_of(config).mask_strides(config)[0]
-    if isinstance(masks, np.ndarray):
+    if isinstance(masks, (np.ndarray, WindowedMaps)):
         return masks_at_picture_size(masks, stride=stride, resized=resized, original=original, threshold=threshold)
     from model.decode.plain import enlarge_masks  # needs Paddle, which exported networks do not
 

@@ -83,7 +83,9 @@ class Predictor:
         self.engine_name = engine_name
         self.device = device
         self.score = float(score)
-        self._decoder = decode or kind_of(config).decode
+        kind = kind_of(config)
+        self._decoder = decode or kind.decode
+        self._decoder_config = kind.for_scores_from(self.score, config)
         # Engines use all cores for one batch, and Paddle's inference library has one set of inputs and outputs.
         self._network_lock = Lock()
 
@@ -200,7 +202,7 @@ class Predictor:
     def instances(self, raw: RawPredictions, index: int, *, resized: Size, original: Size) -> Instances:
         """Decode picture `index`. resized: height and width within the padded input; original: of the picture
         itself."""
-        decoded = self._decoder(raw, index, self.config)
+        decoded = self._decoder(raw, index, self._decoder_config)
         return to_instances(decoded, self.config, self.classes, score=self.score, resized=resized, original=original)
 
     def warm_up(self) -> None:

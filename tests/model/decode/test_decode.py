@@ -261,6 +261,31 @@ def test_ties_and_empty_results_are_the_same_in_both_versions(
         assert len(decoded.scores) == 0
 
 
+@settings(max_examples=60)
+@given(
+    score=st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.0]),
+    certain=st.booleans(),
+    nms_pre=st.sampled_from([5, 500]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_cells_below_a_score_change_no_instance_above_it(score, certain, nms_pre, seed):
+    """Some scores are exactly the limit, and some masks certain, so that an instance has the score of its cell."""
+    raw = random_batch(seed, head=HeadConfig(num_grids=(6, 4), strides=(0, 4)), size=1, busy=0.7)
+    scores = paddle.where(raw.scores < 0.2, raw.scores * 0 + score, raw.scores)
+    raw = raw._replace(scores=scores, kernels=raw.kernels * (100 if certain else 1))
+    config = Config().replace(head=HeadConfig(num_grids=(6, 4), strides=(0, 4)), nms=replace(NMS, nms_pre=nms_pre))
+    kind = descriptor("solov2")
+    for version in (raw, [part.numpy() for part in raw]):
+        everything = kind.decode(version, 0, config)
+        above = everything.scores >= score
+        found = kind.decode(version, 0, kind.for_scores_from(score, config))
+        kept = found.scores >= score
+        np.testing.assert_allclose(found.scores[kept], everything.scores[above], rtol=1e-6)
+        np.testing.assert_array_equal(found.classes[kept], everything.classes[above])
+        masks = (np.asarray(decoded.masks)[: int(above.sum())] for decoded in (found, everything))
+        np.testing.assert_allclose(*masks, atol=1e-5)
+
+
 def looked_at(inside: Mock) -> list[int]:
     """Cells whose masks were computed."""
     return np.concatenate([call.args[0] for call in inside.call_args_list]).tolist()

@@ -11,7 +11,8 @@ from paddle.nn import functional as F
 
 from model.bilinear import bilinear_matrix
 from model.decode.plain import enlarge_masks
-from tools.predict.mask_windows import masks_at_picture_size, masks_in_boxes
+from model.decode.windows import WindowedMaps
+from tools.predict.mask_windows import MaskCrop, masks_at_picture_size, masks_in_boxes
 
 ON_THRESHOLD = 1e-5
 
@@ -35,7 +36,11 @@ def enlarge(
 ) -> np.ndarray:
     """`masks_at_picture_size` with its windows put into whole masks, bool [n, *original]."""
     soft, sizes = soft.astype(np.float32), {"resized": resized, "original": original}
-    windows = list(masks_at_picture_size(soft, stride=stride, threshold=threshold, **sizes))
+    return placed(masks_at_picture_size(soft, stride=stride, threshold=threshold, **sizes), original)
+
+
+def placed(windows: list[MaskCrop], original: tuple[int, int]) -> np.ndarray:
+    """Return windows as whole masks, bool [n, *original]."""
     masks = np.zeros((len(windows), *original), bool)
     for mask, (top, left, window) in zip(masks, windows):
         assert window.dtype == bool and window.T.flags.c_contiguous
@@ -80,6 +85,22 @@ def test_equals_two_resizes(job, threshold):
         sizes = {"resized": resized, "original": original}
         on_device = enlarge_masks(paddle.to_tensor(soft), stride=stride, threshold=threshold, **sizes)
         assert (np.stack(list(on_device)) == (expected > threshold))[decided].all()
+
+
+@settings(max_examples=100)
+@given(job=jobs(), threshold=st.sampled_from([0.5, 0.4]), seed=st.integers(0, 2**32 - 1))
+def test_masks_in_windows_are_those_of_whole_maps(job, threshold, seed):
+    soft, resized, original, stride = job
+    random = np.random.default_rng(seed)
+    height, width = (random.integers(1, side + 1) for side in soft.shape[1:])
+    tops, lefts = (random.integers(0, free + 1, len(soft)) for free in np.array(soft.shape[1:]) - [height, width])
+    parts = np.stack([mask[y : y + height, x : x + width] for mask, y, x in zip(soft, tops, lefts)])
+    windowed = WindowedMaps(soft.shape[1:], tops, lefts, parts)
+    whole = windowed.whole()
+    decided = np.abs(two_resizes(whole, resized, original, stride) - threshold) > ON_THRESHOLD
+    sizes = {"stride": stride, "resized": resized, "original": original, "threshold": threshold}
+    masks = placed(masks_at_picture_size(windowed, **sizes), original)
+    assert (masks == placed(masks_at_picture_size(whole, **sizes), original))[decided].all()
 
 
 def test_the_window_is_small():
