@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from data.coco_repeats import find_copies, find_shared
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.dataset.generated import SPLITS, draw_if_missing
 
+Item = TypeVar("Item")
 NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some pictures, or correct what is listed above"
 
 
@@ -69,8 +71,8 @@ def records_to_learn(data: CocoData, config: Config) -> Sequence[Record]:
     return records
 
 
-def spread_evenly(records: Sequence[Record], limit: int | None) -> Sequence[Record]:
-    """Return at most `limit` of the records, evenly spread; all if `limit` is None."""
-    if limit is None or limit >= len(records):
-        return records
-    return [records[index] for index in np.arange(limit) * len(records) // limit]
+def spread_evenly(items: Sequence[Item], limit: int | None) -> Sequence[Item]:
+    """Return at most `limit` of the items, evenly spread; all if `limit` is None."""
+    if limit is None or limit >= len(items):
+        return items
+    return [items[index] for index in np.arange(limit) * len(items) // limit]
