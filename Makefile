@@ -8,6 +8,7 @@ BIN = $(VENV)/bin
 
 demo: $(VENV)/installed
 	$(BIN)/python demo.py
+	$(BIN)/python demo.py --config=21
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=20

@@ -46,3 +46,4 @@ class SOLOv2TinyNuclei(SOLOv2TinyShapes):
     val_pre_path = "datasets/nuclei/images"
     classes_path = "data/nuclei_classes.txt"
     num_classes = 1
+    demo_input = "images/nuclei"
