@@ -22,13 +22,14 @@ def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()
     """Check, before any work is done, that `write_output` may write these files.
 
     read: input files of the program, as in `check_writable`. Raises InputError for a file that cannot be written, that
-    is read too, that our programs did not write, or that has been changed since.
+    is read too, that our programs did not write, or that has been changed since, and for a list that is no file.
     """
     read = list(read)
     written: dict[Path, set[str]] = {}
     foreign = []
     for path in paths:
         check_writable(path, read=read)
+        _check_list(path.parent)
         if path.is_file() and (path.is_symlink() or path.stat().st_size):  # an empty file has nothing to lose
             if path.parent not in written:
                 written[path.parent] = _read_list(path.parent / LIST_FILE)
@@ -52,6 +53,7 @@ def write_output(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         # Listed before the file has its name: a program that is killed in between must not leave an unlisted file.
         line = _list_line(path.name, temporary)
         if not path.is_file() or _list_line(path.name, path) != line:
+            _check_list(path.parent)
             with (path.parent / LIST_FILE).open("a", encoding="ascii") as stream:
                 stream.write(f"{line}\n")
 
@@ -70,6 +72,13 @@ def write_json(path: str | Path, content: object) -> None:
     """Write plain values as a JSON file, as `write_output` does."""
     with write_output(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _check_list(folder: Path) -> None:
+    """Raise InputError if the list of a folder is a link, whose target would be changed, a pipe or a folder."""
+    path = folder / LIST_FILE
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise InputError(f"{path}: not a regular file, as the list of written outputs must be; remove it")
 
 
 def _list_line(name: str, path: Path) -> str:

@@ -156,6 +156,12 @@ def report(converted: Sequence[Converted], skipped: int) -> None:
     )
 
 
+def _name(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a name without tabs and line breaks")
+    return text.strip()
+
+
 def parse_options(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR", help="folder of the pictures")
@@ -175,7 +181,9 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
         default=0,
         help="values are reused: an instance is a connected region of a value, by 4 (default) or 8 neighbours",
     )
-    parser.add_argument("--class", dest="class_name", default="object", metavar="NAME", help="(default: object)")
+    parser.add_argument(
+        "--class", dest="class_name", type=_name, default="object", metavar="NAME", help="(default: object)"
+    )
     parser.add_argument("--names", type=Path, metavar="FILE", help="pictures to convert, one per line (default: all)")
     parser.add_argument(
         "--val-names", type=Path, metavar="FILE", help="pictures for validation, written to NAME_val.json"

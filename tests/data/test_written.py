@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tracemalloc
 from pathlib import Path
@@ -68,11 +69,18 @@ def test_the_list_does_not_grow_when_drawings_are_repeated(tmp_path):
     assert len((tmp_path / LIST_FILE).read_text().splitlines()) == 1
 
 
-def test_a_drawing_that_cannot_be_listed_is_not_written(tmp_path):
-    (tmp_path / LIST_FILE).mkdir()
-    with pytest.raises(InputError, match=r"1\.png: cannot be written"):
-        write_drawing(tmp_path / "1.png", IMAGE)
-    assert not (tmp_path / "1.png").exists()
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_a_list_that_is_no_file_is_refused(tmp_path, kind):
+    """A link would let its target be changed, and a pipe would never be opened."""
+    folder, kept = tmp_path / "drawn", tmp_path / "kept.txt"
+    folder.mkdir()
+    kept.write_text("keep")
+    make = {"link": lambda path: path.symlink_to(kept), "pipe": os.mkfifo, "folder": Path.mkdir}[kind]
+    make(folder / LIST_FILE)
+    for write in (lambda path: check_output_files([path]), lambda path: write_drawing(path, IMAGE)):
+        with pytest.raises(InputError, match=f"{LIST_FILE}: not a regular file.*remove it"):
+            write(folder / "a.png")
+    assert kept.read_text() == "keep" and [path.name for path in folder.iterdir()] == [LIST_FILE]
 
 
 def test_a_large_output_is_read_in_pieces(tmp_path):

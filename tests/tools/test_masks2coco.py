@@ -120,6 +120,21 @@ def test_what_does_not_fit_is_named_and_skipped(tmp_path):
         assert f"skipped {tmp_path / name}: {reason}" in done.stderr
 
 
+def test_labels_in_a_jpeg_are_refused(tmp_path):
+    """Its compression would make instances of noise."""
+    write_pair(tmp_path, "a", LABELS)
+    (tmp_path / "masks" / "a.png").unlink()
+    assert cv2.imwrite(str(tmp_path / "masks" / "a.jpg"), (LABELS > 0).astype(np.uint8) * 200)
+    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    assert "a.jpg: a JPEG, which does not keep the values of labels; save them as PNG or TIFF" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "  ", "a\tb", "a\nb"])
+def test_a_class_name_that_no_list_can_hold_is_refused(tmp_path, name):
+    done = convert(tmp_path, "--masks", tmp_path, "--class", name)
+    assert done.returncode == 2 and "--class: " in done.stderr and "without tabs" in done.stderr
+
+
 def test_splits_by_lists_and_by_fraction(tmp_path):
     for name in "abcd":
         write_pair(tmp_path, name, LABELS)

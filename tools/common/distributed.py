@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import paddle
 import paddle.distributed as dist
 
 from config.errors import InputError
+from tools.common.signals import stop_signals_handled
 
 
 class LostConnectionError(InputError):
@@ -113,6 +115,8 @@ def join_world() -> World:
     """Connect to the other processes of `paddle.distributed.launch`, or of train.py itself, if there are any."""
     if int(os.environ.get("PADDLE_TRAINERS_NUM", "1")) == 1:
         return SINGLE_PROCESS
-    with redirect_stderr(io.StringIO()):  # it prints flags that Paddle has set itself
+    # It prints flags that Paddle has set itself. While it waits for the others no Python code runs, so that only the
+    # system can end the process at a signal.
+    with redirect_stderr(io.StringIO()), stop_signals_handled(signal.SIG_DFL):
         dist.init_parallel_env()
     return World(rank=dist.get_rank(), size=dist.get_world_size())

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 
 from config.errors import InputError
 from tools.common.output import OutputClosedError
-from tools.common.signals import stop_signals_handled, stop_status
+from tools.common.signals import stop_message, stop_signals_handled, stop_status
 
 GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after another one has failed
 
@@ -58,6 +58,8 @@ def run_processes(command: Sequence[str], count: int) -> int:
         if output is not None and not received:
             output.seek(0)
             sys.stderr.write(output.read().decode(errors="replace"))
+        if received and first < 0:  # ended by the system before it could print its message
+            print(stop_message(received[0]), file=sys.stderr)
         # A member that stops with the others, but has not received the signal itself, ends with the status of SIGTERM.
         return stop_status(received[0]) if received and status > 128 else status
     finally:

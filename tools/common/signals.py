@@ -13,13 +13,20 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SI
 
 
 @contextmanager
-def stop_signals_handled(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def stop_signals_handled(
+    handle: Callable[[int, FrameType | None], None] | signal.Handlers, *, restart_calls: bool = False
+) -> Iterator[None]:
     """Call `handle` with the number and the frame of each of `STOP_SIGNALS` that arrives during the block.
 
     A signal that is ignored stays so: `nohup` starts programs that outlive their terminal.
+    restart_calls: a system call in which a library waits goes on after the signal. Otherwise it fails, which gloo takes
+    for a lost connection.
     """
     caught = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, handle) for number in caught}
+    if restart_calls and hasattr(signal, "siginterrupt"):  # Windows lacks it, and such failures
+        for number in caught:
+            signal.siginterrupt(number, False)
     try:
         yield
     finally:

@@ -101,7 +101,7 @@ class Trainer:
         workers, accumulate = self.settings.workers, self.settings.accumulate
         self.network.train()
         with (
-            stop_signals_handled(self._handle_signal),
+            stop_signals_handled(self._handle_signal, restart_calls=True),
             worker_threads(workers) as pool,
             self._open_log(last_step, visualdl) as log,
             suppress(_EvaluationStopped),  # the state was saved before the evaluation began

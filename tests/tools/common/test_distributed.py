@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
-from tools.common.processes import run_processes
+from tools.common.processes import GRACE_PERIOD, run_processes
 
 # Runs in each of two processes.
 PROGRAM = """
@@ -73,3 +77,18 @@ def test_the_failing_process_says_why(tmp_path, capfd, monkeypatch, failing):
     assert status == 2
     assert errors.count("a.jpg: cannot be read") == 1, errors
     assert "Traceback" not in errors
+
+
+def test_a_signal_ends_the_processes_while_they_connect(tmp_path, capfd, monkeypatch):
+    """One of them comes late; without the system's help the other would wait for it through the signal."""
+    program = tmp_path / "program.py"
+    late = "if os.environ['PADDLE_TRAINER_ID'] == '1':\n    time.sleep(60)\n"
+    program.write_text(PROGRAM.format(body="").replace("def main", f"{late}\ndef main"))
+    monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
+    interrupt = Timer(6, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    start = time.monotonic()
+    status = run_processes([str(program)], 2)
+    interrupt.join()
+    assert status == 130 and "interrupted" in capfd.readouterr().err
+    assert time.monotonic() - start < 6 + GRACE_PERIOD / 2
