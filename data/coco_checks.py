@@ -55,14 +55,18 @@ class Problems:
         """Return the number of problems with entries of this kind."""
         return sum(problem.entries for (kind, _), problem in self.counts.items() if kind == noun)
 
-    def lines(self) -> list[str]:
-        """Return a line per problem, such as "2 annotations of an unknown image, left out: a.json annotation 7, 9"."""
+    def lines(self, *nouns: str) -> list[str]:
+        """Return a line per problem, such as "2 annotations of an unknown image, left out: a.json annotation 7, 9".
+
+        nouns: the kinds of entries whose problems are wanted (default: all).
+        """
         return [
             printable(
                 f"{problem.entries} {noun if problem.entries == 1 else _PLURALS[noun]} {what}: {self.file} {noun} "
                 + listed(problem.examples, count=problem.entries)
             )
             for (noun, what), problem in self.counts.items()
+            if noun in nouns or not nouns
         ]
 
     def __str__(self) -> str:

@@ -80,6 +80,8 @@ def _read_kind_and_label(shape: Any) -> tuple[str, str]:
     label = shape.get("label")
     if not isinstance(label, str) or not label.strip():
         raise UnusableShapeError("has no label")
+    if not label.strip().isprintable():
+        raise UnusableShapeError(f"has a label with line breaks or control characters, {label!r}")
     return str(shape.get("shape_type") or "polygon"), label.strip()  # early labelme files have only polygons
 
 

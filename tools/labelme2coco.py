@@ -126,18 +126,21 @@ def _is_file(path: Path) -> bool:
 def _extract(path: Path, encoded: Any, target: Path) -> tuple[Path, np.ndarray]:
     """Write the picture of a labelme file's imageData byte for byte. Returns its path and pixels, uint8 [H, W, 3]."""
     try:
-        content = base64.b64decode(encoded)
-    except (TypeError, ValueError) as error:
+        content = base64.b64decode("".join(encoded.split()), validate=True)  # lines are allowed
+    except (AttributeError, ValueError) as error:
         raise UnusableFileError(f"{path}: imageData is not a picture in base64 ({error})") from error
     # labelme stores pictures of other formats as PNG or JPEG, whatever the suffix of imagePath.
     target = target.with_suffix(".png" if content.startswith(b"\x89PNG") else ".jpg")
-    if target.is_file() and target.read_bytes() != content:
-        raise InputError(f"{target}: is another picture than the one in {path}; give another folder with --images")
     is_new = not target.parent.exists()
     try:
         with atomic_write(target) as temporary:
             temporary.write_bytes(content)
-            return target, read_image(temporary)
+            image = read_image(temporary)
+            if target.is_file() and target.read_bytes() != content:
+                raise InputError(
+                    f"{target}: is another picture than the one in {path}; give another folder with --images"
+                )
+            return target, image
     except ImageError as error:
         if is_new:
             target.parent.rmdir()

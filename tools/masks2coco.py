@@ -62,9 +62,13 @@ class Converted(NamedTuple):
 def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
     """Return each picture of a folder with its picture of labels; pictures and labels without the other are named.
 
-    suffix: what the name of the labels has after the picture's. Raises InputError if nothing fits.
+    suffix: what the name of the labels has after the picture's. Raises InputError if nothing fits, and for two files of
+    labels with one name.
     """
-    labels = {file.stem: file for file in find_images([masks])}
+    labels: dict[str, Path] = {}
+    for file in find_images([masks]):
+        if (other := labels.setdefault(file.stem, file)) != file:
+            raise InputError(f"{other} and {file}: both may be the labels of one picture; keep one of them")
     pictures = find_images([folder])
     pairs = [
         Annotated(path, (labels.pop(path.stem + suffix),), True) for path in pictures if path.stem + suffix in labels

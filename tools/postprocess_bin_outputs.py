@@ -20,6 +20,7 @@ from tools.common.startup import run
 
 import argparse
 import importlib.util
+import re
 from collections.abc import Sequence
 
 from tqdm import tqdm
@@ -29,6 +30,7 @@ from config.errors import InputError, listed
 from data.coco import CocoData, read_complete
 from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number
+from tools.common.kinds import kind_of
 from tools.common.skipped import print_skipped
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
 from tools.deploy.exported import decoder_of
@@ -87,7 +89,9 @@ def main() -> int:
             print(line)
         ids = _image_ids(found, entries, args.inputs)
     predictor = Predictor(config, metadata.classes, None, score=score, engine_name="none", decode=decoder_of(metadata))
-    files = OutputFiles(args.outputs, args.names, args.first_number, metadata.outputs)
+    # CenterMask2 multiplies its scores by an estimated IoU, which has no limits.
+    shares = ("scores",) if kind_of(config).has_grids else ()
+    files = OutputFiles(args.outputs, args.names, args.first_number, metadata.outputs, shares)
     present = _with_outputs(entries, files)
     image_ids = [ids[entries[place].path] if ids else place + 1 for place in present]
     rows = []
@@ -129,10 +133,12 @@ def _with_outputs(entries: Sequence[Entry], files: OutputFiles) -> list[int]:
 
 
 def name_pattern(text: str) -> str:
-    try:
-        text.format(picture="", output="", number=0)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise argparse.ArgumentTypeError(f"{text!r} has fields besides {{picture}}, {{output}}, {{number}}") from None
+    """Accept a format with the fields picture, output and number, of which the number may have a width."""
+    fields = r"\{picture\}|\{output\}|\{number(:0?[1-9]?d)?\}"
+    if set(re.sub(fields, "", text)) & set("{}"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has fields besides {{picture}}, {{output}}, {{number}} and such as {{number:03d}}"
+        )
     return text
 
 

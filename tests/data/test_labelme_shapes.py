@@ -208,6 +208,7 @@ def test_points_are_counted_and_ignored_labels_are_not():
         (shape([[5, 5], [5, 5]], "circle"), "has no area in the picture"),
         (shape([[1, 1], [79, 49]] * 20_000), "has an outline of more than 2097152 pixels"),
         (shape([[0, 0], [5, 5]], "cube"), "'cat' is of unknown kind cube"),
+        (shape([[0, 0], [5, 5]], "rectangle", label="a\nb"), "has a label with line breaks or control characters"),
         (shape([]), "has no list of points"),
         (shape(None), "has no list of points"),
         (shape([[0, 0], [5]]), "has no list of points"),

@@ -9,8 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -20,7 +18,6 @@ from config.errors import InputError
 from data.images import read_image
 from tests.support.labelme_files import HEIGHT, WIDTH, add, annotate, in_base64, shape, write_picture
 from tests.support.programs import run_python
-from tools.dataset.coco_writer import choose_validation
 from tools.labelme2coco import main
 
 
@@ -122,6 +119,15 @@ def test_pictures_inside_of_files_stay_apart_by_folder_and_never_replace_another
     assert (tmp_path / "kept" / "x" / "a.png").read_bytes() == mine
 
 
+def test_damaged_picture_beside_an_extracted_one_of_its_name_is_skipped(tmp_path, capsys):
+    picture = write_picture(tmp_path / "x.jpg")
+    annotate(tmp_path / "in" / "a.json", shape(), picture="gone.jpg", imageData=in_base64(b"no picture"))
+    annotate(tmp_path / "in" / "b.json", shape(), picture="gone.jpg", imageData=in_base64(picture.read_bytes()))
+    write_picture(tmp_path / "kept" / "a.jpg")
+    assert names_of(convert(tmp_path, "in", options=("--images", str(tmp_path / "kept")))) == ["b.jpg"]
+    assert "a.json: imageData: not a picture" in capsys.readouterr().err
+
+
 def test_picture_on_disk_is_preferred_to_the_one_in_the_file(tmp_path):
     other = write_picture(tmp_path / "other.png", value=5)
     add(tmp_path / "in", "a", imageData=in_base64(other.read_bytes()))
@@ -146,6 +152,7 @@ def damage(folder: Path) -> dict[str, str]:
     (folder / "deep.json").write_text("[" * 100_000)
     annotate(folder / "spoilt.json", shape(), imageData="a")
     annotate(folder / "noise.json", shape(), imageData="AAAA")
+    annotate(folder / "signs.json", shape(), imageData="AA?!*A")
     add(folder, "cut")
     (folder / "cut.png").write_bytes((folder / "cut.png").read_bytes()[:-20])
     return {
@@ -160,6 +167,7 @@ def damage(folder: Path) -> dict[str, str]:
         "deep.json": "cannot be read as JSON",
         "spoilt.json": "imageData is not a picture in base64",
         "noise.json": "imageData: not a picture",
+        "signs.json": "imageData is not a picture in base64",
         "cut.png": "truncated PNG",
     }
 
@@ -321,25 +329,6 @@ def test_validation_gets_its_share_and_a_file_of_its_own(tmp_path, capsys):
     config = load_config(0, options_in(capsys.readouterr().out))
     assert Path(config.val_path) == tmp_path / "out" / "mine_val.json"
     assert config.val_pre_path == config.train_pre_path == (tmp_path / "in").as_posix()
-
-
-@given(
-    names=st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=30),
-    share=st.floats(0.001, 0.999),
-    seed=st.integers(0, 9),
-)
-def test_share_of_validation(names, share, seed):
-    chosen = choose_validation(sorted(names), share=share, seed=seed)
-    assert chosen < names
-    assert chosen
-    assert abs(len(chosen) - share * len(names)) <= 1
-    assert chosen == choose_validation(sorted(names, reverse=True), share=share, seed=seed)
-
-
-def test_most_pictures_stay_where_they_are_when_some_are_added():
-    names = [f"{number}.jpg" for number in range(300)]
-    before, after = (choose_validation(names[:count], share=0.2, seed=0) for count in (200, 300))
-    assert len(before & after) > 30
 
 
 def test_one_picture_cannot_be_shared_out(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -127,6 +128,22 @@ def test_labels_in_a_jpeg_are_refused(tmp_path):
     assert cv2.imwrite(str(tmp_path / "masks" / "a.jpg"), (LABELS > 0).astype(np.uint8) * 200)
     done = convert(tmp_path, "--masks", tmp_path / "masks")
     assert "a.jpg: a JPEG, which does not keep the values of labels; save them as PNG or TIFF" in done.stderr
+
+
+def test_labels_in_several_pages_are_refused(tmp_path):
+    """OpenCV reads the first page only: the instances of the others would be lost."""
+    write_pair(tmp_path, "a", LABELS)
+    (tmp_path / "masks" / "a.png").unlink()
+    assert cv2.imwritemulti(str(tmp_path / "masks" / "a.tif"), [np.uint8(LABELS > 0), np.uint8(LABELS > 1)])
+    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    assert "a.tif: has 2 pages; save one page with all labels" in done.stderr
+
+
+def test_two_files_of_labels_with_one_name_are_refused(tmp_path):
+    write_pair(tmp_path, "a", LABELS)
+    shutil.copy(tmp_path / "masks" / "a.png", tmp_path / "masks" / "a.tif")
+    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    assert done.returncode == 2 and "a.tif: both may be the labels of one picture; keep one of them" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\tb", "a\nb"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -135,6 +136,8 @@ def _message_of(error: Exception) -> str | None:
         remedy = "close other programs, or use smaller pictures, batches or sides of the input (data.short_side)"
         reason = f" ({shorten(str(error))})" if str(error) else ""
         return f"not enough memory{reason}; {remedy}"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{error}: allow more open files (ulimit -n 1024)"
     return None
 
 

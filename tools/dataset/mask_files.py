@@ -14,6 +14,7 @@ from PIL import Image
 
 from data.files import open_regular
 from data.images import ImageError
+from data.tiff_pages import count_pages
 from tools.dataset.coco_writer import UnusableFileError
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2, "alpha": 3}
@@ -50,7 +51,7 @@ def read_values(path: Path, options: LabelOptions) -> np.ndarray:
     """Read a picture of labels: int64 [H, W], 0 without an instance.
 
     The file may have 8, 16 or 32 bits, an index picture has its indices. Raises ImageError if it cannot be read, and
-    UnusableFileError if it is a JPEG, has no such channel or values that are no whole numbers.
+    UnusableFileError if it is a JPEG, has several pages, no such channel or values that are no whole numbers.
     """
     pixels = _read_pixels(path)
     if not np.issubdtype(pixels.dtype, np.integer) and not np.array_equal(pixels, np.rint(pixels)):
@@ -69,7 +70,7 @@ def read_values(path: Path, options: LabelOptions) -> np.ndarray:
 def _read_pixels(path: Path) -> np.ndarray:
     """Return the stored values: [H, W], or [H, W, 3 or 4] in the order red, green, blue, alpha.
 
-    Raises ImageError if the file cannot be read, and UnusableFileError for a JPEG.
+    Raises ImageError if the file cannot be read, and UnusableFileError for a JPEG and for several pages.
     """
     try:
         with open_regular(path) as stream:
@@ -78,6 +79,8 @@ def _read_pixels(path: Path) -> np.ndarray:
         raise ImageError(path, f"cannot be read: {error.strerror}") from error
     if data.startswith(b"\xff\xd8"):
         raise UnusableFileError(f"{path}: a JPEG, which does not keep the values of labels; save them as PNG or TIFF")
+    if (pages := count_pages(path)) > 1:
+        raise UnusableFileError(f"{path}: has {pages} pages; save one page with all labels")
     # Pillow's readers raise all kinds of exceptions for damaged files and for formats that only OpenCV reads.
     with suppress(Exception), Image.open(io.BytesIO(data)) as image:
         if image.mode == "P":  # OpenCV would return the colours of the indices

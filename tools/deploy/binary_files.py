@@ -26,6 +26,7 @@ from tools.deploy.exported import Metadata, Output, metadata_of
 INDEX = "index.json"
 INPUT_LIST = "inputs.txt"
 LARGEST_PICTURE = 2**30  # pixels, as in data/images.py
+_ROUNDING = 0.02  # how far scores may leave 0 to 1 on a device that computes in few bits
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,14 @@ class OutputFiles:
     """The files that a device wrote: an array for each output of each picture.
 
     pattern: their names, with {picture}, {output} and {number}; first_number: the number of the first output.
+    shares: the outputs whose values are 0 to 1.
     """
 
     folder: Path
     pattern: str
     first_number: int
     outputs: tuple[Output, ...]
+    shares: tuple[str, ...] = ()
 
     def paths(self, entry: Entry) -> list[Path]:
         return [
@@ -121,8 +124,20 @@ class OutputFiles:
         return next((path for path in self.paths(entry) if not path.exists()), None)
 
     def read(self, entry: Entry) -> list[np.ndarray]:
-        """Read the arrays of a picture. Raises InputError for a file that cannot be read or has another size."""
-        return [_read_array(path, output) for path, output in zip(self.paths(entry), self.outputs)]
+        """Read the arrays of a picture.
+
+        Raises InputError for a file that cannot be read, has another size, or values that cannot be.
+        """
+        arrays = []
+        for path, output in zip(self.paths(entry), self.outputs):
+            array = _read_array(path, output)
+            if output.name in self.shares and abs(array - 0.5).max(initial=0) > 0.5 + _ROUNDING:
+                raise InputError(
+                    f"{path}: has {output.name} from {array.min():g} to {array.max():g}, beyond 0 to 1; write the "
+                    f"outputs as they are, with the names in {INDEX}"
+                )
+            arrays.append(array)
+        return arrays
 
 
 def _read_array(path: Path, output: Output) -> np.ndarray:

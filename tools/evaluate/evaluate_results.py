@@ -66,10 +66,10 @@ def _read_results(path: str, key: str, data: CocoData) -> list[dict]:
         try:
             rows.append({**entry, **_check_entry(entry, key, sizes, data)})
         except UnusableError as error:
-            raise InputError(
-                f"{path}: the entry at index {place} is a result {error}; give the results of the pictures in "
-                f"{data.problems.file}, with image_id, category_id, score and {key}"
-            ) from None
+            remedy = "; ".join(data.problems.lines("image", "category")) or (
+                f"give the results of the pictures in {data.problems.file}, with image_id, category_id, score and {key}"
+            )
+            raise InputError(f"{path}: the entry at index {place} is a result {error}; {remedy}") from None
     return rows
 
 

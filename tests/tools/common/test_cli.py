@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import tempfile
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
@@ -132,6 +133,23 @@ def test_ctrl_c_that_a_library_turns_into_another_error_is_quiet():
         return 0
 
     assert run_main(main) == (130, "", "interrupted\n")
+
+
+def test_too_many_open_files_are_one_line(tmp_path):
+    def main() -> int:
+        with ExitStack() as files:
+            while True:
+                files.enter_context((tmp_path / "a").open("w"))
+
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, limits[1]))
+    try:
+        done = run_main(main)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert done.returncode == 2 and "allow more open files (ulimit -n 1024)" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_other_errors_keep_their_traceback():

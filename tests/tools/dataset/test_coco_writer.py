@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco_rows import CocoInstance, CocoPicture
-from tools.dataset.coco_writer import UnusableFileError, convert_files, write_annotations
+from tools.dataset.coco_writer import UnusableFileError, choose_validation, convert_files, write_annotations
 
 
 def test_file_that_pycocotools_reads_otherwise_does_not_appear(tmp_path, monkeypatch):
@@ -37,3 +39,22 @@ def test_results_keep_their_order_and_unusable_files_are_counted_and_named(capsy
     assert capsys.readouterr().err.splitlines()[-1] == "skipped 99.json: odd"
     with pytest.raises(InputError, match="none of 2 files could be converted"):
         convert_files(half, [1, 3])
+
+
+@given(
+    names=st.sets(st.text(min_size=1, max_size=4), min_size=2, max_size=30),
+    share=st.floats(0.001, 0.999),
+    seed=st.integers(0, 9),
+)
+def test_share_of_validation(names, share, seed):
+    chosen = choose_validation(sorted(names), share=share, seed=seed)
+    assert chosen < names
+    assert chosen
+    assert abs(len(chosen) - share * len(names)) <= 1
+    assert chosen == choose_validation(sorted(names, reverse=True), share=share, seed=seed)
+
+
+def test_most_pictures_stay_where_they_are_when_some_are_added():
+    names = [f"{number}.jpg" for number in range(300)]
+    before, after = (choose_validation(names[:count], share=0.2, seed=0) for count in (200, 300))
+    assert len(before & after) > 30

@@ -168,7 +168,10 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     read, rest = postprocess_bin_outputs.main, ("--json", tmp_path / "found.json")
     assert "is read too" in mistake(read, inputs, tmp_path, "--json", inputs / "index.json")
     assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)
-    assert "{output}" in mistake(read, inputs, tmp_path, *rest, "--names={other}.bin")
+    for pattern in ("{other}.bin", "{picture:>999999999}.bin", "{picture.__class__}", "{number!r}", "{"):
+        assert "{output}" in mistake(read, inputs, tmp_path, *rest, f"--names={pattern}")
+    numbers = "--names={picture}_{number:03d}.bin", "--first-number=7"
+    assert "_007.bin" in mistake(read, inputs, tmp_path, *rest, *numbers)
     assert "no picture has all of its outputs" in (missing := mistake(read, inputs, tmp_path, *rest))
     assert "000000_" in missing and "see --names and --first-number" in missing
     on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
@@ -176,6 +179,8 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     whole = first.read_bytes()
     first.write_bytes(whole[:-4] + np.float32("nan").tobytes())
     assert f"{first}: has values that are not finite" in mistake(read, inputs, tmp_path / "outputs", *rest)
+    first.write_bytes(whole[:-4] + np.float32(7).tobytes())
+    assert f"{first}: has scores from " in mistake(read, inputs, tmp_path / "outputs", *rest)
     first.write_bytes(whole[:-4])
     assert "numbers of float32" in mistake(read, inputs, tmp_path / "outputs", *rest)
     assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")

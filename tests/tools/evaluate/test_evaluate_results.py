@@ -18,9 +18,9 @@ RESULT = row(1, CAT, BOX, 0.9)
 EMPTY = {**RESULT, "segmentation": coco_results.rectangle(0, 0, 0, 0)}
 
 
-def read_results(folder: Path, *arguments: object) -> Finished:
-    """Run eval.py on results of two pictures with a cat each, which are not needed."""
-    content = data_set(annotation(1, CAT, BOX), annotation(2, CAT, BOX), pictures=2)
+def read_results(folder: Path, *arguments: object, **changes: object) -> Finished:
+    """Run eval.py on results of two pictures with a cat each, which are not needed. changes: of the annotations."""
+    content = {**data_set(annotation(1, CAT, BOX), annotation(2, CAT, BOX), pictures=2), **changes}
     (folder / "val.json").write_text(json.dumps(content))
     paths = override_options(f"val_path={folder / 'val.json'}", "val_pre_path=nowhere")
     return run_main(evaluation.main, f"--config={trainings.CONFIG}", *paths, "--results", *arguments)
@@ -88,6 +88,14 @@ def test_results_files_that_cannot_be_used_are_one_line(tmp_path, content, words
     done = read_results(tmp_path, path)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert all(word in done.stderr for word in [str(path), *words])
+
+
+def test_an_unusable_entry_of_the_annotations_is_named(tmp_path):
+    path = write_rows(tmp_path / "rows.json", RESULT, row(2, CAT, BOX, 0.8))
+    first = data_set(pictures=1)["images"]
+    done = read_results(tmp_path, path, images=[*first, {"id": 2, "file_name": "b.jpg", "height": 9, "width": 0}])
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "unknown image; 1 image " in done.stderr and f"left out: {tmp_path / 'val.json'} image 2" in done.stderr
 
 
 @pytest.mark.parametrize(
