@@ -24,6 +24,7 @@ from model.startup import CPU_THREADS
 TILE_SIZE = 1 << 19  # values in a tile at most
 NARROWEST_TILE = 128  # pixels, however many masks there are: matrix products of fewer columns are slow
 ENLARGED_AT_ONCE = 16  # masks, for the cache as well
+WINDOWS_AT_ONCE = 32  # masks; fewer share fewer rows, with more the threads have too little to share
 SAMPLING = 16  # one pixel in so many is sampled to bound the maskness
 RISK = 1e-9  # probability that a mask exceeds its bound
 
@@ -128,7 +129,7 @@ class WindowMasks(CellMasks):
 
 
 def _groups(cells: np.ndarray) -> list[np.ndarray]:
-    return [cells[start : start + ENLARGED_AT_ONCE] for start in range(0, len(cells), ENLARGED_AT_ONCE)]
+    return [cells[start : start + WINDOWS_AT_ONCE] for start in range(0, len(cells), WINDOWS_AT_ONCE)]
 
 
 class EnlargedMasks(CellMasks):

@@ -34,23 +34,27 @@ def matrix_nms(inside: np.ndarray, areas: np.ndarray, classes: np.ndarray, confi
 
 
 def _intersections(words: np.ndarray) -> np.ndarray:
-    """Count the pixels that two masks share, float32 [n, n], above the diagonal; words: uint64 [n, k], 64 pixels each.
+    """Count the pixels that two different masks share, float32 [n, n]; words: uint64 [n, k], 64 pixels each.
 
     A matrix product of numbers 0 and 1 would take three times as long.
     """
     count, length = words.shape
+    used = words > 0
+    starts, stops = used.argmax(axis=1), length - used[:, ::-1].argmax(axis=1)  # of the words with pixels of a mask
+    order = np.argsort(starts)
+    words, starts, stops = words[order], starts[order], stops[order]
+    ends = np.searchsorted(starts, stops)  # the masks from here on begin after the end of this one
     shared = np.zeros((count, count), np.float32)
     step = CPU_THREADS if count > MANY else 1
-    used = words > 0
-    starts, stops = used.argmax(axis=1).tolist(), (length - used[:, ::-1].argmax(axis=1)).tolist()
 
     def fill(first: int) -> None:
         for row in range(first, count - 1, step):
-            span = slice(starts[row], stops[row])  # the words with pixels of this mask
-            shared[row, row + 1 :] = _count_bits(words[row + 1 :, span] & words[row, span])
+            others, span = slice(row + 1, ends[row]), slice(starts[row], stops[row])
+            shared[row, others] = _count_bits(words[others, span] & words[row, span])
 
     list((parallel_map if step > 1 else map)(fill, range(step)))
-    return shared
+    places = np.argsort(order)
+    return (shared + shared.T)[np.ix_(places, places)]
 
 
 def _count_bits(words: np.ndarray) -> np.ndarray:

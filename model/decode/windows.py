@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -71,6 +72,7 @@ class Windows(NamedTuple):
         return [(slice(top, top + height), slice(left, left + width)) for top, left in corners]
 
 
+@lru_cache(maxsize=8)
 def cell_places(head: HeadConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the grid, row and column of each cell of all levels, int64 [cells] each."""
     grids = np.repeat(head.num_grids, np.square(head.num_grids))

@@ -18,6 +18,7 @@ from model.decode.windows import WindowedMaps
 from tools.predict.packed_masks import PackedMask, pack_if_large
 
 Size = tuple[int, int]  # height, width
+GROUP = 8  # masks that a thread enlarges at a time
 SMALL = 1 / 4  # share of the picture below which matrices are faster for a window than OpenCV for the full picture
 _OF_THREAD = threading.local()
 
@@ -65,18 +66,32 @@ def masks_at_picture_size(
     rows = _axis(windowed.size[0], stride, resized[0], original[0])
     columns = _axis(windowed.size[1], stride, resized[1], original[1])
 
-    def window_of(part: np.ndarray, y: int, x: int) -> MaskCrop:
-        inside = part > threshold
+    def crops_of(first: int) -> list[MaskCrop]:
+        group = windowed[first : first + GROUP]
+        inside = group.parts > threshold
         # A resized pixel exceeds the threshold only if one of the pixels that it is made of does.
-        top, by_row, of_rows = rows.reached(inside.any(axis=1), y)
-        left, by_column, of_columns = columns.reached(inside.any(axis=0), x)
+        reached = zip(rows.reached(inside.any(axis=2), group.tops), columns.reached(inside.any(axis=1), group.lefts))
+        return [crop_of(part, *both) for part, both in zip(group.parts, reached)]
+
+    def crop_of(part: np.ndarray, of_rows: _Reached, of_columns: _Reached) -> MaskCrop:
+        by_row = rows.matrix[of_rows.outputs, of_rows.inputs]
+        by_column = columns.matrix[of_columns.outputs, of_columns.inputs]
+        top, left = of_rows.outputs.start, of_columns.outputs.start
         if part.shape != windowed.size or len(by_row) * len(by_column) < SMALL * original[0] * original[1]:
-            enlarged = by_column @ part[of_rows, of_columns].T @ by_row.T
+            enlarged = by_column @ part[of_rows.window, of_columns.window].T @ by_row.T
         else:
             top, left, enlarged = 0, 0, _resize_twice(part.T, stride, resized, original)
         return tight_crop(MaskCrop(top, left, (enlarged > threshold).T))
 
-    return list(parallel_map(window_of, windowed.parts, windowed.tops.tolist(), windowed.lefts.tolist()))
+    return [crop for group in parallel_map(crops_of, range(0, len(windowed.parts), GROUP)) for crop in group]
+
+
+class _Reached(NamedTuple):
+    """The pixels of the picture that a mask reaches in one direction, and those of the mask that they are made of."""
+
+    outputs: slice
+    inputs: slice
+    window: slice  # the inputs, counted from the first pixel of the mask's window
 
 
 class _Axis(NamedTuple):
@@ -86,20 +101,23 @@ class _Axis(NamedTuple):
     first: np.ndarray  # int64 [original], the first pixel of the small mask that each pixel is made of
     last: np.ndarray  # int64 [original], the last one
 
-    def reached(self, occupied: np.ndarray, start: int) -> tuple[int, np.ndarray, slice]:
-        """Return the first of the outputs that occupied inputs reach, their part of the matrix, and the inputs of it.
+    def reached(self, occupied: np.ndarray, starts: np.ndarray) -> list[_Reached]:
+        """Return what the occupied inputs of each window reach.
 
-        occupied: bool [n], of the inputs from `start` on; others are 0. The inputs are counted from `start`.
+        occupied: bool [n, k], of the inputs from `starts`, int64 [n], on; others are 0.
         """
-        if not occupied.any():
-            return 0, self.matrix[:0, :0], slice(0)
-        stop = start + len(occupied)
-        top = np.searchsorted(self.last, start + occupied.argmax())
-        bottom = np.searchsorted(self.first, stop - 1 - occupied[::-1].argmax(), side="right")
-        if top >= bottom:
-            return 0, self.matrix[:0, :0], slice(0)
-        low, high = max(self.first[top], start), min(self.last[bottom - 1] + 1, stop)
-        return int(top), self.matrix[top:bottom, low:high], slice(low - start, high - start)
+        count = occupied.shape[1]
+        tops = np.searchsorted(self.last, starts + occupied.argmax(axis=1))
+        lowest = starts + count - 1 - occupied[:, ::-1].argmax(axis=1)
+        bottoms = np.where(occupied.any(axis=1), np.searchsorted(self.first, lowest, side="right"), 0)
+        tops = np.minimum(tops, bottoms)  # an empty range if nothing is reached
+        lows = np.maximum(self.first[np.minimum(tops, len(self.first) - 1)], starts)
+        highs = np.minimum(self.last[np.maximum(bottoms, 1) - 1] + 1, starts + count)
+        places = zip(tops.tolist(), bottoms.tolist(), lows.tolist(), np.maximum(lows, highs).tolist(), starts.tolist())
+        return [
+            _Reached(slice(top, bottom), slice(low, high), slice(low - start, high - start))
+            for top, bottom, low, high, start in places
+        ]
 
 
 @lru_cache(maxsize=8)
