@@ -22,7 +22,10 @@ class Remedies(NamedTuple):
     pictures: str
 
 
-_LAYOUT_HINT = f"--data-root DIR takes all from a folder with {', '.join(LAYOUT.values())}"
+_LAYOUT_HINT = (
+    f"--data-root DIR takes all from a folder with {', '.join(LAYOUT.values())}; docs/datasets.md says how to get and "
+    "convert data"
+)
 CONFIG_REMEDIES = Remedies(
     annotations=f"set train_path, val_path or test_path to a COCO annotation file; {_LAYOUT_HINT}",
     pictures=f"set train_pre_path, val_pre_path or test_pre_path to the folder of the pictures; {_LAYOUT_HINT}",
