@@ -61,7 +61,8 @@ class DataConfig:
 
     # Low percentile, high percentile and gamma, such as (1.0, 99.8, 0.7): when a picture file is read, its values from
     # one to the other become 0 to 255, dark ones brighter with a gamma below 1 (data/stretch.py). For pictures of 16
-    # or 32 bits, which use a small part of their range. () for none.
+    # or 32 bits, which use a small part of their range. () for none. A fourth number is the least range, in values of
+    # the picture, that becomes 0 to 255: without it, the noise of an empty picture is as bright as objects are.
     stretch: OptionalStretch = ()
     # Pixels. The picture is scaled until its short side is `short_side`, or less if its long side would then exceed
     # `long_side`.

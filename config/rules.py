@@ -76,12 +76,13 @@ StageFactors = Annotated[Floats, per_stage(minimum=0)]
 _SIZE = f"a height and a width of at most {LONGEST_SIDE}, or () for none"
 OptionalSize = Annotated[Ints, Rule(lambda size: len(size) in (0, 2) and max(size, default=0) <= LONGEST_SIDE, _SIZE)]
 
-_STRETCH = "a low and a high percentile from 0 to 100 and a gamma above 0, or () for none"
+_STRETCH = "a low and a high percentile from 0 to 100, a gamma above 0 and maybe a least range, or () for none"
 OptionalStretch = Annotated[Floats, Rule(lambda values: not values or _is_stretch(values), _STRETCH)]
 
 
 def _is_stretch(values: Floats) -> bool:
-    return len(values) == 3 and 0 <= values[0] < values[1] <= 100 and values[2] > 0
+    low, high, gamma, least_range = (*values, 0.0)[:4] if len(values) in (3, 4) else (0.0,) * 4
+    return 0 <= low < high <= 100 and gamma > 0 and least_range >= 0
 
 
 _COLOURS = "one for each colour"

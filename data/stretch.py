@@ -14,19 +14,25 @@ _BLOCK = 2**18  # values that are counted and looked up at once: their indices t
 def stretch_picture(values: np.ndarray, stretch: Sequence[float]) -> np.ndarray:
     """Stretch a picture, numbers [H, W] or [H, W, 3] of any dtype, to uint8 [H, W, 3]; grey has three equal channels.
 
-    stretch: `data.stretch` of a config: low percentile, high percentile, gamma. With the values `low` and `high` of the
-    two percentiles, a value v becomes rint(255 * clip((v - low) / (high - low), 0, 1) ** gamma), computed in float64.
+    stretch: `data.stretch` of a config: low percentile, high percentile, gamma and, if given, a least range. With the
+    values `low` and `high` of the two percentiles, a value v becomes
+    rint(255 * clip((v - low) / (high - low), 0, 1) ** gamma), computed in float64.
+    In integers of more than 8 bits, which are counts of a camera, `high` is at least `low` + the least range, so that
+    the noise of an empty picture stays dark. Other values may have been scaled, and keep their percentiles.
     Percentile q is the smallest value of the picture that at least q % of its values do not exceed ("inverted_cdf" in
     numpy.percentile). All channels count together, and only finite values.
-    If low and high are equal, larger values become 255 and all others 0, so that a constant picture is black. NaN and
-    -inf become 0 and +inf 255, but everything 0 in a picture without a finite value.
+    If low and high are still equal, larger values become 255 and all others 0, so that a constant picture is black.
+    NaN and -inf become 0 and +inf 255, but everything 0 in a picture without a finite value.
     """
-    is_short = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
-    stretched = _stretch_by_table(values, *stretch) if is_short else _stretch_by_sorting(values, *stretch)
+    percents, (gamma, *optional) = stretch[:2], stretch[2:]
+    are_integers, size = values.dtype.kind in "iu", values.dtype.itemsize
+    least_range = optional[0] if optional and are_integers and size > 1 else 0.0
+    stretch_values = _stretch_by_table if are_integers and size <= 2 else _stretch_by_sorting
+    stretched = stretch_values(values, percents, gamma, least_range)
     return stretched if stretched.ndim == 3 else cv2.cvtColor(stretched, cv2.COLOR_GRAY2RGB)
 
 
-def _stretch_by_table(values: np.ndarray, low_percent: float, high_percent: float, gamma: float) -> np.ndarray:
+def _stretch_by_table(values: np.ndarray, percents: Sequence[float], gamma: float, least_range: float) -> np.ndarray:
     """Stretch integers of up to 16 bits; several times as fast as `_stretch_by_sorting`."""
     limits = np.iinfo(values.dtype)
     flat = np.ascontiguousarray(values).reshape(-1)
@@ -34,9 +40,9 @@ def _stretch_by_table(values: np.ndarray, low_percent: float, high_percent: floa
     counts = np.zeros(limits.max - limits.min + 1, np.int64)
     for block in blocks:
         counts += np.bincount(_indices(flat[block]), minlength=len(counts))
-    ranks = [_rank(flat.size, percent) for percent in (low_percent, high_percent)]
+    ranks = [_rank(flat.size, percent) for percent in percents]
     low, high = (limits.min + np.searchsorted(counts.cumsum(), ranks, side="right")).tolist()
-    table = _map_values(np.arange(limits.min, limits.max + 1), low, high, gamma)
+    table = _map_values(np.arange(limits.min, limits.max + 1), low, max(high, low + least_range), gamma)
     stretched = np.empty(flat.shape, np.uint8)
     for block in blocks:
         stretched[block] = table[_indices(flat[block])]
@@ -47,14 +53,14 @@ def _indices(integers: np.ndarray) -> np.ndarray:
     return integers.astype(np.intp) - np.iinfo(integers.dtype).min
 
 
-def _stretch_by_sorting(values: np.ndarray, low_percent: float, high_percent: float, gamma: float) -> np.ndarray:
+def _stretch_by_sorting(values: np.ndarray, percents: Sequence[float], gamma: float, least_range: float) -> np.ndarray:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return np.zeros(values.shape, np.uint8)
-    ranks = [_rank(finite.size, percent) for percent in (low_percent, high_percent)]
+    ranks = [_rank(finite.size, percent) for percent in percents]
     finite.partition(ranks)
     low, high = finite[ranks].tolist()
-    return _map_values(values, low, high, gamma)
+    return _map_values(values, low, max(high, low + least_range), gamma)
 
 
 def _rank(count: int, percent: float) -> int:

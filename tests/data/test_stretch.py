@@ -13,18 +13,24 @@ from hypothesis.extra import numpy as arrays
 from data import stretch as module
 from data.stretch import stretch_picture
 
-STRETCHES = st.tuples(st.floats(0, 50), st.floats(51, 100), st.floats(0.1, 3))
+PERCENTILES_AND_GAMMA = st.tuples(st.floats(0, 50), st.floats(51, 100), st.floats(0.1, 3))
+STRETCHES = PERCENTILES_AND_GAMMA | st.builds(
+    lambda least, three: (*three, least), st.floats(0, 1e5), PERCENTILES_AND_GAMMA
+)
 SHAPES = st.sampled_from([(1, 1), (3, 5), (7, 4, 3)])
 DTYPES = ["uint8", "uint16", "int8", "int16", ">u2", "int32", "uint32", "int64", "float16", "float32", "float64"]
+DEEP_INTEGERS = [np.dtype(name) for name in ("uint16", "int16", ">u2", "int32", "uint32", "int64")]
 
 
-def plain(values: np.ndarray, low: float, high: float, gamma: float) -> np.ndarray:
+def plain(values: np.ndarray, low: float, high: float, gamma: float, least_range: float = 0) -> np.ndarray:
     """Stretch as the docstring of `stretch_picture` says, value by value."""
     numbers = values.astype(np.float64)
     finite = numbers[np.isfinite(numbers)]
     result = np.zeros(values.shape, np.uint8)
     if finite.size:
         low, high = np.percentile(finite, [low, high], method="inverted_cdf")
+        if values.dtype in DEEP_INTEGERS:
+            high = max(high, low + least_range)
         for place, number in np.ndenumerate(numbers):
             if low == high:
                 result[place] = 255 * (number > high)
@@ -87,3 +93,16 @@ def test_values_that_are_not_finite():
     picture = np.array([[np.nan, -np.inf, np.inf, 1, 2, 3]], np.float32)
     assert stretch_picture(picture, (0, 100, 1))[0, :, 0].tolist() == [0, 0, 255, 0, 128, 255]
     assert not stretch_picture(np.array([[np.nan, np.inf, -np.inf]]), (0, 100, 1)).any()
+
+
+def test_the_noise_of_an_empty_picture_stays_dark_with_a_least_range():
+    noise = np.array([[130, 140, 150, 160]])
+    assert stretch_picture(noise.astype(np.uint16), (0, 100, 1))[0, :, 0].tolist() == [0, 85, 170, 255]
+    assert stretch_picture(noise.astype(np.uint16), (0, 100, 1, 300))[0, :, 0].tolist() == [
+        0,
+        8,
+        17,
+        26,
+    ]  # 25.5: to even
+    for scaled in (noise.astype(np.uint8), noise / 255):  # their range says nothing about the camera's noise
+        assert stretch_picture(scaled, (0, 100, 1, 300))[0, :, 0].tolist() == [0, 85, 170, 255]
