@@ -113,7 +113,10 @@ class _Rounds:
 
     def inside_of(self, cells: np.ndarray) -> np.ndarray:
         """Return uint8 [n, ceil(pixels / 8)] for cells, int64 [n], that were computed."""
-        return np.concatenate(self._parts)[self._rows[cells]] if len(cells) else np.zeros((0, 0), np.uint8)
+        if not len(cells):
+            return np.zeros((0, 0), np.uint8)
+        computed = self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)  # megabytes
+        return computed.take(self._rows[cells], axis=0)
 
 
 def _nth_largest(values: np.ndarray, count: int) -> float:

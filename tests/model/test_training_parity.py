@@ -230,8 +230,9 @@ def test_steps(learnt):
     np.testing.assert_allclose([float(mean) for mean in means], expected, rtol=1e-3)
     assert gradient_norm(network) == pytest.approx(float(recorded["grad_norm2"]), rel=1e-3)
     optimizer.step()
-    # A relative change of 1e-6 of all weights moves single parameters by up to 0.6 % more or less in the second step.
-    assert_moved(network, before, foreign_names, recorded["step_names"], recorded["step2_l2"], 1e-2)
+    # In SOLO R50 a relative change of 1e-6 of all weights moves single parameters by up to 0.6 % more or less.
+    allowed = 1e-2 if "solo_solo_r50" in fixture.name else 1e-3
+    assert_moved(network, before, foreign_names, recorded["step_names"], recorded["step2_l2"], allowed)
     moved = np.sqrt(sum(np.square(parameter.numpy() - before[name]).sum() for name, parameter in parameters.items()))
     assert float(moved) == pytest.approx(float(np.linalg.norm(recorded["step2_l2"])), rel=1e-3)
 
