@@ -377,7 +377,7 @@ def _why_undecodable(data: bytes) -> str:
         return "HEIC, which OpenCV cannot decode; convert it to JPEG or PNG"
     known = next((row for row in _FORMATS if re.match(row[2], data, re.DOTALL)), None)
     if known is None:
-        return "not a picture or of an unknown format; use JPEG or PNG"
+        return "not a picture or of an unknown format; use JPEG, PNG or TIFF"
     name, extensions, _ = known
     # OpenCV can be asked for encoders by extension but not for decoders; its builds have both or neither.
     if not cv2.haveImageWriter(extensions[0]):

@@ -22,7 +22,7 @@ UNTRAINED = "The network is UNTRAINED: its weights are random, and the drawings 
 
 def add_demo_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="folder for the drawings (default: images/res)")
-    parser.add_argument("--score", type=fraction, help="leave out instances below it (default: the config's, 0.3)")
+    parser.add_argument("--score", type=fraction, help="leave out instances below it (default: the checkpoint's, else 0.3)")
     parser.add_argument(
         "--threads",
         type=natural_number,
@@ -105,5 +105,9 @@ def report_run(args: argparse.Namespace, report: Report, predictor: Predictor, *
     print(report.times.table())
     if note:
         print(note)
-    if drawings := _drawings_folder(args, predictor.config):
-        print(f"The drawings are in {drawings}")
+    if args.table and report.empty_pictures:
+        print(f"{report.empty_pictures} of the pictures have no instances, and so no row in the table")
+    folders = {"drawings are": _drawings_folder(args, predictor.config), "label maps are": args.label_masks}
+    for name, path in {**folders, "results are": args.json, "table is": args.table}.items():
+        if path:
+            print(f"The {name} in {path}")

@@ -64,6 +64,7 @@ class Report:
     rows: list[dict] = field(default_factory=list)
     measures: list[dict] = field(default_factory=list)
     pictures: int = 0
+    empty_pictures: int = 0  # without instances
     instances: int = 0
     problems: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -85,6 +86,7 @@ class Report:
         if job.pages > 1:
             print_note(f"{job.path}: the first of {job.pages} pages is used; save the others as files of their own")
         self.pictures += 1
+        self.empty_pictures += not len(job.instances)
         self.instances += len(job.instances)
         self.rows.extend(job.rows)
         self.measures.extend(job.measures)

@@ -159,9 +159,9 @@ class RunLog:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Leave the time of the block (an evaluation, a checkpoint) out of the training speed."""
-        start = time.perf_counter()
+        spans, start = self._spans(), time.perf_counter()  # not those that begin in the block
         yield
-        for span in self._spans():
+        for span in spans:
             span.start += time.perf_counter() - start
 
     def close(self) -> str:

@@ -101,6 +101,18 @@ def test_the_command_line(tmp_path):
     assert float(rows[0]["intensity_mean"]) > 255
 
 
+def test_the_summary_names_the_outputs_and_counts_pictures_without_a_row(tmp_path):
+    write_image(tmp_path / "in" / "x.png", tiny.scene(0))
+    table, masks, results = tmp_path / "cells.csv", tmp_path / "masks", tmp_path / "found.json"
+    wanted = "--no-draw", "--table", table, "--label-masks", masks, "--json", results
+    for score, rows in (("--score=0", True), ("--score=1", False)):
+        done = run_main(demo.main, *OPTIONS, score, "--input", tmp_path / "in", *wanted)
+        assert bool(read_table(table)) == rows
+        assert ("1 of the pictures have no instances, and so no row in the table" in done.stdout) == (not rows)
+        ends = f"The label maps are in {masks}", f"The results are in {results}", f"The table is in {table}"
+        assert done.stdout.endswith("\n".join(ends) + "\n")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from io import StringIO
 
 import pytest
@@ -49,3 +50,13 @@ def test_the_line_of_an_epoch_fits_80_columns(capsys):
         and len(first) <= 80
     )
     assert second == "step 1000000 of 1000000: mask AP 0.500, AP50 0.600"
+
+
+def test_an_evaluation_is_left_out_of_the_speed_of_the_next_epoch():
+    """The line of an epoch is printed within the pause, and the next epoch begins there, not later."""
+    log = RunLog(None, total=100, first=0, evaluation_due=False, every=1000, show=False)
+    with log.pause():
+        sum(range(100_000))  # the evaluation
+        log.print_summary("epoch 1 of 9", MaskAP(0.5, 0.6))
+    assert log._summary.start < time.perf_counter()
+    log.close()
