@@ -22,7 +22,9 @@ UNTRAINED = "The network is UNTRAINED: its weights are random, and the drawings 
 
 def add_demo_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="folder for the drawings (default: images/res)")
-    parser.add_argument("--score", type=fraction, help="leave out instances below it (default: the checkpoint's, else 0.3)")
+    parser.add_argument(
+        "--score", type=fraction, help="leave out instances below it (default: the checkpoint's, else 0.3)"
+    )
     parser.add_argument(
         "--threads",
         type=natural_number,
