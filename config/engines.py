@@ -1,12 +1,12 @@
 """The engines that run a network: their precisions, their order of speed and the packages they need."""
 
-# Precisions of each engine, the default first. bf16 runs on CPUs, fp16 on GPUs. int8 is not among them:
-# tools/quantize_onnx.py writes such a network, with sample pictures for calibration.
+# Precisions of each engine, the default first. bf16 and int8 run on CPUs, fp16 on GPUs. For int8 tools/quantize.py
+# writes a network beside the checkpoint, with sample pictures for calibration.
 ENGINES = {
     "dynamic": ("fp32",),
     "static": ("fp32", "bf16", "fp16"),
     "onnx": ("fp32",),
-    "openvino": ("fp32", "bf16"),
+    "openvino": ("fp32", "bf16", "int8"),
 }
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 

@@ -59,14 +59,20 @@ def resizes_by_operation(wanted: bool) -> Iterator[None]:
 def doubled(x: Tensor) -> Tensor:
     """Enlarge [N, C, H, W] to [N, C, 2 * H, 2 * W], bilinear."""
     height, width = shape_of(x)[2:]
-    return resize_bilinear(x, (2 * height, 2 * width))
+    # Sums, because OpenVINO takes products in a graph with INT8 for scales of INT8 and then cannot compile it.
+    return resize_bilinear(x, (height + height, width + width))
+
+
+def halved(x: Tensor) -> Tensor:
+    """Shrink [N, C, H, W], whose sides are even, to [N, C, H / 2, W / 2], bilinear: each pixel is the mean of four."""
+    return F.avg_pool2d(x, kernel_size=2)
 
 
 def double_nearest(x: Tensor) -> Tensor:
     """Enlarge [N, C, H, W] to [N, C, 2 * H, 2 * W], each pixel four times."""
     channels, height, width = shape_of(x)[1:]
     if not paddle.in_dynamic_mode() and _by_operation:
-        return F.interpolate(x, size=[2 * height, 2 * width], mode="nearest")
+        return F.interpolate(x, size=[height + height, width + width], mode="nearest")
     # On oneDNN Paddle 3.3's inference library cannot run the operation.
     wide = paddle.stack([x, x], axis=4).reshape([-1, channels, height, 1, 2 * width])
     return paddle.concat([wide, wide], axis=3).reshape([-1, channels, 2 * height, 2 * width])

@@ -25,25 +25,22 @@ from tools.common.startup import run
 import importlib.util
 import logging
 import shutil
-import statistics
-import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError
-from data.coco import CocoData, read_complete
-from data.coco_pictures import read_record_image
+from data.coco import read_complete
 from data.files import temporary_folder
 from data.images import find_images, read_image
 from data.written import check_output_files, write_output
 from tools.common.cli import Parser, align_columns, positive_number
 from tools.common.skipped import map_readable
+from tools.deploy.comparison import check_readable, mask_summary, network_seconds, spread
 from tools.deploy.exported import IMAGES, check_order, exported_predictor
-from tools.evaluate.coco_metrics import ground_truth, mask_precision
 from tools.predict.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -72,7 +69,7 @@ def main() -> int:
     check_output_files([args.output], read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)
     chosen = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
-    paths = map_readable(lambda path: _check_readable(path, before), chosen, title="reading")
+    paths = map_readable(lambda path: check_readable(path, before), chosen, title="reading")
     found = args.annotations and read_complete(
         args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model, remedies=OPTION_REMEDIES
     )
@@ -80,27 +77,17 @@ def main() -> int:
         print(line)
     quantized = quantize(args.model, before, paths, args.output, keep_last=not args.all)
     networks = {args.model: before, args.output: exported_predictor(args.output, score=0.0)}
-    seconds = _seconds(list(networks.values()), paths[:TIMED])
+    seconds = network_seconds(list(networks.values()), paths[:TIMED])
     rows = [["", "MB", "ms a picture", *(["mask AP", "AP50"] if found else [])]]
     for (path, predictor), median in zip(networks.items(), seconds):
         figures = [f"{path.stat().st_size / 1e6:.2f}", f"{median * 1000:.1f}"]
         if found:
-            summary = _summary(predictor, found)
+            summary = mask_summary(predictor, found)
             figures += [f"{summary[name] * 100:.2f}" for name in ("AP", "AP50")]
         rows.append([str(path), *figures])
     print(f"{quantized} convolutions in INT8, scales from {len(paths)} pictures")
     print(align_columns(rows))
     return 0
-
-
-def spread(count: int, limit: int) -> list[int]:
-    """Return at most `limit` of `count` indices, evenly spread."""
-    return np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()
-
-
-def _check_readable(path: Path, predictor: Predictor) -> Path:
-    read_image(path, predictor.config.data.stretch)
-    return path
 
 
 def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: Path, *, keep_last: bool) -> int:
@@ -165,35 +152,6 @@ def last_convolutions(model: ModelProto) -> list[str]:
         if (is_convolution or before_another) and node.op_type not in DECISIONS:
             feeds_convolution.update(node.input[:1] if node.op_type == "RoiAlign" else node.input)
     return last
-
-
-def _seconds(predictors: Sequence[Predictor], paths: Sequence[Path]) -> list[float]:
-    """Return the median time of each network per picture, measured in turn, so that disturbances affect all alike."""
-    seconds: list[list[float]] = [[] for _ in predictors]
-    for path in paths:
-        image = read_image(path, predictors[0].config.data.stretch)
-        for predictor, own in zip(predictors, seconds):
-            prepared = predictor.prepare(image)
-            batch = predictor.pad([prepared]), [prepared.size]
-            predictor.engine(*batch)
-            start = time.perf_counter()
-            predictor.engine(*batch)
-            own.append(time.perf_counter() - start)
-    return [statistics.median(own) for own in seconds]
-
-
-def _summary(predictor: Predictor, found: CocoData) -> Mapping[str, Any]:
-    pictures = (
-        read_record_image(record, predictor.config.data.stretch)
-        for record in tqdm(found.records, unit="picture", disable=None)
-    )
-    rows = [
-        row
-        for record, instances in zip(found.records, predictor.stream(pictures))
-        for row in instances.to_coco(record.image_id)
-    ]
-    truth = ground_truth(found)
-    return mask_precision(truth, rows, truth.image_ids).summary
 
 
 if __name__ == "__main__":

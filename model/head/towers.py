@@ -12,7 +12,7 @@ from paddle.nn import functional as F
 
 from config.base import HeadConfig
 from model.layers import Conv2D, ConvNorm
-from model.resize import resize_bilinear, shape_of
+from model.resize import halved, resize_bilinear, shape_of
 
 PRIOR_PROBABILITY = 0.01  # of an object in a cell before training, as in focal loss (Lin et al. 2017)
 
@@ -38,8 +38,7 @@ class CellHead(nn.Layer, ABC):
 def split_levels(features: Sequence[Tensor]) -> list[Tensor]:
     """Resize maps of strides 4, 8, 16, 32, 64 to strides 8, 8, 16, 32, 32, as in the original SOLO."""
     first, *middle, last = features
-    height, width = shape_of(first)[2:]
-    return [resize_bilinear(first, (height // 2, width // 2)), *middle, resize_bilinear(last, shape_of(middle[-1])[2:])]
+    return [halved(first), *middle, resize_bilinear(last, shape_of(middle[-1])[2:])]
 
 
 def tower(in_channels: int, config: HeadConfig, *, bias: bool = False) -> nn.Sequential:

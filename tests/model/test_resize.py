@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from paddle.nn import functional as F
 
 from model import resize
-from model.resize import LONGEST_BY_MATRIX, bilinear_matrix, resize_bilinear
+from model.resize import LONGEST_BY_MATRIX, bilinear_matrix, halved, resize_bilinear
 
 LONGEST = LONGEST_BY_MATRIX
 
@@ -79,3 +79,10 @@ def test_a_row_of_the_matrix_is_a_mean_of_neighbours(before, after):
     np.testing.assert_allclose(matrix[::-1, ::-1], matrix, atol=1e-12)
     if before == after:
         np.testing.assert_array_equal(matrix, np.eye(before))
+
+
+@pytest.mark.parametrize("size", [(4, 4), (8, 6), (40, 130)])
+def test_halving_is_bilinear(size):
+    maps = paddle.to_tensor(np.random.default_rng(0).normal(size=(2, 3, *size)).astype(np.float32))
+    expected = F.interpolate(maps, size=[side // 2 for side in size], mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(halved(maps).numpy(), expected.numpy(), atol=1e-6)

@@ -18,6 +18,7 @@ from tests.support import tiny
 from tests.support.exports import BOXES, exported, needs_onnx, of_kind
 from tests.support.programs import run_main
 from tools import quantize_onnx
+from tools.deploy.comparison import spread
 from tools.deploy.exported import exported_predictor
 
 WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
@@ -109,8 +110,8 @@ def test_centermask2_predicts_boxes_in_float(tmp_path):
 
 
 def test_pictures_are_spread_evenly():
-    assert quantize_onnx.spread(9, 3) == [0, 4, 8]
-    assert quantize_onnx.spread(3, 9) == [0, 1, 2]
+    assert spread(9, 3) == [0, 4, 8]
+    assert spread(3, 9) == [0, 1, 2]
 
 
 @needs_onnx

@@ -215,7 +215,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="number format of the network's arithmetic (default: fp32); for int8 see tools/quantize_onnx.py",
+        help="number format of the network's arithmetic (default: fp32); int8 needs a network of tools/quantize.py",
     )
 
 

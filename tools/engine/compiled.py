@@ -16,14 +16,16 @@ from paddle.static import InputSpec
 
 from config.base import Config
 from config.engines import PACKAGES
+from config.errors import InputError
 from model.device import on_device
 from tools.common.kinds import RawPredictions, Size, kind_of
 from tools.common.memory import release_memory
 from tools.engine.graph import Graph
-from tools.engine.graph_cache import cached_graphs, key_of
+from tools.engine.graph_cache import cached_graphs, fingerprint, key_of
 from tools.engine.graph_writer import write_graph
+from tools.engine.int8 import int8_path, read_int8
 from tools.engine.onnx_graph import load_onnx_graph
-from tools.engine.openvino_graph import load_openvino_graph
+from tools.engine.openvino_graph import load_int8_graph, load_openvino_graph
 from tools.engine.static_graph import load_static_graph
 
 LOADERS: dict[str, Callable[[Path, str], Graph]] = {
@@ -41,16 +43,50 @@ def compile_engine(
     config: Config,
     weights: Mapping[str, np.ndarray],
     *facts: object,
+    checkpoint: Path | None = None,
 ) -> CompiledEngine:
     """Return a compiled engine for these weights, from the graph cache if it is there.
 
     build: returns the network, in evaluation mode, with the weights; called only if the cache has no graph of it, and
-    not usable afterwards. facts: other things on which the network depends.
+    not usable afterwards. facts: other things on which the network depends. checkpoint: the file of the weights, beside
+    which the precision int8 has a network of tools/quantize.py. Raises InputError if that is missing or another one's.
     """
-    sections = (config.backbone, config.neck, config.mask_feat_head, config.head, config.roi, config.num_classes)
-    portable, apart = name in PACKAGES, precision != "fp32"
+    int8 = {}
+    if precision == "int8":
+        if checkpoint is None:
+            raise InputError("precision int8: random weights have no INT8 network; give a checkpoint")
+        command = f"python tools/quantize.py --config={config.number} --weights {checkpoint} --images FOLDER"
+        int8 = read_int8(int8_path(checkpoint), network_fingerprint(config, weights), command=command)
+    apart = precision != "fp32"
+    folder = compiled_graphs(name, build, config, weights, *facts, apart=apart)
+    return CompiledEngine(name, precision, folder, config, apart=apart, int8=int8)
+
+
+def network_fingerprint(config: Config, weights: Mapping[str, np.ndarray]) -> str:
+    """Return a text that differs for other weights or settings of a network."""
+    return fingerprint(_sections(config), weights)
+
+
+def _sections(config: Config) -> tuple[object, ...]:
+    """Return what the graphs of a network depend on."""
+    return config.backbone, config.neck, config.mask_feat_head, config.head, config.roi, config.num_classes
+
+
+def compiled_graphs(
+    name: str,
+    build: Callable[[], nn.Layer],
+    config: Config,
+    weights: Mapping[str, np.ndarray],
+    *facts: object,
+    apart: bool,
+) -> Path:
+    """Return the folder in the graph cache with the graphs of a network, after writing them if they are not there.
+
+    apart: its scores as a graph of their own. Other arguments as in `compile_engine`.
+    """
+    portable = name in PACKAGES
     versions = paddle.__version__, importlib.metadata.version("paddle2onnx") if portable else ""
-    key = key_of((portable, apart, versions, sections, facts), weights)
+    key = key_of((portable, apart, versions, _sections(config), facts), weights)
     seconds = []
 
     def write(folder: Path) -> None:
@@ -64,7 +100,7 @@ def compile_engine(
     if seconds:
         release_memory()  # compiling needs several times the memory of the network
         print(f"... {seconds[0]:.0f} s; it is kept in {folder}", file=sys.stderr, flush=True)
-    return CompiledEngine(name, precision, folder, config, apart=apart)
+    return folder
 
 
 def _write_graphs(network: nn.Layer, config: Config, folder: Path, *, portable: bool, apart: bool) -> None:
@@ -82,23 +118,36 @@ def _write_graphs(network: nn.Layer, config: Config, folder: Path, *, portable: 
 
 
 class CompiledEngine:
-    """Runs the graphs of a network that `compile_engine` wrote into a folder.
+    """Runs the graphs of a network that `compiled_graphs` wrote into a folder, and those in INT8 that replace some.
 
     In a lower precision the network is two graphs, and the second, which computes the scores, stays in float32: points
     NMS would keep both of two neighbours that are equal in few bits.
     """
 
-    def __init__(self, name: str, precision: str, folder: Path, config: Config, *, apart: bool) -> None:
-        load = LOADERS[name]
+    def __init__(
+        self,
+        name: str,
+        precision: str,
+        folder: Path,
+        config: Config,
+        *,
+        apart: bool,
+        int8: Mapping[str, tuple[bytes, bytes]],
+    ) -> None:
+        def load(graph: str, precision: str) -> Graph:
+            if graph in int8:
+                return load_int8_graph(*int8[graph])
+            return LOADERS[name](folder / graph, "fp32" if precision == "int8" else precision)
+
         self.config = config
         self.kind = kind_of(config)
         self._apart = apart
-        self._main = load(folder / (TRUNK if apart else NETWORK), precision)
-        self._scores = load(folder / SCORES, "fp32") if apart else None
+        self.main = load(TRUNK if apart else NETWORK, precision)
+        self._scores = load(SCORES, "fp32") if apart else None
         self._score_features = len(self.kind.score_features(config))
         self._second_stage = None
         if self.kind.second_stage_inputs(config):
-            self._second_stage = load(folder / SECOND_STAGE, precision)
+            self._second_stage = load(SECOND_STAGE, precision)
 
     def __call__(self, images: np.ndarray, sizes: Sequence[Size]) -> RawPredictions:
         """Return the raw predictions of a batch when they are computed.
@@ -109,11 +158,15 @@ class CompiledEngine:
 
     def run_first_stage(self, images: np.ndarray) -> list[np.ndarray] | list[Tensor]:
         """Return what the network's `forward` returns: arrays on a CPU, tensors on a GPU."""
-        raw = self._main([images])
+        raw = self.main([images])
         if self._scores is not None:
             raw = [*self._scores(raw[: self._score_features]), *raw[self._score_features :]]
         # Paddle's inference library returns arrays of a GPU too; the plain decoder takes them back there.
         return raw if paddle.get_device() == "cpu" else [on_device(part) for part in raw]
+
+    @property
+    def has_second_stage(self) -> bool:
+        return self._second_stage is not None
 
     def run_second_stage(self, features: Tensor, classes: np.ndarray) -> tuple[Tensor, ...]:
         assert self._second_stage is not None  # only a kind that has one calls this

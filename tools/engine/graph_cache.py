@@ -79,8 +79,13 @@ def cached_graphs(key: str, write: Callable[[Path], None]) -> Path:
 
 def key_of(facts: Iterable[object], arrays: Mapping[str, np.ndarray]) -> str:
     """Return the key of graphs that follow from these facts, these arrays and the code of networks and engines."""
+    return fingerprint((*facts, _code_digest()), arrays)
+
+
+def fingerprint(facts: Iterable[object], arrays: Mapping[str, np.ndarray]) -> str:
+    """Return a text that differs for other facts or other arrays."""
     digest = hashlib.sha256()
-    for fact in (*facts, _code_digest()):
+    for fact in facts:
         digest.update(f"{fact!r}\n".encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

@@ -16,21 +16,40 @@ from model.startup import CPU_THREADS
 from tools.engine.graph import Graph
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, InferRequest, Output
+    from openvino import CompiledModel, Core, InferRequest, Model, Output
     from openvino.frontend import NodeContext
+    from openvino.frontend.onnx import ConversionExtension
 
 
 def load_openvino_graph(path: Path, precision: str) -> Graph:
     """Load a portable graph of `graph_writer.write_graph`."""
     import openvino
-    from openvino.frontend.onnx import ConversionExtension
 
     core = openvino.Core()
-    core.add_extension(ConversionExtension("DeformConv", _deform_conv))  # its ONNX reader has none
+    core.add_extension(onnx_extension())
+    return _compile(core, str(path.with_suffix(".onnx")), precision)
+
+
+def load_int8_graph(description: bytes, weights: bytes) -> Graph:
+    """Load a graph of `int8.read_int8`; what is not in INT8 is computed in float32."""
+    import openvino
+
+    core = openvino.Core()
+    return _compile(core, core.read_model(description, weights), "fp32")
+
+
+def _compile(core: Core, model: str | Model, precision: str) -> Graph:
     hints: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
     hints["INFERENCE_NUM_THREADS"] = CPU_THREADS
     with kept_signal_stack():
-        return OpenVINOGraph(core.compile_model(str(path.with_suffix(".onnx")), "CPU", hints))
+        return OpenVINOGraph(core.compile_model(model, "CPU", hints))
+
+
+def onnx_extension() -> ConversionExtension:
+    """Return the translation of DeformConv, which OpenVINO's reader of ONNX lacks."""
+    from openvino.frontend.onnx import ConversionExtension
+
+    return ConversionExtension("DeformConv", _deform_conv)
 
 
 class OpenVINOGraph:

@@ -24,13 +24,8 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
     if name not in ("auto", *ENGINES) or precision not in PRECISIONS:
         known = f"engine auto, {', '.join(ENGINES)} and precision {', '.join(PRECISIONS)}"
         raise InputError(f"engine {name}, precision {precision}: expected {known}")
-    if precision == "int8":
-        raise InputError(
-            "precision int8: needs a file that is calibrated on pictures; write it with tools/export.py and "
-            "tools/quantize_onnx.py, run it with eval.py --engine onnx FILE or tools/infer_onnx.py"
-        )
-    if on_gpu and precision == "bf16":
-        raise InputError("precision bf16: is for CPUs; use device cpu, or precision fp16 or fp32")
+    if on_gpu and precision in ("bf16", "int8"):
+        raise InputError(f"precision {precision}: is for CPUs; use device cpu, or precision fp16 or fp32")
     if not on_gpu and precision == "fp16":
         raise InputError("precision fp16: is for GPUs; use precision bf16 or fp32")
     if name == "auto" and on_gpu:
@@ -62,7 +57,8 @@ def has_ungrouped_deformable(config: Config) -> bool:
 
 def _fastest(precision: str, *, deformable: bool) -> str:
     names = FASTEST_DEFORMABLE if deformable else FASTEST
-    return next(name for name in names if precision in ENGINES[name] and not unusable_reason(name))
+    able = [name for name in names if precision in ENGINES[name]]
+    return next((name for name in able if not unusable_reason(name)), able[0])
 
 
 def unusable_reason(name: str) -> str:

@@ -59,7 +59,8 @@ def load_predictor(
     if engine == "dynamic":
         run: Engine = DynamicEngine(source.build(), config)
     else:
-        run = compile_engine(engine, precision, source.build, config, source.weights, *source.facts)
+        graph_source = source.build, config, source.weights, *source.facts
+        run = compile_engine(engine, precision, *graph_source, checkpoint=source.checkpoint)
     score = getattr(config, section).score if score is None else score
     return Predictor(config, source.classes, run, score=score, engine_name=engine, device=device)
 
@@ -96,6 +97,7 @@ class NetworkSource(NamedTuple):
     build: Callable[[], paddle.nn.Layer]  # returns it in evaluation mode; raises InputError if weights do not fit
     weights: Mapping[str, np.ndarray]  # of the checkpoint
     facts: tuple  # other things on which the network depends
+    checkpoint: Path | None = None  # its file
 
 
 def network_source(
@@ -118,7 +120,7 @@ def network_source(
         raise InputError(f"{path} contains only a backbone to start training from; give the checkpoint of a network")
     config = load_config(checkpoint.adapt(config), overrides)
     build = partial(_trained_network, config, checkpoint, path)
-    return NetworkSource(config, checkpoint.classes, build, checkpoint.weights, ())
+    return NetworkSource(config, checkpoint.classes, build, checkpoint.weights, (), path)
 
 
 def _trained_network(config: Config, checkpoint: Checkpoint, path: Path) -> paddle.nn.Layer:

@@ -287,7 +287,8 @@ def test_a_translator_for_another_paddle_is_none(monkeypatch):
         ("auto", "bf16", "gpu:0", ["precision bf16", "device cpu"]),
         ("auto", "fp16", "cpu", ["precision fp16", "precision bf16"]),
         ("openvino", "fp16", "gpu:0", ["precision fp16", "engine static"]),
-        ("auto", "int8", "cpu", ["precision int8", "tools/quantize_onnx.py"]),
+        ("auto", "int8", "gpu:0", ["precision int8", "device cpu"]),
+        ("static", "int8", "cpu", ["precision int8", "engine openvino"]),
     ],
 )
 def test_what_an_engine_cannot_do_is_one_line(engine, precision, device, words):
