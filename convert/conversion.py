@@ -78,6 +78,8 @@ def fill(expected: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tupl
         theirs, array = renamed[name]
         if array.dtype.kind != "f":
             raise InputError(f"{theirs} has dtype {array.dtype}, not floating-point; save it as float32")
+        if not np.isfinite(array).all():
+            raise InputError(f"{theirs} has values that are not finite numbers; get another copy of the file")
     return {name: renamed[name][1].astype(np.float32, copy=False) for name in expected}, table
 
 

@@ -93,7 +93,9 @@ def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None
     path = Path(path)
     if path.is_file() and any(_is_same(path, other) for other in read):
         raise InputError(f"{path}: is read too and would be overwritten; give the output another name")
+    created: list[Path] = []
     try:
+        created += missing_folders(path)
         probe = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if probe != path:
@@ -101,6 +103,20 @@ def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None
             probe.unlink()
     except OSError as error:
         raise write_error(path, error) from error
+    finally:
+        remove_empty(created)
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """Return the folders that do not exist and that `path` needs, the innermost first."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders that are empty, in this order, such as those that a program created before it was refused."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _is_same(path: Path, other: str | Path) -> bool:

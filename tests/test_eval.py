@@ -205,6 +205,14 @@ def test_data_that_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
     assert (status, len(err.splitlines())) == (2, 1)
 
 
+@pytest.mark.parametrize("option", ["--classwise", "--match-score", "--max-dets=5"])
+@pytest.mark.parametrize("pictures", [("--images", "x"), ("--split", "test-dev")])
+def test_options_for_annotations_conflict_with_pictures_without_them(option, pictures):
+    status, _, err = run_main(evaluation.main, option, *pictures)
+    assert status == 2 and err.count("\n") == 1
+    assert f"{option.partition('=')[0]}: cannot be combined with {pictures[0]}" in err
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -87,17 +87,19 @@ def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
 def find_folders(parent: Path) -> list[Annotated]:
     """Return the pictures PARENT/NAME/images/* with the masks PARENT/NAME/masks/*, by name.
 
-    Raises InputError if there is no such folder, or one with more or less than one picture.
+    A folder with more or less than one picture is named and left out. Raises InputError if there is no such folder.
     """
     if not parent.is_dir():
         raise InputError(f"{parent}: no such folder; give the folder of the pictures")
-    found = []
+    found, other = [], []
     for folder in sorted(path.parent for path in parent.glob("*/masks") if path.is_dir()):
-        pictures = find_images([folder / "images"])
+        pictures = [path for path in (folder / "images").glob("[!.]*") if has_picture_suffix(path)]
         if len(pictures) != 1:
-            raise InputError(f"{folder / 'images'}: has {len(pictures)} pictures; leave the one of the masks")
+            other.append(f"{folder / 'images'}: has {len(pictures)} pictures, not the one of the masks")
+            continue
         masks = sorted(path for path in (folder / "masks").iterdir() if has_picture_suffix(path))
         found.append(Annotated(pictures[0], tuple(masks), False))
+    print_reasons("skipped", other)
     if not found:
         raise InputError(f"{parent}: has no folders NAME/images and NAME/masks; give --masks for pictures of labels")
     return found

@@ -34,6 +34,7 @@ from tools.common.kinds import kind_of
 from tools.common.skipped import print_skipped
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
 from tools.deploy.exported import decoder_of
+from tools.predict.pipeline import image_ids
 from tools.predict.predictor import Predictor
 
 NAMES = "{picture}_{output}.bin"
@@ -81,7 +82,8 @@ def main() -> int:
     score = args.score
     if score is None:
         score = (config.eval_cfg if args.annotations else config.test_cfg).score
-    found = ids = None
+    found = None
+    ids = dict(zip((entry.path for entry in entries), image_ids([Path(entry.path) for entry in entries])))
     if args.annotations:
         paths = args.annotations.resolve(), args.pictures.resolve()
         found = read_complete(*paths, metadata.classes, args.inputs, remedies=OPTION_REMEDIES)
@@ -93,16 +95,14 @@ def main() -> int:
     shares = ("scores",) if kind_of(config).has_grids else ()
     files = OutputFiles(args.outputs, args.names, args.first_number, metadata.outputs, shares)
     present = _with_outputs(entries, files)
-    image_ids = [ids[entries[place].path] if ids else place + 1 for place in present]
     rows = []
-    for place, image_id in zip(tqdm(present, unit="picture", disable=None), image_ids):
-        entry = entries[place]
+    for entry in tqdm(present, unit="picture", disable=None):
         raw = files.read(entry)
         try:
             instances = predictor.instances(raw, 0, resized=entry.resized, original=entry.original_size)
         except InputError as error:
             raise InputError(f"{listed([str(path) for path in files.paths(entry)])}: {error}") from None
-        rows += [{**row, "file_name": entry.path} for row in instances.to_coco(image_id)]
+        rows += [{**row, "file_name": entry.path} for row in instances.to_coco(ids[entry.path])]
     write_json(args.json, rows)
     if skipped := len(entries) - len(present):
         print(f"{skipped} pictures without outputs were skipped, see above")
@@ -110,18 +110,21 @@ def main() -> int:
     if found:
         from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table  # not needed without AP
 
-        evaluation = evaluate_coco(ground_truth(found), rows, image_ids)
+        evaluation = evaluate_coco(ground_truth(found), rows, [ids[entry.path] for entry in present])
         print(summary_table(evaluation.mask, evaluation.box))
     return 0
 
 
-def _with_outputs(entries: Sequence[Entry], files: OutputFiles) -> list[int]:
-    """Return the places of the pictures that have all output files, and list the others.
+def _with_outputs(entries: Sequence[Entry], files: OutputFiles) -> list[Entry]:
+    """Return the pictures that have all output files, and list the others.
 
-    Raises InputError if there is none.
+    Raises InputError if there is none, or if a file would be of two outputs or pictures.
     """
+    paths = [path for entry in entries for path in files.paths(entry)]
+    if len(set(paths)) < len(paths):
+        raise InputError(f"--names {files.pattern}: two outputs have one name; use {{picture}} and {{output}} in it")
     missing = [files.missing(entry) for entry in entries]
-    present = [place for place, path in enumerate(missing) if path is None]
+    present = [entry for entry, path in zip(entries, missing) if path is None]
     if not present:
         raise InputError(
             f"{files.folder}: no picture has all of its outputs, for example {missing[0] or 'none is listed'}; see "

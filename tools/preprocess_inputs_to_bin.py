@@ -25,14 +25,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from config.errors import InputError
+from config.errors import InputError, listed
 from config.overrides import override
 from data.files import read_text
 from data.images import find_images, read_image
 from data.preprocess import pad_to_batch, preprocess
 from data.written import check_output_files
 from tools.common.cli import Parser, input_size
-from tools.common.skipped import map_readable
+from tools.common.skipped import map_readable, print_note
 from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
 from tools.deploy.exported import IMAGES, Metadata, check_order, metadata_of, open_exported, read_metadata
 
@@ -58,6 +58,11 @@ def main() -> int:
     metadata = _of_size(args.model, args.input_size)
     entries = map_readable(lambda item: _write(*item, metadata, args.output), list(zip(paths, names)))
     write_index(args.output, metadata, entries)
+    stale = sorted({path.name for path in args.output.glob("*.bin")} - {f"{entry.name}.bin" for entry in entries})
+    if stale:
+        print_note(f"{args.output}: {listed(stale)} are not of these pictures; a board that reads all files reads them")
+    if len(str(args.output).split()) > 1:
+        print_note(f"{args.output}: has a space, which separates the items of a line in {INPUT_LIST}")
     print(f"wrote {len(entries)} pictures, {INDEX} and {INPUT_LIST} into {args.output}")
     return 0
 

@@ -25,7 +25,7 @@ from tools.common.startup import run
 import importlib.util
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,8 +99,8 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
-        def __init__(self) -> None:
-            self.paths = iter(tqdm(paths, unit="picture", desc="calibration", disable=None))
+        def __init__(self, bar: Iterable[Path]) -> None:
+            self.paths = iter(bar)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             path = next(self.paths, None)
@@ -117,15 +117,16 @@ def quantize(model: Path, predictor: Predictor, paths: Sequence[Path], output: P
         named, written = folder / "named.onnx", folder / "quantized.onnx"
         onnx.save(graph, named)
         logging.disable(logging.WARNING)  # it advises to simplify the graph first, which export has done
-        quantization.quantize_static(
-            named,
-            written,
-            Reader(),
-            quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            nodes_to_exclude=kept,
-        )
+        with tqdm(paths, unit="picture", desc="calibration", disable=None) as bar:  # closed before an error is printed
+            quantization.quantize_static(
+                named,
+                written,
+                Reader(bar),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                nodes_to_exclude=kept,
+            )
         logging.disable(logging.NOTSET)
         result = onnx.load(written)
         del result.metadata_props[:]

@@ -196,3 +196,11 @@ def test_only_regular_files_are_opened(tmp_path):
         open_regular(tmp_path)
     with open_regular(tmp_path / "link") as stream:
         assert stream.read() == b"content"
+
+
+def test_a_check_leaves_no_new_folder(tmp_path):
+    check_writable(tmp_path / "a" / "b" / "c.json")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "there").mkdir()
+    check_writable(tmp_path / "there" / "b" / "c.json")
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]

@@ -93,8 +93,14 @@ def test_one_file_per_instance(tmp_path):
             mask[number : number + 4, 2:8] = True
             write_image(tmp_path / name / "masks" / f"{number}.png", mask)
     write_image(tmp_path / "a" / "masks" / "nothing.png", np.zeros((20, 30), bool))
+    (tmp_path / "none" / "masks").mkdir(parents=True)
+    for name in ("1.png", "2.png", ".hidden.png"):
+        write_image(tmp_path / "two" / "images" / name, PICTURE)
+    (tmp_path / "two" / "masks").mkdir()
     done = convert(tmp_path)
     assert done.returncode == 0, done.stderr
+    for name, count in (("none", 0), ("two", 2)):
+        assert f"skipped {tmp_path / name / 'images'}: has {count} pictures, not the one of the masks" in done.stderr
     assert [name for name, _ in masks_of(tmp_path / "coco.json")] == ["a/images/a.png", *["b/images/b.png"] * 2]
     assert f"left out {tmp_path / 'a' / 'masks' / 'nothing.png'}: is empty" in done.stderr
     assert "doubtful b/images/b.png: 18 pixels in several masks" in done.stderr

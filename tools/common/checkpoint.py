@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -64,7 +65,11 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, as_output: bool
 
 
 def store_score(path: str | Path, score: float) -> None:
-    """Make `score` the `test_cfg.score` of a checkpoint file. Raises InputError as `load_checkpoint` does."""
+    """Make `score` the `test_cfg.score` of a checkpoint file, or of the one that a link points to.
+
+    Raises InputError as `load_checkpoint` does.
+    """
+    path = os.path.realpath(path)
     checkpoint = load_checkpoint(path)
     others = [text for text in checkpoint.overrides if not text.startswith(f"{SCORE}=")]
     save_checkpoint(path, replace(checkpoint, overrides=(*others, f"{SCORE}={score:g}")))
@@ -135,7 +140,7 @@ def load_weights(
     """Load weights for every parameter of a network.
 
     path, config_name: for the error message, as is made_for: the config name in the checkpoint, if there is one.
-    Raises InputError that lists the names that are missing, unknown or have another shape.
+    Raises InputError that lists the names that are missing, unknown, have another shape or values that are not finite.
     """
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     actual = {name: tuple(value.shape) for name, value in weights.items()}
@@ -144,6 +149,10 @@ def load_weights(
     if problems:
         remedy = f"use --config={made_for}, which it was made for" if made_for else "use the config it was made for"
         raise InputError(f"{path} does not fit config {config_name}: {problems}; {remedy}")
+    if damaged := [name for name, array in weights.items() if not np.isfinite(array).all()]:
+        raise InputError(
+            f"{path}: has values that are not finite numbers in {listed(damaged)}; give another checkpoint"
+        )
     _set_values(network, weights)
 
 

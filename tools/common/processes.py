@@ -58,6 +58,12 @@ def run_processes(command: Sequence[str], count: int) -> int:
         if output is not None and not received:
             output.seek(0)
             sys.stderr.write(output.read().decode(errors="replace"))
+        if not received and (number := -(members[failed].returncode or 0)) > 0:
+            print(
+                f"process {failed + 1} of {count} was ended by signal {number}, as a system does that lacks memory; "
+                "continue with --resume auto, or lower train_cfg.batch_size or train_cfg.processes",
+                file=sys.stderr,
+            )
         if received and first < 0:  # ended by the system before it could print its message
             print(stop_message(received[0]), file=sys.stderr)
         # A member that stops with the others, but has not received the signal itself, ends with the status of SIGTERM.

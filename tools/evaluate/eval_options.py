@@ -35,6 +35,9 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
     if args.choose_score:
         reason = "--choose-score, which changes a checkpoint"
         parser.refuse(args, ("model", "untrained", "split", "images", "results"), reason)
+    if args.images or args.split == "test-dev":
+        what = "--images" if args.images else "--split test-dev"
+        parser.refuse(args, ("classwise", "max_dets", "match_score"), f"{what}, which has no annotations")
     if args.results:
         parser.refuse(args, ("model", "weights", "untrained", "output"), "--results, which runs no network")
     return args, parser

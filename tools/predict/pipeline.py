@@ -209,19 +209,22 @@ def _skip_without_memory(job: Job, stage: Callable[..., Job], *arguments: Any) -
 def plan_jobs(paths: Iterable[Path], drawings: Path | None = None, label_maps: Path | None = None) -> list[Job]:
     """Return each picture with the paths of its drawing and its label map, and its image id.
 
-    drawings, label_maps: two folders; None writes none. The id is the number in the file's name if all names are
-    different numbers, as in COCO, else the place.
+    drawings, label_maps: two folders; None writes none. The id is that of `image_ids`.
     Raises InputError if an output would overwrite a picture or another file that our programs did not write.
     """
     paths = list(paths)
-    ids: Sequence[int] = [int(path.stem) for path in paths if path.stem.isdecimal()]
-    if len(set(ids)) < len(paths):
-        ids = range(1, len(paths) + 1)
     suffixes = [path.suffix if path.suffix.lower() in WRITABLE else ".png" for path in paths]
     targets = _plan_targets(paths, drawings, suffixes, "--output")
     label_targets = _plan_targets(paths, label_maps, [".png"] * len(paths), "--label-masks")
     check_output_files(target for target in (*targets, *label_targets) if target is not None)
-    return [Job(*item) for item in zip(paths, targets, ids, label_targets)]
+    return [Job(*item) for item in zip(paths, targets, image_ids(paths), label_targets)]
+
+
+def image_ids(paths: Sequence[Path]) -> Sequence[int]:
+    """Return the image id of each picture: the number in its name if all names are different numbers, else the place,
+    from 1."""
+    ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
+    return ids if len(set(ids)) == len(paths) else range(1, len(paths) + 1)
 
 
 def _plan_targets(

@@ -25,6 +25,7 @@ from tools.evaluate.training_ap import MaskAP
 LOG_FILE = "log.jsonl"
 CURVES_FILE = "curves.png"
 PREDICTIONS_FILE = "predictions.png"
+_START = '{"step": '  # of all lines of the log
 _BAR: dict[str, Any] = {"unit": "step", "smoothing": 0.05, "dynamic_ncols": True}
 VISUALDL_FOLDER = "visualdl"
 # The keys of a log line that are not losses.
@@ -192,15 +193,35 @@ def _format_speed(speed: Mapping[str, float]) -> str:
 
 
 def read_log(folder: Path) -> list[dict]:
-    """Return the lines of a run's log, without a last line that a crash has cut off."""
+    """Return the lines of a run's log, without a last line that a crash has cut off.
+
+    Raises InputError if the file is the log of another program.
+    """
     path = folder / LOG_FILE
+    texts = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+    for place, text in enumerate(texts, start=1):
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            if place == len(texts) and text.startswith(_START[: len(text)]):
+                break
+            line = None
+        if not (isinstance(line, dict) and type(line.get("step")) is int and line.keys() & {"loss", "mask_ap"}):
+            raise InputError(f"{path}: line {place} is not of a training of this project; give another --output")
+        lines.append(line)
     return lines
+
+
+def check_own_files(folder: Path) -> None:
+    """Raise InputError if a folder has files with the names of a run's log and drawings that no training wrote."""
+    own = read_log(folder)
+    for name in () if own else (CURVES_FILE, PREDICTIONS_FILE):
+        if (folder / name).exists():
+            raise InputError(
+                f"{folder / name}: is not of a training of this project, whose log {LOG_FILE} would be beside it, and "
+                "would be overwritten; give another --output"
+            )
 
 
 def draw_curves(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList, describe_changes
 from data.coco import CocoData
-from data.files import check_writable, write_error
+from data.files import check_writable, missing_folders, remove_empty, write_error
 from data.training_set import TrainingSet
 from tools.common.checkpoint import load_checkpoint, load_fitting_weights
 from tools.common.distributed import SINGLE_PROCESS, World
@@ -24,7 +24,7 @@ from tools.dataset.generated import SPLITS
 from tools.dataset.splits import describe_overlap, read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.training_ap import mask_ap
-from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE
+from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE, check_own_files
 from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
@@ -185,7 +185,9 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     another. The system removes the lock of a process that is killed.
     """
     check_writable(folder / LOG_FILE)
+    created = missing_folders(folder / LOCK_FILE)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK_FILE).acquire(timeout=0)
     except Timeout:
         raise InputError(
@@ -199,7 +201,14 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
             raise InputError(
                 f"{folder}: contains a run already; continue it with --resume auto, or give another --output"
             )
-        yield
+        check_own_files(folder)
+        try:
+            yield
+        finally:
+            if created and {path.name for path in folder.iterdir()} == {LOCK_FILE}:  # refused before the first step
+                with suppress(OSError):
+                    (folder / LOCK_FILE).unlink()
+                remove_empty(created)
 
 
 def describe_finished(trainer: Trainer, last_step: int | None) -> str:

@@ -29,6 +29,7 @@ from tools.common.checkpoint import (
     load_fitting_weights,
     load_weights,
     save_checkpoint,
+    store_score,
 )
 from tools.predict.load import untrained_network
 
@@ -369,3 +370,20 @@ def test_the_wrong_config_is_named_together_with_the_right_one(trained):
     assert str(trained) in str(caught.value)
     assert "solov2_light_448_r50_fpn_8gpu_3x" in str(caught.value)
     assert "solov2_light_448_r18_fpn_8gpu_3x" in str(caught.value), "the config that the file was made for"
+
+
+def test_the_score_is_stored_in_the_file_that_a_link_points_to(tmp_path):
+    target, link = tmp_path / "x.pdparams", tmp_path / "link.pdparams"
+    save_checkpoint(target, SMALL)
+    link.symlink_to(target.name)
+    store_score(link, 0.25)
+    assert link.is_symlink() and "test_cfg.score=0.25" in load_checkpoint(target).overrides
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(value):
+    network = paddle.nn.Linear(2, 2)
+    weights = {name: array.numpy() for name, array in network.state_dict().items()}
+    weights["bias"] = np.float32([1, value])
+    with pytest.raises(InputError, match="x.pdparams: has values that are not finite numbers in bias"):
+        load_weights(network, weights, path="x.pdparams", config_name="c")

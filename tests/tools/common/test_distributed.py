@@ -92,3 +92,11 @@ def test_a_signal_ends_the_processes_while_they_connect(tmp_path, capfd, monkeyp
     interrupt.join()
     assert status == 130 and "interrupted" in capfd.readouterr().err
     assert time.monotonic() - start < 6 + GRACE_PERIOD / 2
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_process_that_the_system_ends_is_named(tmp_path, capfd, monkeypatch, killed):
+    body = ("world.wait_for_all()", f"if world.rank == {killed}:", "    os.kill(os.getpid(), 9)", "world.sum([1.0])")
+    status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)
+    assert status == 128 + signal.SIGKILL
+    assert f"process {killed + 1} of 2 was ended by signal 9" in errors and "--resume auto" in errors

@@ -168,6 +168,8 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     read, rest = postprocess_bin_outputs.main, ("--json", tmp_path / "found.json")
     assert "is read too" in mistake(read, inputs, tmp_path, "--json", inputs / "index.json")
     assert "index.json: cannot be read" in mistake(read, tmp_path, tmp_path, *rest)
+    same = mistake(read, inputs, tmp_path, *rest, "--names={output}.bin")
+    assert "--names {output}.bin: two outputs have one name" in same
     for pattern in ("{other}.bin", "{picture:>999999999}.bin", "{picture.__class__}", "{number!r}", "{"):
         assert "{output}" in mistake(read, inputs, tmp_path, *rest, f"--names={pattern}")
     numbers = "--names={picture}_{number:03d}.bin", "--first-number=7"
@@ -199,3 +201,22 @@ def test_files_of_instances_that_cannot_be_are_named(tmp_path, shapes):
     found = run_main(postprocess_bin_outputs.main, inputs, outputs, "--json", tmp_path / "found.json")
     assert found.returncode == 2 and found.stderr.count("\n") == 1
     assert str(damaged) in found.stderr and "its outputs are damaged" in found.stderr
+
+
+@needs_onnx
+def test_image_ids_are_the_numbers_in_the_names(tmp_path):
+    """As those of demo.py; stale inputs of an earlier run and a space in the folder are said."""
+    model, inputs, outputs = of_kind("solov2", "--input-size=64x96"), tmp_path / "my inputs", tmp_path / "outputs"
+    for number in (7, 139, 285):
+        write_image(tmp_path / "pictures" / f"{number:012d}.png", tiny.scene(number))
+    write = preprocess_inputs_to_bin.main, model, tmp_path / "pictures"
+    first = run_main(*write, "--output", inputs)
+    assert first.stderr == f"{inputs}: has a space, which separates the items of a line in inputs.txt\n"
+    on_board(model, inputs, outputs, postprocess_bin_outputs.NAMES)
+    results = tmp_path / "found.json"
+    done = run_main(postprocess_bin_outputs.main, inputs, outputs, "--json", results, "--score=0")
+    assert done.returncode == 0, done.stderr
+    assert {row["image_id"] for row in json.loads(results.read_text())} == {7, 139, 285}
+    (tmp_path / "pictures" / "000000000285.png").unlink()
+    second = run_main(*write, "--output", inputs)
+    assert f"{inputs}: 000002_000000000285.bin are not of these pictures" in second.stderr

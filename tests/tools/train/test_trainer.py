@@ -276,6 +276,41 @@ def test_a_run_is_not_overwritten(tmp_path):
             pytest.fail("the best checkpoint would be overwritten")
 
 
+@pytest.mark.parametrize("resumes", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("log.jsonl", "plain text log"),
+        ("log.jsonl", '{"mode": "train", "epoch": 1, "loss": 0.5}\n'),
+        ("log.jsonl", '{"step": 5, "train/loss": 0.1}\n'),
+        ("log.jsonl", '{"step": null, "loss": 1}\n'),
+        ("log.jsonl", "1\n"),
+        ("log.jsonl", "\udcff\n"),
+        ("curves.png", "mine"),
+        ("predictions.png", "mine"),
+    ],
+)
+def test_files_of_other_programs_are_not_overwritten(tmp_path, name, content, resumes):
+    (tmp_path / name).write_bytes(os.fsencode(content))
+    with pytest.raises(InputError, match="another --output") as caught, reserve_folder(tmp_path, resumes=resumes):
+        trainer(tmp_path).run(last_step=1)
+    assert str(caught.value).startswith(str(tmp_path / name))
+    assert (tmp_path / name).read_bytes() == os.fsencode(content)
+
+
+@pytest.mark.parametrize("start", ["", '{"step": 1', '{"st', '{"step": 1, "loss": 2.0, "lr": 0.1}\n{"step": 2, "los'])
+def test_a_log_that_a_crash_has_cut_off_is_continued(tmp_path, start):
+    (tmp_path / "log.jsonl").write_text(start)
+    with reserve_folder(tmp_path, resumes=False):
+        trainer(tmp_path).run(last_step=1)
+
+
+def test_a_run_that_is_refused_leaves_no_folder(tmp_path):
+    with pytest.raises(InputError), reserve_folder(tmp_path / "new" / "run", resumes=False):
+        raise InputError("no data")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_signal_that_is_ignored_stays_so(tmp_path):
     """`nohup` starts a program that outlives its terminal."""
     previous = signal.signal(signal.SIGTERM, signal.SIG_IGN)
