@@ -10,7 +10,7 @@ of its later use and need no annotations, and NNCF chooses the scales. Convoluti
 deformable convolutions, the last layers, and the scores of cells stay in float32.
 
 With annotations, the mask AP of both is printed, and layers are kept in float32 until the mask AP is at most --max-drop
-points lower. Without them, the instances that both find in the pictures are counted.
+points lower (in CenterMask2 only layers before its boxes). Without them, the instances that both find in the pictures are counted.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 
 from config import load_config
-from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError
-from data.coco import CocoData, read_complete
+from data.coco import CocoData
 from data.images import find_images, read_image
 from data.written import check_output_files
-from tools.common.cli import Parser, add_config_options, align_columns, positive_number
+from tools.common.cli import Parser, add_config_options, align_columns, points, positive_number
 from tools.common.skipped import map_readable
-from tools.deploy.comparison import check_readable, count_found, mask_summary, network_seconds, spread
+from tools.deploy.comparison import check_readable, count_found, mask_summary, network_seconds, read_annotated, spread
 from tools.deploy.quantization import AccuracyControl, quantize_graphs
 from tools.engine.compiled import CompiledEngine, compiled_graphs, network_fingerprint
 from tools.engine.int8 import int8_path, write_int8
@@ -59,7 +58,7 @@ def main() -> int:
     parser.add_argument("--annotations", metavar="FILE", type=Path, help="COCO annotations for the mask AP")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="with --annotations: the folder of their pictures")
     parser.add_argument(
-        "--max-drop", type=float, default=0.3, metavar="POINTS", help="of mask AP, with --annotations (default: 0.3)"
+        "--max-drop", type=points, default=0.3, metavar="POINTS", help="of mask AP, with --annotations (default: 0.3)"
     )
     args = parser.parse_args()
     if bool(args.annotations) != bool(args.pictures):
@@ -77,13 +76,7 @@ def main() -> int:
     before = load_predictor(config, args.weights, **options)
     paths = [every[place] for place in spread(len(every), args.limit)]
     paths = map_readable(lambda path: check_readable(path, before), paths, title="reading")
-    data = None
-    if args.annotations:
-        data = read_complete(
-            args.annotations.resolve(), args.pictures.resolve(), before.classes, weights, remedies=OPTION_REMEDIES
-        )
-        for line in data.problems.lines():
-            print(line)
+    data = read_annotated(args.annotations, args.pictures, before.classes, weights) if args.annotations else None
     graph_source = source.build, source.config, source.weights, *source.facts
     folder = compiled_graphs("openvino", *graph_source, apart=True)
     engine = CompiledEngine("openvino", "fp32", folder, source.config, apart=True, int8={})

@@ -31,15 +31,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError
-from data.coco import read_complete
 from data.files import temporary_folder
 from data.images import find_images, read_image
 from data.written import check_output_files, write_output
 from tools.common.cli import Parser, align_columns, positive_number
 from tools.common.skipped import map_readable
-from tools.deploy.comparison import check_readable, mask_summary, network_seconds, spread
+from tools.deploy.comparison import check_readable, mask_summary, network_seconds, read_annotated, spread
 from tools.deploy.exported import IMAGES, check_order, exported_predictor
 from tools.predict.predictor import Predictor
 
@@ -70,11 +68,7 @@ def main() -> int:
     before = exported_predictor(args.model, score=0.0)
     chosen = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
     paths = map_readable(lambda path: check_readable(path, before), chosen, title="reading")
-    found = args.annotations and read_complete(
-        args.annotations.resolve(), args.pictures.resolve(), before.classes, args.model, remedies=OPTION_REMEDIES
-    )
-    for line in found.problems.lines() if found else ():
-        print(line)
+    found = args.annotations and read_annotated(args.annotations, args.pictures, before.classes, args.model)
     quantized = quantize(args.model, before, paths, args.output, keep_last=not args.all)
     networks = {args.model: before, args.output: exported_predictor(args.output, score=0.0)}
     seconds = network_seconds(list(networks.values()), paths[:TIMED])

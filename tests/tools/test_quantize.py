@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
 import demo
 from config.base import PROJECT
+from config.errors import InputError
 from data.class_lists import ClassList
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
@@ -18,39 +20,19 @@ from tests.support.exports import BOXES, config_of
 from tests.support.programs import override_options, run_main
 from tools import quantize
 from tools.common.checkpoint import Checkpoint, save_checkpoint
-from tools.engine.int8 import int8_path, write_int8
+from tools.engine.int8 import Int8Graph, int8_path, write_int8
+from tools.engine.openvino_graph import load_int8_graph
+from tools.engine.select import unusable_reason
 from tools.predict.load import load_predictor, untrained_network
 
 WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
-needs_nncf = pytest.mark.skipif(not quantize.is_installed(), reason="the extras [int8,openvino] are not installed")
+needs_nncf = pytest.mark.skipif(not quantize.is_installed(), reason="the extra [int8] is not installed")
 
 
 @pytest.fixture
 def weights(tmp_path):
     """Return a copy of the small model's checkpoint."""
     return shutil.copyfile(WEIGHTS, tmp_path / "shapes.pdparams")
-
-
-@needs_nncf
-def test_the_small_model_in_int8(tmp_path, weights):
-    scenes = [draw_scene(rng=np.random.default_rng([6, i]), height=320, width=320) for i in range(8)]
-    write_coco(scenes=scenes, output=tmp_path)
-    pictures, annotations = tmp_path / "images", tmp_path / "annotations.json"
-    images = "--weights", weights, "--images", pictures
-    status, out, err = run_main(quantize.main, *images, "--annotations", annotations, "--pictures", pictures)
-    assert status == 0, err
-    assert f"wrote {tmp_path / 'shapes.int8'}, calibrated with 8 pictures" in out
-    before, after = (list(map(float, re.findall(r"\s(\d+\.\d+)", line))) for line in out.splitlines()[-2:])
-    assert before[1] > 20 and abs(after[1] - before[1]) < 2  # mask AP
-    exact, ours = (load_predictor(20, weights, precision=precision) for precision in ("fp32", "int8"))
-    assert ours.engine_name == "openvino"
-    first, second = exact(scenes[0].image), ours(scenes[0].image)
-    assert len(first) == len(second) and (first.classes == second.classes).all()
-    assert 0 < np.abs(first.scores - second.scores).max() < 0.1
-    drawn = "--input", pictures, "--no-draw", "--weights", weights, "--precision", "int8"
-    assert run_main(demo.main, *drawn).returncode == 0
-    status, out, err = run_main(quantize.main, *images, "--limit=2")  # again, over its own output
-    assert status == 0 and "calibrated with 2 pictures" in out and "found of fp32's" in out, err
 
 
 @needs_nncf
@@ -65,6 +47,7 @@ def test_centermask2_in_int8(tmp_path):
     options = f"--config={tiny.CENTERMASK2}", "--weights", weights, *override_options(*overrides)
     status, out, err = run_main(quantize.main, *options, "--images", tmp_path / "images")
     assert status == 0, err
+    assert f"wrote {int8_path(weights)}, calibrated with 1 pictures" in out and "found of fp32's" in out
     exact, ours = (
         load_predictor(tiny.CENTERMASK2, weights, overrides=overrides, precision=precision, engine="openvino")
         for precision in ("fp32", "int8")
@@ -74,9 +57,14 @@ def test_centermask2_in_int8(tmp_path):
     np.testing.assert_allclose(found.network_boxes.scores, expected.network_boxes.scores, atol=0.02)
 
 
-@needs_nncf
-@pytest.mark.parametrize("damage", ["missing", "other weights", "empty", "cut off", "flipped"])
-def test_an_int8_file_that_does_not_fit_names_the_command(tmp_path, weights, damage):
+needs_openvino = pytest.mark.skipif(bool(unusable_reason("openvino")), reason="OpenVINO is not installed")
+
+
+@needs_openvino
+@pytest.mark.parametrize(
+    "damage", ["missing", "other weights", "empty", "cut off", "flipped", "bomb", "no graph", "no weights", "more"]
+)
+def test_an_int8_file_that_does_not_fit_names_the_command(weights, damage):
     from openvino import Model, opset8
 
     path = int8_path(weights)
@@ -85,18 +73,57 @@ def test_an_int8_file_that_does_not_fit_names_the_command(tmp_path, weights, dam
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     damaged = {"empty": b"", "cut off": path.read_bytes()[:-300], "flipped": bytes(content)}
+    entries = {"fingerprint": b"f", "trunk.xml": b"<net/>", "trunk.bin": bytes(1 << 20)}
+    others = {"no graph": ("trunk.xml", "trunk.bin"), "no weights": ("trunk.bin",), "bomb": (), "more": ()}
     if damage == "missing":
         path.unlink()
     elif damage in damaged:
         path.write_bytes(damaged[damage])
+    elif damage in others:
+        compression = zipfile.ZIP_DEFLATED if damage == "bomb" else zipfile.ZIP_STORED
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            for name, value in {**entries, **({"x.txt": b""} if damage == "more" else {})}.items():
+                if name not in others[damage]:
+                    archive.writestr(name, value)
     done = run_main(demo.main, "--no-draw", "--weights", weights, "--precision", "int8")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert f"python tools/quantize.py --config=20 --weights {weights} --images FOLDER writes it" in done.stderr
+    assert ("remove it, and" in done.stderr) == (damage != "missing")
 
 
-def test_random_weights_have_no_int8_network(tmp_path):
-    done = run_main(demo.main, "--no-draw", "--untrained=0", "--precision", "int8", "--engine", "openvino")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "int8" in done.stderr
+@needs_openvino
+@pytest.mark.parametrize("description", [b"garbage", b"<net/>"])
+def test_a_graph_that_openvino_cannot_load_is_one_line(tmp_path, description):
+    graph = Int8Graph(tmp_path / "x.int8", description, b"", "remove it")
+    with pytest.raises(InputError, match=r"x\.int8: OpenVINO cannot load it \(.*\); remove it") as caught:
+        load_int8_graph(graph)
+    assert "\n" not in str(caught.value)
+
+
+@needs_openvino
+def test_random_weights_have_no_int8_network():
+    done = run_main(demo.main, "--no-draw", "--untrained=0", "--precision", "int8")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "int8: random weights have no" in done.stderr
+
+
+@needs_nncf
+@pytest.mark.parametrize("drop", ["nan", "-1", "101", "x"])
+def test_a_drop_that_is_no_number_of_points_is_one_line(tmp_path, drop):
+    done = run_main(quantize.main, "--images", tmp_path, "--max-drop", drop)
+    assert done.returncode == 2 and "must be a number from 0 to 100" in done.stderr
+
+
+@needs_nncf
+def test_annotations_without_instances_are_one_line(tmp_path, weights):
+    scenes = [draw_scene(rng=np.random.default_rng([6, 0]), height=320, width=320)]
+    write_coco(scenes=scenes, output=tmp_path)
+    content = json.loads((tmp_path / "annotations.json").read_text())
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps({**content, "annotations": []}))
+    pictures = tmp_path / "images"
+    options = "--annotations", empty, "--pictures", pictures
+    done = run_main(quantize.main, "--weights", weights, "--images", pictures, *options)
+    assert done.returncode == 2 and f"{empty}: has no usable instance" in done.stderr
 
 
 def test_without_nncf_the_package_is_named(tmp_path, monkeypatch):

@@ -331,12 +331,21 @@ def positive_number(text: str) -> int:
 
 def fraction(text: str) -> float:
     """Parse a number from 0 to 1, as an argument type."""
+    return _number_to(text, 1)
+
+
+def points(text: str) -> float:
+    """Parse a number of percentage points, as an argument type."""
+    return _number_to(text, 100)
+
+
+def _number_to(text: str, limit: int) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to 1")
+    if not 0 <= value <= limit:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a number from 0 to {limit}")
     return value
 
 

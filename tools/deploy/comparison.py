@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from data.coco import CocoData
+from config.coco_layout import OPTION_REMEDIES
+from config.errors import InputError
+from data.class_lists import ClassList
+from data.coco import CocoData, read_complete
 from data.images import read_image
 from tools.evaluate.coco_metrics import ground_truth, mask_precision
 from tools.evaluate.predict_records import predict_records
@@ -24,6 +27,19 @@ SAME = 0.5  # IoU of two masks of one class from which on they are the same inst
 def spread(count: int, limit: int) -> list[int]:
     """Return at most `limit` of `count` indices, evenly spread."""
     return np.linspace(0, count - 1, min(count, limit)).astype(int).tolist()
+
+
+def read_annotated(annotations: Path, pictures: Path, classes: ClassList, network: Path) -> CocoData:
+    """Read the annotations of --annotations and --pictures, and print what is wrong with them.
+
+    network: the file that states the classes. Raises InputError if there is no usable instance.
+    """
+    data = read_complete(annotations.resolve(), pictures.resolve(), classes, network, remedies=OPTION_REMEDIES)
+    for line in data.problems.lines():
+        print(line)
+    if not data.instances:
+        raise InputError(f"{annotations}: has no usable instance; give a file with the annotations of the pictures")
+    return data
 
 
 def check_readable(path: Path, predictor: Predictor) -> Path:

@@ -23,7 +23,7 @@ from tools.common.memory import release_memory
 from tools.engine.graph import Graph
 from tools.engine.graph_cache import cached_graphs, fingerprint, key_of
 from tools.engine.graph_writer import write_graph
-from tools.engine.int8 import int8_path, read_int8
+from tools.engine.int8 import Int8Graph, int8_path, read_int8
 from tools.engine.onnx_graph import load_onnx_graph
 from tools.engine.openvino_graph import load_int8_graph, load_openvino_graph
 from tools.engine.static_graph import load_static_graph
@@ -51,12 +51,13 @@ def compile_engine(
     not usable afterwards. facts: other things on which the network depends. checkpoint: the file of the weights, beside
     which the precision int8 has a network of tools/quantize.py. Raises InputError if that is missing or another one's.
     """
-    int8 = {}
+    int8: dict[str, Int8Graph] = {}
     if precision == "int8":
         if checkpoint is None:
             raise InputError("precision int8: random weights have no INT8 network; give a checkpoint")
         command = f"python tools/quantize.py --config={config.number} --weights {checkpoint} --images FOLDER"
-        int8 = read_int8(int8_path(checkpoint), network_fingerprint(config, weights), command=command)
+        graphs = [TRUNK, SECOND_STAGE] if kind_of(config).second_stage_inputs(config) else [TRUNK]
+        int8 = read_int8(int8_path(checkpoint), graphs, network_fingerprint(config, weights), command=command)
     apart = precision != "fp32"
     folder = compiled_graphs(name, build, config, weights, *facts, apart=apart)
     return CompiledEngine(name, precision, folder, config, apart=apart, int8=int8)
@@ -132,11 +133,11 @@ class CompiledEngine:
         config: Config,
         *,
         apart: bool,
-        int8: Mapping[str, tuple[bytes, bytes]],
+        int8: Mapping[str, Int8Graph],
     ) -> None:
         def load(graph: str, precision: str) -> Graph:
             if graph in int8:
-                return load_int8_graph(*int8[graph])
+                return load_int8_graph(int8[graph])
             return LOADERS[name](folder / graph, "fp32" if precision == "int8" else precision)
 
         self.config = config

@@ -7,9 +7,9 @@ that was quantized. Graphs that it lacks, the scores always, run in float32.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from config.errors import InputError
 from data.files import open_regular, temporary_folder
@@ -41,20 +41,40 @@ def write_int8(path: Path, graphs: Mapping[str, Model], fingerprint: str) -> Non
                 archive.write(part, part.name)
 
 
-def read_int8(path: Path, fingerprint: str, *, command: str) -> dict[str, tuple[bytes, bytes]]:
-    """Return the description and the weights of each graph by name.
+class Int8Graph(NamedTuple):
+    """A graph of an INT8 file."""
 
-    command: writes the file. Raises InputError if there is no such file, it is damaged, or it is of another network.
+    path: Path  # of the file
+    description: bytes
+    weights: bytes
+    remedy: str  # what to do if it cannot be used
+
+
+def read_int8(path: Path, graphs: Sequence[str], fingerprint: str, *, command: str) -> dict[str, Int8Graph]:
+    """Read the graphs with these names.
+
+    command: writes the file. Raises InputError if there is no such file, it is damaged or has other content, or it is
+    of another network.
     """
+    remedy = f"remove it, and {command} writes it again"
+    expected = [_FINGERPRINT, *(f"{graph}{ending}" for graph in graphs for ending in _ENDINGS)]
     try:
         with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
-            content = {name: archive.read(name) for name in archive.namelist()}
+            entries = archive.infolist()
+            # Compressed entries could fill the memory.
+            if sorted(entry.filename for entry in entries) != sorted(expected) or any(
+                entry.compress_type != zipfile.ZIP_STORED for entry in entries
+            ):
+                raise zipfile.BadZipFile("it has other content")
+            content = {name: archive.read(name) for name in expected}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such INT8 network; {command} writes it") from error
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise InputError(f"{path}: is no INT8 network, or damaged ({error}); {command} writes it again") from error
-    if content.pop(_FINGERPRINT, b"").decode("ascii", "replace") != fingerprint:
-        raise InputError(f"{path}: was written for other weights or settings of the network; {command} writes it again")
-    names = {name.rpartition(".")[0] for name in content}
+        raise InputError(f"{path}: is no INT8 network of this config, or damaged ({error}); {remedy}") from error
+    if content[_FINGERPRINT].decode("ascii", "replace") != fingerprint:
+        raise InputError(f"{path}: was written for other weights or settings of the network; {remedy}")
     description, weights = _ENDINGS
-    return {name: (content[f"{name}{description}"], content[f"{name}{weights}"]) for name in sorted(names)}
+    return {
+        graph: Int8Graph(path, content[f"{graph}{description}"], content[f"{graph}{weights}"], remedy)
+        for graph in graphs
+    }

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from config.errors import InputError
 from model.startup import CPU_THREADS
 from tools.engine.graph import Graph
+from tools.engine.int8 import Int8Graph
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, Core, InferRequest, Model, Output
@@ -30,12 +32,19 @@ def load_openvino_graph(path: Path, precision: str) -> Graph:
     return _compile(core, str(path.with_suffix(".onnx")), precision)
 
 
-def load_int8_graph(description: bytes, weights: bytes) -> Graph:
-    """Load a graph of `int8.read_int8`; what is not in INT8 is computed in float32."""
+def load_int8_graph(graph: Int8Graph) -> Graph:
+    """Load a graph of an INT8 file; what is not in INT8 is computed in float32.
+
+    Raises InputError if OpenVINO cannot load it.
+    """
     import openvino
 
     core = openvino.Core()
-    return _compile(core, core.read_model(description, weights), "fp32")
+    try:
+        return _compile(core, core.read_model(graph.description, graph.weights), "fp32")
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{graph.path}: OpenVINO cannot load it ({reason}); {graph.remedy}") from error
 
 
 def _compile(core: Core, model: str | Model, precision: str) -> Graph:
