@@ -10,7 +10,8 @@ of its later use and need no annotations, and NNCF chooses the scales. Convoluti
 deformable convolutions, the last layers, and the scores of cells stay in float32.
 
 With annotations, the mask AP of both is printed, and layers are kept in float32 until the mask AP is at most --max-drop
-points lower (in CenterMask2 only layers before its boxes). Without them, the instances that both find in the pictures are counted.
+points lower (in CenterMask2 only layers before its boxes). Without them, the instances that both find in the pictures
+are counted.
 """
 
 from __future__ import annotations
