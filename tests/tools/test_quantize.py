@@ -20,6 +20,7 @@ from tests.support.exports import BOXES, config_of
 from tests.support.programs import override_options, run_main
 from tools import quantize
 from tools.common.checkpoint import Checkpoint, save_checkpoint
+from tools.deploy.quantization import last_layers
 from tools.engine.int8 import Int8Graph, int8_path, write_int8
 from tools.engine.openvino_graph import load_int8_graph
 from tools.engine.select import unusable_reason
@@ -98,6 +99,21 @@ def test_a_graph_that_openvino_cannot_load_is_one_line(tmp_path, description):
     with pytest.raises(InputError, match=r"x\.int8: OpenVINO cannot load it \(.*\); remove it") as caught:
         load_int8_graph(graph)
     assert "\n" not in str(caught.value)
+
+
+@needs_openvino
+def test_last_layers_feed_no_other_layer():
+    from openvino import Model, opset8
+
+    images = opset8.parameter([1, 1, 4, 4], np.float32)
+
+    def convolution(x, name):
+        weights = opset8.constant(np.ones((1, 1, 1, 1), np.float32))
+        return opset8.convolution(x, weights, [1, 1], [0, 0], [0, 0], [1, 1], name=name)
+
+    first = opset8.relu(convolution(images, "first"))
+    ends = [opset8.sigmoid(convolution(first, name)) for name in ("left", "right")]
+    assert sorted(last_layers(Model(ends, [images]))) == ["left", "right"]
 
 
 @needs_openvino

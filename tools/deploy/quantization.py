@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openvino import CompiledModel, Model
 
 LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "DeformableConvolution", "MatMul")
-# Group norm: 8 bits of its input cost 0.2 points of AP with the nuclei model, and save no time.
+# Group norm: 8 bits of its input cost 0.2 points of AP with the nuclei model.
 IN_FLOAT = ("MVN",)
 
 

@@ -1,7 +1,7 @@
 """INT8 networks for OpenVINO: the file beside a checkpoint that tools/quantize.py writes and `--precision int8` reads.
 
 It is a zip archive with two files for each graph, OpenVINO's description and weights, and a fingerprint of the network
-that was quantized. Graphs that it lacks, the scores always, run in float32.
+that was quantized. The graphs are the trunk and CenterMask2's second stage; the scores run in float32.
 """
 
 from __future__ import annotations
