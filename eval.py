@@ -20,16 +20,16 @@ from config.base import PROJECT
 from data.images import find_images
 from data.written import check_output_files
 from tools.common.checkpoint import store_score
-from tools.common.cli import config_of, network_options
+from tools.common.cli import config_of, engine_options, source_options
 from tools.common.distributed import join_world
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
 from tools.evaluate.eval_options import parse_options
 from tools.evaluate.evaluate_results import results_table
-from tools.evaluate.evaluate_split import MatchAt, evaluate_split, split_files, write_submission
+from tools.evaluate.evaluate_split import MatchAt, evaluate_split, read_split, split_files, write_submission
 from tools.evaluate.match_score import match_table
-from tools.predict.load import load_predictor
+from tools.predict.load import NetworkSource, build_predictor, network_source
 from tools.predict.pipeline import plan_jobs, predict_files
 from tools.predict.predictor import DEFAULT_THREADS
 
@@ -40,26 +40,30 @@ def main() -> int:
         print(results_table(config_of(args), args.results, classwise=args.classwise, match=args.match_score))
         return 0
     section = "test_cfg" if args.images else "eval_cfg"
-    predictor = predictor_of_options(args, parser, section) if args.model else None
-    config = predictor.config if predictor else config_of(args)
+    exported = predictor_of_options(args, parser, section) if args.model else None
+    config = exported.config if exported else config_of(args)
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
     check_output_files([output / "results.json"] if args.images else split_files(config, output, args.split))
     jobs = plan_jobs(find_images(args.images), output) if args.images else []
     world = join_world()
     if jobs and not world.is_first:
         return 0  # the first process alone predicts these pictures into one folder and one results file
-    predictor = predictor or load_predictor(config, **network_options(args), section=section)
-    if jobs:
-        report = predict_files(predictor, jobs, results=output / "results.json", threads=DEFAULT_THREADS)
+    network = exported or network_source(config, **source_options(args), section=section)
+    # The data comes first, because a network may take a minute to compile.
+    data = None if jobs else read_split(network.config, network.classes, args.split, world=world)
+    if isinstance(network, NetworkSource):
+        network = build_predictor(network, **engine_options(args), section=section)
+    if data is None:
+        report = predict_files(network, jobs, results=output / "results.json", threads=DEFAULT_THREADS)
         print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")
         return 0
     with exit_on_ctrl_c():
         if args.split == "test-dev":
-            if written := write_submission(predictor, output, world=world):
+            if written := write_submission(network, data, output, world=world):
                 print(f"wrote {written}")
             return 0
         match: MatchAt = "best" if args.choose_score else "score" if args.match_score else ""
-        evaluation = evaluate_split(predictor, output, world=world, match=match)
+        evaluation = evaluate_split(network, data, output, world=world, match=match)
     if evaluation:
         print(summary_table(evaluation.coco.mask, evaluation.coco.box, classwise=args.classwise))
         if evaluation.match:

@@ -24,6 +24,8 @@ from tools.common.distributed import World, join_world
 from tools.common.processes import run_processes
 from tools.common.signals import stop_status
 from tools.train import setup
+from tools.train.start import check_same_start, load_start, read_start
+from tools.train.trainer import Trainer
 
 
 def main() -> int:
@@ -56,13 +58,8 @@ def main() -> int:
 
 def _train(args: argparse.Namespace, config: Config, folder: Path, world: World) -> int:
     """Run the training in this process; return the exit status."""
-    data = setup.read_data_sets(config, world=world)
-    trainer = setup.build_trainer(config, data, world=world, folder=None if args.performance else folder)
-    if args.resume:
-        message = setup.resume(trainer, folder, args.resume)
-    else:
-        message = setup.start_from(trainer, args.finetune)
-    setup.check_same_start(trainer)
+    trainer, message = _prepare(args, config, folder, world)
+    check_same_start(trainer)
     last_step = trainer.step + args.performance if args.performance else args.max_iters
     finished = setup.describe_finished(trainer, last_step)
     if world.is_first:
@@ -71,8 +68,16 @@ def _train(args: argparse.Namespace, config: Config, folder: Path, world: World)
         return 0
     stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
-        print(setup.describe_end(trainer))
+        print(setup.describe_end(trainer, stopped=bool(stop_signal)))
     return stop_status(stop_signal) if stop_signal else 0
+
+
+def _prepare(args: argparse.Namespace, config: Config, folder: Path, world: World) -> tuple[Trainer, str]:
+    """Return a trainer at its start, and a message that says what it starts from."""
+    start = read_start(config, folder, resume=args.resume, finetune=args.finetune)
+    data = setup.read_data_sets(config, world=world)
+    trainer = setup.build_trainer(config, data, world=world, folder=None if args.performance else folder)
+    return trainer, load_start(trainer, start, folder)
 
 
 if __name__ == "__main__":

@@ -205,6 +205,15 @@ def test_data_that_cannot_be_evaluated_is_one_line(tmp_path, data, weights):
     assert (status, len(err.splitlines())) == (2, 1)
 
 
+@pytest.mark.parametrize("split", ["val", "test-dev"])
+def test_the_data_is_read_before_the_network_is_built(tmp_path, data, weights, monkeypatch, split):
+    """Compiling a large network takes a minute."""
+    monkeypatch.setattr(evaluation, "build_predictor", None)
+    (tmp_path / "data").mkdir()
+    status, _, err = evaluate(tmp_path / "out", tmp_path / "data", weights, f"--split={split}")
+    assert status == 2 and "cannot be read" in err, err
+
+
 @pytest.mark.parametrize("option", ["--classwise", "--match-score", "--max-dets=5"])
 @pytest.mark.parametrize("pictures", [("--images", "x"), ("--split", "test-dev")])
 def test_options_for_annotations_conflict_with_pictures_without_them(option, pictures):

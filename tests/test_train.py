@@ -12,7 +12,15 @@ import pytest
 import train as training
 from config.base import PROJECT
 from tests.support import trainings
-from tests.support.programs import Finished, children_of, has_ended, python_command, run_main, run_python
+from tests.support.programs import (
+    Finished,
+    children_of,
+    has_ended,
+    override_options,
+    python_command,
+    run_main,
+    run_python,
+)
 from tools.common.checkpoint import load_checkpoint
 from tools.train.log import read_log
 from tools.train.state import load_state, newest_state
@@ -120,9 +128,9 @@ def test_a_signal_saves_a_checkpoint(tmp_path, processes, number, status):
     with start_training(*options) as process:
         wait_for_first_step(process)
         process.send_signal(number)
-        errors = process.communicate(timeout=60)[1].decode()
+        output, errors = (text.decode() for text in process.communicate(timeout=60))
     assert process.returncode == status, errors
-    assert "Traceback" not in errors
+    assert "Traceback" not in errors and "--resume auto" in output
     state = newest_state(tmp_path)[1]
     assert state.step == len(losses(tmp_path)) > 0
 
@@ -160,6 +168,41 @@ def test_a_mistake_is_one_line(tmp_path, arguments, says):
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1 and says in lines[0], lines
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory) -> Path:
+    """Return the folder of a training that was stopped after a step, with two files beside its state."""
+    folder = tmp_path_factory.mktemp("one_step")
+    done = train(*in_run(folder), "--max-iters=1")
+    assert done.returncode == 0, done.stderr
+    (folder / "best.pdparams").write_bytes((folder / "step_0000001.pdparams").read_bytes())
+    (folder / "notes.txt").write_text("no checkpoint")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (("--resume", "best.pdparams"), "best.pdparams: there is no training state best.pdstate in this folder"),
+        (("--resume", "step_0000001.pdstate"), "the config was solov2_tiny_shapes in the saved run and is solov2_"),
+        (("--finetune", "notes.txt"), "notes.txt: not a checkpoint"),
+    ],
+)
+def test_a_wrong_start_is_refused_before_the_data_is_read(tmp_path, one_step, option, says):
+    name, file = option
+    options = "--output", str(tmp_path / "run"), *override_options("train_path=nowhere.json", "train_cfg.processes=1")
+    done = run_main(training.main, "--config=21", *options, name, str(one_step / file))
+    assert done.returncode == 2 and says in done.stderr, done.stderr
+
+
+def test_resume_auto_without_a_state_starts_as_without_it(tmp_path, one_step):
+    """From the config's checkpoint, not from random weights."""
+    checkpoint = one_step / "step_0000001.pdparams"
+    options = in_run(tmp_path / "run", f"train_cfg.model_path={checkpoint}")
+    done = run_main(training.main, *options, "--resume=auto", "--max-iters=1")
+    assert done.returncode == 0, done.stderr
+    assert f"run: has no saved state to resume\nstarting from {checkpoint}\n" in done.stdout
 
 
 def test_two_processes_learn_the_same_as_one(tmp_path):

@@ -39,7 +39,7 @@ from tools.deploy.quantization import AccuracyControl, quantize_graphs
 from tools.engine.compiled import CompiledEngine, compiled_graphs, network_fingerprint
 from tools.engine.int8 import int8_path, write_int8
 from tools.engine.select import unusable_reason
-from tools.predict.load import load_predictor, network_source
+from tools.predict.load import build_predictor, network_source
 from tools.predict.predictor import Predictor, PreparedInput
 
 TIMED = 20  # pictures
@@ -72,12 +72,11 @@ def main() -> int:
     every = find_images(args.images)
     check_output_files([output], read=[weights, *every])
     source = network_source(config, args.weights, overrides=args.overrides)
-    section = "eval_cfg" if args.annotations else "test_cfg"
-    options = {"overrides": args.overrides, "device": "cpu", "engine": "openvino", "section": section}
-    before = load_predictor(config, args.weights, **options)
+    data = read_annotated(args.annotations, args.pictures, source.classes, weights) if args.annotations else None
     paths = [every[place] for place in spread(len(every), args.limit)]
-    paths = map_readable(lambda path: check_readable(path, before), paths, title="reading")
-    data = read_annotated(args.annotations, args.pictures, before.classes, weights) if args.annotations else None
+    paths = map_readable(lambda path: check_readable(path, source.config), paths, title="reading")
+    section = "eval_cfg" if args.annotations else "test_cfg"
+    before = build_predictor(source, device="cpu", engine="openvino", section=section)
     graph_source = source.build, source.config, source.weights, *source.facts
     folder = compiled_graphs("openvino", *graph_source, apart=True)
     engine = CompiledEngine("openvino", "fp32", folder, source.config, apart=True, int8={})
@@ -88,7 +87,7 @@ def main() -> int:
         quantize_graphs(engine, folder, paths, lambda path: _prepare(path, before), before.pad, control),
         network_fingerprint(source.config, source.weights),
     )
-    after = load_predictor(config, args.weights, precision="int8", **options)
+    after = build_predictor(source, device="cpu", engine="openvino", precision="int8", section=section)
     print(f"wrote {output}, calibrated with {len(paths)} pictures")
     print(_comparison({"fp32": before, "int8": after}, paths, data))
     return 0

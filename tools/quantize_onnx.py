@@ -67,7 +67,7 @@ def main() -> int:
     check_output_files([args.output], read=[args.model, *paths])
     before = exported_predictor(args.model, score=0.0)
     chosen = [paths[place] for place in spread(len(paths), args.limit or len(paths))]
-    paths = map_readable(lambda path: check_readable(path, before), chosen, title="reading")
+    paths = map_readable(lambda path: check_readable(path, before.config), chosen, title="reading")
     found = args.annotations and read_annotated(args.annotations, args.pictures, before.classes, args.model)
     quantized = quantize(args.model, before, paths, args.output, keep_last=not args.all)
     networks = {args.model: before, args.output: exported_predictor(args.output, score=0.0)}

@@ -19,6 +19,7 @@ from tools.common.distributed import SINGLE_PROCESS
 from tools.common.kinds import build_network
 from tools.train.log import read_log
 from tools.train.setup import build_trainer, read_data_sets
+from tools.train.start import load_start, read_start
 from tools.train.trainer import Trainer
 
 CONFIG = 20
@@ -99,6 +100,14 @@ def trainer(folder: Path | None, *more: str) -> Trainer:
     """Return a trainer of this training; folder: None for a run that writes nothing."""
     settings = config(*more)
     return build_trainer(settings, read_data_sets(settings), world=SINGLE_PROCESS, folder=folder)
+
+
+def resume(run: Trainer, folder: Path, which: str) -> str:
+    return load_start(run, read_start(run.config, folder, resume=which, finetune=None), folder)
+
+
+def start_from(run: Trainer, checkpoint: str) -> str:
+    return load_start(run, read_start(run.config, Path(), resume=None, finetune=checkpoint), Path())
 
 
 def losses(folder: Path) -> list[float]:

@@ -130,7 +130,8 @@ def test_a_drop_that_is_no_number_of_points_is_one_line(tmp_path, drop):
 
 
 @needs_nncf
-def test_annotations_without_instances_are_one_line(tmp_path, weights):
+def test_annotations_without_instances_are_one_line_before_the_network_is_built(tmp_path, weights, monkeypatch):
+    monkeypatch.setattr(quantize, "build_predictor", None)
     scenes = [draw_scene(rng=np.random.default_rng([6, 0]), height=320, width=320)]
     write_coco(scenes=scenes, output=tmp_path)
     content = json.loads((tmp_path / "annotations.json").read_text())

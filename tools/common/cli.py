@@ -221,8 +221,17 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 
 def network_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the options of `add_network_options`, without the config, as keyword arguments of `load_predictor`."""
-    names = ("weights", "overrides", "untrained", "device", "engine", "precision")
-    return {name: getattr(args, name) for name in names}
+    return {**source_options(args), **engine_options(args)}
+
+
+def source_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return those of `network_options` that are arguments of `network_source`."""
+    return {name: getattr(args, name) for name in ("weights", "overrides", "untrained")}
+
+
+def engine_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return those of `network_options` that are arguments of `build_predictor`."""
+    return {name: getattr(args, name) for name in ("device", "engine", "precision")}
 
 
 class _ListConfigs(argparse.Action):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from config.base import Config
 from config.coco_layout import OPTION_REMEDIES
 from config.errors import InputError
 from data.class_lists import ClassList
@@ -42,9 +43,9 @@ def read_annotated(annotations: Path, pictures: Path, classes: ClassList, networ
     return data
 
 
-def check_readable(path: Path, predictor: Predictor) -> Path:
-    """Return the path of a picture. Raises ImageError if the predictor cannot read it."""
-    read_image(path, predictor.config.data.stretch)
+def check_readable(path: Path, config: Config) -> Path:
+    """Return the path of a picture. Raises ImageError if it cannot be read for a network of this config."""
+    read_image(path, config.data.stretch)
     return path
 
 

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 from config.base import Config
 from config.errors import InputError
-from data.coco import read_complete
+from data.class_lists import ClassList
+from data.coco import CocoData, read_complete
 from data.written import write_json, write_output
 from tools.common.distributed import World
 from tools.dataset.generated import draw_if_missing
@@ -54,21 +55,33 @@ class SplitEvaluation(NamedTuple):
     match: MatchScore | None
 
 
-def evaluate_split(predictor: Predictor, output: Path, *, world: World, match: MatchAt = "") -> SplitEvaluation | None:
-    """Compute AP on the validation pictures, and write the results and a report into the folder `output`.
+def read_split(config: Config, classes: ClassList, split: str, *, world: World) -> CocoData:
+    """Read the pictures of a split, "val" or "test-dev", for a network with these classes.
 
-    match: also compute the match score, at `test_cfg.score` of the predictor's config or at the threshold with the
-    highest S. Return None in all processes except the first. Raises InputError if the annotations have no usable
-    instance.
+    "val": generated pictures are drawn first, and the first process prints what is wrong with the annotations.
+    Raises InputError if pictures cannot be evaluated, or the annotations have no usable instance.
     """
-    config = predictor.config
+    if split == "test-dev":
+        return read_complete(config.test_path, config.test_pre_path, classes)
     draw_if_missing(config, "val", world=world)
-    data = read_complete(config.val_path, config.val_pre_path, predictor.classes)
+    data = read_complete(config.val_path, config.val_pre_path, classes)
     if not data.instances:
         raise InputError(f"{config.val_path}: has no usable instance; give a file with the annotations of the pictures")
     if world.is_first:
         for line in data.problems.lines():
             print(line)
+    return data
+
+
+def evaluate_split(
+    predictor: Predictor, data: CocoData, output: Path, *, world: World, match: MatchAt = ""
+) -> SplitEvaluation | None:
+    """Compute AP on pictures with annotations, and write the results and a report into the folder `output`.
+
+    match: also compute the match score, at `test_cfg.score` of the predictor's config or at the threshold with the
+    highest S. Return None in all processes except the first.
+    """
+    config = predictor.config
     rows = predict_records(predictor, data.records, world=world)
     if not world.is_first:
         return None
@@ -91,17 +104,15 @@ def evaluate_split(predictor: Predictor, output: Path, *, world: World, match: M
     return SplitEvaluation(evaluation, point)
 
 
-def write_submission(predictor: Predictor, output: Path, *, world: World) -> Path | None:
+def write_submission(predictor: Predictor, data: CocoData, output: Path, *, world: World) -> Path | None:
     """Predict the pictures of COCO test-dev, write the zip file of masks for the COCO server, and return its path.
 
     Return None in all processes except the first.
     """
-    config = predictor.config
-    data = read_complete(config.test_path, config.test_pre_path, predictor.classes)
     rows = predict_records(predictor, data.records, world=world)
     if not world.is_first:
         return None
-    path = _submission_path(output, config)
+    path = _submission_path(output, predictor.config)
     masks = _write_results(output, rows, "segmentation")
     with write_output(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(masks, path.with_suffix(".json").name)

@@ -50,12 +50,24 @@ def load_predictor(
     sets the number of numpy's threads, which decoding depends on.
     """
     overrides = _check_arguments(weights, untrained, overrides, device, section)
-    refuse_after_fork()
-    device = select_device(device)
     config = load_config(config, overrides)
-    engine = choose_engine(engine, precision, device, deformable=has_ungrouped_deformable(config))
     source = network_source(config, weights, overrides=overrides, untrained=untrained, section=section)
-    config = source.config
+    return build_predictor(source, score=score, device=device, engine=engine, precision=precision, section=section)
+
+
+def build_predictor(
+    source: NetworkSource,
+    *,
+    section: str = "test_cfg",
+    score: float | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    precision: str = "fp32",
+) -> Predictor:
+    """Return a predictor for a network; arguments and errors are those of `load_predictor`."""
+    refuse_after_fork()
+    config, device = source.config, select_device(device)
+    engine = choose_engine(engine, precision, device, deformable=has_ungrouped_deformable(config))
     if engine == "dynamic":
         run: Engine = DynamicEngine(source.build(), config)
     else:

@@ -1,8 +1,7 @@
-"""Set up a training from a config: its data, network, starting weights and output folder."""
+"""Set up a training from a config: its data, network and output folder; say how it ended."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from filelock import FileLock, Timeout
 
 from config.base import Config
 from config.errors import InputError
-from data.class_lists import ClassList, describe_changes
+from data.class_lists import ClassList
 from data.coco import CocoData
 from data.files import check_writable, missing_folders, remove_empty, write_error
 from data.training_set import TrainingSet
-from tools.common.checkpoint import load_checkpoint, load_fitting_weights
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.kinds import build_network, kind_of
 from tools.dataset.generated import SPLITS
@@ -25,27 +23,11 @@ from tools.dataset.splits import describe_overlap, read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.training_ap import mask_ap
 from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE, check_own_files
-from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
+from tools.train.state import BEST_CHECKPOINT
 from tools.train.trainer import Trainer
 
 LOCK_FILE = ".lock"
 NEAR_ZERO = 0.01  # mask AP
-# The scripts in convert/ that write an ImageNet backbone; some backbones have none.
-IMAGENET_SCRIPTS = {
-    "resnet18": "torchvision2paddle.py",
-    "resnet34": "torchvision2paddle.py",
-    "resnet50": "torchvision2paddle.py",
-    "resnet101": "torchvision2paddle.py",
-    "resnet50_vd": "ssld2paddle.py",
-    "vovnet19_ese": "vovnet2paddle.py",
-    "vovnet19_ese_slim": "vovnet2paddle.py",
-    "vovnet19_ese_slim_dw": "vovnet2paddle.py",
-    "vovnet39_ese": "vovnet2paddle.py",
-    "vovnet57_ese": "vovnet2paddle.py",
-    "vovnet99_ese": "vovnet2paddle.py",
-    "mobilenetv2": "mobilenet2paddle.py",
-    "mobilenetv3": "ssld2paddle.py",
-}
 
 
 @dataclass(frozen=True)
@@ -97,86 +79,6 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
     )
 
 
-def start_from(trainer: Trainer, finetune: str | None) -> str:
-    """Load the weights that a training starts from into its network; return a message that names them.
-
-    finetune: checkpoint to start from, or None for the config's. Parameters that are not in it stay random.
-    """
-    config = trainer.config
-    if not (finetune or config.train_cfg.model_path):
-        return "starting from random weights"
-    path = Path(finetune or config.model_path("train_cfg"))
-    if not finetune and not path.exists():
-        script = IMAGENET_SCRIPTS.get(config.backbone.name)
-        convert = f"convert an ImageNet backbone (python convert/{script} FILE), " if script else ""
-        raise InputError(
-            f"{path}: the checkpoint to start from does not exist; {convert}give another one with --finetune FILE, or "
-            "start from random weights with -o train_cfg.model_path="
-        )
-    checkpoint = load_checkpoint(path)
-    problems = load_fitting_weights(trainer.network, checkpoint.weights, path=path)
-    if not checkpoint.classes:  # a backbone alone: the rest of the network is expected to be random
-        problems = [line for line in problems if line.startswith("backbone.")]
-    lines = [f"starting from {path}" + (", except for:" if problems else ""), *(f"  {line}" for line in problems)]
-    changes = describe_changes(checkpoint.classes.names, trainer.classes.names)
-    if changes and len(checkpoint.classes) == len(trainer.classes):  # otherwise their weights do not fit
-        lines.append(f"{path}: each class starts with the weights of the checkpoint's class in its place: {changes}")
-    return "\n".join(lines)
-
-
-def resume(trainer: Trainer, folder: Path, which: str) -> str:
-    """Restore a saved state into the trainer; return a message that names it.
-
-    which: a file, or `auto` for the newest complete state in the folder, if there is any.
-    """
-    if which != "auto":
-        path = Path(which)
-        if path.parent.resolve() == folder.resolve() and newer_states(path):
-            raise InputError(
-                f"{path}: {folder} has newer states of the same run; give another --output to branch off, or remove "
-                "the newer states"
-            )
-        problems: list[str] = []
-        state = load_state(path)
-    else:
-        newest = newest_state(folder)
-        if newest is None:
-            return f"{folder}: has no saved state to resume, starting from scratch"
-        path, state, problems = newest
-    trainer.restore(state, path=path)
-    if not (folder / BEST_CHECKPOINT).exists():  # the run branches off from another folder
-        trainer.best_ap = -1.0
-    problems += _describe_other_data(trainer, state, path)
-    return "\n".join([*problems, f"resuming {path} after step {trainer.step}"])
-
-
-def _describe_other_data(trainer: Trainer, state: TrainingState, path: Path) -> list[str]:
-    """Return a line if the run that is resumed was trained on other data, as far as its state tells."""
-    data = trainer.training_set
-    if state.dataset_size == len(data) and state.fingerprint in ("", data.fingerprint):
-        return []
-    before = f"{state.dataset_size} pictures of {state.train_path or 'an unknown file'}"
-    now = f"{len(data)} pictures of {trainer.config.train_path}"
-    return [
-        f"{path}: was trained on other data, {before}; the next steps are trained on {now}"
-        f"{', which has changed' if now == before else ''}. If that is not intended, give the former data, or start "
-        f"another run with --finetune {path.with_suffix('.pdparams')}"
-    ]
-
-
-def check_same_start(trainer: Trainer) -> None:
-    """Check that all processes start from the same step and weights. Raises InputError if they do not."""
-    checksum = 0
-    for value in trainer.network.state_dict().values():
-        checksum = zlib.crc32(value.numpy().tobytes(), checksum)
-    starts = trainer.world.gather((trainer.step, checksum))
-    if len(set(starts)) > 1:
-        raise InputError(
-            f"the processes start from different weights (after steps {', '.join(str(step) for step, _ in starts)}); "
-            "--output, --resume and --finetune must name the same files on all machines"
-        )
-
-
 @contextmanager
 def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
     """Lock the output folder during the block, so that no other training writes to it.
@@ -222,9 +124,11 @@ def describe_finished(trainer: Trainer, last_step: int | None) -> str:
     return f"training is already finished: {trainer.step} steps are done and it ends after {last_step}; give {remedy}"
 
 
-def describe_end(trainer: Trainer) -> str:
+def describe_end(trainer: Trainer, *, stopped: bool) -> str:
     """Return what to print after a run: its steps and speed, its files, and what to try if it learnt almost nothing."""
     lines = [f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}"]
+    if stopped and trainer.folder:
+        lines.append("stopped by a signal; continue with --resume auto and the same options")
     if trainer.unreadable:
         lines.append(f"{len(trainer.unreadable)} training pictures could not be read and were replaced, see above")
     if trainer.folder:

@@ -80,12 +80,17 @@ def load_state(path: str | Path) -> TrainingState:
 
     Raises InputError if it cannot be read, is not a training state, is damaged, or has another version.
     """
-    path = Path(path).with_suffix(STATE_SUFFIX)
+    given, path = path, Path(path).with_suffix(STATE_SUFFIX)
     try:
         with open_regular(path) as stream:
             content = load_content(stream, path)
     except DamagedFileError as error:
         raise DamagedFileError(path, error.reason, _REMEDY) from None
+    except FileNotFoundError:
+        raise InputError(
+            f"{given}: there is no training state {path.name} in this folder; --resume takes a step_*.pdstate, "
+            "--finetune a checkpoint"
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --resume takes a step_*.pdstate") from None
     if not isinstance(content, dict) or content.pop("state_version", None) != STATE_VERSION:

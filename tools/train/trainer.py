@@ -339,7 +339,6 @@ class Trainer:
                 f"needs the same in the same order; start another run with --finetune {path.with_suffix('.pdparams')}"
             )
         for name, saved, own in (
-            ("the config", state.config_name, self.config.name),
             ("the number of pictures in a step", state.total_batch, self.total_batch),
             ("train_cfg.seed", state.seed, self.settings.seed),
             ("train_cfg.optimizer", state.optimizer_name, self.settings.optimizer),

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from tests.support.coco_results import CAT, annotation, data_set, truth_of
-from tests.support.trainings import losses, trainer
+from tests.support.trainings import losses, resume, trainer
 from tools.common.checkpoint import load_checkpoint
 from tools.evaluate.match_score import match_curve
 from tools.evaluate.training_ap import MaskAP
 from tools.train.log import read_log
-from tools.train.setup import describe_end, resume
+from tools.train.setup import describe_end
 from tools.train.state import BEST_CHECKPOINT, newest_state
 
 
@@ -75,9 +75,9 @@ def test_a_training_that_ends_near_zero_says_what_to_try():
     run = trainer(None)
     for ap in (None, 0.3):
         run.last_ap = ap
-        assert describe_end(run).count("\n") == 0
+        assert describe_end(run, stopped=True).count("\n") == 0
     run.last_ap = 0.002
-    _, hint = describe_end(run).splitlines()
+    _, hint = describe_end(run, stopped=False).splitlines()
     words = ("0.002", "train_cfg.lr=0.001", "train_cfg.epochs=4", "--finetune", "tools/check_dataset.py")
     assert all(word in hint for word in words)
 

@@ -11,8 +11,8 @@ import pytest
 
 from config.errors import InputError
 from tests.support import trainings
-from tests.support.trainings import trainer
-from tools.train.setup import describe_finished, read_data_sets, resume, start_from
+from tests.support.trainings import resume, start_from, trainer
+from tools.train.setup import describe_finished, read_data_sets
 from tools.train.state import newest_state
 
 

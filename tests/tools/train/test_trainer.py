@@ -17,20 +17,14 @@ import pytest
 
 from config.errors import InputError
 from tests.support import trainings
-from tests.support.trainings import losses, trainer
+from tests.support.trainings import losses, resume, start_from, trainer
 from tools.common.checkpoint import load_checkpoint
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.common.output import OutputError, OutputStream
 from tools.common.signals import STOP_SIGNALS
 from tools.evaluate.training_ap import MaskAP
-from tools.train.setup import (
-    build_trainer,
-    check_same_start,
-    read_data_sets,
-    reserve_folder,
-    resume,
-    start_from,
-)
+from tools.train.setup import build_trainer, read_data_sets, reserve_folder
+from tools.train.start import check_same_start
 from tools.train.state import BEST_CHECKPOINT, load_state, newest_state
 
 

@@ -1,0 +1,148 @@
+"""Find what a training starts from, a saved state, a checkpoint or random weights, and load it into the trainer."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from config.base import Config
+from config.errors import InputError
+from data.class_lists import describe_changes
+from tools.common.checkpoint import Checkpoint, load_checkpoint, load_fitting_weights
+from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
+from tools.train.trainer import Trainer
+
+# The scripts in convert/ that write an ImageNet backbone; some backbones have none.
+IMAGENET_SCRIPTS = {
+    "resnet18": "torchvision2paddle.py",
+    "resnet34": "torchvision2paddle.py",
+    "resnet50": "torchvision2paddle.py",
+    "resnet101": "torchvision2paddle.py",
+    "resnet50_vd": "ssld2paddle.py",
+    "vovnet19_ese": "vovnet2paddle.py",
+    "vovnet19_ese_slim": "vovnet2paddle.py",
+    "vovnet19_ese_slim_dw": "vovnet2paddle.py",
+    "vovnet39_ese": "vovnet2paddle.py",
+    "vovnet57_ese": "vovnet2paddle.py",
+    "vovnet99_ese": "vovnet2paddle.py",
+    "mobilenetv2": "mobilenet2paddle.py",
+    "mobilenetv3": "ssld2paddle.py",
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a training starts from: the content of a file, or without one random weights.
+
+    remarks: lines to print before, about states that are damaged or missing.
+    """
+
+    path: Path | None = None
+    content: TrainingState | Checkpoint | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def read_start(config: Config, folder: Path, *, resume: str | None, finetune: str | None) -> Start:
+    """Read what a training starts from, before its data, which may take minutes.
+
+    resume: a saved state, or "auto" for the newest complete one in the folder; where it has none, the training starts
+    as without the option. finetune: checkpoint to start from (default: the config's).
+    Raises InputError if the file cannot be used for this config.
+    """
+    if not resume:
+        return _read_checkpoint(config, finetune)
+    if resume == "auto":
+        newest = newest_state(folder)
+        if newest is None:
+            start = _read_checkpoint(config, None)
+            return replace(start, remarks=(f"{folder}: has no saved state to resume",))
+        path, state, problems = newest
+    else:
+        path, problems = Path(resume), []
+        if path.parent.resolve() == folder.resolve() and newer_states(path):
+            raise InputError(
+                f"{path}: {folder} has newer states of the same run; give another --output to branch off, or remove "
+                "the newer states"
+            )
+        state = load_state(path)
+    if state.config_name != config.name:
+        raise InputError(
+            f"{path}: the config was {state.config_name} in the saved run and is {config.name} now; resuming needs the "
+            "same"
+        )
+    return Start(path, state, tuple(problems))
+
+
+def _read_checkpoint(config: Config, finetune: str | None) -> Start:
+    if not (finetune or config.train_cfg.model_path):
+        return Start()
+    path = Path(finetune or config.model_path("train_cfg"))
+    if not finetune and not path.exists():
+        script = IMAGENET_SCRIPTS.get(config.backbone.name)
+        convert = f"convert an ImageNet backbone (python convert/{script} FILE), " if script else ""
+        raise InputError(
+            f"{path}: the checkpoint to start from does not exist; {convert}give another one with --finetune FILE, or "
+            "start from random weights with -o train_cfg.model_path="
+        )
+    return Start(path, load_checkpoint(path))
+
+
+def load_start(trainer: Trainer, start: Start, folder: Path) -> str:
+    """Load the start into the trainer; return a message that names it. folder: the output of the run.
+
+    Raises InputError if a saved state belongs to a run with other settings or classes.
+    """
+    if start.path is None or start.content is None:
+        lines = ["starting from random weights"]
+    elif isinstance(start.content, Checkpoint):
+        lines = _load_checkpoint(trainer, start.content, start.path)
+    else:
+        lines = _resume(trainer, start.content, start.path, folder)
+    return "\n".join([*start.remarks, *lines])
+
+
+def _load_checkpoint(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> list[str]:
+    """Load the weights that fit; the other parameters stay random."""
+    problems = load_fitting_weights(trainer.network, checkpoint.weights, path=path)
+    if not checkpoint.classes:  # a backbone alone: the rest of the network is expected to be random
+        problems = [line for line in problems if line.startswith("backbone.")]
+    lines = [f"starting from {path}" + (", except for:" if problems else ""), *(f"  {line}" for line in problems)]
+    changes = describe_changes(checkpoint.classes.names, trainer.classes.names)
+    if changes and len(checkpoint.classes) == len(trainer.classes):  # otherwise their weights do not fit
+        lines.append(f"{path}: each class starts with the weights of the checkpoint's class in its place: {changes}")
+    return lines
+
+
+def _resume(trainer: Trainer, state: TrainingState, path: Path, folder: Path) -> list[str]:
+    trainer.restore(state, path=path)
+    if not (folder / BEST_CHECKPOINT).exists():  # the run branches off from another folder
+        trainer.best_ap = -1.0
+    return [*_describe_other_data(trainer, state, path), f"resuming {path} after step {trainer.step}"]
+
+
+def _describe_other_data(trainer: Trainer, state: TrainingState, path: Path) -> list[str]:
+    """Return a line if the run that is resumed was trained on other data, as far as its state tells."""
+    data = trainer.training_set
+    if state.dataset_size == len(data) and state.fingerprint in ("", data.fingerprint):
+        return []
+    before = f"{state.dataset_size} pictures of {state.train_path or 'an unknown file'}"
+    now = f"{len(data)} pictures of {trainer.config.train_path}"
+    return [
+        f"{path}: was trained on other data, {before}; the next steps are trained on {now}"
+        f"{', which has changed' if now == before else ''}. If that is not intended, give the former data, or start "
+        f"another run with --finetune {path.with_suffix('.pdparams')}"
+    ]
+
+
+def check_same_start(trainer: Trainer) -> None:
+    """Check that all processes start from the same step and weights. Raises InputError if they do not."""
+    checksum = 0
+    for value in trainer.network.state_dict().values():
+        checksum = zlib.crc32(value.numpy().tobytes(), checksum)
+    starts = trainer.world.gather((trainer.step, checksum))
+    if len(set(starts)) > 1:
+        raise InputError(
+            f"the processes start from different weights (after steps {', '.join(str(step) for step, _ in starts)}); "
+            "--output, --resume and --finetune must name the same files on all machines"
+        )
