@@ -27,8 +27,7 @@ import json
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import PureWindowsPath
-from typing import Any
+from pathlib import PurePath, PureWindowsPath
 
 import numpy as np
 
@@ -36,7 +35,7 @@ from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco_checks import as_integer
 from data.coco_rows import CocoPicture
-from data.files import atomic_write, read_text
+from data.files import atomic_write, read_text, temporary_folder
 from data.images import ImageError, read_image
 from data.labelme_shapes import IGNORED_LABELS, MAX_COORDINATE, ConvertedShapes, convert_shapes
 from data.written import check_output_files
@@ -57,7 +56,8 @@ from tools.dataset.coco_writer import (
 class LabelmeFile:
     """The content of a labelme file.
 
-    source: the file. picture: the absolute path of its picture; height, width: in pixels.
+    source: the file. picture: the absolute path of its picture; height, width: in pixels. embedded: the picture exists
+    only in the file, `extract` writes it.
     note: a warning about usable but doubtful content, or "".
     """
 
@@ -67,13 +67,14 @@ class LabelmeFile:
     width: int
     shapes: ConvertedShapes
     note: str
+    embedded: bool
 
 
 def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFile:
     """Read a labelme file and the size of its picture.
 
     Coordinates are in pixels of the upright picture, after its EXIF orientation, as in labelme and `read_image`.
-    line_width: in pixels. extracted: where to write a picture that exists only in the file; the suffix is corrected.
+    line_width: in pixels. extracted: the path for a picture that exists only in the file; the suffix is corrected.
     Raises UnusableFileError or ImageError if the file or its picture cannot be used, InputError if `extracted` is
     another picture.
     """
@@ -87,6 +88,7 @@ def read_labelme(path: Path, *, line_width: float, extracted: Path) -> LabelmeFi
         width=width,
         note=_compare_sizes(path, data, height, width),
         shapes=convert_shapes(data["shapes"], height=height, width=width, line_width=line_width),
+        embedded=_named_picture(path, data) is None,
     )
 
 
@@ -102,17 +104,27 @@ def _load(path: Path) -> dict:
 
 def _read_picture(path: Path, data: dict, extracted: Path) -> tuple[Path, np.ndarray]:
     """Return path and pixels, uint8 [H, W, 3], of the picture that a file names, or else contains."""
-    name = data.get("imagePath")
-    # labelme on Windows writes backslashes.
-    named = PureWindowsPath(name) if isinstance(name, str) else PureWindowsPath()
-    picture = path.parent / named.as_posix()
-    if named.name and _is_file(picture):
+    if picture := _named_picture(path, data):
         return picture, read_image(picture)
     if data.get("imageData"):
-        return _extract(path, data["imageData"], extracted)
-    if not named.name:
+        return _read_embedded(path, data, extracted)
+    if not (named := _picture_name(data)).name:
         raise UnusableFileError(f"{path}: has neither imagePath nor imageData of a picture; annotate it again")
+    picture = path.parent / named
     raise UnusableFileError(f"{path}: its picture {picture} does not exist and is not in the file; add the picture")
+
+
+def _named_picture(path: Path, data: dict) -> Path | None:
+    """Return the path of the picture that a file names, if there is one."""
+    named = _picture_name(data)
+    picture = path.parent / named
+    return picture if named.name and _is_file(picture) else None
+
+
+def _picture_name(data: dict) -> PurePath:
+    name = data.get("imagePath")
+    # labelme on Windows writes backslashes.
+    return PurePath(PureWindowsPath(name).as_posix()) if isinstance(name, str) else PurePath()
 
 
 def _is_file(path: Path) -> bool:
@@ -123,28 +135,39 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _extract(path: Path, encoded: Any, target: Path) -> tuple[Path, np.ndarray]:
-    """Write the picture of a labelme file's imageData byte for byte. Returns its path and pixels, uint8 [H, W, 3]."""
-    try:
-        content = base64.b64decode("".join(encoded.split()), validate=True)  # lines are allowed
-    except (AttributeError, ValueError) as error:
-        raise UnusableFileError(f"{path}: imageData is not a picture in base64 ({error})") from error
+def _read_embedded(path: Path, data: dict, target: Path) -> tuple[Path, np.ndarray]:
+    """Return the path for the picture of a labelme file's imageData, and its pixels, uint8 [H, W, 3].
+
+    Raises InputError if another picture is there.
+    """
+    content = _embedded_content(path, data)
     # labelme stores pictures of other formats as PNG or JPEG, whatever the suffix of imagePath.
     target = target.with_suffix(".png" if content.startswith(b"\x89PNG") else ".jpg")
-    is_new = not target.parent.exists()
+    with temporary_folder() as folder:
+        copy = folder / target.name
+        copy.write_bytes(content)
+        try:
+            image = read_image(copy)
+        except ImageError as error:
+            raise UnusableFileError(f"{path}: imageData: {error.reason}") from error
+    if target.is_file() and target.read_bytes() != content:
+        raise InputError(f"{target}: is another picture than the one in {path}; give another folder with --images")
+    return target, image
+
+
+def _embedded_content(path: Path, data: dict) -> bytes:
+    """Return the picture of a labelme file's imageData byte for byte."""
     try:
-        with atomic_write(target) as temporary:
-            temporary.write_bytes(content)
-            image = read_image(temporary)
-            if target.is_file() and target.read_bytes() != content:
-                raise InputError(
-                    f"{target}: is another picture than the one in {path}; give another folder with --images"
-                )
-            return target, image
-    except ImageError as error:
-        if is_new:
-            target.parent.rmdir()
-        raise UnusableFileError(f"{path}: imageData: {error.reason}") from error
+        return base64.b64decode("".join(data["imageData"].split()), validate=True)  # lines are allowed
+    except (AttributeError, ValueError) as error:
+        raise UnusableFileError(f"{path}: imageData is not a picture in base64 ({error})") from error
+
+
+def extract(file: LabelmeFile) -> None:
+    """Write the picture that exists only in the labelme file to its path."""
+    content = _embedded_content(file.source, _load(file.source))
+    with atomic_write(file.picture) as temporary:
+        temporary.write_bytes(content)
 
 
 def _compare_sizes(path: Path, data: dict, height: int, width: int) -> str:
@@ -270,6 +293,9 @@ def main(argv: list[str] | None = None) -> int:
     if args.val_fraction:
         names = [picture.file_name for picture in pictures]
         val_names = choose_validation(names, share=args.val_fraction, seed=args.seed)
+    for file in files:  # after all checks, so that nothing is left behind by a conversion that is refused
+        if file.embedded:
+            extract(file)
     write_splits(args.output, pictures, val_names, classes, folder=folder)
     return 0
 

@@ -78,6 +78,8 @@ def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
         raise InputError(
             f"{masks}: has no labels for {len(pictures)} pictures of {folder}, such as {wanted}; see --suffix"
         )
+    if same := [pair.picture for pair in pairs if pair.picture.samefile(pair.masks[0])]:
+        raise InputError(f"{same[0]}: is the picture and its labels; give the folder of the labels with --masks")
     paired = {pair.picture for pair in pairs}
     print_reasons("skipped", (f"{path}: has no labels in {masks}" for path in pictures if path not in paired))
     print_reasons("skipped", (f"{path}: has no picture in {folder}" for path in labels.values()))

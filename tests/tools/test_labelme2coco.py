@@ -119,6 +119,20 @@ def test_pictures_inside_of_files_stay_apart_by_folder_and_never_replace_another
     assert (tmp_path / "kept" / "x" / "a.png").read_bytes() == mine
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [(("--labels", "labels.txt"), "the label 'thing' is not in"), (("--val-fraction", "0.5"), "only one picture")],
+)
+def test_a_conversion_that_is_refused_writes_no_picture(tmp_path, monkeypatch, options, says):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.txt").write_text("dog\n")
+    content = in_base64(write_picture(tmp_path / "x.png").read_bytes())
+    annotate(tmp_path / "in" / "a.json", shape("thing"), picture="gone.png", imageData=content)
+    with pytest.raises(InputError, match=says):
+        convert(tmp_path, "in", options=options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "labels.txt", "x.png"]
+
+
 def test_damaged_picture_beside_an_extracted_one_of_its_name_is_skipped(tmp_path, capsys):
     picture = write_picture(tmp_path / "x.jpg")
     annotate(tmp_path / "in" / "a.json", shape(), picture="gone.jpg", imageData=in_base64(b"no picture"))

@@ -188,6 +188,8 @@ def test_splits_by_lists_and_by_fraction(tmp_path):
         (["--masks=masks", "--val-names=a.txt", "--val-fraction=0.5"], "--val-fraction: cannot be combined"),
         (["--masks=masks", "--val-fraction=1"], "leaves no picture to train on"),
         (["--masks=masks", "--channel=alpha", "--names=a.txt"], "none of 1 files could be converted"),
+        (["--masks=masks", "--background=70000"], "none of 1 files could be converted"),
+        (["--masks=."], "a.jpg: is the picture and its labels; give the folder of the labels with --masks"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, monkeypatch, options, says):
@@ -247,6 +249,14 @@ def test_another_background(tmp_path):
     write_pair(tmp_path, "a", np.uint8([[255, 255, 0], [1, 255, 255]]))
     found = list(split_labels(read_values(tmp_path / "masks" / "a.png", LabelOptions(background=255)), 0))
     assert pixels(found) == [[2], [3]]
+
+
+def test_a_background_that_the_file_cannot_have_is_named(tmp_path):
+    write_pair(tmp_path, "a", LABELS)
+    done = convert(tmp_path, "--masks", tmp_path / "masks", "--background=70000")
+    assert (
+        f"skipped {tmp_path / 'masks' / 'a.png'}: has values up to 65535, so none is --background 70000" in done.stderr
+    )
 
 
 def test_the_command_line(tmp_path):

@@ -51,7 +51,8 @@ def read_values(path: Path, options: LabelOptions) -> np.ndarray:
     """Read a picture of labels: int64 [H, W], 0 without an instance.
 
     The file may have 8, 16 or 32 bits, an index picture has its indices. Raises ImageError if it cannot be read, and
-    UnusableFileError if it is a JPEG, has several pages, no such channel or values that are no whole numbers.
+    UnusableFileError if it is a JPEG, or has several pages, no such channel, no such background, or values that are no
+    whole numbers.
     """
     pixels = _read_pixels(path)
     if not np.issubdtype(pixels.dtype, np.integer) and not np.array_equal(pixels, np.rint(pixels)):
@@ -64,6 +65,8 @@ def read_values(path: Path, options: LabelOptions) -> np.ndarray:
             raise UnusableFileError(f"{path}: has no alpha; give another --channel")
         values = (pixels if pixels.ndim == 2 else pixels[..., options.channel]).astype(np.int64)
         background = options.background
+    if np.issubdtype(pixels.dtype, np.integer) and options.background > (most := np.iinfo(pixels.dtype).max):
+        raise UnusableFileError(f"{path}: has values up to {most}, so none is --background {options.background}")
     return np.where(values == background, 0, np.where(values == 0, -1, values))
 
 
