@@ -64,20 +64,19 @@ def augment(
 def random_crop(sample: Sample, rng: np.random.Generator) -> Sample:
     """Cut out a random window with at least one instance, as in SSD (Liu et al. 2016) and PaddleDetection.
 
-    The limits CROP_OVERLAPS are tried in random order, each on the same CROP_TRIES random windows, until a window meets
-    one; NO_CROP returns the sample unchanged. Instances whose box centre lies in the window are kept and clipped.
+    The limits CROP_OVERLAPS are tried in random order, each on CROP_TRIES random windows of its own, until a window
+    meets one; NO_CROP returns the sample unchanged. Instances whose box centre lies in the window are kept and clipped.
     A sample without instances is not cropped.
     """
-    limits = rng.permutation(CROP_OVERLAPS)
-    height, width = sample.image.shape[:2]
-    windows = _draw_windows(height, width, rng)
     if not len(sample):
         return sample
-    best_overlaps = _ious(windows, sample.gt_boxes).max(axis=1)
-    holds_centre = _hold_centres(windows, sample.gt_boxes)
-    for limit in limits:
+    height, width = sample.image.shape[:2]
+    for limit in rng.permutation(CROP_OVERLAPS):
         if limit == NO_CROP:
             return sample
+        windows = _draw_windows(height, width, rng)
+        best_overlaps = _ious(windows, sample.gt_boxes).max(axis=1)
+        holds_centre = _hold_centres(windows, sample.gt_boxes)
         for index in np.flatnonzero((best_overlaps >= limit) & holds_centre.any(axis=1)):
             cropped = crop(select(sample, np.flatnonzero(holds_centre[index])), Window(*windows[index].tolist()))
             if len(cropped):

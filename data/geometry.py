@@ -54,8 +54,10 @@ def resize_to(sample: Sample, image: np.ndarray) -> Sample:
     rows, columns = _nearest_indices(old_height, height), _nearest_indices(old_width, width)
     grows = height >= old_height and width >= old_width
     masks = tuple(_resize_mask(mask, rows, columns, grows) for mask in sample.gt_masks)
-    boxes = sample.gt_boxes * np.float32([width / old_width, height / old_height] * 2)
-    boxes = np.minimum(boxes, np.float32([width, height] * 2))  # rounding may exceed the picture slightly
+    scales = np.float32([width / old_width, height / old_height] * 2)
+    borders = np.float32([0, 0, sample.border, sample.border])
+    limits = np.float32([width, height] * 2) + borders * np.maximum(1 - scales, 0)
+    boxes = np.minimum((sample.gt_boxes - borders) * scales + borders, limits)  # rounding may exceed it slightly
     return select_present(replace(sample, image=image, gt_masks=masks, gt_boxes=boxes))
 
 

@@ -136,6 +136,7 @@ def _join(sample: Sample, second: Sample, image: np.ndarray) -> Sample:
         gt_boxes=np.concatenate([sample.gt_boxes, second.gt_boxes]),
         gt_classes=np.concatenate([sample.gt_classes, second.gt_classes]),
         name=f"{sample.name} + {second.name}",
+        border=sample.border,
     )
 
 

@@ -61,6 +61,7 @@ class Sample:
     gt_boxes: float32 [n, 4], x1, y1, x2, y2 in pixels, as annotated and then transformed; x2 and y2 exclusive.
     gt_classes: int64 [n], 0-based class of each instance.
     name: the picture's name for messages.
+    border: `target.box_border`; a resize scales x2 - border and y2 - border, which the original programs store.
     """
 
     image: np.ndarray
@@ -68,6 +69,7 @@ class Sample:
     gt_boxes: np.ndarray
     gt_classes: np.ndarray
     name: str
+    border: int = 0
 
     def __len__(self) -> int:
         return len(self.gt_masks)

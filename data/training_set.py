@@ -114,7 +114,7 @@ class TrainingSet:
         for place in range(index, index + tries):
             record = self.records[place % len(self.records)]
             try:
-                return load_sample(record, self.config.data.stretch)
+                return load_sample(record, self.config)
             except InputError as error:
                 self.unreadable[str(record.path)] = str(error)
         first = self.unreadable[str(self.records[index].path)]
@@ -126,19 +126,19 @@ def _epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
 
 
-def load_sample(record: Record, stretch: Sequence[float]) -> Sample:
+def load_sample(record: Record, config: Config) -> Sample:
     """Read a picture and decode its masks; instances without a pixel are left out.
 
-    stretch: `data.stretch` of the config.
     Raises InputError with the picture's name if it cannot be read or has another size than the annotations state.
     """
-    return make_sample(record, read_record_image(record, stretch))
+    return make_sample(record, read_record_image(record, config.data.stretch), config)
 
 
-def make_sample(record: Record, image: np.ndarray) -> Sample:
+def make_sample(record: Record, image: np.ndarray, config: Config) -> Sample:
     """Combine a picture of the record's size, uint8 [H, W, 3], with the record's instances that cover a pixel."""
     annotations = record.annotations
     masks = tuple(decode_mask(annotation, record.height, record.width) for annotation in annotations)
     boxes = np.array([annotation.box for annotation in annotations], np.float32).reshape(-1, 4)
     classes = np.array([annotation.class_index for annotation in annotations], np.int64)
-    return select_present(Sample(image, masks, boxes, classes, name=str(record.path)))
+    name, border = str(record.path), config.target.box_border
+    return select_present(Sample(image, masks, boxes, classes, name=name, border=border))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
 from config.base import AugmentConfig, DataConfig
+from data import augment as augmentation
 from data.augment import augment, needs_second, random_crop
 from data.geometry import flip, flip_vertical, resize, turn
 from data.images import read_image
@@ -245,6 +246,23 @@ def test_random_crop_tries_again_where_the_mask_is_outside():
     parts = [random_crop(sample, np.random.default_rng(seed)) for seed in range(100)]
     assert all(len(part) == 1 for part in parts)
     assert any(part is not sample for part in parts)
+
+
+def test_each_limit_of_a_crop_has_windows_of_its_own(monkeypatch):
+    """As in PaddleDetection; the instance is so small that no crop overlaps with it by 0.1 or more."""
+    drawn = []
+    draw = augmentation._draw_windows
+    monkeypatch.setattr(augmentation, "_draw_windows", lambda *args: drawn.append(draw(*args)) or drawn[-1])
+    sample = Sample(
+        np.zeros((100, 100, 3), np.uint8),
+        (MaskWindow(50, 50, np.ones((2, 2), np.uint8)),),
+        np.float32([[50, 50, 52, 52]]),
+        np.array([0]),
+        "a.png",
+    )
+    for seed in range(20):
+        random_crop(sample, np.random.default_rng(seed))
+    assert len(drawn) > 20 and len({windows.tobytes() for windows in drawn}) == len(drawn)
 
 
 def test_crop_has_its_probability():

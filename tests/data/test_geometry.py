@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from config.base import TargetConfig
 from data.geometry import Window, crop, flip, flip_vertical, resize, select, turn
+from data.grid_targets import box_sides
 from data.samples import MaskWindow, Sample
 from tests.support.samples import (
     SAMPLES,
@@ -70,6 +72,19 @@ def test_resizes_masks_exactly_at_typical_sizes(size):
     sample = painted_sample(3, 480, 640)
     for mask, original in zip(full_masks(resize(sample, height=size[0], width=size[1])), full_masks(sample)):
         assert np.array_equal(mask, cv2.resize(original, size[::-1], interpolation=cv2.INTER_NEAREST))
+
+
+@pytest.mark.parametrize("border", [0, 1])
+@pytest.mark.parametrize("factor", [0.5, 1, 1.75])
+def test_a_resize_scales_the_sides_that_the_original_programs_store(border, factor):
+    """mmdet and PaddleDetection 0.5 store x1, y1, x1 + w - 1, y1 + h - 1; PaddleDetection 2.x no border."""
+    boxes, ones = np.float32([[8, 4, 38, 44], [0, 0, 80, 60]]), np.ones((40, 30), np.uint8)
+    masks = MaskWindow(4, 8, ones), MaskWindow(0, 0, ones)
+    sample = Sample(np.zeros((60, 80, 3), np.uint8), masks, boxes, np.array([0, 1]), "a.png", border)
+    scaled = resize(sample, height=int(60 * factor), width=int(80 * factor))
+    stored = (boxes - np.float32([0, 0, border, border])) * factor
+    sides = box_sides(scaled.gt_boxes, TargetConfig(box_border=border))
+    np.testing.assert_allclose(sides, stored[:, 2:] - stored[:, :2], rtol=1e-6)
 
 
 @st.composite

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config import load_config
+from config.base import Config
 from config.errors import InputError
 from data.coco import Record, read_coco
 from data.training_set import Batch, TrainingSet, load_sample
@@ -164,7 +165,7 @@ def test_a_batch_is_padded_to_its_largest_picture():
 def test_a_picture_of_another_size_than_annotated_is_named():
     record = replace(all_records()[0], width=65)
     with pytest.raises(InputError, match="64 x 64 pixels and 65 x 64 in the annotations") as error:
-        load_sample(record, ())
+        load_sample(record, Config())
     assert str(error.value).startswith(str(record.path)) and "\n" not in str(error.value)
 
 
@@ -172,7 +173,7 @@ def test_instances_without_a_pixel_are_left_out():
     record = all_records()[0]
     first = record.annotations[0]
     nothing = first._replace(segmentation=(np.array([3.1, 3.1, 3.2, 3.1, 3.2, 3.2]),), class_index=0)
-    mixed = load_sample(replace(record, annotations=(nothing, first, nothing)), ())
+    mixed = load_sample(replace(record, annotations=(nothing, first, nothing)), Config())
     assert len(mixed) == len(mixed.gt_boxes) == 1
     assert mixed.gt_classes.tolist() == [first.class_index]
     np.testing.assert_allclose(mixed.gt_boxes, [first.box])
@@ -185,7 +186,7 @@ def test_a_picture_of_which_nothing_is_left_gives_empty_targets(annotated):
     nothing = record.annotations[0]._replace(segmentation=(np.array([3.1, 3.1, 3.2, 3.1, 3.2, 3.2]),))
     records = [replace(record, annotations=(nothing,) * 2 if annotated else ())] * 4
     data = TrainingSet(records, trainings.config(*AUGMENTED), seed=0, make_targets=descriptor("solov2").targets)
-    sample = load_sample(records[0], ())
+    sample = load_sample(records[0], Config())
     assert (len(sample), sample.gt_boxes.shape, sample.gt_boxes.dtype) == (0, (0, 4), np.float32)
     for epoch in range(4):
         for target in data.batch(epoch, [0, 1]).targets:

@@ -75,7 +75,7 @@ def test_raw_pictures_are_those_of_the_data_set(squares, tmp_path):
     drawn = drawn_samples(squares, "--raw", "--output", tmp_path)
     assert len(drawn) == len(PICTURES)  # fewer than the default of 16
     for sample in drawn:
-        assert_equal(sample, load_sample(records[sample.name], ()))
+        assert_equal(sample, load_sample(records[sample.name], load_config(20, squares)))
 
 
 def test_program_writes_what_draw_sample_draws(squares, tmp_path):

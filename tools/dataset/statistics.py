@@ -73,7 +73,7 @@ def input_sizes(config: Config) -> list[int]:
 
 def measure(record: Record, *, short_sides: Sequence[int], config: Config) -> list[Measurement]:
     """Decode the masks of a picture and scale them to each short side as in training, without reading the picture."""
-    sample = make_sample(record, _blank(record.height, record.width))
+    sample = make_sample(record, _blank(record.height, record.width), config)
     lost = len(record.annotations) - len(sample)
     sizes = [replace(config.data, short_side=side) for side in short_sides]
     stride = min(kind_of(config).mask_strides(config))
