@@ -24,8 +24,6 @@ from tools.common.distributed import World, join_world
 from tools.common.processes import run_processes
 from tools.common.signals import stop_status
 from tools.train import setup
-from tools.train.start import check_same_start, load_start, read_start
-from tools.train.trainer import Trainer
 
 
 def main() -> int:
@@ -58,8 +56,8 @@ def main() -> int:
 
 def _train(args: argparse.Namespace, config: Config, folder: Path, world: World) -> int:
     """Run the training in this process; return the exit status."""
-    trainer, message = _prepare(args, config, folder, world)
-    check_same_start(trainer)
+    start = {"resume": args.resume, "finetune": args.finetune}
+    trainer, message = setup.prepare(config, folder, **start, world=world, writes=not args.performance)
     last_step = trainer.step + args.performance if args.performance else args.max_iters
     finished = setup.describe_finished(trainer, last_step)
     if world.is_first:
@@ -70,14 +68,6 @@ def _train(args: argparse.Namespace, config: Config, folder: Path, world: World)
     if world.is_first:
         print(setup.describe_end(trainer, stopped=bool(stop_signal)))
     return stop_status(stop_signal) if stop_signal else 0
-
-
-def _prepare(args: argparse.Namespace, config: Config, folder: Path, world: World) -> tuple[Trainer, str]:
-    """Return a trainer at its start, and a message that says what it starts from."""
-    start = read_start(config, folder, resume=args.resume, finetune=args.finetune)
-    data = setup.read_data_sets(config, world=world)
-    trainer = setup.build_trainer(config, data, world=world, folder=None if args.performance else folder)
-    return trainer, load_start(trainer, start, folder)
 
 
 if __name__ == "__main__":

@@ -383,10 +383,9 @@ def test_output_among_the_labelme_files_is_refused(tmp_path, name):
     before = (tmp_path / "in" / "a.json").read_bytes()
     with pytest.raises(InputError, match="give another folder"):
         main([str(tmp_path / "in"), "--output", str(tmp_path / "in" / name)])
-    labels = str(tmp_path / "labels.txt")
-    Path(labels).write_text("cat")
+    (tmp_path / "labels.txt").write_text("cat")
     with pytest.raises(InputError, match="is read too"):
-        main([str(tmp_path / "in"), "--output", labels, "--labels", labels])
+        main([str(tmp_path / "in"), *(f"--{option}={tmp_path / 'labels.txt'}" for option in ("output", "labels"))])
     assert (tmp_path / "in" / "a.json").read_bytes() == before
 
 

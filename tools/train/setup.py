@@ -23,6 +23,7 @@ from tools.dataset.splits import describe_overlap, read_splits, records_to_learn
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.training_ap import mask_ap
 from tools.train.log import CURVES_FILE, LOG_FILE, PREDICTIONS_FILE, check_own_files
+from tools.train.start import check_same_start, load_start, read_start
 from tools.train.state import BEST_CHECKPOINT
 from tools.train.trainer import Trainer
 
@@ -37,6 +38,22 @@ class DataSets:
     training: CocoData
     validation: CocoData | None
     classes: ClassList
+
+
+def prepare(
+    config: Config, folder: Path, *, resume: str | None, finetune: str | None, world: World, writes: bool
+) -> tuple[Trainer, str]:
+    """Return a trainer at its start, and a message that says what it starts from.
+
+    folder: the output, where `writes`. resume, finetune: as in `read_start`. Raises InputError for a start, data or
+    settings that cannot be used.
+    """
+    start = read_start(config, folder, resume=resume, finetune=finetune)
+    data = read_data_sets(config, world=world)
+    trainer = build_trainer(config, data, world=world, folder=folder if writes else None)
+    message = load_start(trainer, start, folder)
+    check_same_start(trainer)
+    return trainer, message
 
 
 def read_data_sets(config: Config, *, world: World = SINGLE_PROCESS) -> DataSets:
