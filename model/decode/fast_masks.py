@@ -24,7 +24,7 @@ from model.startup import CPU_THREADS
 TILE_SIZE = 1 << 19  # values in a tile at most
 NARROWEST_TILE = 128  # pixels, however many masks there are: matrix products of fewer columns are slow
 ENLARGED_AT_ONCE = 16  # masks, for the cache as well
-WINDOWS_AT_ONCE = 32  # masks; fewer share fewer rows, with more the threads have too little to share
+WINDOWS_AT_ONCE = 16  # masks; fewer share fewer pixels of the features, more span larger parts of them
 SAMPLING = 16  # one pixel in so many is sampled to bound the maskness
 RISK = 1e-9  # probability that a mask exceeds its bound
 
@@ -32,7 +32,9 @@ RISK = 1e-9  # probability that a mask exceeds its bound
 class Inside(NamedTuple):
     """The pixels inside m masks, and sums over them."""
 
-    bits: np.ndarray  # uint8 [m, ceil(pixels / 8)], a bit per pixel, 1 where the probability exceeds the threshold
+    # uint8 [m, k], a bit per pixel, 1 where the probability exceeds the threshold; in windows each row of a mask begins
+    # with a new byte.
+    bits: np.ndarray
     areas: np.ndarray  # float32 [m], pixels inside
     sums: np.ndarray  # float32 [m], of the probabilities inside
 
@@ -92,19 +94,20 @@ class WindowMasks(CellMasks):
     def __init__(self, kernels: np.ndarray, feats: np.ndarray, head: HeadConfig) -> None:
         self.size = feats.shape[1:]
         self.kernels = kernels
-        self.feats = _flatten(feats)
+        self.feats = feats
         self.head = head
         self._parts: dict[int, np.ndarray] = {}  # probabilities in the window of each cell, once they are computed
 
     def inside(self, cells: np.ndarray, threshold: float) -> Inside:
         windowed = self.probabilities(cells)
         inside = windowed.parts > threshold
-        sums = _inside_probabilities(_flatten(windowed.parts), threshold)
-        return Inside(replace(windowed, parts=inside).packed(), sums.areas, sums.sums)
+        sums = _sums_inside(_flatten(windowed.parts), _flatten(inside))
+        return Inside(replace(windowed, parts=inside).packed(), *sums)
 
     def probabilities(self, cells: np.ndarray) -> WindowedMaps:
         new = np.array([cell for cell in cells.tolist() if cell not in self._parts], np.int64)
-        new = new[np.argsort(windows_of(new, self.head, self.size).tops)]  # the windows of a group share most rows
+        places = windows_of(new, self.head, self.size)
+        new = new[np.lexsort((places.lefts, places.tops))]  # the windows of a group are near each other
         for group, parts in zip(_groups(new), parallel_map(self._compute, _groups(new))):
             self._parts.update(zip(group.tolist(), parts))
         windows = windows_of(cells, self.head, self.size)
@@ -114,17 +117,18 @@ class WindowMasks(CellMasks):
     def _compute(self, cells: np.ndarray) -> np.ndarray:
         """Return the probabilities in the windows of cells, float32 [m, height, width].
 
-        All rows that the windows have together are multiplied, which takes less time than to copy each window.
+        The rectangle that contains all windows is multiplied, row by row of the features, which takes less time than to
+        copy each window.
         """
         tops, lefts, y, x = windows_of(cells, self.head, self.size)
-        channels, columns = len(self.feats), self.size[1]
-        first, height = tops.min(), y.shape[1]
+        channels, height, width = len(self.feats), y.shape[1], x.shape[1]
+        first, left_most = tops.min(), lefts.min()
+        rows = self.feats[:, first : tops.max() + height, left_most : lefts.max() + width].transpose(1, 0, 2)
         kernels = self.kernels[cells]
-        rows = self.feats[:, first * columns : (tops.max() + height) * columns]
-        products = (kernels[:, :channels] @ rows).reshape(len(cells), -1, columns)
+        products = np.moveaxis(kernels[:, :channels] @ rows, 1, 0)  # of each cell, [m, rows, columns]
         logits = polynomial(kernels[:, channels:], y, x)
-        for mask, product, top, left in zip(logits, products, (tops - first).tolist(), lefts.tolist()):
-            mask += product[top : top + height, left : left + mask.shape[1]]
+        for mask, product, top, left in zip(logits, products, (tops - first).tolist(), (lefts - left_most).tolist()):
+            mask += product[top : top + height, left : left + width]
         return sigmoid(logits)
 
 
@@ -328,8 +332,13 @@ def _inside_logits(half_logits: np.ndarray, threshold: float) -> Inside:
 def _inside_probabilities(probabilities: np.ndarray, threshold: float) -> Inside:
     """Sum the probabilities inside m masks. probabilities: float32 [m, pixels]."""
     inside = probabilities > threshold
+    return Inside(np.packbits(inside, axis=1), *_sums_inside(probabilities, inside))
+
+
+def _sums_inside(probabilities: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return areas and sums of `Inside`, float32 [m]; probabilities, inside: float32 and bool [m, pixels]."""
     ones = inside.astype(np.float32)
-    return Inside(np.packbits(inside, axis=1), _row_sums(ones), _row_sums(probabilities * ones))
+    return _row_sums(ones), _row_sums(probabilities * ones)
 
 
 def _row_sums(values: np.ndarray) -> np.ndarray:

@@ -25,12 +25,21 @@ def matrix_nms(inside: np.ndarray, areas: np.ndarray, classes: np.ndarray, confi
     factors = np.ones(len(areas), np.float32)
     order = np.argsort(classes, kind="stable")  # within a class still sorted by score
     starts = np.unique(classes[order], return_index=True)[1]
-    words = np.zeros((len(inside), -(-inside.shape[1] // 8)), np.uint64)
-    words.view(np.uint8)[:, : inside.shape[1]] = inside
+    words = _words(inside)
     for members in np.split(order, starts[1:]):
         if len(members) > 1:
-            factors[members] = _decay(_intersections(words[members]), areas[members], config)
+            own = words if len(members) == len(words) else words[members]
+            factors[members] = _decay(_intersections(own), areas[members], config)
     return factors
+
+
+def _words(bits: np.ndarray) -> np.ndarray:
+    """Return uint8 [n, k] as uint64 [n, ceil(k / 8)], with zeros at the end; rows of whole words are not copied."""
+    if bits.shape[1] % 8 == 0:
+        return np.ascontiguousarray(bits).view(np.uint64)
+    words = np.zeros((len(bits), -(-bits.shape[1] // 8)), np.uint64)
+    words.view(np.uint8)[:, : bits.shape[1]] = bits
+    return words
 
 
 def _intersections(words: np.ndarray) -> np.ndarray:

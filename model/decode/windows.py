@@ -40,17 +40,18 @@ class WindowedMaps:
         return maps
 
     def packed(self) -> np.ndarray:
-        """Return bool maps as bits, uint8 [n, ceil(h w / 8)], as `numpy.packbits` of the flat maps gives them."""
-        columns = self.size[1]
-        bits = np.zeros((len(self.parts), -(-self.size[0] * columns // 8)), np.uint8)
-        height, width = self.parts.shape[1:]
-        for row, top, left, part in zip(bits, self.tops.tolist(), self.lefts.tolist(), self.parts):
-            first, spare = divmod(top * columns, 8)  # the byte in which the window's rows begin, and bits before them
-            pixels = np.zeros(spare + height * columns, bool)
-            pixels[spare:].reshape(height, columns)[:, left : left + width] = part
-            some = np.packbits(pixels)
-            row[first : first + len(some)] = some
-        return bits
+        """Return bool maps as bits, uint8 [n, h * ceil(w / 8)]: each row of a map begins with a new byte."""
+        count, height, width = self.parts.shape
+        bits = np.zeros((count, self.size[0], -(-self.size[1] // 8)), np.uint8)
+        # The windows with zeros at both sides, so that each begins with a byte of the map.
+        aligned = np.zeros((count, height, width + 7), bool)
+        for pixels, part, left in zip(aligned, self.parts, self.lefts.tolist()):
+            pixels[:, left % 8 : left % 8 + width] = part
+        places = zip(bits, np.packbits(aligned, axis=2), self.tops.tolist(), (self.lefts // 8).tolist())
+        for map_, window, top, left in places:
+            inside = map_[top : top + height, left : left + window.shape[1]]
+            inside[:] = window[:, : inside.shape[1]]  # at the right border the last byte may be all zeros
+        return bits.reshape(count, -1)
 
 
 class Windows(NamedTuple):

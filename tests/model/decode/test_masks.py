@@ -109,13 +109,16 @@ def test_fast_masks_of_cells_are_those_of_the_whole_maps(make, seed, cells, thre
     with patch.multiple(fast_masks, TILE_SIZE=1, NARROWEST_TILE=together, ENLARGED_AT_ONCE=together):
         probabilities = masks.probabilities(cells)
         inside = masks.inside(cells, threshold)
+    assert inside.bits.dtype == np.uint8
+    pixels = case.maps[cells].reshape(len(cells), -1)
     if isinstance(probabilities, WindowedMaps):
         probabilities = probabilities.whole()
+        rows = inside.bits.reshape(len(cells), SIZE[0], -1)
+        bits = np.unpackbits(rows, axis=2, count=SIZE[1]).reshape(pixels.shape)
+    else:
+        bits = np.unpackbits(inside.bits, axis=1, count=pixels.shape[1])
     assert probabilities.dtype == np.float32
     np.testing.assert_allclose(probabilities, case.maps[cells], atol=1e-5)
-    pixels = case.maps[cells].reshape(len(cells), -1)
-    assert inside.bits.dtype == np.uint8
-    bits = np.unpackbits(inside.bits, axis=1, count=pixels.shape[1])
     undecided = np.abs(pixels - threshold) < 1e-5
     assert ((bits > 0) == (pixels > threshold))[~undecided].all()
     np.testing.assert_array_equal(inside.areas, bits.sum(axis=1))
