@@ -25,6 +25,7 @@ from tools.predict.demo_options import (
 )
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
+from tools.predict.predictor import streams_for
 
 
 def main() -> int:
@@ -36,7 +37,8 @@ def main() -> int:
     config = config_of(args)
     paths = find_images(args.input or [PROJECT / config.demo_input])
     jobs = plan_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
-    predictor = load_predictor(config, **network_options(args), score=args.score)
+    streams = streams_for(len(jobs), args.threads)
+    predictor = load_predictor(config, **network_options(args), score=args.score, streams=streams)
     report = predict_files(predictor, jobs, **output_options(args))
     note = UNTRAINED if args.untrained is not None else ""
     report_run(args, report, predictor, note=note)

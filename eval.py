@@ -31,7 +31,7 @@ from tools.evaluate.evaluate_split import MatchAt, evaluate_split, read_split, s
 from tools.evaluate.match_score import match_table
 from tools.predict.load import NetworkSource, build_predictor, network_source
 from tools.predict.pipeline import plan_jobs, predict_files
-from tools.predict.predictor import DEFAULT_THREADS
+from tools.predict.predictor import DEFAULT_THREADS, streams_for
 
 
 def main() -> int:
@@ -49,10 +49,10 @@ def main() -> int:
     if jobs and not world.is_first:
         return 0  # the first process alone predicts these pictures into one folder and one results file
     network = exported or network_source(config, **source_options(args), section=section)
-    # The data comes first, because a network may take a minute to compile.
     data = None if jobs else read_split(network.config, network.classes, args.split, world=world)
-    if isinstance(network, NetworkSource):
-        network = build_predictor(network, **engine_options(args), section=section)
+    if isinstance(network, NetworkSource):  # after the data, because compiling may take a minute
+        streams = streams_for(len(jobs if data is None else data.records), DEFAULT_THREADS)
+        network = build_predictor(network, **engine_options(args), section=section, streams=streams)
     if data is None:
         report = predict_files(network, jobs, results=output / "results.json", threads=DEFAULT_THREADS)
         print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")

@@ -1,7 +1,7 @@
 """Time the stages of prediction on a folder of pictures, from reading a file to a COCO results file.
 
     python tools/benchmark.py --config=1 --images photos
-    python tools/benchmark.py --config=0,1 --images photos --untrained=0 --candidates=1300 --vs dynamic
+    python tools/benchmark.py --config=0,1 --images photos --untrained=0 --candidates=1300 --vs dynamic openvino:bf16
 
 By default the stages run one after another, so that each is timed without the others; --threads 4 times the pipeline of
 demo.py instead. The table has the median and 95th percentile of each stage in milliseconds per picture, and the share
@@ -11,8 +11,8 @@ sets the threshold so that the first picture has this many.
 
 GFLOP counts the convolutions of the network for the first picture, two operations for a multiplication with its
 addition. It is compared with a peak that the same run measures on a CPU: 3x3 convolutions of 256 channels at 64 x 64 by
-the static engine in the same precision, the fastest of ten runs. Each line of the table comes from its own process, so
-that its memory is the most used while predicting; compiling, once, uses more.
+the static engine in the same precision, int8 in fp32, the fastest of ten runs. Each line of the table comes from its
+own process, so that its memory is the most used while predicting; compiling, once, uses more.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ from config import load_config
 from config.engines import ENGINES
 from config.errors import InputError
 from data.files import temporary_folder
-from data.images import ImageError, find_images, read_image
-from data.written import check_output_files, write_json
+from data.images import ImageError, find_images, read_image, write_image
+from data.written import check_output_files, write_json, write_output
 from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
     Parser,
     add_network_options,
-    align_columns,
     config_of,
     natural_number,
     network_options,
     positive_number,
 )
 from tools.common.kinds import NetworkKind, RawPredictions, build_network
-from tools.common.memory import format_memory, peak_memory, reset_peak_memory
+from tools.common.memory import peak_memory, reset_peak_memory
 from tools.engine.operations import measured_peak, network_operations
+from tools.predict.benchmark_figures import format_csv, format_table, plot, ratios
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import plan_jobs, predict_files
-from tools.predict.predictor import Predictor
+from tools.predict.predictor import Predictor, streams_for
 
 
 def main() -> int:
@@ -74,12 +74,28 @@ def main() -> int:
         help="set nms.score_thr for N candidates in picture 1",
     )
     parser.add_argument("--threads", type=natural_number, default=0, help="worker threads (default: 0)")
-    parser.add_argument("--vs", choices=tuple(ENGINES), help="time another engine too, in fp32, and print the ratios")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures of all lines as JSON")
+    parser.add_argument(
+        "--streams",
+        type=positive_number,
+        metavar="N",
+        help="with --threads: pictures that the network runs on at a time (default: as many as in demo.py)",
+    )
+    parser.add_argument(
+        "--vs",
+        nargs="+",
+        default=[],
+        type=engine_and_precision,
+        metavar="ENGINE[:PRECISION]",
+        help="time other engines too, in fp32 or another precision, and print the ratios",
+    )
+    for name, what in (("json", "all figures"), ("csv", "the table"), ("plot", "bars of the stages")):
+        parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=f"write {what} of all lines")
     args = parser.parse_args()
+    if args.streams and args.streams > max(args.threads, 1):
+        parser.error(f"--streams: add --threads {args.streams} or more")
     paths = find_images(args.images)[: args.limit]
-    if args.json:
-        check_output_files([args.json], read=[*paths, *filter(None, [args.weights])])
+    outputs = [path for path in (args.json, args.csv, args.plot) if path]
+    check_output_files(outputs, read=[*paths, *filter(None, [args.weights])])
     configs = str(args.config).split(",")
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")
@@ -88,28 +104,41 @@ def main() -> int:
     lines = lines_of(configs, args.engine, args.precision, args.vs)
     figures = [_measure(args, paths)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
     print(f"{_machine()}, Paddle {paddle.__version__}, {args.threads} threads")
-    print(_table(figures))
-    if args.vs:
-        print(*(_ratios(*pair) for pair in zip(figures[::2], figures[1::2])), sep="\n")
+    print(format_table(figures))
+    for first in range(0, len(figures), 1 + len(args.vs)):
+        for other in figures[first + 1 : first + 1 + len(args.vs)]:
+            print(ratios(figures[first], other))
     if args.json:
         write_json(args.json, figures)
+    if args.csv:
+        with write_output(args.csv) as temporary:
+            temporary.write_text(format_csv(figures), encoding="utf-8")
+    if args.plot:
+        write_image(args.plot, plot(figures))
     return 0
 
 
-def lines_of(configs: Sequence[str], engine: str, precision: str, other: str | None) -> list[tuple[str, str, str]]:
-    """Return (config, engine, precision) of each line of the table, each config before its comparison."""
-    lines = []
-    for config in configs:
-        lines.append((config, engine, precision))
-        if other:
-            lines.append((config, other, "fp32"))
-    return lines
+def engine_and_precision(text: str) -> tuple[str, str]:
+    """Parse ENGINE or ENGINE:PRECISION."""
+    engine, _, precision = text.partition(":")
+    if engine not in ENGINES or (precision or "fp32") not in ENGINES[engine]:
+        able = [f"{name}:{one}" for name, precisions in ENGINES.items() for one in precisions]
+        raise argparse.ArgumentTypeError(f"{text!r}: expected one of {', '.join(able)}")
+    return engine, precision or "fp32"
+
+
+def lines_of(
+    configs: Sequence[str], engine: str, precision: str, others: Sequence[tuple[str, str]]
+) -> list[tuple[str, str, str]]:
+    """Return (config, engine, precision) of each line of the table, each config before its comparisons."""
+    return [(config, *pair) for config in configs for pair in [(engine, precision), *others]]
 
 
 def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, object]:
     """Return the figures of one line of the table, measured in this process."""
     config = config_of(args)
-    predictor = load_predictor(config, **network_options(args), score=0.0)
+    streams = args.streams or streams_for(len(paths), args.threads)
+    predictor = load_predictor(config, **network_options(args), score=0.0, streams=streams)
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
     reset_peak_memory()
@@ -130,6 +159,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
         "paddle": paddle.__version__,
         "machine": _machine(),
         "threads": args.threads,
+        "streams": predictor.streams,
         "candidates": median(candidates[1:]),  # without the warm-up
         **statistics,
         "share_beside_network": sum(totals.values()) / (sum(totals.values()) + network),
@@ -202,7 +232,7 @@ def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision
     with temporary_folder() as folder:
         target = folder / "figures.json"
         options = {"config": config, "engine": engine, "precision": precision, "device": args.device, "json": target}
-        for name in ("candidates", "threads", "limit", "untrained", "weights"):
+        for name in ("candidates", "threads", "streams", "limit", "untrained", "weights"):
             options[name] = getattr(args, name)
         command = [f"--{name}={value}" for name, value in options.items() if value is not None]
         for override in args.overrides:
@@ -214,38 +244,6 @@ def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision
             sys.exit(done.returncode)
         (figures,) = json.loads(target.read_text())
     return figures
-
-
-def _table(figures: Sequence[dict]) -> str:
-    stages = list(figures[0]["milliseconds"])
-    rows = [["", *stages, "", "all but the", "pictures", "", "of the", "peak"]]
-    rows.append(["milliseconds", *["median p95"] * len(stages), "candidates", "network", "a second", "GFLOP"])
-    rows[-1] += ["peak", "memory"]
-    for line in figures:
-        times = [f"{row['median']:.1f} {row['p95']:.1f}" for row in line["milliseconds"].values()]
-        share = f"{line['share_of_peak']:.0%}" if "share_of_peak" in line else ""
-        rows.append(
-            [
-                f"{line['config']} {line['engine']} {line['precision']}",
-                *times,
-                f"{line['candidates']:.0f}",
-                f"{line['share_beside_network']:.1%}",
-                f"{line['pictures_per_second']:.2f}",
-                f"{line['gflop']:.1f}",
-                share,
-                format_memory(line["peak_memory_mib"]),
-            ]
-        )
-    return align_columns(rows)
-
-
-def _ratios(ours: dict, other: dict) -> str:
-    parts = [
-        ("network", other["milliseconds"]["network"]["median"] / ours["milliseconds"]["network"]["median"]),
-        ("all in all", ours["pictures_per_second"] / other["pictures_per_second"]),
-    ]
-    words = ", ".join(f"{name} {ratio:.2f} times as fast" for name, ratio in parts)
-    return f"{ours['config']}, {ours['engine']} {ours['precision']} against {other['engine']}: {words}"
 
 
 if __name__ == "__main__":

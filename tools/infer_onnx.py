@@ -20,6 +20,7 @@ from tools.common.cli import Parser
 from tools.deploy.exported import check_order, exported_predictor
 from tools.predict.demo_options import add_demo_options, output_options, parse_demo_options, plan_outputs, report_run
 from tools.predict.pipeline import predict_files
+from tools.predict.predictor import streams_for
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def main() -> int:
     args = parse_demo_options(parser)
     check_order(args.model, args.pictures)
     paths = find_images(args.pictures)
-    predictor = exported_predictor(args.model, score=args.score)
+    predictor = exported_predictor(args.model, score=args.score, streams=streams_for(len(paths), args.threads))
     jobs = plan_outputs(args, predictor.config, paths, args.model)
     report = predict_files(predictor, jobs, **output_options(args))
     report_run(args, report, predictor)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
 
 from config.base import PROJECT
-from data.images import write_image
+from data.images import read_image, write_image
 from tests.support import tiny
 from tests.support.programs import Finished, run_python
 from tools.benchmark import lines_of
+from tools.common.plots import LINE_COLORS
 
 BENCHMARK = PROJECT / "tools/benchmark.py"
 
@@ -48,18 +50,37 @@ def test_times_of_all_stages(tmp_path):
 def test_two_engines_are_compared(tmp_path):
     photo = tmp_path / "1.png"
     write_image(photo, tiny.scene(1))
-    done = benchmark("--images", photo, "--vs=static", "--json", "times.json", cwd=tmp_path)
+    files = {name: tmp_path / f"times.{name}" for name in ("json", "csv", "png")}
+    options = "--vs=static", "--json", files["json"], "--csv", files["csv"], "--plot", files["png"]
+    done = benchmark("--images", photo, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    lines = json.loads((tmp_path / "times.json").read_text())
+    lines = json.loads(files["json"].read_text())
     assert [line["engine"] for line in lines] == ["dynamic", "static"]
-    assert "dynamic fp32 against static: network " in done.stdout.splitlines()[-1]
+    assert "dynamic fp32 against static fp32: network " in done.stdout.splitlines()[-1]
+    rows = list(csv.DictReader(files["csv"].read_text().splitlines()))
+    assert [row["engine"] for row in rows] == ["dynamic", "static"]
+    for row, line in zip(rows, lines):
+        assert float(row["network_median_ms"]) == line["milliseconds"]["network"]["median"]
+        assert float(row["share_of_peak"]) == line["share_of_peak"] and row["machine"] == line["machine"]
+    assert {tuple(color) for color in LINE_COLORS[:2]} <= {
+        tuple(pixel) for pixel in read_image(files["png"])[:, ::2].reshape(-1, 3).tolist()
+    }
 
 
 def test_each_config_is_followed_by_its_comparison():
     ours = [("3", "auto", "bf16"), ("1", "auto", "bf16")]
-    assert lines_of(["3", "1"], "auto", "bf16", None) == ours
-    others = [("3", "onnx", "fp32"), ("1", "onnx", "fp32")]
-    assert lines_of(["3", "1"], "auto", "bf16", "onnx") == [ours[0], others[0], ours[1], others[1]]
+    assert lines_of(["3", "1"], "auto", "bf16", []) == ours
+    others = [("3", "onnx", "fp32"), ("3", "openvino", "int8"), ("1", "onnx", "fp32"), ("1", "openvino", "int8")]
+    found = lines_of(["3", "1"], "auto", "bf16", [("onnx", "fp32"), ("openvino", "int8")])
+    assert found == [ours[0], *others[:2], ours[1], *others[2:]]
+
+
+@pytest.mark.parametrize("options", [["--vs=onnx:bf16"], ["--vs=numpy"], ["--streams=2"]])
+def test_an_option_that_is_impossible_is_one_line(options, tmp_path):
+    write_image(tmp_path / "1.png", tiny.scene(1))
+    done = benchmark("--images", tmp_path, *options, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert ("expected one of dynamic:fp32, static:fp32" if "vs" in options[0] else "--threads 2") in done.stderr
 
 
 def test_a_mistake_is_reported_before_timing(tmp_path):

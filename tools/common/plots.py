@@ -126,19 +126,39 @@ def bars(
     names: Sequence[str], values: Sequence[float], *, title: str = "", x_label: str = "", width: int = 520
 ) -> np.ndarray:
     """Draw horizontal bars for values >= 0; return uint8 [H, width * SCALE, 3] RGB."""
+    return stacked_bars(names, {"": values}, title=title, x_label=x_label, width=width)
+
+
+def stacked_bars(
+    names: Sequence[str],
+    parts: Mapping[str, Sequence[float]],
+    *,
+    title: str = "",
+    x_label: str = "",
+    width: int = 520,
+    name_width: int = MAX_NAME_WIDTH,
+) -> np.ndarray:
+    """Draw horizontal bars of several parts one after another; return uint8 [H, width * SCALE, 3] RGB.
+
+    parts: the name of each part, for the legend, and its value >= 0 in every bar. name_width: of a bar's name at most.
+    """
     line = text_height(LABEL_SIZE) + 6
-    names = [shorten(name, MAX_NAME_WIDTH) for name in names]
-    texts = [_short_number(value) for value in values]
+    names = [shorten(name, name_width) for name in names]
+    totals = [sum(values) for values in zip(*parts.values())]
+    texts = [_short_number(total) for total in totals]
     left, right = MARGIN + _max_width(names) + 8, width - MARGIN - _max_width(texts) - 6
-    top = MARGIN + (text_height(TITLE_SIZE) + 8 if title else 0)
+    top = _legend(Canvas(1, width), MARGIN + (text_height(TITLE_SIZE) + 8 if title else 0), list(parts))
     canvas = Canvas(top + line * len(names) + (text_height(LABEL_SIZE) + 6 if x_label else 0) + MARGIN, width)
-    canvas.headline(title)
-    longest = max(values, default=0) or 1
-    for i, (name, value, text) in enumerate(zip(names, values, texts)):
-        y, end = top + line * i, left + (right - left) * value / longest
+    _legend(canvas, canvas.headline(title), list(parts))
+    scale = (right - left) / (max(totals, default=0) or 1)
+    colors = [BLUE] if len(parts) == 1 else [_color(index) for index in range(len(parts))]
+    for i, (name, total, text) in enumerate(zip(names, totals, texts)):
+        y, end = top + line * i, float(left)
         canvas.text(left - 8, y + line / 2, name, align=(1, 0.5))
-        canvas.rectangle(left, y + 2, end, y + line - 2, BLUE)
-        canvas.text(end + 6, y + line / 2, text, align=(0, 0.5), color=PALE_INK)
+        for values, color in zip(parts.values(), colors):
+            canvas.rectangle(end, y + 2, end + scale * values[i], y + line - 2, color)
+            end += scale * values[i]
+        canvas.text(left + scale * total + 6, y + line / 2, text, align=(0, 0.5), color=PALE_INK)
     canvas.rectangle(left - 1, top, left, top + line * len(names), PALE_INK)
     canvas.text((left + right) / 2, canvas.height - MARGIN, x_label, align=(0.5, 1), color=PALE_INK)
     return canvas.pixels

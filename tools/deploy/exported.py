@@ -20,6 +20,7 @@ from config.overrides import differences, foreign_to_networks, override, with_ne
 from config.values import is_list_of
 from data.class_lists import ClassList
 from data.images import has_picture_suffix
+from model.startup import CPU_THREADS
 from tools.common.kinds import kind_of
 from tools.common.output_sides import side_lengths
 from tools.common.processes import refuse_after_fork
@@ -193,14 +194,17 @@ def read_metadata(session: InferenceSession, path: str | Path, overrides: Iterab
     return metadata
 
 
-def open_exported(path: str | Path) -> InferenceSession:
-    """Open an exported network. Raises InputError if ONNX Runtime is not installed or cannot read the file."""
+def open_exported(path: str | Path, *, streams: int = 1) -> InferenceSession:
+    """Open an exported network; streams: threads that run it at a time.
+
+    Raises InputError if ONNX Runtime is not installed or cannot read the file.
+    """
     if importlib.util.find_spec("onnxruntime") is None:
         raise InputError(f"{path}: onnxruntime, which runs it, is not installed; pip install onnxruntime")
     if not Path(path).is_file():
         raise InputError(f"{path}: there is no such file; python tools/export.py makes one")
     try:
-        return open_session(Path(path))
+        return open_session(Path(path), streams=streams)
     except Exception as error:  # its exceptions have no parent of their own
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"{path}: onnxruntime cannot read it ({reason}); export it again, or update it") from error
@@ -218,16 +222,22 @@ def check_order(model: Path, pictures: Iterable[str | Path]) -> None:
 
 
 def exported_predictor(
-    path: str | Path, *, overrides: Iterable[str] = (), score: float | None = None, section: str = "test_cfg"
+    path: str | Path,
+    *,
+    overrides: Iterable[str] = (),
+    score: float | None = None,
+    section: str = "test_cfg",
+    streams: int = 1,
 ) -> Predictor:
     """Return a predictor for an ONNX file written by tools/export.py.
 
     overrides: assignments as after `-o`. score: instances below it are left out; None takes the score of the config's
-    `section`. Raises InputError as `open_exported` and `metadata_of` do. Decoding is faster if `model.startup` was
-    imported before numpy.
+    `section`. streams: as in `load_predictor`. Raises InputError as `open_exported` and `metadata_of` do. Decoding is
+    faster if `model.startup` was imported before numpy.
     """
     refuse_after_fork()
-    session = open_exported(path)
+    streams = min(streams, CPU_THREADS)
+    session = open_exported(path, streams=streams)
     metadata = read_metadata(session, path, overrides)
     names = [output.name for output in metadata.outputs]
     config = metadata.config
@@ -246,6 +256,7 @@ def exported_predictor(
         score=getattr(config, section).score if score is None else score,
         engine_name="onnx",
         decode=decoder_of(metadata),
+        streams=streams,
     )
 
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Callable
 
 import numpy as np
@@ -28,7 +29,7 @@ from tools.engine.onnx_graph import load_onnx_graph
 from tools.engine.openvino_graph import load_int8_graph, load_openvino_graph
 from tools.engine.static_graph import load_static_graph
 
-LOADERS: dict[str, Callable[[Path, str], Graph]] = {
+LOADERS: dict[str, Callable[..., Graph]] = {
     "static": load_static_graph,
     "onnx": load_onnx_graph,
     "openvino": load_openvino_graph,
@@ -44,12 +45,14 @@ def compile_engine(
     weights: Mapping[str, np.ndarray],
     *facts: object,
     checkpoint: Path | None = None,
+    streams: int = 1,
 ) -> CompiledEngine:
     """Return a compiled engine for these weights, from the graph cache if it is there.
 
     build: returns the network, in evaluation mode, with the weights; called only if the cache has no graph of it, and
     not usable afterwards. facts: other things on which the network depends. checkpoint: the file of the weights, beside
-    which the precision int8 has a network of tools/quantize.py. Raises InputError if that is missing or another one's.
+    which the precision int8 has a network of tools/quantize.py. streams: as in CompiledEngine. Raises InputError if the
+    network in INT8 is missing or another one's.
     """
     int8: dict[str, Int8Graph] = {}
     if precision == "int8":
@@ -60,7 +63,7 @@ def compile_engine(
         int8 = read_int8(int8_path(checkpoint), graphs, network_fingerprint(config, weights), command=command)
     apart = precision != "fp32"
     folder = compiled_graphs(name, build, config, weights, *facts, apart=apart)
-    return CompiledEngine(name, precision, folder, config, apart=apart, int8=int8)
+    return CompiledEngine(name, precision, folder, config, apart=apart, int8=int8, streams=streams)
 
 
 def network_fingerprint(config: Config, weights: Mapping[str, np.ndarray]) -> str:
@@ -123,6 +126,9 @@ class CompiledEngine:
 
     In a lower precision the network is two graphs, and the second, which computes the scores, stays in float32: points
     NMS would keep both of two neighbours that are equal in few bits.
+
+    streams: how many threads may call it at a time, each with its share of the cores; 1 with the engine static, which
+    has one set of inputs and outputs.
     """
 
     def __init__(
@@ -134,12 +140,16 @@ class CompiledEngine:
         *,
         apart: bool,
         int8: Mapping[str, Int8Graph],
+        streams: int = 1,
     ) -> None:
+        shared = {} if name == "static" else {"streams": streams}
+
         def load(graph: str, precision: str) -> Graph:
             if graph in int8:
-                return load_int8_graph(int8[graph])
-            return LOADERS[name](folder / graph, "fp32" if precision == "int8" else precision)
+                return load_int8_graph(int8[graph], **shared)
+            return LOADERS[name](folder / graph, "fp32" if precision == "int8" else precision, **shared)
 
+        self._completing = Lock()  # a second stage runs operations of Paddle
         self.config = config
         self.kind = kind_of(config)
         self._apart = apart
@@ -155,7 +165,9 @@ class CompiledEngine:
 
         images: float32 [N, 3, H, W]; sizes: height and width of each picture within it.
         """
-        return self.kind.complete(self.run_first_stage(images), sizes, self.config, self.run_second_stage)
+        raw = self.run_first_stage(images)
+        with self._completing:
+            return self.kind.complete(raw, sizes, self.config, self.run_second_stage)
 
     def run_first_stage(self, images: np.ndarray) -> list[np.ndarray] | list[Tensor]:
         """Return what the network's `forward` returns: arrays on a CPU, tensors on a GPU."""

@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 
-def load_onnx_graph(path: Path, precision: str) -> Graph:
-    """Load a portable graph of `graph_writer.write_graph`."""
-    session = open_session(path.with_suffix(".onnx"))
+def load_onnx_graph(path: Path, precision: str, *, streams: int = 1) -> Graph:
+    """Load a portable graph of `graph_writer.write_graph`. streams: threads that call it at a time."""
+    session = open_session(path.with_suffix(".onnx"), streams=streams)
     names = [value.name for value in session.get_inputs()]
     return lambda arrays: session.run(None, dict(zip(names, arrays)))
 
 
-def open_session(path: Path) -> InferenceSession:
-    """Open an ONNX file with the settings that suit our networks."""
+def open_session(path: Path, *, streams: int = 1) -> InferenceSession:
+    """Open an ONNX file with the settings that suit our networks. streams: threads that run it at a time."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = CPU_THREADS
+    options.intra_op_num_threads = CPU_THREADS - streams + 1  # each caller is a thread that computes, too
     options.enable_mem_pattern = False  # it would reserve memory again for each picture size
     # Its threads would wait actively for work while ours decode.
     options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from openvino.frontend.onnx import ConversionExtension
 
 
-def load_openvino_graph(path: Path, precision: str) -> Graph:
-    """Load a portable graph of `graph_writer.write_graph`."""
+def load_openvino_graph(path: Path, precision: str, *, streams: int = 1) -> Graph:
+    """Load a portable graph of `graph_writer.write_graph`. streams: threads that call it at a time."""
     import openvino
 
     core = openvino.Core()
     core.add_extension(onnx_extension())
-    return _compile(core, str(path.with_suffix(".onnx")), precision)
+    return _compile(core, str(path.with_suffix(".onnx")), precision, streams)
 
 
-def load_int8_graph(graph: Int8Graph) -> Graph:
-    """Load a graph of an INT8 file; what is not in INT8 is computed in float32.
+def load_int8_graph(graph: Int8Graph, *, streams: int = 1) -> Graph:
+    """Load a graph of an INT8 file; what is not in INT8 is computed in float32. streams: as above.
 
     Raises InputError if OpenVINO cannot load it.
     """
@@ -41,15 +41,15 @@ def load_int8_graph(graph: Int8Graph) -> Graph:
 
     core = openvino.Core()
     try:
-        return _compile(core, core.read_model(graph.description, graph.weights), "fp32")
+        return _compile(core, core.read_model(graph.description, graph.weights), "fp32", streams)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{graph.path}: OpenVINO cannot load it ({reason}); {graph.remedy}") from error
 
 
-def _compile(core: Core, model: str | Model, precision: str) -> Graph:
+def _compile(core: Core, model: str | Model, precision: str, streams: int) -> Graph:
     hints: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
-    hints["INFERENCE_NUM_THREADS"] = CPU_THREADS
+    hints.update(INFERENCE_NUM_THREADS=CPU_THREADS, NUM_STREAMS=streams)
     with kept_signal_stack():
         return OpenVINOGraph(core.compile_model(model, "CPU", hints))
 
@@ -65,7 +65,7 @@ class OpenVINOGraph:
     """A compiled model whose results stay in the memory of its requests.
 
     Copying them to new memory for each picture would take as long as some layers. A request is used again when nobody
-    holds its results any more.
+    holds its results any more. Several threads may call it.
     """
 
     def __init__(self, model: CompiledModel) -> None:
@@ -73,7 +73,10 @@ class OpenVINOGraph:
         self._idle: list[InferRequest] = []
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        request = self._idle.pop() if self._idle else self._model.create_infer_request()
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
         results = list(request.infer(list(arrays), share_outputs=True).values())
         holders = [request] + [None] * (len(results) - 1)  # one item for each result; the request goes last
         for array in results:

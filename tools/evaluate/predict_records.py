@@ -60,7 +60,7 @@ def _rows_by_picture(
     with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         prepared = ordered_map(pool, read, records, ahead=threads)
         predicted = predictor.run_batches(
-            prepared, lambda item: item[1], batch_size=predictor.config.eval_cfg.batch_size
+            prepared, lambda item: item[1], batch_size=predictor.config.eval_cfg.batch_size, threads=threads
         )
         rows = ordered_map(decoder, encode, predicted, ahead=2)
         bar = {"total": len(records), "unit": "picture", "desc": "evaluation", "leave": False}

@@ -12,9 +12,11 @@ import paddle
 
 from config import load_config, registry
 from config.base import Config
+from config.engines import PACKAGES
 from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from model.device import select_device
+from model.startup import CPU_THREADS
 from tools.common.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.common.kinds import build_network, kind_of
 from tools.common.processes import refuse_after_fork
@@ -37,6 +39,7 @@ def load_predictor(
     engine: str = "auto",
     precision: str = "fp32",
     section: str = "test_cfg",
+    streams: int = 1,
 ) -> Predictor:
     """Return a predictor for a checkpoint.
 
@@ -45,14 +48,17 @@ def load_predictor(
     "eval_cfg". untrained: a seed, for random weights instead.
     score: from 0 to 1; instances below it are left out; None takes the score of the config's `section`.
     device: "auto", "cpu", "gpu", "gpu:1" ... engine, precision: what runs the network and in which arithmetic, "auto"
-    or one of config/engines.py.
+    or one of config/engines.py. streams: batches that the engines onnx and openvino run at a time, each on its share of
+    the cores, at most as many as cores; more pictures per second, later results of a single one, and more memory.
     Raises config.errors.InputError if something does not exist or does not fit. Import this module before numpy: it
     sets the number of numpy's threads, which decoding depends on.
     """
-    overrides = _check_arguments(weights, untrained, overrides, device, section)
+    overrides = _check_arguments(weights, untrained, overrides, device, section, streams)
     config = load_config(config, overrides)
     source = network_source(config, weights, overrides=overrides, untrained=untrained, section=section)
-    return build_predictor(source, score=score, device=device, engine=engine, precision=precision, section=section)
+    return build_predictor(
+        source, section=section, score=score, device=device, engine=engine, precision=precision, streams=streams
+    )
 
 
 def build_predictor(
@@ -63,21 +69,25 @@ def build_predictor(
     device: str = "auto",
     engine: str = "auto",
     precision: str = "fp32",
+    streams: int = 1,
 ) -> Predictor:
     """Return a predictor for a network; arguments and errors are those of `load_predictor`."""
     refuse_after_fork()
     config, device = source.config, select_device(device)
     engine = choose_engine(engine, precision, device, deformable=has_ungrouped_deformable(config))
+    streams = min(streams, CPU_THREADS) if engine in PACKAGES else 1
     if engine == "dynamic":
         run: Engine = DynamicEngine(source.build(), config)
     else:
         graph_source = source.build, config, source.weights, *source.facts
-        run = compile_engine(engine, precision, *graph_source, checkpoint=source.checkpoint)
+        run = compile_engine(engine, precision, *graph_source, checkpoint=source.checkpoint, streams=streams)
     score = getattr(config, section).score if score is None else score
-    return Predictor(config, source.classes, run, score=score, engine_name=engine, device=device)
+    return Predictor(config, source.classes, run, score=score, engine_name=engine, device=device, streams=streams)
 
 
-def _check_arguments(weights: object, untrained: object, overrides: object, device: object, section: object) -> list:
+def _check_arguments(
+    weights: object, untrained: object, overrides: object, device: object, section: object, streams: object
+) -> list:
     """Return the overrides as a list. Raises InputError for arguments of `load_predictor` that nothing else checks."""
     if weights is not None and untrained is not None:
         raise InputError("weights and untrained: give one of them")
@@ -88,6 +98,8 @@ def _check_arguments(weights: object, untrained: object, overrides: object, devi
     assignments = list(overrides) if isinstance(overrides, Iterable) and not isinstance(overrides, str) else [None]
     if not all(isinstance(assignment, str) for assignment in assignments):
         raise InputError(f"overrides={overrides!r}: expected a list, such as ['nms.max_per_img=50']")
+    if not (isinstance(streams, (int, np.integer)) and streams > 0):
+        raise InputError(f"streams={streams!r}: expected an integer above 0")
     if not isinstance(device, str):
         raise InputError(f"device={device!r}: expected 'auto', 'cpu' or 'gpu'")
     if section not in SECTIONS:

@@ -115,7 +115,7 @@ def predict_files(
     start = time.perf_counter()
     with exit_on_ctrl_c(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
-        raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times, skip=Job.skipped)
+        raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times, skip=Job.skipped, threads=threads)
         decoded = ordered_map(decoder, lambda row: stages.decode(*row), raw, ahead=2)
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
         for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import IOBase
-from threading import Lock
+from threading import BoundedSemaphore
 from typing import Any, Callable, TypeVar, cast, get_args, overload
 
 import numpy as np
@@ -21,6 +21,7 @@ from data.class_lists import ClassList
 from data.load_picture import Picture, load_picture, not_a_picture
 from data.preprocess import pad_to_batch, preprocess
 from model.decode.decoded import Decoded
+from model.startup import CPU_THREADS
 from tools.common.kinds import RawPredictions, kind_of
 from tools.common.memory import is_out_of_memory
 from tools.common.processes import refuse_after_fork
@@ -34,6 +35,8 @@ Engine = Callable[[np.ndarray, Sequence[Size]], RawPredictions]
 Decode = Callable[[RawPredictions, int, Config], Decoded]
 Item = TypeVar("Item")
 DEFAULT_THREADS = 4
+MANY_PICTURES = 8  # from which on several run at a time
+MOST_STREAMS = 4  # each needs memory for the values between the network's layers
 _NO_PICTURES = (bytes, bytearray, memoryview, IOBase, Mapping)
 
 
@@ -50,6 +53,14 @@ class PreparedInput:
         return self.pixels.shape[:2]
 
 
+def streams_for(pictures: int, threads: int) -> int:
+    """Return how many pictures to run at a time: several in a folder, one where there are few, or no worker threads.
+
+    A network on all cores waits for the slowest of them after each layer; several on a share of the cores each do not.
+    """
+    return min(CPU_THREADS, MOST_STREAMS, max(threads, 1)) if pictures >= MANY_PICTURES else 1
+
+
 class Predictor:
     """A network with the steps before and after it.
 
@@ -57,11 +68,11 @@ class Predictor:
         instances = predictor("images/test/shapes_09.jpg")
 
     Threads may share it: pictures are read and decoded in the calling threads, and the network runs for one of them at
-    a time. In a forked process it raises InputError.
+    a time, or for as many as the engine has streams. In a forked process it raises InputError.
 
-    engine: runs the network on `device`; None if something else does. decode: turns its raw predictions into instances
-    at the network's resolution; None takes the decoder of the config's kind of network. score: instances below it are
-    left out.
+    engine: runs the network on `device`; None if something else does. streams: how many threads may call it at a time.
+    decode: turns its raw predictions into instances at the network's resolution; None takes the decoder of the config's
+    kind of network. score: instances below it are left out.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class Predictor:
         engine_name: str,
         device: str = "cpu",
         decode: Decode | None = None,
+        streams: int = 1,
     ) -> None:
         if not isinstance(score, (int, float, np.floating)) or not 0 <= score <= 1:
             raise InputError(f"score={score!r}: expected a number from 0 to 1")
@@ -86,8 +98,9 @@ class Predictor:
         kind = kind_of(config)
         self._decoder = decode or kind.decode
         self._decoder_config = kind.for_scores_from(self.score, config)
-        # Engines use all cores for one batch, and Paddle's inference library has one set of inputs and outputs.
-        self._network_lock = Lock()
+        # Other engines use all cores for one batch, and Paddle's inference library has one set of inputs and outputs.
+        self.streams = streams
+        self._network_free = BoundedSemaphore(streams)
 
     @overload
     def __call__(self, pictures: Picture) -> Instances: ...
@@ -130,7 +143,9 @@ class Predictor:
 
         with worker_threads(threads) as pool, decoding_thread(threads) as decoder:
             prepared = ordered_map(pool, read, pictures, ahead=threads)
-            raw: Iterator[tuple[PreparedInput, Any, int]] = self.run_batches(prepared, lambda item: item)
+            raw: Iterator[tuple[PreparedInput, Any, int]] = self.run_batches(
+                prepared, lambda item: item, threads=threads
+            )
             yield from ordered_map(decoder, lambda row: self.decode(row[1], row[2], row[0]), raw, ahead=2)
 
     def prepare(self, image: np.ndarray) -> PreparedInput:
@@ -153,9 +168,14 @@ class Predictor:
         times: StageTimes | None = None,
         batch_size: int | None = None,
         skip: Callable[[Item, Exception], Item] | None = None,
+        *,
+        threads: int,
     ) -> Iterator[tuple[Item, RawPredictions | None, int]]:
         """Run the network on items in batches; yield each item with the raw predictions of its batch and its index
         there.
+
+        Several batches run at a time if the engine has so many streams, in `threads` threads at most; 0: in the
+        caller's.
 
         prepared_of: None for an item without a picture, which passes without predictions. batch_size: by default
         `test_cfg.batch_size`. Predictions stay on the device.
@@ -163,8 +183,15 @@ class Predictor:
         the item that is yielded without predictions. None: the error is raised.
         """
         refuse_after_fork()
-        for batch in batched(items, batch_size or self.config.test_cfg.batch_size):
-            yield from self._run_batch(batch, prepared_of, times or StageTimes(), skip)
+        times = times or StageTimes()
+        batches = batched(items, batch_size or self.config.test_cfg.batch_size)
+        streams = min(self.streams, threads)
+        with worker_threads(streams if streams > 1 else 0) as pool:
+            run = ordered_map(
+                pool, lambda batch: list(self._run_batch(batch, prepared_of, times, skip)), batches, ahead=streams + 1
+            )
+            for rows in run:
+                yield from rows
 
     def _run_batch(
         self,
@@ -178,7 +205,7 @@ class Predictor:
         if prepared:
             sizes = [picture.size for picture in prepared]
             try:
-                with self._network_lock, times.measure("network", pictures=len(prepared)):
+                with self._network_free, times.measure("network", pictures=len(prepared)):
                     raw = self.engine(self.pad(prepared), sizes)
             except Exception as error:
                 if skip is None or not is_out_of_memory(error):

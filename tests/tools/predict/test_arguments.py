@@ -86,6 +86,8 @@ def test_a_file_that_is_open_is_refused_with_the_remedy(tmp_path):
         ({"device": 0}, "device=0: expected 'auto'"),
         ({"section": "train_cfg"}, "expected 'test_cfg' or 'eval_cfg'"),
         ({"score": "0.3"}, "expected a number from 0 to 1"),
+        ({"streams": 0}, "streams=0: expected an integer above 0"),
+        ({"streams": "2"}, "streams='2': expected an integer above 0"),
     ],
     ids=str,
 )

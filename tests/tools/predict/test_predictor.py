@@ -197,7 +197,7 @@ def test_prediction_works_from_any_thread_and_keeps_no_gradients():
 
     def work():
         outcome["rows"] = rows(predictor(SCENES[0]))
-        outcome["raw"] = next(predictor.run_batches([predictor.prepare(SCENES[0])], lambda item: item))[1]
+        outcome["raw"] = next(predictor.run_batches([predictor.prepare(SCENES[0])], lambda item: item, threads=0))[1]
 
     thread = threading.Thread(target=work)
     thread.start()

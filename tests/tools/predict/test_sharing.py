@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Barrier, BrokenBarrierError, Event, Timer
 
+import numpy as np
 import pytest
 
-from config.engines import ENGINES
+from config.engines import ENGINES, PACKAGES
 from tests.support import tiny
 from tests.support.programs import run_python
 from tests.tools.engine.test_engines import needs_packages_of
 from tools.predict.load import load_predictor
-from tools.predict.predictor import Predictor
+from tools.predict.predictor import Predictor, streams_for
 
 ENGINE_NAMES = [pytest.param(engine, marks=needs_packages_of(engine)) for engine in ENGINES]
 THREADS, CALLS = 4, 48
@@ -48,11 +49,11 @@ fork(child_loads=True)
 """
 
 
-def with_engine(engine: str, kind: str) -> Predictor:
+def with_engine(engine: str, kind: str, *, streams: int = 1) -> Predictor:
     config, overrides = tiny.CONFIG, tiny.OVERRIDES
     if kind == "centermask2":
         config, overrides = tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES
-    return load_predictor(config, untrained=0, overrides=overrides, engine=engine)
+    return load_predictor(config, untrained=0, overrides=overrides, engine=engine, streams=streams)
 
 
 @pytest.mark.parametrize("kind", ["solov2", "centermask2"])
@@ -63,6 +64,45 @@ def test_four_threads_get_what_one_thread_gets(engine, kind):
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda call: predictor(SCENES[call % len(SCENES)]).to_coco(1), range(CALLS)))
     assert found == [expected[call % len(SCENES)] for call in range(CALLS)]
+
+
+@pytest.mark.parametrize("kind", ["solov2", "centermask2"])
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_several_streams_find_what_one_finds_in_the_same_order(engine, kind, monkeypatch):
+    monkeypatch.setattr("tools.predict.load.CPU_THREADS", 3)
+    one, several = (with_engine(engine, kind, streams=streams) for streams in (1, 3))
+    assert several.streams == (3 if engine in PACKAGES else 1)
+    scenes = [SCENES[number % len(SCENES)] for number in range(24)]
+    for found, expected in zip(several(scenes), one(scenes)):
+        assert found.classes.tolist() == expected.classes.tolist()
+        np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+        np.testing.assert_array_equal(found.masks, expected.masks)
+
+
+def test_as_many_networks_run_at_a_time_as_there_are_streams():
+    """Each waits until the other runs too; without worker threads they run one after another."""
+    predictor, both = with_engine("dynamic", "solov2"), Barrier(2)
+    engine = predictor.engine
+
+    def run(*batch):
+        both.wait(20)
+        return engine(*batch)
+
+    shared = Predictor(predictor.config, predictor.classes, run, score=0.0, engine_name="dynamic", streams=2)
+    assert len(shared(SCENES)) == len(SCENES)
+    with pytest.raises(BrokenBarrierError):
+        both.reset()
+        Timer(0.3, both.abort).start()
+        list(shared.stream(SCENES, threads=0))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "threads", "cores", "streams"),
+    [(8, 4, 2, 2), (7, 4, 2, 1), (8, 4, 64, 4), (8, 0, 2, 1), (8, 1, 2, 1), (100, 4, 1, 1), (8, 3, 64, 3)],
+)
+def test_folders_run_in_several_streams(monkeypatch, pictures, threads, cores, streams):
+    monkeypatch.setattr("tools.predict.predictor.CPU_THREADS", cores)
+    assert streams_for(pictures, threads) == streams
 
 
 def test_a_picture_is_decoded_while_the_network_runs_on_another():
