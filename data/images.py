@@ -19,6 +19,7 @@ from PIL import Image
 
 from config.errors import InputError
 from data.files import atomic_write, open_regular
+from data.png_chunks import png_damage
 from data.stretch import stretch_picture
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
@@ -318,8 +319,8 @@ def _why_refused(data: bytes) -> str | None:
         return reason
     if data.startswith(b"\xff\xd8") and not _has_jpeg_end(data):
         return "truncated JPEG, its end is missing; copy or download it again"
-    if data.startswith(b"\x89PNG") and data.rfind(_PNG_END) < 0:
-        return "truncated PNG, its end is missing; copy or download it again"
+    if data.startswith(b"\x89PNG\r\n\x1a\n") and (damage := png_damage(data)):
+        return f"{damage}; copy or download it again"
     return None
 
 

@@ -266,7 +266,7 @@ def test_files_that_are_read_are_not_replaced_by_results(photos, tmp_path):
     picture.write_bytes(next(photos.iterdir()).read_bytes())
     before = picture.read_bytes()
     for option in ("--json", "--stats"):
-        assert "1.png: is read too" in mistake(*UNTRAINED, "--input", picture, "--no-draw", option, picture)
+        assert "1.png: is named like a pic" in mistake(*UNTRAINED, "--input", picture, "--no-draw", option, picture)
     assert picture.read_bytes() == before
     (tmp_path / "w.pdparams").write_text("weights")
     arguments = ("--weights", tmp_path / "w.pdparams", "--input", picture, "--json", tmp_path / "w.pdparams")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from tests.support.programs import (
     run_main,
     run_python,
 )
-from tools.common.checkpoint import load_checkpoint
+from tools.common.checkpoint import load_checkpoint, save_checkpoint
 from tools.train.log import read_log
 from tools.train.state import load_state, newest_state
 
@@ -172,12 +173,15 @@ def test_a_mistake_is_one_line(tmp_path, arguments, says):
 
 @pytest.fixture(scope="module")
 def one_step(tmp_path_factory) -> Path:
-    """Return the folder of a training that was stopped after a step, with two files beside its state."""
+    """Return the folder of a training that was stopped after a step, with other files beside its state."""
     folder = tmp_path_factory.mktemp("one_step")
     done = train(*in_run(folder), "--max-iters=1")
     assert done.returncode == 0, done.stderr
     (folder / "best.pdparams").write_bytes((folder / "step_0000001.pdparams").read_bytes())
     (folder / "notes.txt").write_text("no checkpoint")
+    checkpoint = load_checkpoint(folder / "best.pdparams")
+    name, array = next(iter(checkpoint.weights.items()))
+    save_checkpoint(folder / "nan.pdparams", replace(checkpoint, weights={name: np.full_like(array, np.nan)}))
     return folder
 
 
@@ -187,6 +191,7 @@ def one_step(tmp_path_factory) -> Path:
         (("--resume", "best.pdparams"), "best.pdparams: there is no training state best.pdstate in this folder"),
         (("--resume", "step_0000001.pdstate"), "the config was solov2_tiny_shapes in the saved run and is solov2_"),
         (("--finetune", "notes.txt"), "notes.txt: not a checkpoint"),
+        (("--finetune", "nan.pdparams"), "nan.pdparams: has values that are not finite numbers in backbone."),
     ],
 )
 def test_a_wrong_start_is_refused_before_the_data_is_read(tmp_path, one_step, option, says):

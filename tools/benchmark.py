@@ -49,6 +49,7 @@ from tools.common.cli import (
     Parser,
     add_network_options,
     config_of,
+    fraction,
     natural_number,
     network_options,
     positive_number,
@@ -73,6 +74,7 @@ def main() -> int:
         metavar="N",
         help="set nms.score_thr for N candidates in picture 1",
     )
+    parser.add_argument("--score", type=fraction, default=0.0, help="leave out instances below it (default: 0)")
     parser.add_argument("--threads", type=natural_number, default=0, help="worker threads (default: 0)")
     parser.add_argument(
         "--streams",
@@ -138,7 +140,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
     """Return the figures of one line of the table, measured in this process."""
     config = config_of(args)
     streams = args.streams or streams_for(len(paths), args.threads)
-    predictor = load_predictor(config, **network_options(args), score=0.0, streams=streams)
+    predictor = load_predictor(config, **network_options(args), score=args.score, streams=streams)
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
     reset_peak_memory()
@@ -232,7 +234,7 @@ def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision
     with temporary_folder() as folder:
         target = folder / "figures.json"
         options = {"config": config, "engine": engine, "precision": precision, "device": args.device, "json": target}
-        for name in ("candidates", "threads", "streams", "limit", "untrained", "weights"):
+        for name in ("candidates", "score", "threads", "streams", "limit", "untrained", "weights"):
             options[name] = getattr(args, name)
         command = [f"--{name}={value}" for name, value in options.items() if value is not None]
         for override in args.overrides:

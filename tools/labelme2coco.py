@@ -111,7 +111,7 @@ def _read_picture(path: Path, data: dict, extracted: Path) -> tuple[Path, np.nda
     if not (named := _picture_name(data)).name:
         raise UnusableFileError(f"{path}: has neither imagePath nor imageData of a picture; annotate it again")
     picture = path.parent / named
-    raise UnusableFileError(f"{path}: its picture {picture} does not exist and is not in the file; add the picture")
+    raise UnusableFileError(f"{path}: its picture {picture} is no file and is not in the labelme file; add the picture")
 
 
 def _named_picture(path: Path, data: dict) -> Path | None:

@@ -127,8 +127,8 @@ def _with_outputs(entries: Sequence[Entry], files: OutputFiles) -> list[Entry]:
     present = [entry for entry, path in zip(entries, missing) if path is None]
     if not present:
         raise InputError(
-            f"{files.folder}: no picture has all of its outputs, for example {missing[0] or 'none is listed'}; see "
-            "--names and --first-number"
+            f"{files.folder}: no picture has all of its outputs, for example "
+            f"{next(iter(missing), 'none is listed')}; see --names and --first-number"
         )
     for path in filter(None, missing):
         print_skipped(f"{path}: there is no such file")

@@ -1,6 +1,7 @@
 """Quantize an exported network to INT8, and compare AP, size and speed of both.
 
-    python tools/draw_shapes.py -o shapes.train_pictures=100 -o train_path=datasets/calibration/annotations.json
+    python tools/draw_shapes.py -o shapes.train_pictures=100 -o train_path=datasets/calibration/annotations.json \\
+        -o train_pre_path=datasets/calibration/images
     python tools/export.py --config=20 --output shapes.onnx
     python tools/quantize_onnx.py shapes.onnx datasets/calibration/images --output shapes_int8.onnx \\
         --annotations datasets/shapes/val/annotations.json --pictures datasets/shapes/val/images

@@ -10,7 +10,7 @@ from config.base import NMSConfig
 from model.decode.threads import parallel_map
 from model.startup import CPU_THREADS
 
-MANY = 64  # masks of a class from which on threads share the work: fewer are done before threads have started
+MANY_WORDS = 1 << 20  # of the pairs of a class from which on threads share the work: fewer are done before they start
 
 
 def matrix_nms(inside: np.ndarray, areas: np.ndarray, classes: np.ndarray, config: NMSConfig) -> np.ndarray:
@@ -54,7 +54,7 @@ def _intersections(words: np.ndarray) -> np.ndarray:
     words, starts, stops = words[order], starts[order], stops[order]
     ends = np.searchsorted(starts, stops)  # the masks from here on begin after the end of this one
     shared = np.zeros((count, count), np.float32)
-    step = CPU_THREADS if count > MANY else 1
+    step = CPU_THREADS if ((ends - np.arange(count)) * (stops - starts)).sum() > MANY_WORDS else 1
 
     def fill(first: int) -> None:
         for row in range(first, count - 1, step):

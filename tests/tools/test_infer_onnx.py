@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+import eval as evaluation
 from data.images import find_images, write_image
 from tests.support import tiny
 from tests.support.exports import (
@@ -93,7 +95,12 @@ def test_mistakes_are_one_line(tmp_path):
     write_image(tmp_path / "a.png", SCENES[0])
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
-    for model, words in ((tmp_path / "none.onnx", "there is no such file"), (broken, "onnxruntime cannot read it")):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    for model, words in (
+        (tmp_path / "none.onnx", "cannot be read (No such file or directory); python tools/export.py makes one"),
+        (tmp_path / "pipe.onnx", "a pipe or a device, not a regular file"),
+        (broken, "onnxruntime cannot read it"),
+    ):
         status, _, err = run_main(infer_onnx.main, model, tmp_path / "a.png")
         assert status == 2 and err.count("\n") == 1
         assert str(model) in err and words in err
@@ -101,6 +108,23 @@ def test_mistakes_are_one_line(tmp_path):
     before = model.read_bytes()
     status, _, err = run_main(infer_onnx.main, model, tmp_path / "a.png", "--no-draw", "--json", model)
     assert status == 2 and "is read too" in err and model.read_bytes() == before
+
+
+@needs_onnx
+@pytest.mark.parametrize("main", [infer_onnx.main, evaluation.main])
+def test_weights_that_are_damaged_are_named(tmp_path, main):
+    """ONNX files have no checksum; numbers that are not finite spoil all results."""
+    content = bytearray(exported("--config=20", "--untrained=0", overrides=()).read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 50] = b"\xff" * 50
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(content)
+    write_image(tmp_path / "a.png", SCENES[0])
+    options = (damaged, tmp_path / "a.png", "--no-draw")
+    if main is evaluation.main:
+        options = "--engine=onnx", damaged, "--output", tmp_path / "out", "--images", tmp_path / "a.png"
+    done = run_main(main, *options)
+    assert done.returncode == 2 and "damaged.onnx: gives values that are not finite numbers" in done.stderr
 
 
 @pytest.mark.parametrize("main", [infer_onnx.main, preprocess_inputs_to_bin.main, quantize_onnx.main])

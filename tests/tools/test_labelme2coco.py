@@ -174,10 +174,10 @@ def damage(folder: Path) -> dict[str, str]:
         "binary.json": "cannot be read as JSON",
         "coco.json": "not a labelme file",
         "list.json": "not a labelme file",
-        "alone.json": "alone.png does not exist and is not in the file",
+        "alone.json": "alone.png is no file and is not in the labelme file",
         "nameless.json": "has neither imagePath nor imageData of a picture",
         "numbered.json": "has neither imagePath nor imageData of a picture",
-        "long.json": "does not exist and is not in the file",
+        "long.json": "is no file and is not in the labelme file",
         "deep.json": "cannot be read as JSON",
         "spoilt.json": "imageData is not a picture in base64",
         "noise.json": "imageData: not a picture",
@@ -245,7 +245,7 @@ def test_picture_in_a_forbidden_folder_counts_as_missing(tmp_path, capsys, monke
 
     monkeypatch.setattr(Path, "is_file", refuse)
     assert names_of(convert(tmp_path, "in")) == ["good.png"]
-    assert "closed/a.png does not exist and is not in the file" in capsys.readouterr().err
+    assert "closed/a.png is no file and is not in the labelme file" in capsys.readouterr().err
 
 
 def write_rotated_picture(path: Path) -> None:

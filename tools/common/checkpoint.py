@@ -149,11 +149,16 @@ def load_weights(
     if problems:
         remedy = f"use --config={made_for}, which it was made for" if made_for else "use the config it was made for"
         raise InputError(f"{path} does not fit config {config_name}: {problems}; {remedy}")
+    check_finite(weights, path)
+    _set_values(network, weights)
+
+
+def check_finite(weights: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Raise InputError for weights of the file `path` with values that are not finite."""
     if damaged := [name for name, array in weights.items() if not np.isfinite(array).all()]:
         raise InputError(
             f"{path}: has values that are not finite numbers in {listed(damaged)}; give another checkpoint"
         )
-    _set_values(network, weights)
 
 
 def load_fitting_weights(network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path) -> list[str]:

@@ -82,9 +82,15 @@ def load_arrays(
         raise DamagedFileError(path, f"its pickle cannot be read ({one_line(error)})") from error
 
 
-def one_line(text: object) -> str:
-    """Make text from a file safe to print: one line, printable, at most 100 characters."""
-    words = " ".join(str(text).split())
+def one_line(value: object) -> str:
+    """Make a value from a file, or an error about one, safe to print: one line, printable, at most 100 characters.
+
+    Of other values than text and numbers it is the type: some lines of a pickle make tuples whose text would not fit
+    into any memory.
+    """
+    parts = value.args if isinstance(value, BaseException) else (value,)
+    is_plain = all(isinstance(part, (str, bytes, int, float, type(None))) for part in parts)
+    words = " ".join((str(value) if is_plain else type(value).__name__).split())
     return (words if words.isprintable() else ascii(words))[:100]
 
 
@@ -213,7 +219,8 @@ def _build_dict(pairs: Any = ()) -> dict:
 def _numeric_dtype(name: object, align: object = False, copy: object = True) -> np.dtype:
     """Stand in for `numpy.dtype`. Returns a new object each time, because BUILD sets its byte order in place."""
     if not isinstance(name, str) or _NUMERIC_TYPE.fullmatch(name) is None:
-        raise _RefusedError(f"holds an array of dtype {one_line(repr(name))}")
+        shown = repr(name) if isinstance(name, str) else name
+        raise _RefusedError(f"holds an array of dtype {one_line(shown)}")
     return np.dtype(name, copy=True)
 
 

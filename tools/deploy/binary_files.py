@@ -19,7 +19,7 @@ import numpy as np
 
 from config.errors import InputError
 from config.values import is_list_of
-from data.files import read_text
+from data.files import open_regular, read_text
 from data.written import write_output
 from tools.deploy.exported import Metadata, Output, metadata_of
 
@@ -142,7 +142,8 @@ class OutputFiles:
 
 def _read_array(path: Path, output: Output) -> np.ndarray:
     try:
-        values = np.fromfile(path, output.dtype)
+        with open_regular(path) as stream:
+            values = np.fromfile(stream, output.dtype)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); copy it again") from None
     if values.size != np.prod(output.shape):

@@ -19,6 +19,7 @@ from config.errors import InputError, listed, shorten
 from config.overrides import differences, foreign_to_networks, override, with_network
 from config.values import is_list_of
 from data.class_lists import ClassList
+from data.files import open_regular
 from data.images import has_picture_suffix
 from model.startup import CPU_THREADS
 from tools.common.kinds import kind_of
@@ -201,8 +202,10 @@ def open_exported(path: str | Path, *, streams: int = 1) -> InferenceSession:
     """
     if importlib.util.find_spec("onnxruntime") is None:
         raise InputError(f"{path}: onnxruntime, which runs it, is not installed; pip install onnxruntime")
-    if not Path(path).is_file():
-        raise InputError(f"{path}: there is no such file; python tools/export.py makes one")
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); python tools/export.py makes one") from None
     try:
         return open_session(Path(path), streams=streams)
     except Exception as error:  # its exceptions have no parent of their own
@@ -246,8 +249,17 @@ def exported_predictor(
         sections = {name: replace(getattr(config, name), batch_size=1) for name in ("test_cfg", "eval_cfg")}
         config = config.replace(**sections)
 
+    checked: list[bool] = []
+
     def run(batch: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
-        return session.run(names, {images.name: batch})
+        outputs = session.run(names, {images.name: batch})
+        # At the first picture, because damaged weights spoil all of them.
+        if not checked and not all(np.isfinite(output).all() for output in outputs):
+            raise InputError(
+                f"{path}: gives values that are not finite numbers, its weights are damaged; export it again"
+            )
+        checked.append(True)
+        return outputs
 
     return Predictor(
         config,

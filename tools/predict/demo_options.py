@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import combinations
@@ -12,6 +11,7 @@ from typing import Any
 
 from config.base import PROJECT, Config
 from config.errors import InputError, listed
+from data.images import has_picture_suffix
 from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number
 from tools.predict.pipeline import Job, Report, plan_jobs
@@ -70,12 +70,10 @@ def plan_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path]
         _check_different(*pair)
     _check_different(("--label-masks", args.label_masks), ("--output", drawings))
     files = [path for path in (args.json, args.stats, args.table) if path]
+    if pictures := [str(path) for path in files if has_picture_suffix(path)]:
+        raise InputError(f"{listed(pictures)}: is named like a picture or a drawing; give another name")
     check_output_files(files, read=[*paths, weights])
-    jobs = plan_jobs(paths, drawings, args.label_masks)
-    written = {os.path.realpath(target) for job in jobs for target in (job.target, job.label_target) if target}
-    if taken := [str(path) for path in files if os.path.realpath(path) in written]:
-        raise InputError(f"{listed(taken)}: a drawing or a label map has this name; give another one")
-    return jobs
+    return plan_jobs(paths, drawings, args.label_masks)
 
 
 def _check_different(first: tuple[str, Path | None], second: tuple[str, Path | None]) -> None:

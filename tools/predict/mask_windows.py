@@ -6,7 +6,7 @@ import math
 import threading
 from functools import lru_cache
 from itertools import product
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import cv2
 import numpy as np
@@ -83,7 +83,9 @@ def masks_at_picture_size(
             top, left, enlarged = 0, 0, _resize_twice(part.T, stride, resized, original)
         return tight_crop(MaskCrop(top, left, (enlarged > threshold).T))
 
-    return [crop for group in parallel_map(crops_of, range(0, len(windowed.parts), GROUP)) for crop in group]
+    # Windows are so small that threads would take longer, because each call of numpy waits for Python's lock.
+    map_groups: Callable = parallel_map if isinstance(masks, np.ndarray) else map
+    return [crop for group in map_groups(crops_of, range(0, len(windowed.parts), GROUP)) for crop in group]
 
 
 class _Reached(NamedTuple):

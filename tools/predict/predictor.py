@@ -102,6 +102,9 @@ class Predictor:
         self.streams = streams
         self._network_free = BoundedSemaphore(streams)
 
+    def __reduce__(self) -> tuple:
+        raise InputError("a predictor cannot be copied or sent to another process; create it there with load_predictor")
+
     @overload
     def __call__(self, pictures: Picture) -> Instances: ...
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from config.base import Config
 from config.errors import InputError
 from data.class_lists import describe_changes
-from tools.common.checkpoint import Checkpoint, load_checkpoint, load_fitting_weights
+from tools.common.checkpoint import Checkpoint, check_finite, load_checkpoint, load_fitting_weights
 from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
@@ -85,7 +85,9 @@ def _read_checkpoint(config: Config, finetune: str | None) -> Start:
             f"{path}: the checkpoint to start from does not exist; {convert}give another one with --finetune FILE, or "
             "start from random weights with -o train_cfg.model_path="
         )
-    return Start(path, load_checkpoint(path))
+    checkpoint = load_checkpoint(path)
+    check_finite(checkpoint.weights, path)
+    return Start(path, checkpoint)
 
 
 def load_start(trainer: Trainer, start: Start, folder: Path) -> str:

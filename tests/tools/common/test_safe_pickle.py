@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from config.errors import InputError
 from tests.support.checkpoint_writers import Call, Global, dump_with_globals
-from tools.common.safe_pickle import load_arrays
+from tools.common.safe_pickle import load_arrays, one_line
 
 PROTOCOLS = range(6)
 DTYPES = ["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "bool", "c8", ">f4", ">i8"]
@@ -142,6 +142,16 @@ def test_every_opcode_that_names_something_is_refused(data):
 def test_what_no_checkpoint_needs_is_refused(value, problem):
     with pytest.raises(InputError, match=f"refused, the file holds .*{problem}|refused, the file {problem}"):
         load(pickle.dumps(value, 4))
+
+
+def test_nested_tuples_that_share_their_parts_are_not_printed():
+    """Forty of them would have a text of a terabyte."""
+    nested = b"\x80\x02)q\x00" + b"0" + b"".join(b"(h%ch%ctq%c0" % (i, i, i + 1) for i in range(40))
+    with pytest.raises(InputError, match="refused, the file holds an array of dtype tuple"):
+        load(nested + b"cnumpy\ndtype\nh%cR." % 40)
+    with pytest.raises(InputError, match="its pickle cannot be read"):
+        load(nested + b"}h%ch%cs." % (40, 40))
+    assert one_line(KeyError((1, (2, 3)))) == "KeyError"
 
 
 ARRAY = Global("numpy", "ndarray")

@@ -185,6 +185,12 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert f"{first}: has scores from " in mistake(read, inputs, tmp_path / "outputs", *rest)
     first.write_bytes(whole[:-4])
     assert "numbers of float32" in mistake(read, inputs, tmp_path / "outputs", *rest)
+    first.unlink()
+    os.mkfifo(first)
+    assert f"{first}: cannot be read (a pipe or a device" in mistake(read, inputs, tmp_path / "outputs", *rest)
+    index = json.loads((inputs / "index.json").read_text())
+    (inputs / "index.json").write_text(json.dumps({**index, "pictures": []}))
+    assert "for example none is listed" in mistake(read, inputs, tmp_path / "outputs", *rest)
     assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")
     unknown = mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json", "--pictures=a")
     assert "give a COCO annotation file with --annotations" in unknown and "--data-root" not in unknown

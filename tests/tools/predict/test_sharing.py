@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, BrokenBarrierError, Event, Timer
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from config.engines import ENGINES, PACKAGES
+from config.errors import InputError
 from tests.support import tiny
 from tests.support.programs import run_python
 from tests.tools.engine.test_engines import needs_packages_of
@@ -125,6 +128,12 @@ def test_a_picture_is_decoded_while_the_network_runs_on_another():
         first = pool.submit(predictor, SCENES[0])
         assert decoding.wait(20)
         assert len(pool.submit(predictor, SCENES[1]).result(20)) and len(first.result(20))
+
+
+@pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_predictor_that_is_sent_to_a_process_says_what_to_do_instead(send):
+    with pytest.raises(InputError, match="create it there with load_predictor"):
+        send(with_engine("dynamic", "solov2"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
