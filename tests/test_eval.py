@@ -229,11 +229,11 @@ def test_options_for_annotations_conflict_with_pictures_without_them(option, pic
         (["--engine=onnx", "--config=3"], ["--config", "brings its own"]),
         (["--engine=onnx", "--weights=a.pdparams"], ["--weights", "brings its own"]),
         (["--engine=onnx", "--precision=bf16"], ["--precision", "brings its own"]),
-        (["--engine=onnx"], ["none.onnx", "no such file"]),
+        (["--engine=onnx"], ["none.onnx", "No such file"]),
     ],
 )
 def test_options_that_conflict_with_an_exported_file_are_one_line(options, words):
-    if words[-1] == "no such file":
+    if words[-1] == "No such file":
         pytest.importorskip("onnxruntime")
     status, _, err = run_main(evaluation.main, "none.onnx", *options)
     assert status == 2 and err.count("\n") == 1

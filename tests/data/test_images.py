@@ -319,8 +319,7 @@ class TestImageError:
     @pytest.mark.parametrize(("data", "reason"), REASONS.values(), ids=REASONS.keys())
     def test_tells_the_reason_and_keeps_the_terminal_clean(self, capfd, data, reason):
         assert reason_for(data).startswith(reason)
-        printed = capfd.readouterr().err
-        assert "[ WARN" not in printed and "libpng" not in printed
+        assert capfd.readouterr().err == ""
 
     def test_sees_a_jpeg_cut_off_after_its_thumbnail(self):
         thumbnail = encode(RGB.resize((48, 32)), "JPEG")
