@@ -62,10 +62,11 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     Raises InputError if the file cannot be written.
     """
     path = Path(path)
-    temporary = path
+    temporary, pipe = path, None
     try:
         temporary = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        pipe = _open_pipe(path)
         yield temporary
         if durable:
             with temporary.open("rb+") as stream:
@@ -74,9 +75,28 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     finally:
+        if pipe is not None:
+            os.close(pipe)
         if temporary != path:
             with suppress(OSError):
                 temporary.unlink()
+
+
+_PIPES: dict[Path, int] = {}  # opened by `check_writable`; a reader would end if they were closed before the output
+
+
+def _open_pipe(path: Path) -> int | None:
+    """Open a named pipe, so that its reader waits for the output. Raises OSError if no program reads it."""
+    if not path.is_fifo():
+        return None
+    if path in _PIPES:
+        return _PIPES.pop(path)
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise OSError(errno.ENXIO, "a pipe that no program reads") from None
 
 
 def utf8_name(path: Path) -> str:
@@ -101,6 +121,8 @@ def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None
         if probe != path:
             probe.touch()
             probe.unlink()
+        elif (pipe := _open_pipe(path)) is not None:
+            _PIPES[path] = pipe
     except OSError as error:
         raise write_error(path, error) from error
     finally:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +24,14 @@ def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()
     """Check, before any work is done, that `write_output` may write these files.
 
     read: input files of the program, as in `check_writable`. Raises InputError for a file that cannot be written, that
-    is read too, that our programs did not write, or that has been changed since, and for a list that is no file.
+    is read too or named twice, that our programs did not write, or that has been changed since, and for a list that is
+    no file.
     """
-    read = list(read)
+    paths, read = list(paths), list(read)
+    counts = Counter(os.path.abspath(path) for path in paths)  # noqa: PTH100 (accepts circular links)
+    repeated = [Path(name) for name, count in counts.items() if count > 1]
+    if twice := [str(path) for path in repeated if path.is_file() or not path.exists()]:  # no device
+        raise InputError(f"{listed(twice)}: would be written twice; give each output a name of its own")
     written: dict[Path, set[str]] = {}
     foreign = []
     for path in paths:

@@ -42,7 +42,7 @@ from config import load_config
 from config.engines import ENGINES
 from config.errors import InputError
 from data.files import temporary_folder
-from data.images import ImageError, find_images, read_image, write_image
+from data.images import ImageError, encode_image, find_images, read_image, write_image
 from data.written import check_output_files, write_json, write_output
 from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
@@ -96,6 +96,8 @@ def main() -> int:
     if args.streams and args.streams > max(args.threads, 1):
         parser.error(f"--streams: add --threads {args.streams} or more")
     paths = find_images(args.images)[: args.limit]
+    if args.plot:
+        encode_image(args.plot, np.zeros((1, 1, 3), np.uint8))  # raises InputError for a suffix of no format
     outputs = [path for path in (args.json, args.csv, args.plot) if path]
     check_output_files(outputs, read=[*paths, *filter(None, [args.weights])])
     configs = str(args.config).split(",")

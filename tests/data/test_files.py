@@ -154,6 +154,25 @@ def test_pipes_and_devices_are_not_replaced(tmp_path):
         os.close(reader)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_without_a_reader_is_refused_and_a_reader_waits_for_the_output(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for write in (check_writable, lambda path: atomic_write(path).__enter__()):
+        with pytest.raises(InputError, match="a pipe that no program reads"):
+            write(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        check_writable(pipe)
+        with pytest.raises(BlockingIOError):  # not the end: a writer is there
+            os.read(reader, 10)
+        with atomic_write(pipe) as temporary:
+            temporary.write_bytes(b"content")
+        assert (os.read(reader, 10), os.read(reader, 10)) == (b"content", b"")
+    finally:
+        os.close(reader)
+
+
 def test_input_files_are_not_overwritten(tmp_path):
     (tmp_path / "photo.jpg").write_text("old")
     (tmp_path / "link.jpg").symlink_to("photo.jpg")

@@ -75,12 +75,21 @@ def test_each_config_is_followed_by_its_comparison():
     assert found == [ours[0], *others[:2], ours[1], *others[2:]]
 
 
-@pytest.mark.parametrize("options", [["--vs=onnx:bf16"], ["--vs=numpy"], ["--streams=2"]])
-def test_an_option_that_is_impossible_is_one_line(options, tmp_path):
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--vs=onnx:bf16"], "expected one of dynamic:fp32, static:fp32"),
+        (["--vs=numpy"], "expected one of dynamic:fp32, static:fp32"),
+        (["--streams=2"], "--streams: add --threads 2 or more"),
+        (["--csv=a.csv", "--json=a.csv"], "a.csv: would be written twice"),
+        (["--plot=a.xyz"], ".xyz is not a picture format"),
+    ],
+)
+def test_an_option_that_is_impossible_is_one_line(options, says, tmp_path):
     write_image(tmp_path / "1.png", tiny.scene(1))
     done = benchmark("--images", tmp_path, *options, cwd=tmp_path)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert ("expected one of dynamic:fp32, static:fp32" if "vs" in options[0] else "--threads 2") in done.stderr
+    assert (done.returncode, done.stdout) == (2, "") and "Traceback" not in done.stderr
+    assert says in done.stderr
 
 
 def test_a_mistake_is_reported_before_timing(tmp_path):
