@@ -82,7 +82,8 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                 temporary.unlink()
 
 
-_PIPES: dict[Path, int] = {}  # opened by `check_writable`; a reader would end if they were closed before the output
+# Pipes that `check_writable` opened. They stay open until the output is written, because closing them ends the reader.
+_PIPES: dict[Path, int] = {}
 
 
 def _open_pipe(path: Path) -> int | None:

@@ -29,9 +29,10 @@ def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()
     """
     paths, read = list(paths), list(read)
     counts = Counter(os.path.abspath(path) for path in paths)  # noqa: PTH100 (accepts circular links)
-    repeated = [Path(name) for name, count in counts.items() if count > 1]
-    if twice := [str(path) for path in repeated if path.is_file() or not path.exists()]:  # no device
-        raise InputError(f"{listed(twice)}: would be written twice; give each output a name of its own")
+    candidates = [Path(name) for name, count in counts.items() if count > 1]
+    # A device such as /dev/null may be given several times.
+    if repeated := [str(path) for path in candidates if path.is_file() or not path.exists()]:
+        raise InputError(f"{listed(repeated)}: would be written twice; give each output a name of its own")
     written: dict[Path, set[str]] = {}
     foreign = []
     for path in paths:

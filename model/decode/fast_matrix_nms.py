@@ -10,7 +10,7 @@ from config.base import NMSConfig
 from model.decode.threads import parallel_map
 from model.startup import CPU_THREADS
 
-MANY_WORDS = 1 << 20  # of the pairs of a class from which on threads share the work: fewer are done before they start
+MANY_WORDS = 1 << 20  # words to compare in a class; below this, starting threads takes longer than the work
 
 
 def matrix_nms(inside: np.ndarray, areas: np.ndarray, classes: np.ndarray, config: NMSConfig) -> np.ndarray:

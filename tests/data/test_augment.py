@@ -249,7 +249,7 @@ def test_random_crop_tries_again_where_the_mask_is_outside():
 
 
 def test_each_limit_of_a_crop_has_windows_of_its_own(monkeypatch):
-    """As in PaddleDetection; the instance is so small that no crop overlaps with it by 0.1 or more."""
+    """PaddleDetection draws new windows for each limit. No window has an IoU of 0.1 with this small instance."""
     drawn = []
     draw = augmentation._draw_windows
     monkeypatch.setattr(augmentation, "_draw_windows", lambda *args: drawn.append(draw(*args)) or drawn[-1])

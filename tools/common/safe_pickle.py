@@ -85,8 +85,8 @@ def load_arrays(
 def one_line(value: object) -> str:
     """Make a value from a file, or an error about one, safe to print: one line, printable, at most 100 characters.
 
-    Of other values than text and numbers it is the type: some lines of a pickle make tuples whose text would not fit
-    into any memory.
+    For values other than text and numbers, return the name of the type: a short pickle can build nested tuples whose
+    text has terabytes.
     """
     parts = value.args if isinstance(value, BaseException) else (value,)
     is_plain = all(isinstance(part, (str, bytes, int, float, type(None))) for part in parts)

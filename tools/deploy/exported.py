@@ -253,7 +253,7 @@ def exported_predictor(
 
     def run(batch: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
         outputs = session.run(names, {images.name: batch})
-        # At the first picture, because damaged weights spoil all of them.
+        # Only for the first picture: damaged weights affect every picture.
         if not checked and not all(np.isfinite(output).all() for output in outputs):
             raise InputError(
                 f"{path}: gives values that are not finite numbers, its weights are damaged; export it again"

@@ -83,7 +83,7 @@ def masks_at_picture_size(
             top, left, enlarged = 0, 0, _resize_twice(part.T, stride, resized, original)
         return tight_crop(MaskCrop(top, left, (enlarged > threshold).T))
 
-    # Windows are so small that threads would take longer, because each call of numpy waits for Python's lock.
+    # Threads are slower for small windows: each call of numpy waits for Python's global lock.
     map_groups: Callable = parallel_map if isinstance(masks, np.ndarray) else map
     return [crop for group in map_groups(crops_of, range(0, len(windowed.parts), GROUP)) for crop in group]
 

@@ -43,9 +43,9 @@ class DataSets:
 def prepare(
     config: Config, folder: Path, *, resume: str | None, finetune: str | None, world: World, writes: bool
 ) -> tuple[Trainer, str]:
-    """Return a trainer at its start, and a message that says what it starts from.
+    """Return a trainer with its starting weights or saved state, and a message that names their file.
 
-    folder: the output, where `writes`. resume, finetune: as in `read_start`. Raises InputError for a start, data or
+    folder: the output folder; writes: whether the training writes to it. resume, finetune: as in `read_start`. Raises InputError for a start, data or
     settings that cannot be used.
     """
     start = read_start(config, folder, resume=resume, finetune=finetune)

@@ -33,9 +33,9 @@ IMAGENET_SCRIPTS = {
 
 @dataclass(frozen=True)
 class Start:
-    """What a training starts from: the content of a file, or without one random weights.
+    """The start of a training: the content of a saved state or checkpoint, or random weights if there is no file.
 
-    remarks: lines to print before, about states that are damaged or missing.
+    remarks: lines to print first, about states that are damaged or missing.
     """
 
     path: Path | None = None
@@ -44,7 +44,9 @@ class Start:
 
 
 def read_start(config: Config, folder: Path, *, resume: str | None, finetune: str | None) -> Start:
-    """Read what a training starts from, before its data, which may take minutes.
+    """Read the saved state or the checkpoint that a training starts from.
+
+    Call it before the data is read, which may take minutes.
 
     resume: a saved state, or "auto" for the newest complete one in the folder; where it has none, the training starts
     as without the option. finetune: checkpoint to start from (default: the config's).
