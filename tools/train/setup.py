@@ -45,8 +45,8 @@ def prepare(
 ) -> tuple[Trainer, str]:
     """Return a trainer with its starting weights or saved state, and a message that names their file.
 
-    folder: the output folder; writes: whether the training writes to it. resume, finetune: as in `read_start`. Raises InputError for a start, data or
-    settings that cannot be used.
+    folder: the output folder; writes: whether the training writes to it. resume, finetune: as in `read_start`.
+    Raises InputError for a start, data or settings that cannot be used.
     """
     start = read_start(config, folder, resume=resume, finetune=finetune)
     data = read_data_sets(config, world=world)
