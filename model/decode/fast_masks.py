@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Callable, NamedTuple, Protocol
 
 import numpy as np
 
-from config.networks import HeadConfig
 from model.bilinear import resize_maps
 from model.decode.cells import axis_maps, cell_levels
 from model.decode.threads import parallel_map
-from model.decode.windows import WindowedMaps, polynomial, windows_of
+from model.decode.windows import WindowedMaps
 from model.startup import CPU_THREADS
 
-TILE_SIZE = 1 << 19  # values in a tile at most
+# Values in a tile at most. Memory for larger tiles is new each time, which costs as much as the matrix product.
+TILE_SIZE = 1 << 18
 NARROWEST_TILE = 128  # pixels, however many masks there are: matrix products of fewer columns are slow
 ENLARGED_AT_ONCE = 16  # masks, for the cache as well
-WINDOWS_AT_ONCE = 16  # masks; fewer share fewer pixels of the features, more span larger parts of them
-SAMPLING = 16  # one pixel in so many is sampled to bound the maskness
+SAMPLING = 64  # one pixel in so many is sampled to bound the maskness
 RISK = 1e-9  # probability that a mask exceeds its bound
 
 
@@ -83,57 +81,6 @@ class KernelMasks(CellMasks):
     def probabilities(self, cells: np.ndarray) -> np.ndarray:
         kernels = self.kernels[cells]
         return _fill_tiles(len(cells), self.feats, lambda tile: sigmoid(kernels @ tile)).reshape(-1, *self.size)
-
-
-class WindowMasks(CellMasks):
-    """SOLOv2 with `head.reach`: the masks of `plain_masks.windowed_masks`, computed in their windows only.
-
-    kernels: float32 [cells, D + TERMS]; feats: float32 [D, h, w].
-    """
-
-    def __init__(self, kernels: np.ndarray, feats: np.ndarray, head: HeadConfig) -> None:
-        self.size = feats.shape[1:]
-        self.kernels = kernels
-        self.feats = feats
-        self.head = head
-        self._parts: dict[int, np.ndarray] = {}  # probabilities in the window of each cell, once they are computed
-
-    def inside(self, cells: np.ndarray, threshold: float) -> Inside:
-        windowed = self.probabilities(cells)
-        inside = windowed.parts > threshold
-        sums = _sums_inside(_flatten(windowed.parts), _flatten(inside))
-        return Inside(replace(windowed, parts=inside).packed(), *sums)
-
-    def probabilities(self, cells: np.ndarray) -> WindowedMaps:
-        new = np.array([cell for cell in cells.tolist() if cell not in self._parts], np.int64)
-        places = windows_of(new, self.head, self.size)
-        new = new[np.lexsort((places.lefts, places.tops))]  # the windows of a group are near each other
-        for group, parts in zip(_groups(new), parallel_map(self._compute, _groups(new))):
-            self._parts.update(zip(group.tolist(), parts))
-        windows = windows_of(cells, self.head, self.size)
-        parts = np.stack([self._parts[cell] for cell in cells.tolist()])
-        return WindowedMaps(self.size, windows.tops, windows.lefts, parts)
-
-    def _compute(self, cells: np.ndarray) -> np.ndarray:
-        """Return the probabilities in the windows of cells, float32 [m, height, width].
-
-        The rectangle that contains all windows is multiplied, row by row of the features, which takes less time than to
-        copy each window.
-        """
-        tops, lefts, y, x = windows_of(cells, self.head, self.size)
-        channels, height, width = len(self.feats), y.shape[1], x.shape[1]
-        first, left_most = tops.min(), lefts.min()
-        rows = self.feats[:, first : tops.max() + height, left_most : lefts.max() + width].transpose(1, 0, 2)
-        kernels = self.kernels[cells]
-        products = np.moveaxis(kernels[:, :channels] @ rows, 1, 0)  # of each cell, [m, rows, columns]
-        logits = polynomial(kernels[:, channels:], y, x)
-        for mask, product, top, left in zip(logits, products, (tops - first).tolist(), (lefts - left_most).tolist()):
-            mask += product[top : top + height, left : left + width]
-        return sigmoid(logits)
-
-
-def _groups(cells: np.ndarray) -> list[np.ndarray]:
-    return [cells[start : start + WINDOWS_AT_ONCE] for start in range(0, len(cells), WINDOWS_AT_ONCE)]
 
 
 class EnlargedMasks(CellMasks):
@@ -320,22 +267,23 @@ def _concat(groups: Iterable[Inside]) -> Inside:
 def _inside_logits(half_logits: np.ndarray, threshold: float) -> Inside:
     """Sum the probabilities inside m masks, p = (1 + tanh(x / 2)) / 2 of a logit x.
 
-    half_logits: float32 [m, pixels], x / 2; changed in place: outside it is set to 0, whose tanh is 0.
+    half_logits: float32 [m, pixels], x / 2; changed in place.
     """
     inside = half_logits > math.log(threshold / (1 - threshold)) / 2
     ones = inside.astype(np.float32)
     areas = _row_sums(ones)
-    half_logits *= ones  # in place: new memory would take twice the time
-    return Inside(np.packbits(inside, axis=1), areas, (areas + _row_sums(np.tanh(half_logits))) / 2)
+    np.tanh(half_logits, out=half_logits)  # in place: new memory takes as long as the arithmetic
+    half_logits *= ones
+    return Inside(np.packbits(inside, axis=1), areas, (areas + _row_sums(half_logits)) / 2)
 
 
 def _inside_probabilities(probabilities: np.ndarray, threshold: float) -> Inside:
     """Sum the probabilities inside m masks. probabilities: float32 [m, pixels]."""
     inside = probabilities > threshold
-    return Inside(np.packbits(inside, axis=1), *_sums_inside(probabilities, inside))
+    return Inside(np.packbits(inside, axis=1), *sums_inside(probabilities, inside))
 
 
-def _sums_inside(probabilities: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sums_inside(probabilities: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return areas and sums of `Inside`, float32 [m]; probabilities, inside: float32 and bool [m, pixels]."""
     ones = inside.astype(np.float32)
     return _row_sums(ones), _row_sums(probabilities * ones)

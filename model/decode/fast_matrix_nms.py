@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 
 from config.base import NMSConfig
+from model.decode.loops import numba_loops
 from model.decode.threads import parallel_map
 from model.startup import CPU_THREADS
 
@@ -50,6 +52,8 @@ def _intersections(words: np.ndarray) -> np.ndarray:
     count, length = words.shape
     used = words > 0
     starts, stops = used.argmax(axis=1), length - used[:, ::-1].argmax(axis=1)  # of the words with pixels of a mask
+    if loops := numba_loops(count):
+        return _intersections_compiled(loops, words, starts, stops)
     order = np.argsort(starts)
     words, starts, stops = words[order], starts[order], stops[order]
     ends = np.searchsorted(starts, stops)  # the masks from here on begin after the end of this one
@@ -64,6 +68,15 @@ def _intersections(words: np.ndarray) -> np.ndarray:
     list((parallel_map if step > 1 else map)(fill, range(step)))
     places = np.argsort(order)
     return (shared + shared.T)[np.ix_(places, places)]
+
+
+def _intersections_compiled(loops: ModuleType, words: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Return the result of `_intersections`; starts, stops: int64 [n], the words with pixels of each mask."""
+    shared = np.zeros((len(words), len(words)), np.float32)
+    step = CPU_THREADS if len(words) * (stops - starts).sum() > MANY_WORDS else 1
+    map_rows = parallel_map if step > 1 else map
+    list(map_rows(lambda first: loops.share_pixels(words, starts, stops, first, step, shared), range(step)))
+    return shared
 
 
 def _count_bits(words: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from config.networks import HeadConfig
 
 TERMS = 6  # of the polynomial 1, y, x, y^2, x^2, x y
+TAPS = 3  # pixels of a mask, along an axis, that a pixel of the picture is made of
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from config.base import NMSConfig
 from model.decode.fast_matrix_nms import _count_bits, matrix_nms
 from model.decode.plain import matrix_nms as plain_matrix_nms
+from tests.support.loops import both_loops  # noqa: F401
 
 GAUSSIAN = NMSConfig(kernel="gaussian", sigma=2.0)
 LINEAR = NMSConfig(kernel="linear")
