@@ -19,8 +19,10 @@ from PIL import Image
 
 from config.errors import InputError
 from data.files import atomic_write, open_regular
-from data.png_chunks import png_damage
+from data.png_chunks import is_png, png_damage, without_unused_chunks
+from data.pnm import misread_white
 from data.stretch import stretch_picture
+from data.tiff_pages import misread_layout
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -45,7 +47,7 @@ _SIGNATURE = 16  # number of first bytes that identify the format
 _ALWAYS_READ = ("JPEG", "MPO", "PNG", "BMP", "PPM")
 _SAME_SIZE = (*_ALWAYS_READ, "WEBP")
 _ALWAYS_ROTATED = ("JPEG", "MPO")
-_ORIENTATION = 0x0112  # EXIF tag
+ORIENTATION = 0x0112  # EXIF tag
 _MAX_BYTES = 2**31 - 1
 _JPEG_END = b"\xff\xd9"
 _PNG_END = b"IEND\xaeB`\x82"
@@ -107,12 +109,13 @@ def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
     pixels equal `cv2.imread(path, cv2.IMREAD_COLOR)` with the channels reversed, bit for bit, because the published
     checkpoints were trained on pictures decoded this way. Therefore: a picture with an EXIF orientation comes out
     upright (WebP with OpenCV 5.0 but not 4.10, AVIF with neither); grey becomes three equal channels; alpha is dropped,
-    which shows the colours hidden under transparent pixels; 16-bit samples are divided by 256 or 257; only the first of
-    several frames or pages is read. Thread-safe.
+    which shows the colours hidden under transparent pixels, except in TIFFs of 8 bits, whose colours it multiplies;
+    16-bit samples are divided by 256 or 257; only the first of several frames or pages is read. Thread-safe.
 
     Raises ImageError if the file cannot be read, is not a picture, is cut off (OpenCV 4 would fill up the rest of a
-    JPEG with grey), has more than 2^30 pixels, or has floating-point or 32-bit samples, whose value for white is
-    unknown; such TIFFs are read with `stretch`. A JPEG that is damaged in the middle is not detected.
+    JPEG with grey), is a TIFF that OpenCV reads wrongly (`misread_layout`), has more than 2^30 pixels, or has
+    floating-point or 32-bit samples, whose value for white is unknown; such TIFFs are read with `stretch`. A JPEG that
+    is damaged in the middle is not detected.
     """
     if stretch:
         return stretch_picture(read_stored_values(path), stretch)
@@ -136,10 +139,12 @@ def _decode(path: Path, decode: Callable[[np.ndarray], np.ndarray | None]) -> np
             data = stream.read()
     except OSError as error:
         raise ImageError(path, _why_unreadable(path, error)) from error
-    if reason := _why_refused(data):
+    as_stored = decode is _decode_values
+    reason = _why_refused(data) or misread_layout(data, as_stored=as_stored) or (not as_stored and misread_white(data))
+    if reason:
         raise ImageError(path, reason)
     try:
-        image = decode(np.frombuffer(data, np.uint8))
+        image = decode(np.frombuffer(without_unused_chunks(data), np.uint8))
         if image is None:
             raise ImageError(path, _why_undecodable(data))
         return image
@@ -212,7 +217,7 @@ def _swaps_sides(exif: bytes | None) -> bool:
         return False
     tags = Image.Exif()
     tags.load(exif)
-    return tags.get(_ORIENTATION) in (5, 6, 7, 8)
+    return tags.get(ORIENTATION) in (5, 6, 7, 8)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -318,8 +323,8 @@ def _why_refused(data: bytes) -> str | None:
     if reason := _why_refused_by_start(data):
         return reason
     if data.startswith(b"\xff\xd8") and not _has_jpeg_end(data):
-        return "truncated JPEG, its end is missing; copy or download it again"
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and (damage := png_damage(data)):
+        return "truncated or damaged JPEG; copy or download it again"
+    if is_png(data) and (damage := png_damage(data)):
         return f"{damage}; copy or download it again"
     return None
 

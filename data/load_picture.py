@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from config.errors import InputError, printable, shorten
-from data.images import read_image
+from data.images import ORIENTATION, read_image
 from data.stretch import stretch_picture
 
 PICTURE_FORMS = (
@@ -40,6 +40,8 @@ def load_picture(picture: Picture, stretch: Sequence[float] = ()) -> np.ndarray:
             f"a PIL picture of mode {picture.mode}, whose value for white is unknown; give 8 or 16 bits, or set "
             "data.stretch of the config"
         )
+    if picture.format == "TIFF" and picture.getexif().get(ORIENTATION, 1) != 1:
+        raise InputError(f"{picture!r}: a TIFF with an orientation, which Pillow reads wrongly; give its path")
     try:
         upright = ImageOps.exif_transpose(picture)
         if stretch and upright.mode.startswith(("I", "F")):

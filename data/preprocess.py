@@ -82,6 +82,11 @@ def resized_size(height: int, width: int, *, short_side: int, long_side: int) ->
     return _rounded_size(height, width, _resize_factor(height, width, short_side, long_side))
 
 
+def fitted_size(height: int, width: int, within: Sequence[int]) -> tuple[int, int]:
+    """Return (height, width) of a picture scaled to fit into the size `within`, rounded in the same way."""
+    return _rounded_size(height, width, min(within[0] / height, within[1] / width))
+
+
 def _rounded_size(height: int, width: int, factor: float) -> tuple[int, int]:
     return max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1)
 

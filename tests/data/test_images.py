@@ -299,9 +299,9 @@ class TestImageError:
         "empty": (b"", "empty file"),
         "text": (b"hello, world\n" * 20, "not a picture"),
         "heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50), "HEIC"),
-        "start of jpeg": (JPEG[:2], "truncated JPEG"),
-        "jpeg": (JPEG[:-2], "truncated JPEG"),
-        "progressive": (PROGRESSIVE[: len(PROGRESSIVE) // 2], "truncated JPEG"),
+        "start of jpeg": (JPEG[:2], "truncated or damaged JPEG"),
+        "jpeg": (JPEG[:-2], "truncated or damaged JPEG"),
+        "progressive": (PROGRESSIVE[: len(PROGRESSIVE) // 2], "truncated or damaged JPEG"),
         "png": (PNG[:-12], "truncated PNG"),
         "png checksum": (PNG.replace(PNG[60:64], b"\0\1\2\3"), "damaged PNG"),
         "png without sides": (grey_png(0, 0, rows=b""), "damaged PNG, 0 x 0 pixels"),
@@ -326,7 +326,7 @@ class TestImageError:
         exif = b"\xff\xe1" + struct.pack(">H", 2 + 6 + len(thumbnail)) + b"Exif\0\0" + thumbnail
         whole = JPEG[:2] + exif + JPEG[2:]
         np.testing.assert_array_equal(read_bytes(whole), read_bytes(JPEG))
-        assert reason_for(whole[:-100]).startswith("truncated JPEG")
+        assert reason_for(whole[:-100]).startswith("truncated or damaged JPEG")
 
     def test_reads_a_jpeg_with_fill_bytes_between_segments(self):
         start = JPEG.index(b"\xff\xdb")

@@ -43,6 +43,20 @@ def test_exif_turns_a_pil_picture_as_its_file(tmp_path, orientation):
         np.testing.assert_array_equal(load_picture(picture), expected)
 
 
+def test_a_turned_tiff_as_a_pil_picture_is_refused(tmp_path):
+    """Pillow's pixels of such a file are no rotation of the picture."""
+    for orientation, suffix in ((1, "tif"), (6, "tif"), (6, "png")):
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        Image.fromarray(SCENE[..., 0]).save(tmp_path / f"a.{suffix}", exif=exif)
+        with Image.open(tmp_path / f"a.{suffix}") as picture:
+            if (orientation, suffix) == (6, "tif"):
+                with pytest.raises(InputError, match="a TIFF with an orientation, which Pillow reads wrongly"):
+                    load_picture(picture)
+            else:
+                np.testing.assert_array_equal(load_picture(picture), read_image(tmp_path / f"a.{suffix}"))
+
+
 def test_a_predictor_takes_pil_pictures():
     predictor, picture = tiny.tiny_predictor(), Image.fromarray(SCENE)
     expected = predictor(SCENE).to_coco()
