@@ -5,17 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import stat
 import tempfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from config.errors import InputError
+from config.errors import InputError, printable
 
-_REMEDIES = {
+# What to do about an error of a file or a folder.
+REMEDIES = {
     errno.ENOSPC: "free disk space or give another path",
     errno.EDQUOT: "remove files of yours or give a path on another disk",
     errno.EFBIG: "raise the limit on the size of files (ulimit -f) or give a path on another disk",
@@ -26,7 +27,7 @@ _REMEDIES = {
     errno.EEXIST: "its folder is a file or a link to nothing; give another path",
 }
 _NO_ALLOCATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)  # the file system cannot reserve room
-_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}")
+_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}(?:[0-9a-f]{8})?")
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -67,6 +68,8 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         temporary = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         pipe = _open_pipe(path)
+        if temporary != path:
+            temporary.touch(exist_ok=False)
         yield temporary
         if durable:
             with temporary.open("rb+") as stream:
@@ -112,15 +115,15 @@ def check_writable(path: str | Path, *, read: Iterable[str | Path] = ()) -> None
     Raises InputError if the file cannot be written or is one of the input files.
     """
     path = Path(path)
-    if path.is_file() and any(_is_same(path, other) for other in read):
-        raise InputError(f"{path}: is read too and would be overwritten; give the output another name")
     created: list[Path] = []
     try:
+        if path.is_file() and any(_is_same(path, other) for other in read):
+            raise InputError(f"{path}: is read too and would be overwritten; give the output another name")
         created += missing_folders(path)
         probe = _temporary(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if probe != path:
-            probe.touch()
+            probe.touch(exist_ok=False)
             probe.unlink()
         elif (pipe := _open_pipe(path)) is not None:
             _PIPES[path] = pipe
@@ -149,12 +152,15 @@ def _is_same(path: Path, other: str | Path) -> bool:
 
 
 def _temporary(path: Path) -> Path:
+    if "\0" in str(path):
+        raise InputError(f"{printable(path)}: a name with a NUL character; give another path")
     if not path.name or path.is_dir():
         raise InputError(f"{path}: is a folder; give the name of a file")
     if path.exists() and not path.is_file():
         return path
-    # A hash instead of the name, which may already be as long as the file system allows.
-    return path.with_name(f".{os.getpid()}-{zlib.crc32(os.fsencode(path.name)):08x}{path.suffix}")
+    # Random, so that no link can wait there that leads to another file; and without the name, which may already be as
+    # long as the file system allows.
+    return path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}{path.suffix}")
 
 
 @contextmanager
@@ -197,5 +203,5 @@ def find_temporaries(folder: Path, suffix: str) -> list[Path]:
 
 def write_error(path: Path, error: OSError) -> InputError:
     """Return the InputError for a file that cannot be written, with the remedy for this error."""
-    remedy = _REMEDIES.get(error.errno or 0, "give another path")
+    remedy = REMEDIES.get(error.errno or 0, "give another path")
     return InputError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")

@@ -1,4 +1,8 @@
-"""Write outputs without overwriting other files: a list in each folder names what our programs wrote there."""
+"""Write outputs without overwriting other files: a list in each folder names what our programs wrote there.
+
+Results are made again in seconds, and any output may replace them. Annotations and networks, on which more depends, are
+replaced by files of their kind only.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -16,16 +21,19 @@ from config.errors import InputError, listed
 from data.files import atomic_write, check_writable, write_error
 from data.images import encode_image
 
-LIST_FILE = ".written"  # one line per output: name, number of bytes and CRC-32; `find_images` skips hidden files
+# One line per output: name, number of bytes, CRC-32 and, unless it is a result, the kind, which earlier versions left
+# out. `find_images` skips hidden files.
+LIST_FILE = ".written"
+Kind = Literal["results", "annotations", "annotations of shapes", "network"]
 _BLOCK = 1 << 20  # bytes; outputs may be larger than the memory
 
 
-def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()) -> None:
+def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = (), kind: Kind = "results") -> None:
     """Check, before any work is done, that `write_output` may write these files.
 
     read: input files of the program, as in `check_writable`. Raises InputError for a file that cannot be written, that
-    is read too or named twice, that our programs did not write, or that has been changed since, and for a list that is
-    no file.
+    is read too or named twice, that our programs did not write, or that has been changed since or has another kind, and
+    for a list that is no file.
     """
     paths, read = list(paths), list(read)
     counts = Counter(os.path.abspath(path) for path in paths)  # noqa: PTH100 (accepts circular links)
@@ -34,15 +42,23 @@ def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()
     if repeated := [str(path) for path in candidates if path.is_file() or not path.exists()]:
         raise InputError(f"{listed(repeated)}: would be written twice; give each output a name of its own")
     written: dict[Path, set[str]] = {}
-    foreign = []
+    foreign, others = [], []
     for path in paths:
         check_writable(path, read=read)
         _check_list(path.parent)
         if path.is_file() and (path.is_symlink() or path.stat().st_size):  # an empty file has nothing to lose
             if path.parent not in written:
                 written[path.parent] = _read_list(path.parent / LIST_FILE)
-            if _list_line(path.name, path) not in written[path.parent]:
+            line, lines = _list_line(path.name, path), written[path.parent]
+            kinds = [known for known in get_args(Kind)[1:] if _of_kind(line, known) in lines]
+            if kinds and kind not in kinds:
+                others.append(f"{path} ({kinds[0]})")
+            elif not kinds and line not in lines:
                 foreign.append(str(path))
+    if others:
+        raise InputError(
+            f"{listed(others)}: would be replaced by a file of another kind; give another output, or move the file"
+        )
     if foreign:
         raise InputError(
             f"{listed(foreign)}: not written by this project, or changed since, and would be overwritten; give another "
@@ -51,7 +67,7 @@ def check_output_files(paths: Iterable[Path], *, read: Iterable[str | Path] = ()
 
 
 @contextmanager
-def write_output(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
+def write_output(path: str | Path, *, durable: bool = False, kind: Kind = "results") -> Iterator[Path]:
     """Write a file as `atomic_write` does, and name it in the list of its folder, so that it may be written again."""
     path = Path(path)
     with atomic_write(path, durable=durable) as temporary:
@@ -60,10 +76,10 @@ def write_output(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             return
         # Listed before the file has its name: a program that is killed in between must not leave an unlisted file.
         line = _list_line(path.name, temporary)
-        if not path.is_file() or _list_line(path.name, path) != line:
+        if kind != "results" or not path.is_file() or _list_line(path.name, path) != line:
             _check_list(path.parent)
             with (path.parent / LIST_FILE).open("a", encoding="ascii") as stream:
-                stream.write(f"{line}\n")
+                stream.write(f"{_of_kind(line, kind)}\n")
 
 
 def write_drawing(path: Path, image: np.ndarray) -> None:
@@ -76,10 +92,24 @@ def write_drawing(path: Path, image: np.ndarray) -> None:
         temporary.write_bytes(content)
 
 
-def write_json(path: str | Path, content: object) -> None:
+def write_json(path: str | Path, content: object, *, kind: Kind = "results") -> None:
     """Write plain values as a JSON file, as `write_output` does."""
-    with write_output(path) as temporary:
+    with write_output(path, kind=kind) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+def find_own(paths: Iterable[Path]) -> list[Path]:
+    """Return the files that the list of their folder names with the size that they have."""
+    listed_in: dict[Path, set[str]] = {}
+    own = []
+    for path in paths:
+        if path.parent not in listed_in:
+            lines = _read_list(path.parent / LIST_FILE)
+            listed_in[path.parent] = {line.rpartition(",")[0] for line in lines}
+        names = listed_in[path.parent]
+        if names and path.is_file() and _list_line_start(path.name, path.stat().st_size) in names:
+            own.append(path)
+    return own
 
 
 def _check_list(folder: Path) -> None:
@@ -89,8 +119,12 @@ def _check_list(folder: Path) -> None:
         raise InputError(f"{path}: not a regular file, as the list of written outputs must be; remove it")
 
 
+def _of_kind(line: str, kind: Kind) -> str:
+    return line if kind == "results" else f"{line[:-1]}, {json.dumps(kind)}]"
+
+
 def _list_line(name: str, path: Path) -> str:
-    """Return the line of a list for the content of `path` under this name."""
+    """Return the line of a list for a result with the content of `path` under this name."""
     size = checksum = 0
     try:
         with path.open("rb") as stream:
@@ -99,7 +133,12 @@ def _list_line(name: str, path: Path) -> str:
                 checksum = zlib.crc32(block, checksum)
     except OSError as error:
         raise write_error(path.with_name(name), error) from error
-    return json.dumps([name, size, checksum])
+    return f"{_list_line_start(name, size)}, {checksum}]"
+
+
+def _list_line_start(name: str, size: int) -> str:
+    """Return the line of a list without the checksum; the name is in UTF-8, whatever the locale."""
+    return json.dumps([os.fsencode(name).decode("utf-8", "surrogateescape"), size])[:-1]
 
 
 def _read_list(path: Path) -> set[str]:

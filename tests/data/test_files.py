@@ -130,6 +130,28 @@ def test_a_folder_that_is_a_link_to_nothing_is_said_so(tmp_path):
         check_writable(tmp_path / "results" / "a.json")
 
 
+def test_a_link_under_a_temporary_name_is_not_followed(tmp_path, monkeypatch):
+    """Another user of a shared folder may have put it there, if the name can be foreseen."""
+    monkeypatch.setattr("data.files.secrets.token_hex", lambda _: "0" * 16)
+    victim = tmp_path / "victim"
+    (tmp_path / f".{os.getpid()}-{'0' * 16}.json").symlink_to(victim)
+    for write in (check_writable, lambda path: atomic_write(path).__enter__()):
+        with pytest.raises(InputError, match="a.json: cannot be written"):
+            write(tmp_path / "a.json")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("x" * 300, "File name too long.*give a shorter name"), ("x" * 300 + "/a", "too long"), ("a\0b", "NUL character")],
+)
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path, name, says):
+    for write in (check_writable, lambda path: atomic_write(path).__enter__()):
+        with pytest.raises(InputError, match=says) as caught:
+            write(tmp_path / name)
+        assert "\0" not in str(caught.value)
+
+
 def test_durable_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     happened = []
     fsync, replace = os.fsync, Path.replace

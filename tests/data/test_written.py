@@ -14,9 +14,16 @@ from config.base import PROJECT
 from config.errors import InputError
 from data.images import find_images, read_image, write_image
 from data.written import LIST_FILE, check_output_files, write_drawing, write_json, write_output
+from tests.support.programs import run_python
 from tools.predict.pipeline import WRITABLE
 
 IMAGE = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(64, 48, 3)
+
+
+def test_the_pictures_that_the_project_brings_are_no_outputs():
+    """A drawing of the same name would replace them. Drawing them again in this folder makes them outputs."""
+    with pytest.raises(InputError, match="not written by this project"):
+        check_output_files([PROJECT / "images" / "test" / "shapes_01.jpg"])
 
 
 @pytest.mark.parametrize("suffix", WRITABLE)
@@ -63,6 +70,29 @@ def test_a_copied_folder_and_a_damaged_list(tmp_path):
         check_output_files([tmp_path / "b" / "1.png"])
 
 
+def test_a_file_of_another_kind_is_not_replaced_but_results_are(tmp_path):
+    path, result = tmp_path / "train.json", tmp_path / "found.json"
+    for content in ("a", "b", "a"):
+        write_json(path, content, kind="annotations")
+        check_output_files([path], kind="annotations")
+    for kind in ("results", "annotations of shapes", "network"):
+        with pytest.raises(
+            InputError, match=r"train\.json \(annotations\): would be replaced by a file of another kind"
+        ):
+            check_output_files([path], kind=kind)
+    write_json(result, "a")
+    check_output_files([result], kind="network")
+
+
+def test_a_file_listed_by_an_earlier_version_is_replaced_by_any_kind(tmp_path):
+    path = tmp_path / "train.json"
+    write_json(path, "a")  # the list had no kinds
+    check_output_files([path])
+    write_json(path, "a", kind="annotations")  # and has one now
+    with pytest.raises(InputError, match="another kind"):
+        check_output_files([path])
+
+
 def test_the_list_does_not_grow_when_drawings_are_repeated(tmp_path):
     for _ in range(3):
         write_drawing(tmp_path / "1.png", IMAGE)
@@ -101,5 +131,16 @@ def test_an_output_can_be_a_device(tmp_path):
     assert set(Path("/dev").iterdir()) == before and not Path("/dev/null").is_file()
 
 
-def test_the_pictures_of_the_project_are_listed():
-    check_output_files(find_images([PROJECT / "images" / "test"]))
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such locales")
+@pytest.mark.parametrize("mode", ["0", "1"])
+def test_the_list_is_read_in_every_locale(tmp_path, mode):
+    """With the mode 0 of UTF-8, Python reads names in the encoding of the locale, here ASCII."""
+    folder = tmp_path / "zellen é 细胞"
+    write_drawing(folder / "zürich.png", IMAGE)
+    code = (
+        "import pathlib, sys; from data.written import check_output_files\n"
+        "check_output_files(pathlib.Path(sys.argv[1]).glob('*.png'))"
+    )
+    locale = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": mode}
+    done = run_python("-c", code, folder, environment={**os.environ, **locale})
+    assert done == (0, "", "")
