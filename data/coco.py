@@ -297,7 +297,7 @@ def _read_annotation(
         if boxes_match(own, box):
             box = own
         else:
-            remarks.append("with a bbox that does not match its mask, replaced by the mask's")
+            remarks.append("with a bbox that does not match its mask: training takes the mask's, box AP the file's")
     return Annotation(number, class_of[category_id], box, segmentation, bbox, area), remarks
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,6 +58,16 @@ class Record:
         for place, crowd in reversed(self.crowds):
             merged.insert(place, (crowd, True))
         return merged
+
+
+def fingerprint_of(records: Sequence[Record]) -> str:
+    """Return a short hash of the pictures' names and sizes, and of the classes and boxes of their instances."""
+    checksum = 0
+    for record in records:
+        picture = f"{record.file_name} {record.height} {record.width}".encode(errors="surrogatepass")
+        boxes = [struct.pack("<i4d", one.class_index, *one.box) for one in record.annotations]
+        checksum = zlib.crc32(b"".join([picture, *boxes]), checksum)
+    return f"{checksum:08x}"
 
 
 def read_record_image(record: Record, stretch: Sequence[float]) -> np.ndarray:

@@ -78,7 +78,9 @@ def _read_kind_and_label(shape: Any) -> tuple[str, str]:
     if not isinstance(shape, dict):
         raise UnusableShapeError("is not a labelme shape")
     label = shape.get("label")
-    if not isinstance(label, str) or not label.strip():
+    if not isinstance(label, (str, type(None))):
+        raise UnusableShapeError(f"has a label that is no text, {label!r}")
+    if not label or not label.strip():
         raise UnusableShapeError("has no label")
     if not label.strip().isprintable():
         raise UnusableShapeError(f"has a label with line breaks or control characters, {label!r}")
@@ -141,11 +143,9 @@ def _paste_mask(shape: dict, label: str, corner: np.ndarray, *, height: int, wid
     if crop is None or crop.ndim != 2:
         raise UnusableShapeError(f"mask '{label}' is not a picture with one channel")
     left, top = np.rint(corner).astype(int)
-    y, x = np.nonzero(crop)
-    y, x = y + top, x + left
-    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     mask = np.zeros((height, width), bool)
-    mask[y[inside], x[inside]] = True
+    window = mask[max(top, 0) : max(top + crop.shape[0], 0), max(left, 0) : max(left + crop.shape[1], 0)]
+    window[...] = crop[max(-top, 0) :, max(-left, 0) :][: window.shape[0], : window.shape[1]] != 0
     return mask
 
 

@@ -284,7 +284,7 @@ def write_data_set(scenes: Iterable[Scene], annotations: Path, folder: Path, suf
     """Write scenes as `write_coco` does, with annotations and pictures in these places."""
     classes = ClassList(names=CLASS_NAMES, ids=tuple(range(1, len(CLASS_NAMES) + 1)))
     coco = coco_dict(_write_pictures(scenes, folder, suffix), classes)
-    write_json(annotations, coco)
+    write_json(annotations, coco, kind="annotations of shapes")
 
 
 def picture_name(number: int, suffix: str = ".jpg") -> str:

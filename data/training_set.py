@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -16,7 +14,7 @@ from config.errors import InputError
 from data.augment import augment, needs_second
 from data.box_targets import BoxTargets
 from data.coco import decode_mask
-from data.coco_pictures import Record, read_record_image
+from data.coco_pictures import Record, fingerprint_of, read_record_image
 from data.geometry import select_present
 from data.grid_targets import GridTargets
 from data.preprocess import normalize_batch
@@ -60,13 +58,7 @@ class TrainingSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short hash of the pictures' names and sizes, and of the classes and boxes of their instances."""
-        checksum = 0
-        for record in self.records:
-            picture = f"{record.file_name} {record.height} {record.width}".encode(errors="surrogatepass")
-            boxes = [struct.pack("<i4d", one.class_index, *one.box) for one in record.annotations]
-            checksum = zlib.crc32(b"".join([picture, *boxes]), checksum)
-        return f"{checksum:08x}"
+        return fingerprint_of(self.records)
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Return the number of full steps in an epoch; the incomplete last step is left out."""

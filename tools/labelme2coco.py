@@ -43,6 +43,7 @@ from tools.common.cli import Parser, positive_number
 from tools.dataset.coco_writer import (
     UnusableFileError,
     add_split_options,
+    check_split_options,
     choose_validation,
     convert_files,
     print_reasons,
@@ -267,7 +268,7 @@ def _check_outputs(outputs: Collection[Path], folders: Sequence[Path], labels: P
     for output in outputs:
         if output.resolve().parent in [folder.resolve() for folder in folders]:
             raise InputError(f"{output}: all .json files of its folder are read as labelme files; give another folder")
-    check_output_files(outputs, read=[labels] if labels else [])
+    check_output_files(outputs, read=[labels] if labels else [], kind="annotations")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -283,6 +284,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_split_options(parser)
     args = parser.parse_args(argv)
+    check_split_options(args, parser)
     _check_outputs(split_outputs(args.output, validation=args.val_fraction > 0).values(), args.folders, args.labels)
     images = args.images or args.output.with_name(f"{args.output.stem}_images")
     files = read_folders(args.folders, images=images, line_width=args.line_width)

@@ -34,13 +34,14 @@ from data.written import check_output_files
 from tools.common.cli import Parser, natural_number
 from tools.dataset.coco_writer import (
     add_split_options,
+    check_split_options,
     choose_validation,
     convert_files,
     print_reasons,
     split_outputs,
     write_splits,
 )
-from tools.dataset.mask_files import CHANNELS, LabelOptions, read_instance_files, read_labels
+from tools.dataset.mask_files import CHANNELS, LabelOptions, check_orientation, read_instance_files, read_labels
 
 
 class Annotated(NamedTuple):
@@ -62,17 +63,19 @@ class Converted(NamedTuple):
 def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
     """Return each picture of a folder with its picture of labels; pictures and labels without the other are named.
 
-    suffix: what the name of the labels has after the picture's. Raises InputError if nothing fits, and for two files of
-    labels with one name.
+    suffix: what the name of the labels has after the picture's. Raises InputError if nothing fits, and for two pictures
+    or two files of labels with one name.
     """
     labels: dict[str, Path] = {}
     for file in find_images([masks]):
         if (other := labels.setdefault(file.stem, file)) != file:
             raise InputError(f"{other} and {file}: both may be the labels of one picture; keep one of them")
     pictures = find_images([folder])
-    pairs = [
-        Annotated(path, (labels.pop(path.stem + suffix),), True) for path in pictures if path.stem + suffix in labels
-    ]
+    having: dict[str, Path] = {}  # pictures by the name of their labels
+    for path in pictures:
+        if (key := path.stem + suffix) in labels and (other := having.setdefault(key, path)) != path:
+            raise InputError(f"{other} and {path}: both may be the picture of {labels[key]}; keep one of them")
+    pairs = [Annotated(path, (labels.pop(key),), True) for key, path in having.items()]
     if not pairs:
         wanted = f"{pictures[0].stem}{suffix}.png"
         raise InputError(
@@ -91,15 +94,13 @@ def find_folders(parent: Path) -> list[Annotated]:
 
     A folder with more or less than one picture is named and left out. Raises InputError if there is no such folder.
     """
-    if not parent.is_dir():
-        raise InputError(f"{parent}: no such folder; give the folder of the pictures")
     found, other = [], []
-    for folder in sorted(path.parent for path in parent.glob("*/masks") if path.is_dir()):
+    for folder in sorted(path for path in parent.iterdir() if (path / "masks").is_dir()):
         pictures = [path for path in (folder / "images").glob("[!.]*") if has_picture_suffix(path)]
         if len(pictures) != 1:
             other.append(f"{folder / 'images'}: has {len(pictures)} pictures, not the one of the masks")
             continue
-        masks = sorted(path for path in (folder / "masks").iterdir() if has_picture_suffix(path))
+        masks = sorted(path for path in (folder / "masks").glob("[!.]*") if has_picture_suffix(path))
         found.append(Annotated(pictures[0], tuple(masks), False))
     print_reasons("skipped", other)
     if not found:
@@ -110,6 +111,7 @@ def find_folders(parent: Path) -> list[Annotated]:
 def convert(item: Annotated, folder: Path, options: LabelOptions, class_name: str) -> Converted:
     """Read the masks of a picture. Raises ImageError or UnusableFileError if it or a mask cannot be used."""
     height, width = picture_size(item.picture) or read_stored_values(item.picture).shape[:2]
+    check_orientation(item.picture, (height, width))
     read = read_labels if item.of_labels else read_instance_files
     found = read(item.masks, options, (height, width))
     instances = tuple(CocoInstance.from_mask(class_name, mask) for mask in found.masks)
@@ -122,29 +124,41 @@ def read_names(path: Path, items: Sequence[Annotated], folder: Path) -> set[str]
 
     Raises InputError for a name without a picture and for an empty list.
     """
-    known = {}
+    known, stems = {}, {}
     for item in items:
         name = item.picture.relative_to(folder).as_posix()
         key = item.picture.name if item.of_labels else name.partition("/")[0]
-        known.update({name: name, key: name, Path(key).stem: name})
+        known.update({name: name, key: name})
+        stems[_without_suffix(key)] = name
     try:
         names = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give a list of pictures, one per line") from error
-    if unknown := [name for name in names if name not in known and Path(name).stem not in known]:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InputError(f"{path}: cannot be read ({reason}); give a list of pictures, one per line") from error
+    found = {name: known.get(name) or stems.get(name) or stems.get(_without_suffix(name)) for name in names}
+    if unknown := [name for name, picture in found.items() if not picture]:
         raise InputError(f"{path}: {len(unknown)} of {len(names)} names have no picture with masks: {listed(unknown)}")
     if not names:
         raise InputError(f"{path}: has no names; give one picture per line")
-    return {known.get(name) or known[Path(name).stem] for name in names}
+    return {picture for picture in found.values() if picture}
+
+
+def _without_suffix(name: str) -> str:
+    """Return a name without the suffix of a picture; a name such as well.03 has none."""
+    return Path(name).stem if has_picture_suffix(Path(name)) else name
 
 
 def choose_pictures(args: argparse.Namespace, items: list[Annotated]) -> tuple[list[Annotated], set[str]]:
     """Return the pictures to convert, and the file names of those that --val-names lists.
 
-    Raises InputError for a picture that both lists name.
+    Raises InputError for a picture that both lists name, and if none is left to train on.
     """
     val_names = read_names(args.val_names, items, args.folder) if args.val_names else set()
     if not args.names:
+        if len(val_names) == len(items):
+            raise InputError(
+                f"{args.val_names}: names all pictures and leaves none to train on; give it with --names alone"
+            )
         return items, val_names
     names = read_names(args.names, items, args.folder)
     if both := sorted(names & val_names):
@@ -200,21 +214,27 @@ def parse_options(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.val_names and args.val_fraction:
         parser.error("--val-fraction: cannot be combined with --val-names")
-    if args.connected and not args.masks:
-        parser.error("--connected: is for pictures of labels; add --masks DIR")
+    for name in ("connected", "suffix"):
+        if getattr(args, name) and not args.masks:
+            parser.error(f"--{name}: is for pictures of labels; add --masks DIR")
+    check_split_options(args, parser)
     return args
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_options(argv)
+    if not args.folder.is_dir():
+        raise InputError(f"{args.folder}: no such folder; give the folder of the pictures")
     outputs = split_outputs(args.output, validation=bool(args.val_names or args.val_fraction)).values()
-    check_output_files(outputs, read=filter(None, [args.names, args.val_names]))
+    check_output_files(outputs, read=filter(None, [args.names, args.val_names]), kind="annotations")
     items = pair_labels(args.folder, args.masks, args.suffix) if args.masks else find_folders(args.folder)
     items, val_names = choose_pictures(args, items)
     options = LabelOptions(CHANNELS[args.channel] if args.channel else None, args.background, args.connected)
     converted, skipped = convert_files(lambda item: convert(item, args.folder, options, args.class_name), items)
     pictures = [item.picture for item in converted]
     report(converted, skipped)
+    if not any(picture.instances for picture in pictures):
+        raise InputError(f"{args.folder}: none of {len(pictures)} pictures has an instance; see the options for labels")
     if args.val_fraction:
         names = [picture.file_name for picture in pictures]
         val_names = choose_validation(names, share=args.val_fraction, seed=args.seed)

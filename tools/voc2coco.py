@@ -29,6 +29,7 @@ from data.class_lists import ClassList, read_class_list
 from data.coco_rows import CocoInstance, CocoPicture
 from data.files import open_regular, read_text
 from data.images import read_image
+from data.labelme_shapes import IGNORED_LABELS
 from data.written import check_output_files
 from tools.common.cli import Parser
 from tools.dataset.coco_writer import (
@@ -38,6 +39,7 @@ from tools.dataset.coco_writer import (
     training_options,
     write_annotations,
 )
+from tools.dataset.mask_files import check_orientation
 
 BACKGROUND, VOID = 0, 255  # void: the border of instances, which is neither inside nor outside
 VOC_NAMES = (
@@ -103,6 +105,15 @@ def read_indices(path: Path, *, height: int, width: int) -> np.ndarray:
     return indices
 
 
+def read_classes(path: Path) -> ClassList:
+    """Read the names of the classes 1, 2 ... without those of the background, with which labelme's lists start."""
+    listed = read_class_list(path)
+    names = tuple(name for name in listed.names if name not in IGNORED_LABELS)
+    if len(names) == len(listed):
+        return listed
+    return ClassList(names=names, ids=tuple(range(1, len(names) + 1)))
+
+
 def split_instances(objects: np.ndarray, classes: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Return class number and mask, bool [H, W], of each instance in the order of the instance numbers.
 
@@ -125,6 +136,7 @@ def read_voc(folder: Path, name: str, classes: ClassList) -> CocoPicture:
     """
     picture = folder / "JPEGImages" / f"{name}.jpg"
     height, width = read_image(picture).shape[:2]
+    check_orientation(picture, (height, width))
     objects = folder / "SegmentationObject" / f"{name}.png"
     numbers = folder / "SegmentationClass" / f"{name}.png"
     masks = [read_indices(path, height=height, width=width) for path in (objects, numbers)]
@@ -136,7 +148,7 @@ def read_voc(folder: Path, name: str, classes: ClassList) -> CocoPicture:
         if number not in names:
             raise InputError(f"{numbers}: class {number} is not one of {len(names)} classes; list all with --labels")
         instances.append(CocoInstance.from_mask(names[number], mask))
-    return CocoPicture(picture.name, height, width, tuple(instances))
+    return CocoPicture(f"{name}.jpg", height, width, tuple(instances))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -148,8 +160,9 @@ def main(argv: list[str] | None = None) -> int:
         "--labels", type=Path, metavar="FILE", help="classes 1, 2 ... of the masks, one per line (default: VOC's 20)"
     )
     args = parser.parse_args(argv)
-    classes = read_class_list(args.labels) if args.labels else VOC_CLASSES
-    check_output_files([args.output], read=chain(args.folder.glob("*/**/*"), filter(None, [args.labels])))
+    classes = read_classes(args.labels) if args.labels else VOC_CLASSES
+    read = chain(args.folder.glob("*/**/*"), filter(None, [args.labels]))
+    check_output_files([args.output], read=read, kind="annotations")
     print_similar_names(classes)
     names = read_split(args.folder, args.split)
     pictures, skipped = convert_files(lambda name: read_voc(args.folder, name, classes), names)

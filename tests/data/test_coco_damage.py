@@ -145,7 +145,7 @@ def picture(row: int, **values: object) -> Callable[[dict], None]:
             5,
         ),
         (
-            "1 annotation with a bbox that does not match its mask, replaced by the mask's",
+            "1 annotation with a bbox that does not match its mask: training takes the mask's, box AP the file's",
             repeated_annotation(id=1, category_id=3, bbox=[10, 10, 20, 20.5]),  # x1, y1, x2, y2
             3,
             5,
@@ -221,8 +221,8 @@ def test_other_damages_are_counted(tmp_path, says, damage, pictures, instances):
     [
         (b"", "1 image that cannot be read, left out: {file} image 9 '9.jpg' (empty file)"),
         (b"<html>", "1 image that cannot be read, left out: {file} image 9 '9.jpg' (not a picture"),
-        (PICTURE[:40], "1 image that cannot be read, left out: {file} image 9 '9.jpg' (truncated JPEG"),
-        (PICTURE[:-9], "1 image that cannot be read, left out: {file} image 9 '9.jpg' (truncated JPEG"),
+        (PICTURE[:40], "1 image that cannot be read, left out: {file} image 9 '9.jpg' (truncated or damaged JPEG"),
+        (PICTURE[:-9], "1 image that cannot be read, left out: {file} image 9 '9.jpg' (truncated or damaged JPEG"),
         (None, "1 image that cannot be read, left out: {file} image 9 '9.jpg' (a folder, not a picture)"),
         (
             cv2.imencode(".png", np.zeros((WIDTH, HEIGHT), np.uint8))[1].tobytes(),

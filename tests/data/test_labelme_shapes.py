@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import cv2
 import numpy as np
@@ -157,11 +158,26 @@ def test_mask_of_one_bit_is_read():
     np.testing.assert_array_equal(only_mask(shape([[3, 3], [6, 6]], "mask", mask=data)), box(3, 3, 7, 7))
 
 
-@pytest.mark.parametrize("corner", [(-3, -2), (WIDTH - 2, HEIGHT - 3)])
+@pytest.mark.parametrize("corner", [(-3, -2), (WIDTH - 2, HEIGHT - 3), (-3, HEIGHT - 1), (WIDTH - 1, -5)])
 def test_mask_over_the_border_is_cut(corner):
     x, y = corner
     mask = only_mask(shape([[x, y], [x + 5, y + 5]], "mask", mask=png(np.ones((6, 6), np.uint8))))
     np.testing.assert_array_equal(mask, box(x, y, x + 6, y + 6))
+
+
+def test_a_mask_far_larger_than_its_picture_takes_no_more_memory_than_its_pixels():
+    data = png(np.full((3000, 3000), 255, np.uint8))
+    tracemalloc.start()
+    mask = only_mask(shape([[-100, 10], [0, 0]], "mask", mask=data))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert mask[10:].all() and not mask[:10].any() and peak < 3 * 3000 * 3000
+
+
+@pytest.mark.parametrize("corner", [(-6, 5), (5, -7), (WIDTH, 5), (5, HEIGHT + 3)])
+def test_a_mask_outside_of_its_picture_is_left_out(corner):
+    outside = shape([corner, corner], "mask", mask=png(np.ones((6, 6), np.uint8)))
+    assert read(outside).instances == () and "covers no pixel" in read(outside).left_out[0]
 
 
 def test_shapes_of_a_group_are_one_instance_and_other_labels_are_not():
@@ -202,6 +218,7 @@ def test_points_are_counted_and_ignored_labels_are_not():
         ("text", "is not a labelme shape"),
         ({"points": [[0, 0], [5, 5]]}, "has no label"),
         (shape([[0, 0], [5, 0], [5, 5]], label=" "), "has no label"),
+        (shape([[0, 0], [5, 0], [5, 5]], label=5), "has a label that is no text, 5"),
         (shape([[0, 0], [5, 5]]), "polygon 'cat' has 2 points"),
         (shape([[0, 0], [5, 5], [9, 9]], "rectangle"), "rectangle 'cat' has 3 points"),
         (shape([[0, 0]], "circle"), "circle 'cat' has 1 points"),

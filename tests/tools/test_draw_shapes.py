@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from config.errors import InputError
+from config.overrides import override
 from config.solov2_tiny_shapes import SOLOv2TinyShapes
 from tests.support.programs import override_options, run_main, run_python
 from tools import draw_shapes
@@ -42,6 +43,29 @@ def test_a_users_path_is_never_drawn_to(few, tmp_path):
     for config in (Mine(), few().replace(train_path=f"{tmp_path}/mine.json")):
         with pytest.raises(InputError, match="mine.json"):
             read_splits(config, ("train",))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_data_set_of_a_derived_config_is_not_replaced(few, tmp_path, monkeypatch):
+    class Mine(few):
+        train_path, train_pre_path = f"{tmp_path}/mine.json", f"{tmp_path}/photos"
+
+    monkeypatch.setattr(draw_shapes, "load_config", lambda number, overrides: override(Mine(), overrides))
+    done = run_main(draw_shapes.main)
+    assert done.returncode == 2 and f"{tmp_path}/mine.json is a data set of its own" in done.stderr
+    assert not list(tmp_path.iterdir())
+    others = [f"train_path={tmp_path}/drawn.json", f"train_pre_path={tmp_path}/drawn"]
+    assert run_main(draw_shapes.main, *override_options(*others)).returncode == 0
+    same = [f"{split}_path={tmp_path}/{split}.json" for split in ("train", "val")]
+    same += [f"{split}_pre_path={tmp_path}/one" for split in ("train", "val")]
+    done = run_main(draw_shapes.main, *override_options(*same))
+    assert done.returncode == 2 and "train_pre_path and val_pre_path: are one folder" in done.stderr
+
+
+def test_options_of_pictures_need_a_place_for_them(few, tmp_path):
+    changed = override(few(), ["shapes.height=96"])
+    with pytest.raises(InputError, match=r"-o shapes\.height: .*train/annotations\.json is for the config's own"):
+        read_splits(changed, ("train",))
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -85,6 +86,14 @@ def test_connected_regions_of_a_channel(tmp_path):
     assert pixels([mask for _, mask in masks_of(tmp_path / "coco.json")]) == pixels(expected)
 
 
+@pytest.mark.parametrize(("alpha", "count"), [(np.where(LABELS > 0, 255, 0), 2), (np.zeros_like(LABELS), 3)])
+def test_transparent_pixels_are_background_unless_all_are(tmp_path, alpha, count):
+    colours = np.dstack([np.where(LABELS > 0, LABELS % 256, 255)] * 3 + [alpha])
+    write_pair(tmp_path, "a", colours.astype(np.uint8))
+    assert convert(tmp_path, "--masks", tmp_path / "masks").returncode == 0
+    assert len(masks_of(tmp_path / "coco.json")) == count
+
+
 def test_one_file_per_instance(tmp_path):
     for name, count in (("b", 2), ("a", 1)):
         write_image(tmp_path / name / "images" / f"{name}.png", PICTURE)
@@ -133,7 +142,18 @@ def test_labels_in_a_jpeg_are_refused(tmp_path):
     (tmp_path / "masks" / "a.png").unlink()
     assert cv2.imwrite(str(tmp_path / "masks" / "a.jpg"), (LABELS > 0).astype(np.uint8) * 200)
     done = convert(tmp_path, "--masks", tmp_path / "masks")
-    assert "a.jpg: a JPEG, which does not keep the values of labels; save them as PNG or TIFF" in done.stderr
+    assert "a.jpg: a JPEG or lossy compression, which does not keep the values of labels; save them as" in done.stderr
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 2.0**70, 0.5])
+def test_numbers_that_are_no_labels_are_refused(tmp_path, value):
+    write_pair(tmp_path, "a", LABELS)
+    (tmp_path / "masks" / "a.png").unlink()
+    labels = LABELS.astype(np.float32)
+    labels[0, 0] = value
+    assert cv2.imwrite(str(tmp_path / "masks" / "a.tif"), labels)
+    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    assert done.returncode == 2 and "a.tif: has values that are no whole numbers; save the labels" in done.stderr
 
 
 def test_labels_in_several_pages_are_refused(tmp_path):
@@ -174,6 +194,27 @@ def test_splits_by_lists_and_by_fraction(tmp_path):
     assert (done.returncode, sizes) == (0, [2, 2])
 
 
+@pytest.mark.parametrize("name", ["well.03", "b.9", "b"])
+def test_a_name_with_a_dot_is_not_another_picture(tmp_path, name):
+    for picture in ("well.01", "well.02", "b.8"):
+        write_pair(tmp_path, picture, LABELS)
+    (tmp_path / "names.txt").write_text(f"well.01\n{name}\n")
+    options = "--masks", tmp_path / "masks", "--names", tmp_path / "names.txt"
+    done = convert(tmp_path, *options)
+    assert done.returncode == 2 and f"1 of 2 names have no picture with masks: {name}\n" in done.stderr
+    (tmp_path / "names.txt").write_text("well.01\nb.8\n")
+    assert convert(tmp_path, *options).returncode == 0
+    assert {name for name, _ in masks_of(tmp_path / "coco.json")} == {"well.01.jpg", "b.8.jpg"}
+
+
+def test_two_pictures_of_one_picture_of_labels_are_refused(tmp_path):
+    write_pair(tmp_path, "a", LABELS)
+    write_image(tmp_path / "a.png", PICTURE)
+    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    labels = tmp_path / "masks" / "a.png"
+    assert done.returncode == 2 and f"a.png: both may be the picture of {labels}; keep one of them" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -185,6 +226,9 @@ def test_splits_by_lists_and_by_fraction(tmp_path):
         (["--masks=none"], "none: no such file or folder"),
         ([], "has no folders NAME/images and NAME/masks; give --masks"),
         (["--connected"], "--connected: is for pictures of labels; add --masks DIR"),
+        (["--suffix=_a"], "--suffix: is for pictures of labels; add --masks DIR"),
+        (["--masks=masks", "--seed=1"], "--seed: is for the choice for validation; add --val-fraction"),
+        (["--masks=masks", "--val-names=a.txt"], "a.txt: names all pictures and leaves none to train on"),
         (["--masks=masks", "--val-names=a.txt", "--val-fraction=0.5"], "--val-fraction: cannot be combined"),
         (["--masks=masks", "--val-fraction=1"], "leaves no picture to train on"),
         (["--masks=masks", "--channel=alpha", "--names=a.txt"], "none of 1 files could be converted"),
@@ -251,6 +295,17 @@ def test_another_background(tmp_path):
     assert pixels(found) == [[2], [3]]
 
 
+def test_labels_0_and_minus_1_stay_two_with_another_background(tmp_path):
+    write_pair(tmp_path, "a", LABELS)
+    (tmp_path / "masks" / "a.png").unlink()
+    labels = np.full(LABELS.shape, 1000, np.int32)
+    labels[2:5, 2:5], labels[9:12, 9:12] = 0, -1
+    assert cv2.imwrite(str(tmp_path / "masks" / "a.tif"), labels)
+    done = convert(tmp_path, "--masks", tmp_path / "masks", "--background", 1000)
+    assert done.returncode == 0, done.stderr
+    assert pixels([mask for _, mask in masks_of(tmp_path / "coco.json")]) == pixels([labels == 0, labels == -1])
+
+
 def test_a_background_that_the_file_cannot_have_is_named(tmp_path):
     write_pair(tmp_path, "a", LABELS)
     done = convert(tmp_path, "--masks", tmp_path / "masks", "--background=70000")
@@ -274,3 +329,71 @@ def test_all_nuclei_of_bbbc039_are_found(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "100 pictures, 12001 instances" in done.stdout and "50 pictures, 5896 instances" in done.stdout
     assert "read 150 pictures, 3 of them without instances; skipped 0" in done.stdout
+
+
+def test_labels_that_are_read_as_other_values_are_named(tmp_path):
+    tifffile = pytest.importorskip("tifffile")  # comes with scikit-image
+    small = LABELS.astype(np.uint8)
+    write_pair(tmp_path, "good", LABELS)
+    turned = Image.Exif()
+    turned[0x112] = 3
+    for name, says in {
+        "turned": "has an EXIF orientation",
+        "indices": "has an EXIF orientation",
+        "white": "stores white as 0",
+        "bits": "stores white as 0",
+        "alpha": "an 8-bit TIFF with alpha",
+        "apart": "each channel apart",
+        "photo": "values, most of them beside another one",
+    }.items():
+        write_pair(tmp_path, name, LABELS)
+        file = tmp_path / "masks" / f"{name}.png"
+        file.unlink()
+        if name in ("turned", "indices"):
+            Image.fromarray(small, "P" if name == "indices" else "L").save(file, exif=turned)
+        elif name == "photo":
+            assert cv2.imwrite(str(file), np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+        elif name in ("white", "bits"):
+            tifffile.imwrite(file.with_suffix(".tif"), small > 0 if name == "bits" else small, photometric="miniswhite")
+        elif name == "alpha":
+            colours = np.dstack([small] * 3 + [np.full_like(small, 3)])
+            tifffile.imwrite(file.with_suffix(".tif"), colours, photometric="rgb", extrasamples=["unassalpha"])
+        else:
+            deep = np.stack([LABELS] * 3)
+            tifffile.imwrite(file.with_suffix(".tif"), deep, photometric="rgb", planarconfig="separate")
+        done = convert(tmp_path, "--masks", tmp_path / "masks")
+        assert done.returncode == 0 and {image for image, _ in masks_of(tmp_path / "coco.json")} == {"good.jpg"}
+        assert f"masks/{name}." in done.stderr and says in done.stderr, name
+        (tmp_path / f"{name}.jpg").unlink()
+
+
+def test_masks_are_made_one_after_another():
+    """Thousands of masks of a large picture would not fit into the memory together."""
+    values = np.arange(1, 20_001, dtype=np.int64).reshape(100, 200).repeat(20, axis=0).repeat(20, axis=1)
+    masks = split_labels(values, 0)
+    assert next(masks).sum() == next(masks).sum() == 400
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (30, 20)), (3, (30, 20)), (6, (20, 30)), (6, (20, 20))])
+def test_a_turned_picture_is_converted_if_the_size_tells_that_its_masks_are_turned_too(tmp_path, orientation, size):
+    labels = LABELS[:20, :20] if size == (20, 20) else LABELS
+    write_pair(tmp_path, "a", LABELS)
+    write_pair(tmp_path, "b", labels)
+    turned = Image.Exif()
+    turned[0x112] = orientation
+    Image.new("RGB", size).save(tmp_path / "b.jpg", exif=turned)
+    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    assert done.returncode == 0, done.stderr
+    is_clear = orientation == 1 or size == (20, 30)
+    assert [name for name, _ in masks_of(tmp_path / "coco.json")] == ["a.jpg"] * 2 + ["b.jpg"] * 2 * is_clear
+    says = f"skipped {tmp_path / 'b.jpg'}: has the EXIF orientation {orientation}, and masks may be of the turned or"
+    assert (says in done.stderr) == (not is_clear)
+
+
+def test_a_folder_that_cannot_be_listed_is_no_folder_without_masks(tmp_path, monkeypatch):
+    def refuse(path: Path) -> list[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    done = convert(tmp_path)
+    assert done.returncode == 2 and f"{tmp_path}: Permission denied; change the permissions" in done.stderr

@@ -107,9 +107,30 @@ def test_labels_replace_the_names_of_voc(voc):
     coco = convert(voc, "--labels", str(voc / "labels.txt"))
     assert coco.cats[15]["name"] == "kind 15"
     assert [row["category_id"] for row in coco.dataset["annotations"]] == [8, 15, 15]
+    (voc / "labels.txt").write_text("__ignore__\n_background_\n" + (voc / "labels.txt").read_text())
+    assert convert(voc, "--labels", str(voc / "labels.txt")).cats == coco.cats  # labelme's own lists
     (voc / "labels.txt").write_text("8\tcat\n")
     with pytest.raises(InputError, match=r"SegmentationClass/2007_01\.png: class 15 is not one of 1 classes"):
         convert(voc, "--labels", str(voc / "labels.txt"))
+
+
+def test_pictures_of_subfolders_keep_their_place(voc):
+    add(voc, "2007_01", *scene())
+    for folder in ("JPEGImages", "SegmentationObject", "SegmentationClass"):
+        (voc / folder / "sub").mkdir()
+    add(voc, "sub/2007_01", *scene())
+    list_pictures(voc, "2007_01", "sub/2007_01")
+    assert [row["file_name"] for row in convert(voc).dataset["images"]] == ["2007_01.jpg", "sub/2007_01.jpg"]
+
+
+def test_turned_pictures_whose_masks_may_be_turned_or_not_are_named(voc, capsys):
+    add(voc, "turned", *scene())
+    exif = Image.Exif()
+    exif[0x112] = 3
+    Image.open(voc / "JPEGImages" / "turned.jpg").save(voc / "JPEGImages" / "turned.jpg", exif=exif)
+    list_pictures(voc, "2007_01", "turned")
+    assert len(convert(voc).dataset["images"]) == 1
+    assert "turned.jpg: has the EXIF orientation 3" in capsys.readouterr().err
 
 
 @given(

@@ -76,7 +76,7 @@ def print_similar_names(classes: ClassList) -> None:
 def write_annotations(path: Path, pictures: Sequence[CocoPicture], classes: ClassList) -> None:
     """Write an annotation file. It gets its name only if pycocotools reads it correctly."""
     coco = coco_dict(pictures, classes)
-    with write_output(path) as temporary:
+    with write_output(path, kind="annotations") as temporary:
         temporary.write_text(json.dumps(coco), encoding="utf-8")
         check_annotations(temporary)
     print(f"wrote {path}: {len(pictures)} pictures, {len(coco['annotations'])} instances, {len(classes)} classes")
@@ -97,7 +97,14 @@ def add_split_options(parser: Parser) -> None:
     parser.add_argument(
         "--val-fraction", type=_share, default=0, help="share of pictures for validation, below 1 (default: 0)"
     )
-    parser.add_argument("--seed", type=natural_number, default=0, help="seed of the choice for validation (default: 0)")
+    parser.add_argument("--seed", type=natural_number, help="seed of the choice for validation (default: 0)")
+
+
+def check_split_options(args: argparse.Namespace, parser: Parser) -> None:
+    """End the program if there is a seed without a choice; without a seed it is 0."""
+    if args.seed is not None and not args.val_fraction:
+        parser.error("--seed: is for the choice for validation; add --val-fraction")
+    args.seed = args.seed or 0
 
 
 def _share(text: str) -> float:
@@ -132,12 +139,15 @@ def write_splits(
 ) -> None:
     """Write the annotation files of `split_outputs`, and print the options of train.py for them.
 
-    val_names: file names of the pictures for validation; empty for no such file. folder: of the pictures.
+    val_names: file names of the pictures for validation; empty for no such file. folder: of the pictures. Raises
+    InputError if a file would have no picture.
     """
     outputs = split_outputs(output, validation=bool(val_names))
+    chosen = {role: [p for p in pictures if (p.file_name in val_names) == (role == "val")] for role in outputs}
+    if empty := [role for role in outputs if not chosen[role]]:
+        raise InputError(f"{outputs[empty[0]]}: none of its pictures could be converted, see above; list others")
     for role, path in outputs.items():
-        chosen = [picture for picture in pictures if (picture.file_name in val_names) == (role == "val")]
-        write_annotations(path, chosen, classes)
+        write_annotations(path, chosen[role], classes)
     if "val" not in outputs and (stale := _validation_file(output)).exists():
         print_reasons("stale", [f"{stale}: is of an earlier run; remove it, or write it with --val-fraction"])
     print("train on it with", *(training_options(role, path, folder) for role, path in outputs.items()))

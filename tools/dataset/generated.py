@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from config.base import PROJECT, Config, ShapesConfig
-from config.errors import printable
+from config.errors import InputError, printable
 from data.shapes import Scene, draw_scene, picture_name, write_data_set
 from data.written import check_output_files
 from tools.common.distributed import SINGLE_PROCESS, World
@@ -22,14 +22,31 @@ def draw_if_missing(config: Config, split: str, *, world: World = SINGLE_PROCESS
     """Draw a split of a config with a generated data set, unless it exists.
 
     Nothing is drawn to a path that the user set, by option or in a derived config. With several processes, the first
-    draws and the others wait.
+    draws and the others wait. Raises InputError for options of the pictures without a path of their own.
     """
     path = getattr(config, f"{split}_path")
-    owner = next(kind for kind in type(config).__mro__ if "shapes" in vars(kind))
-    is_own = path == getattr(owner, f"{split}_path")
+    is_own = path == generated_path(type(config), split)
+    if is_own:
+        check_settings(config, split)
     if world.is_first and config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
         draw_split(config, split)
     world.gather(None)
+
+
+def generated_path(config_class: type[Config], split: str) -> str:
+    """Return the annotation file of a split in the class that has the generated data set, not one derived from it."""
+    owner = next(kind for kind in config_class.__mro__ if "shapes" in vars(kind))
+    return getattr(owner, f"{split}_path")
+
+
+def check_settings(config: Config, split: str) -> None:
+    """Raise InputError if options change the pictures of a split whose files are those of the config's settings."""
+    names = f"{split}_pictures", "height", "width", "diameters"
+    if changed := [name for name in names if getattr(config.shapes, name) != getattr(type(config).shapes, name)]:
+        raise InputError(
+            f"-o shapes.{changed[0]}: {getattr(config, f'{split}_path')} is for the config's own pictures; draw others "
+            f"with tools/draw_shapes.py, with -o {split}_path=... -o {split}_pre_path=..., and give these here too"
+        )
 
 
 def draw_split(config: Config, split: str) -> None:
@@ -39,7 +56,8 @@ def draw_split(config: Config, split: str) -> None:
     """
     annotations, folder = PROJECT / getattr(config, f"{split}_path"), PROJECT / getattr(config, f"{split}_pre_path")
     count = getattr(config.shapes, f"{split}_pictures")
-    check_output_files([annotations, *(folder / picture_name(number) for number in range(1, count + 1))])
+    check_output_files([annotations], kind="annotations of shapes")
+    check_output_files(folder / picture_name(number) for number in range(1, count + 1))
     with worker_processes(cpu_count() or 1) as pool:
         scenes = ordered_map(pool, partial(_draw_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
         bar = tqdm(scenes, total=count, unit="picture", desc=printable(f"drawing {folder}"), disable=None)
