@@ -10,21 +10,20 @@ import numpy as np
 import pytest
 
 import demo
+from config import load_config
 from config.base import PROJECT
 from config.errors import InputError
-from data.class_lists import ClassList
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
 from tests.support import tiny
-from tests.support.exports import BOXES, config_of
 from tests.support.programs import override_options, run_main
+from tests.support.random_weights import write_random_checkpoint
 from tools import quantize
-from tools.common.checkpoint import Checkpoint, save_checkpoint
-from tools.deploy.quantization import last_layers
+from tools.deploy.quantization import check_agreement, last_layers
 from tools.engine.int8 import Int8Graph, int8_path, write_int8
 from tools.engine.openvino_graph import load_int8_graph
 from tools.engine.select import unusable_reason
-from tools.predict.load import load_predictor, untrained_network
+from tools.predict.load import load_predictor
 
 WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
 needs_nncf = pytest.mark.skipif(not quantize.is_installed(), reason="the extra [int8] is not installed")
@@ -36,26 +35,35 @@ def weights(tmp_path):
     return shutil.copyfile(WEIGHTS, tmp_path / "shapes.pdparams")
 
 
-@needs_nncf
-def test_centermask2_in_int8(tmp_path):
-    config, weights = config_of(BOXES), tmp_path / "boxes.pdparams"
-    arrays = {name: value.numpy() for name, value in untrained_network(config, 0).state_dict().items()}
-    names = tuple(f"class {number}" for number in range(config.num_classes))
-    classes = ClassList(names, tuple(range(1, config.num_classes + 1)))
-    save_checkpoint(weights, Checkpoint(arrays, classes, config.name))
-    write_image(tmp_path / "images" / "a.png", tiny.scene(0))
-    overrides = tiny.CENTERMASK2_OVERRIDES
-    options = f"--config={tiny.CENTERMASK2}", "--weights", weights, *override_options(*overrides)
-    status, out, err = run_main(quantize.main, *options, "--images", tmp_path / "images")
+def quantize_random_weights(folder, number, overrides):
+    """Quantize a network with one picture; return what it finds in the picture in INT8 and in float32."""
+    weights = folder / "random.pdparams"
+    write_random_checkpoint(weights, load_config(number, overrides))
+    write_image(folder / "images" / "a.png", tiny.scene(0))
+    options = f"--config={number}", "--weights", weights, *override_options(*overrides)
+    status, out, err = run_main(quantize.main, *options, "--images", folder / "images")
     assert status == 0, err
     assert f"wrote {int8_path(weights)}, calibrated with 1 pictures" in out and "found of fp32's" in out
-    exact, ours = (
-        load_predictor(tiny.CENTERMASK2, weights, overrides=overrides, precision=precision, engine="openvino")
-        for precision in ("fp32", "int8")
-    )
-    found, expected = ours(tiny.scene(0)), exact(tiny.scene(0))
+    for precision in ("int8", "fp32"):
+        predictor = load_predictor(number, weights, overrides=overrides, precision=precision, engine="openvino")
+        yield predictor(tiny.scene(0))
+
+
+@needs_nncf
+def test_centermask2_in_int8(tmp_path):
+    found, expected = quantize_random_weights(tmp_path, tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
     assert len(found) == len(expected) > 0
     np.testing.assert_allclose(found.network_boxes.scores, expected.network_boxes.scores, atol=0.02)
+
+
+@needs_nncf
+def test_deformable_convolutions_in_the_mask_branch_leave_the_head_its_features(tmp_path):
+    """OpenVINO gave the head features of zeros, and all scores were those of its bias."""
+    deformable = "head.deform_version=2", "mask_feat_head.deform_version=2"
+    found, expected = quantize_random_weights(tmp_path, tiny.CONFIG, [*tiny.OVERRIDES, *deformable])
+    assert len(found) == len(expected) > 0
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=0.2)
+    assert len(np.unique(found.scores)) == len(found)
 
 
 needs_openvino = pytest.mark.skipif(bool(unusable_reason("openvino")), reason="OpenVINO is not installed")
@@ -117,9 +125,28 @@ def test_last_layers_feed_no_other_layer():
 
 
 @needs_openvino
+def test_an_int8_graph_that_computes_something_else_is_refused():
+    from openvino import Model, opset8
+
+    images = opset8.parameter([1, 4], np.float32)
+    exact, near, zeros = (
+        Model([opset8.relu(opset8.multiply(images, np.float32(factor)))], [images]) for factor in (1, 1.1, 0)
+    )
+    inputs = [np.ones((1, 4), np.float32)]
+    check_agreement(near, exact, inputs)
+    with pytest.raises(InputError, match="computes the INT8 network wrongly: its output 0 differs by 100%"):
+        check_agreement(zeros, exact, inputs)
+
+
+@needs_openvino
 def test_random_weights_have_no_int8_network():
     done = run_main(demo.main, "--no-draw", "--untrained=0", "--precision", "int8")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "int8: random weights have no" in done.stderr
+
+
+def test_a_drop_needs_annotated_pictures(tmp_path):
+    done = run_main(quantize.main, "--images", tmp_path, "--max-drop", "1")
+    assert done.returncode == 2 and "--max-drop: mask AP needs annotated pictures; add --annotations" in done.stderr
 
 
 @needs_nncf
@@ -147,3 +174,12 @@ def test_without_nncf_the_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(quantize.importlib.util, "find_spec", lambda name: None)
     done = run_main(quantize.main, "--images", tmp_path)
     assert done.returncode == 2 and "pip install '.[int8]'" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_nothing_found_is_not_called_the_same(monkeypatch, tmp_path):
+    monkeypatch.setattr(quantize, "network_seconds", lambda *_: (0.1, 0.2))
+    (tmp_path / "file").touch()
+    finds_nothing = (lambda path: [],) * 2
+    networks = quantize.Quantized((tmp_path / "file",) * 2, finds_nothing, [tmp_path / "file"], None)
+    table = quantize._comparison(networks)
+    assert "none to find" in table and "%" not in table

@@ -20,6 +20,7 @@ import numpy as np
 from config.errors import InputError
 from config.values import is_list_of
 from data.files import open_regular, read_text
+from data.preprocess import fitted_size
 from data.written import write_output
 from tools.deploy.exported import Metadata, Output, metadata_of
 
@@ -86,6 +87,8 @@ def _entry(row: Mapping[str, Any], size: tuple[int, ...]) -> Entry:
     """Return an item of the index. size: of the network's input. Raises ValueError for one that makes no sense."""
     entry = Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]))
     fits = len(size) == 2 and all(side <= limit for side, limit in zip(entry.resized, size))
+    # OpenCV's own rounding, where it resizes by a factor, may differ by a pixel.
+    fits = fits and np.abs(np.subtract(entry.resized, fitted_size(*entry.original_size, size))).max() <= 1
     is_name = Path(entry.name).name == entry.name and "\0" not in entry.name
     if not (fits and is_name and isinstance(entry.path, str) and math.prod(entry.original_size) <= LARGEST_PICTURE):
         raise ValueError

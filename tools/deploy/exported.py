@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -133,6 +134,10 @@ def _parse(text: str, path: str | Path) -> dict[str, Any]:
     return content
 
 
+def _are_category_ids(value: Any) -> bool:
+    return is_list_of(value, int) and len(set(value)) == len(value)
+
+
 def _is_output(value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -143,19 +148,22 @@ def _is_output(value: object) -> bool:
 
 
 _CONTENT: dict[str, Callable[[Any], bool]] = {
-    "config": lambda value: isinstance(value, str) and len(value) < 200,
+    # Programs name folders by it.
+    "config": lambda value: isinstance(value, str) and re.fullmatch(r"\w[\w.+-]{0,199}", value) is not None,
     "overrides": lambda value: is_list_of(value, str),
     "class_names": lambda value: is_list_of(value, str) and len(value) > 0,
-    "category_ids": lambda value: is_list_of(value, int) and all(0 <= item < 2**63 for item in value),
+    "category_ids": lambda value: _are_category_ids(value),
     "end_to_end": lambda value: isinstance(value, bool),
     "outputs": lambda value: isinstance(value, list) and all(map(_is_output, value)),
 }
 
 
-def _check_outputs(metadata: Metadata, shapes: Iterable[Sequence[object]], path: str | Path) -> None:
+def _check_outputs(
+    metadata: Metadata, shapes: Iterable[Sequence[object]], path: str | Path, batch: int | None = None
+) -> None:
     """Raise InputError if the outputs of a graph are not those of the network in its metadata.
 
-    shapes: of the outputs; sides that are no integers are not known.
+    shapes: of the outputs; sides that are no integers are not known. batch: pictures in the input, if they are known.
     """
     kind, config = kind_of(metadata.config), metadata.config
     outputs = kind.instance_outputs if metadata.end_to_end else kind.raw_outputs(config)
@@ -166,6 +174,8 @@ def _check_outputs(metadata: Metadata, shapes: Iterable[Sequence[object]], path:
             f"{listed(list(outputs)) or 'none'}; export it again"
         )
     lengths = side_lengths(config, kind.mask_strides(config))
+    if batch is not None:
+        lengths["batch"] = batch
     for name, shape, sides in zip(outputs, shapes, map(str.split, outputs.values())):
         known = [(side, length) for side, length in zip(sides, shape) if isinstance(length, int)]
         expected = [int(side) if side.isdecimal() else lengths.setdefault(side, length) for side, length in known]
@@ -175,6 +185,18 @@ def _check_outputs(metadata: Metadata, shapes: Iterable[Sequence[object]], path:
                 f"{path}: its output {name} has the shape {' x '.join(map(str, shape))}, the network in its metadata "
                 f"{stated}; export it again"
             )
+
+
+def _check_values(metadata: Metadata, shape: tuple[int, ...], outputs: Sequence[np.ndarray], path: str | Path) -> None:
+    """Raise InputError if a graph's outputs for an input of this shape cannot be those of the network."""
+    if not all(np.isfinite(output).all() for output in outputs):
+        raise InputError(f"{path}: gives values that are not finite numbers, its weights are damaged; export it again")
+    sized = override(metadata.config, [f"data.fixed_size={shape[2:]}"])
+    _check_outputs(replace(metadata, config=sized), [output.shape for output in outputs], path, shape[0])
+    scores = outputs[[output.name for output in metadata.outputs].index("scores")]
+    is_share = kind_of(metadata.config).has_grids  # CenterMask2's are multiplied by an estimated IoU
+    if scores.size and is_share and not 0 <= scores.min() <= scores.max() <= 1:
+        raise InputError(f"{path}: gives scores from {scores.min():g} to {scores.max():g}, not 0 to 1; export it again")
 
 
 def read_metadata(session: InferenceSession, path: str | Path, overrides: Iterable[str] = ()) -> Metadata:
@@ -249,16 +271,13 @@ def exported_predictor(
         sections = {name: replace(getattr(config, name), batch_size=1) for name in ("test_cfg", "eval_cfg")}
         config = config.replace(**sections)
 
-    checked: list[bool] = []
+    checked: set[tuple[int, ...]] = set()  # shapes of inputs: damaged weights and graphs affect every picture
 
     def run(batch: np.ndarray, sizes: Sequence[Size]) -> list[np.ndarray]:
         outputs = session.run(names, {images.name: batch})
-        # Only for the first picture: damaged weights affect every picture.
-        if not checked and not all(np.isfinite(output).all() for output in outputs):
-            raise InputError(
-                f"{path}: gives values that are not finite numbers, its weights are damaged; export it again"
-            )
-        checked.append(True)
+        if batch.shape not in checked:
+            _check_values(metadata, batch.shape, outputs, path)
+            checked.add(batch.shape)
         return outputs
 
     return Predictor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import sys
 import time
@@ -18,6 +19,7 @@ from paddle.static import InputSpec
 from config.base import Config
 from config.engines import PACKAGES
 from config.errors import InputError
+from data.files import temporary_folder
 from model.device import on_device
 from tools.common.kinds import RawPredictions, Size, kind_of
 from tools.common.memory import release_memory
@@ -64,6 +66,16 @@ def compile_engine(
     apart = precision != "fp32"
     folder = compiled_graphs(name, build, config, weights, *facts, apart=apart)
     return CompiledEngine(name, precision, folder, config, apart=apart, int8=int8, streams=streams)
+
+
+def compiled_copy(name: str, network: nn.Layer, config: Config) -> CompiledEngine:
+    """Return a compiled engine with the weights that a network in evaluation mode has now.
+
+    The network can be trained further, and nothing is kept on the disk.
+    """
+    with temporary_folder() as folder:
+        _write_graphs(copy.deepcopy(network), config, folder, portable=name in PACKAGES, apart=False)
+        return CompiledEngine(name, "fp32", folder, config, apart=False, int8={})
 
 
 def network_fingerprint(config: Config, weights: Mapping[str, np.ndarray]) -> str:

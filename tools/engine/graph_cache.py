@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 
 from config.base import PROJECT
 from config.errors import InputError
+from data.files import open_regular, read_text
 
 CACHE_VARIABLE = "PADDLE_SOLO_CACHE"
 SIZE_VARIABLE = "PADDLE_SOLO_CACHE_GB"
@@ -114,15 +115,13 @@ def _refuse_foreign(root: Path) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise InputError(f"{root}: is no folder, which compiled graphs need; {remedy}")
     if hasattr(os, "getuid"):  # Windows has other rules, and a cache folder for each user
-        if found.st_uid == os.getuid() and not os.environ.get(CACHE_VARIABLE) and _others_write(found):
-            shutil.rmtree(root)  # of a version that created it with the mode of the umask; it is created again
-            return
         if found.st_uid != os.getuid():
             raise InputError(f"{root}: the folder for compiled graphs belongs to another user; {remedy}")
         if _others_write(found):
             raise InputError(f"{root}: other users can write compiled graphs there; run chmod go-w, or {remedy}")
-    if (root / LOCK).is_symlink():
-        raise InputError(f"{root / LOCK}: is a link, and what it points to would be overwritten; remove it")
+    lock = root / LOCK
+    if lock.is_symlink() or (lock.exists() and not lock.is_file()):
+        raise InputError(f"{lock}: is a link, whose target would be overwritten, a pipe or a folder; remove it")
 
 
 def _others_write(found: os.stat_result) -> bool:
@@ -146,7 +145,7 @@ def _is_intact(folder: Path) -> bool:
     try:
         if folder.is_symlink() or (folder / MANIFEST).is_symlink():
             return False
-        sums = json.loads((folder / MANIFEST).read_text())
+        sums = json.loads(read_text(folder / MANIFEST))
         own = all(Path(name).name == name and not (folder / name).is_symlink() for name in sums)
         return bool(sums) and own and all(_digest_of(folder / name) == expected for name, expected in sums.items())
     except (OSError, ValueError, AttributeError):
@@ -155,7 +154,7 @@ def _is_intact(folder: Path) -> bool:
 
 def _digest_of(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

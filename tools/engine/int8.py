@@ -35,7 +35,7 @@ def write_int8(path: Path, graphs: Mapping[str, Model], fingerprint: str) -> Non
     with temporary_folder() as folder:
         for name, graph in graphs.items():
             openvino.save_model(graph, folder / f"{name}.xml", compress_to_fp16=False)
-        with write_output(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with write_output(path, kind="network") as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr(_FINGERPRINT, fingerprint)
             for part in sorted(folder.iterdir()):
                 archive.write(part, part.name)

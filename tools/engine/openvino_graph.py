@@ -13,41 +13,46 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from config.errors import InputError
-from model.startup import CPU_THREADS
+from model.startup import CPU_THREADS, CPUINFO
 from tools.engine.graph import Graph
 from tools.engine.int8 import Int8Graph
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, Core, InferRequest, Model, Output
+    from openvino import CompiledModel, InferRequest, Model, Output
     from openvino.frontend import NodeContext
     from openvino.frontend.onnx import ConversionExtension
+
+# The precision of what is not in INT8. Processors with AMX are faster in bfloat16; with other instructions for it
+# they may be slower.
+INT8_REST = "bf16" if CPUINFO.exists() and "amx_bf16" in CPUINFO.read_text().split() else "fp32"
 
 
 def load_openvino_graph(path: Path, precision: str, *, streams: int = 1) -> Graph:
     """Load a portable graph of `graph_writer.write_graph`. streams: threads that call it at a time."""
-    import openvino
-
-    core = openvino.Core()
-    core.add_extension(onnx_extension())
-    return _compile(core, str(path.with_suffix(".onnx")), precision, streams)
+    return compile_model(str(path.with_suffix(".onnx")), precision, streams)
 
 
 def load_int8_graph(graph: Int8Graph, *, streams: int = 1) -> Graph:
-    """Load a graph of an INT8 file; what is not in INT8 is computed in float32. streams: as above.
+    """Load a graph of an INT8 file; what is not in INT8 is computed in INT8_REST. streams: as above.
 
     Raises InputError if OpenVINO cannot load it.
     """
     import openvino
 
-    core = openvino.Core()
     try:
-        return _compile(core, core.read_model(graph.description, graph.weights), "fp32", streams)
+        model = openvino.Core().read_model(graph.description, graph.weights)
+        return compile_model(model, INT8_REST, streams)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputError(f"{graph.path}: OpenVINO cannot load it ({reason}); {graph.remedy}") from error
 
 
-def _compile(core: Core, model: str | Model, precision: str, streams: int) -> Graph:
+def compile_model(model: str | Model, precision: str, streams: int = 1) -> Graph:
+    """Compile a model, or the ONNX file of that path. streams: as above."""
+    import openvino
+
+    core = openvino.Core()
+    core.add_extension(onnx_extension())
     hints: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
     hints.update(INFERENCE_NUM_THREADS=CPU_THREADS, NUM_STREAMS=streams)
     with kept_signal_stack():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import eval as evaluation
 from config.base import PROJECT
+from config.solov2_tiny_shapes import SOLOv2TinyShapes
 from data.coco import read_complete
 from data.images import write_image
 from data.shapes import draw_scene, write_coco
@@ -107,8 +109,9 @@ def test_pictures_that_cannot_be_read_are_named_and_skipped(tmp_path):
 
 
 @needs_onnx
-def test_pictures_without_outputs_are_listed_and_left_out(tmp_path, shapes):
-    """AP is that of the other pictures."""
+def test_pictures_without_outputs_are_listed_and_left_out(tmp_path, shapes, monkeypatch):
+    """AP is that of the other pictures, and counts as many instances as the config says."""
+    monkeypatch.setattr(SOLOv2TinyShapes, "eval_cfg", replace(SOLOv2TinyShapes.eval_cfg, max_dets=11))
     model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, overrides=())
     inputs, outputs, rest = tmp_path / "inputs", tmp_path / "outputs", ("--json", tmp_path / "found.json")
     assert run_main(preprocess_inputs_to_bin.main, model, shapes / "images", "--output", inputs)[0] == 0
@@ -131,7 +134,7 @@ def test_pictures_without_outputs_are_listed_and_left_out(tmp_path, shapes):
     truth = ground_truth(read_complete(annotations[1], annotations[3], read_index(inputs)[0].classes, inputs))
     rows = json.loads(rest[1].read_text())
     kept = [number for name, number in zip(names, truth.image_ids) if name not in names[1:3]]
-    evaluation = evaluate_coco(truth, rows, kept)
+    evaluation = evaluate_coco(truth, rows, kept, 11)
     assert summary_table(evaluation.mask, evaluation.box) in out
 
 
@@ -174,6 +177,7 @@ def test_mistakes_are_one_line(tmp_path, shapes):
         assert "{output}" in mistake(read, inputs, tmp_path, *rest, f"--names={pattern}")
     numbers = "--names={picture}_{number:03d}.bin", "--first-number=7"
     assert "_007.bin" in mistake(read, inputs, tmp_path, *rest, *numbers)
+    assert "--first-number: add --names with {number}" in mistake(read, inputs, tmp_path, *rest, numbers[1])
     assert "no picture has all of its outputs" in (missing := mistake(read, inputs, tmp_path, *rest))
     assert "000000_" in missing and "see --names and --first-number" in missing
     on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
@@ -207,14 +211,20 @@ def test_files_of_instances_that_cannot_be_are_named(tmp_path, shapes):
     found = run_main(postprocess_bin_outputs.main, inputs, outputs, "--json", tmp_path / "found.json")
     assert found.returncode == 2 and found.stderr.count("\n") == 1
     assert str(damaged) in found.stderr and "its outputs are damaged" in found.stderr
+    (scaled,) = outputs.glob("000001_*_masks.bin")  # the first picture that is read is 000000
+    (np.fromfile(scaled, np.float32) * 255).tofile(scaled)
+    found = run_main(postprocess_bin_outputs.main, inputs, outputs, "--json", tmp_path / "found.json")
+    assert found.returncode == 2 and f"{scaled}: has masks from 0 to 2" in found.stderr
 
 
 @needs_onnx
 def test_image_ids_are_the_numbers_in_the_names(tmp_path):
     """As those of demo.py; stale inputs of an earlier run and a space in the folder are said."""
     model, inputs, outputs = of_kind("solov2", "--input-size=64x96"), tmp_path / "my inputs", tmp_path / "outputs"
-    for number in (7, 139, 285):
-        write_image(tmp_path / "pictures" / f"{number:012d}.png", tiny.scene(number))
+    (tmp_path / "pictures").mkdir()
+    for number in (7, 139, 285):  # links, of which two lead to one file
+        write_image(stored := tmp_path / "stored" / f"{number % 2}.png", tiny.scene(number))
+        (tmp_path / "pictures" / f"{number:012d}.png").symlink_to(stored)
     write = preprocess_inputs_to_bin.main, model, tmp_path / "pictures"
     first = run_main(*write, "--output", inputs)
     assert first.stderr == f"{inputs}: has a space, which separates the items of a line in inputs.txt\n"

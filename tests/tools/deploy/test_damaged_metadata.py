@@ -21,7 +21,7 @@ from data.images import write_image
 from tests.support import tiny
 from tests.support.exports import BOXES, SIZE, config_of, needs_onnx, of_kind, on_board
 from tests.support.programs import run_main
-from tools import infer_onnx, postprocess_bin_outputs, preprocess_inputs_to_bin, quantize_onnx
+from tools import infer_onnx, postprocess_bin_outputs, preprocess_inputs_to_bin, quantize
 from tools.common.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tools.deploy.exported import METADATA, metadata_of, open_exported, read_metadata
 
@@ -70,6 +70,8 @@ DAMAGES = {
     "a mean that is none": lambda text: changed(text, mean=float("nan")),
     "no short_side": lambda text: changed(text, short_side=MISSING),
     "a config of thousands of digits": lambda text: changed(text, config="9" * 9999),
+    "a config outside of its folder": lambda text: changed(text, config="../elsewhere/x"),
+    "a config that is a path": lambda text: changed(text, config="/elsewhere"),
     "another kind": lambda text: with_override(text, "head.kind=decoupled_solo"),
     "boxes": lambda text: with_override(text, "head.kind=centermask2"),
     "another version": lambda text: changed(text, format_version=3),
@@ -127,7 +129,7 @@ def test_every_program_says_so_in_one_line(tmp_path, monkeypatch, name):
         (infer_onnx.main, model, "a.png", "--output=drawn"),
         (evaluation.main, "--engine=onnx", model, "--output=report"),
         (preprocess_inputs_to_bin.main, model, "a.png", FIXED, "--output=."),
-        (quantize_onnx.main, model, "a.png", "--output=int8.onnx"),
+        (quantize.main, "--onnx", model, "--images=a.png", "--output=int8.onnx"),
     ):
         assert "a.onnx" in assert_one_line(main, *options)
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "a.onnx"}
@@ -245,6 +247,12 @@ INDEX_DAMAGES = {
     "an empty size": lambda index: picture(index, original_size=[0, 9]),
     "a negative size": lambda index: picture(index, resized=[-1, 9]),
     "a huge size": lambda index: picture(index, original_size=[10**9, 10**9]),
+    "another shape of the picture": lambda index: picture(index, original_size=[120, 80]),
+    "a size that is not that of the picture": lambda index: picture(index, resized=[1, 1]),
+    "classes of one id": lambda index: {
+        **index,
+        "metadata": {**index["metadata"], "category_ids": [1] * len(index["metadata"]["category_ids"])},
+    },
     "larger than the input": lambda index: picture(index, resized=[64, 97]),
     "another shape": transposed,
     "a folder to write to": lambda index: {

@@ -134,17 +134,27 @@ def test_an_entry_that_another_process_is_about_to_load_stays(cache: Path, monke
     assert entries(cache) == ["second", "third"]
 
 
-def test_the_default_folder_of_an_earlier_version_is_created_again(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """It had the mode of the umask, with which a group may write; what is in it cannot be trusted."""
+def test_a_default_folder_that_a_group_may_write_is_refused_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """It may be a clone of this project below XDG_CACHE_HOME."""
     folder = tmp_path / "paddle-solo"
     folder.mkdir()
     folder.chmod(0o775)
-    (folder / "planted").write_text("graph")
+    (folder / "thesis").write_text("text")
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     monkeypatch.setattr(module, "user_cache_path", lambda *_, **__: folder)
-    cached_graphs("key", Maker())
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert not (folder / "planted").exists()
+    with pytest.raises(InputError, match="other users can write .*chmod go-w"):
+        cached_graphs("key", Maker())
+    assert (folder / "thesis").read_text() == "text"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+@pytest.mark.parametrize("name", ["network.json", MANIFEST])
+def test_a_pipe_in_an_entry_is_not_waited_for(name) -> None:
+    make = Maker()
+    folder = cached_graphs("key", make)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    assert cached_graphs("key", make) == folder and make.calls == 2
 
 
 @pytest.mark.parametrize("text", ["much", "-1", "nan"])
