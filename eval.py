@@ -7,7 +7,7 @@ Examples:
     python eval.py --engine onnx shapes.onnx                   an ONNX file written by tools/export.py
     python eval.py --config=0 --images photos                  without annotations: write drawings and COCO results
     python eval.py --config=0 --results masks.json             AP of a COCO results file
-    python eval.py --max-dets 400 --match-score                for pictures with hundreds of instances
+    python eval.py --config=21                                 nuclei of microscopes, with the match score
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tools.common.distributed import join_world
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
-from tools.evaluate.eval_options import parse_options
+from tools.evaluate.eval_options import parse_options, score_checkpoint, wanted_match
 from tools.evaluate.evaluate_results import results_table
-from tools.evaluate.evaluate_split import MatchAt, evaluate_split, read_split, split_files, write_submission
+from tools.evaluate.evaluate_split import evaluate_split, read_split, split_files, write_submission
 from tools.evaluate.match_score import match_table
 from tools.predict.load import NetworkSource, build_predictor, network_source
 from tools.predict.pipeline import plan_jobs, predict_files
@@ -37,13 +37,15 @@ from tools.predict.predictor import DEFAULT_THREADS, streams_for
 def main() -> int:
     args, parser = parse_options(__doc__)
     if args.results:
-        print(results_table(config_of(args), args.results, classwise=args.classwise, match=args.match_score))
+        config = config_of(args)
+        print(results_table(config, args.results, classwise=args.classwise, match=bool(wanted_match(args, config))))
         return 0
     section = "test_cfg" if args.images else "eval_cfg"
     exported = predictor_of_options(args, parser, section) if args.model else None
     config = exported.config if exported else config_of(args)
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
     check_output_files([output / "results.json"] if args.images else split_files(config, output, args.split))
+    checkpoint = score_checkpoint(args, config) if args.choose_score else None
     jobs = plan_jobs(find_images(args.images), output) if args.images else []
     world = join_world()
     if jobs and not world.is_first:
@@ -62,16 +64,14 @@ def main() -> int:
             if written := write_submission(network, data, output, world=world):
                 print(f"wrote {written}")
             return 0
-        match: MatchAt = "best" if args.choose_score else "score" if args.match_score else ""
-        evaluation = evaluate_split(network, data, output, world=world, match=match)
+        evaluation = evaluate_split(network, data, output, world=world, match=wanted_match(args, config))
     if evaluation:
         print(summary_table(evaluation.coco.mask, evaluation.coco.box, classwise=args.classwise))
         if evaluation.match:
             print(match_table(evaluation.match))
-        if evaluation.match and args.choose_score:
-            path = args.weights or config.model_path("eval_cfg")
-            store_score(path, evaluation.match.threshold)
-            print(f"this score is now test_cfg.score of {path}")
+        if evaluation.match and checkpoint:
+            store_score(checkpoint, evaluation.match.threshold)
+            print(f"this score is now test_cfg.score of {checkpoint}")
         print(f"{evaluation.coco.pictures} pictures; the results and the report, index.html, are in {output}")
     return 0
 

@@ -13,6 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 
 import eval as evaluation
+from config.errors import InputError
 from data.class_lists import ClassList
 from tests.support import trainings
 from tests.support.coco_results import pycocotools_evaluation
@@ -103,11 +104,24 @@ def test_the_score_threshold_is_chosen_and_stored(tmp_path, data, weights):
         *options,
         "--results",
         tmp_path / "masks.json",
-        "--match-score",
+        "-o",
+        "eval_cfg.select_by=match",
         "-o",
         f"test_cfg.score={score}",
     )
     assert match_lines(results.stdout) == match_lines(chosen.stdout)
+
+
+def test_a_score_that_cannot_be_stored_is_named_before_the_evaluation(tmp_path, data, weights, monkeypatch):
+    copy = Path(shutil.copy(weights, tmp_path))
+
+    def refuse(path: Path) -> None:
+        raise InputError(f"{path}: cannot be written")
+
+    monkeypatch.setattr("tools.evaluate.eval_options.check_writable", refuse)
+    monkeypatch.setattr("eval.network_source", lambda *_, **__: pytest.fail("the network was built"))
+    chosen = evaluate(tmp_path / "first", data, copy, "--choose-score")
+    assert chosen.returncode == 2 and chosen.stderr == f"eval.py: error: {copy}: cannot be written\n"
 
 
 def match_lines(text: str) -> list[str]:
@@ -212,6 +226,17 @@ def test_the_data_is_read_before_the_network_is_built(tmp_path, data, weights, m
     (tmp_path / "data").mkdir()
     status, _, err = evaluate(tmp_path / "out", tmp_path / "data", weights, f"--split={split}")
     assert status == 2 and "cannot be read" in err, err
+
+
+def test_a_network_among_the_pictures_is_one_line():
+    status, _, err = run_main(evaluation.main, "--engine=onnx", "--images", "photos", "shapes.onnx")
+    assert status == 2 and "shapes.onnx: is a network in the place of a picture; give it before --images" in err
+
+
+def test_a_score_is_not_chosen_among_some_of_the_instances(tmp_path, weights):
+    options = "--weights", weights, "--choose-score", "-o", "eval_cfg.score=0.5"
+    status, _, err = run_main(evaluation.main, *options)
+    assert status == 2 and "eval_cfg.score=0.5: --choose-score needs all instances" in err
 
 
 @pytest.mark.parametrize("option", ["--classwise", "--match-score", "--max-dets=5"])

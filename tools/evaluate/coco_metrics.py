@@ -278,7 +278,7 @@ def summary_table(mask: AveragePrecision, box: AveragePrecision | None, *, class
 
 def describe_max_dets(max_dets: int) -> str:
     """Return a sentence about AP that is not COCO's."""
-    return f"At most {max_dets} instances a picture count here; COCO's own AP counts {COCO_MAX_DETS}."
+    return f"At most {max_dets} instances a picture and class count here; COCO's own AP counts {COCO_MAX_DETS}."
 
 
 def percent(value: float | None) -> str:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from config.base import Config
+from config.errors import InputError
+from data.files import check_writable
 from tools.common.cli import Parser, add_data_root_option, add_network_options, positive_number
+from tools.evaluate.evaluate_split import MatchAt
 
 
 def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
@@ -22,7 +26,9 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
     pictures.add_argument("--results", nargs="+", metavar="FILE", help="COCO results, masks and boxes; no network")
     parser.add_argument("--max-dets", type=positive_number, metavar="N", help="the same as -o eval_cfg.max_dets=N")
     parser.add_argument(
-        "--match-score", action="store_true", help="also print S, F1 and the count error at the score test_cfg.score"
+        "--match-score",
+        action="store_true",
+        help="also print S, F1 and the count error at the score test_cfg.score (default for eval_cfg.select_by=match)",
     )
     parser.add_argument(
         "--choose-score",
@@ -32,6 +38,8 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
     args = parser.parse_args()
     if args.max_dets:
         args.overrides.append(f"eval_cfg.max_dets={args.max_dets}")
+    if networks := [path for path in args.images or () if Path(path).suffix.lower() == ".onnx"]:
+        raise InputError(f"{networks[0]}: is a network in the place of a picture; give it before --images")
     if args.choose_score:
         reason = "--choose-score, which changes a checkpoint"
         parser.refuse(args, ("model", "untrained", "split", "images", "results"), reason)
@@ -39,5 +47,25 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
         what = "--images" if args.images else "--split test-dev"
         parser.refuse(args, ("classwise", "max_dets", "match_score"), f"{what}, which has no annotations")
     if args.results:
-        parser.refuse(args, ("model", "weights", "untrained", "output"), "--results, which runs no network")
+        network = "model", "weights", "untrained", "device", "engine", "precision", "output"
+        parser.refuse(args, network, "--results, which runs no network")
     return args, parser
+
+
+def wanted_match(args: argparse.Namespace, config: Config) -> MatchAt:
+    """Return at which score the match score is printed; "" where it is not wanted."""
+    if args.choose_score:
+        return "best"
+    return "score" if args.match_score or config.eval_cfg.select_by == "match" else ""
+
+
+def score_checkpoint(args: argparse.Namespace, config: Config) -> Path:
+    """Return the checkpoint in which --choose-score stores the score.
+
+    Raises InputError if it cannot be written, or if the config leaves out instances that may be among the chosen.
+    """
+    if config.eval_cfg.score:
+        raise InputError(f"eval_cfg.score={config.eval_cfg.score:g}: --choose-score needs all instances; leave it out")
+    path = Path(args.weights or config.model_path("eval_cfg"))
+    check_writable(path)
+    return path

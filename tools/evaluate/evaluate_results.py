@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from config.base import PROJECT, Config
 from config.errors import InputError
@@ -14,6 +16,7 @@ from data.coco_checks import UnusableError, as_integer, check_bbox, check_rle
 from data.files import read_text
 from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import box_precision, ground_truth, mask_precision, summary_table
+from tools.evaluate.evaluate_split import check_instances, counted_from
 from tools.evaluate.match_score import match_at, match_curve, match_table
 
 LARGEST = sys.float_info.max  # of a score; infinity and NaN are not scores
@@ -30,25 +33,26 @@ def results_table(config: Config, files: Sequence[str], *, classwise: bool, matc
         raise InputError(f"--results: {len(files)} files; give one of masks, and one of boxes if there is one")
     draw_if_missing(config, "val")
     data = read_coco(PROJECT / config.val_path, PROJECT / config.val_pre_path, keep_empty=True, check_files=False)
+    check_instances(data, config)
     truth = ground_truth(data)
-    masks, boxes = files[0], files[-1]
-    rows = _read_results(masks, "segmentation", data)
+    masks, boxes, least = files[0], files[-1], config.eval_cfg.score or -LARGEST
+    rows = _read_results(masks, "segmentation", data, least)
     max_dets = config.eval_cfg.max_dets
     mask = mask_precision(truth, rows, truth.image_ids, max_dets)
     box = None
     if len(files) == 2 or (rows and all("bbox" in row for row in rows)):
-        box = box_precision(truth, _read_results(boxes, "bbox", data), truth.image_ids, max_dets)
+        box = box_precision(truth, _read_results(boxes, "bbox", data, least), truth.image_ids, max_dets)
     pictures = f"{len(truth.image_ids)} pictures of {config.val_path}"
     if without := len(truth.image_ids) - len({row["image_id"] for row in rows}):
         pictures += f", {without} of them without a result"
     tables = [summary_table(mask, box, classwise=classwise)]
     if match:
-        tables.append(match_table(match_at(match_curve(truth, rows, truth.image_ids), config.test_cfg.score)))
+        tables.append(match_table(match_at(match_curve(truth, rows, truth.image_ids), counted_from(config))))
     return "\n".join([*tables, *data.problems.lines(), pictures])
 
 
-def _read_results(path: str, key: str, data: CocoData) -> list[dict]:
-    """Read a COCO results file and check its entries; key: "segmentation" or "bbox".
+def _read_results(path: str, key: str, data: CocoData, least: float) -> list[dict]:
+    """Read a COCO results file and check its entries; key: "segmentation" or "bbox"; least: score of those that count.
 
     Raises InputError at the first entry that cannot be used.
     """
@@ -61,16 +65,40 @@ def _read_results(path: str, key: str, data: CocoData) -> list[dict]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path}: not a COCO results file, which is a list of objects; give one")
     sizes = {record.image_id: (record.height, record.width) for record in data.records}
+    id_of = _ids_by_name(data)
     rows = []
     for place, entry in enumerate(entries):
         try:
-            rows.append({**entry, **_check_entry(entry, key, sizes, data)})
+            entry = {**entry, "image_id": id_of.get(_base_name(entry), entry.get("image_id"))}
+            row = {**entry, **_check_entry(entry, key, sizes, data)}
         except UnusableError as error:
             remedy = "; ".join(data.problems.lines("image", "category")) or (
                 f"give the results of the pictures in {data.problems.file}, with image_id, category_id, score and {key}"
             )
             raise InputError(f"{path}: the entry at index {place} is a result {error}; {remedy}") from None
+        if row["score"] >= least:
+            rows.append(row)
     return rows
+
+
+def _ids_by_name(data: CocoData) -> dict[str, int]:
+    """Return the image id of each file name that one picture has.
+
+    Results of pictures without annotations, such as those of `demo.py`, have names, and ids of their own.
+    """
+    ids: dict[str, list[int]] = defaultdict(list)
+    for record in data.records:
+        ids[Path(record.file_name).name].append(record.image_id)
+    return {name: same[0] for name, same in ids.items() if len(same) == 1}
+
+
+def _base_name(entry: Mapping) -> str:
+    name = entry.get("file_name")
+    return Path(name).name if isinstance(name, str) else ""
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -LARGEST <= value <= LARGEST
 
 
 def _check_entry(entry: dict, key: str, sizes: Mapping[int, tuple[int, int]], data: CocoData) -> dict:
@@ -81,7 +109,7 @@ def _check_entry(entry: dict, key: str, sizes: Mapping[int, tuple[int, int]], da
         raise UnusableError("of an unknown image")
     if category_id not in data.categories.ids:
         raise UnusableError("of an unknown category")
-    if not isinstance(score, (int, float)) or isinstance(score, bool) or not -LARGEST <= score <= LARGEST:
+    if not all(map(_is_score, (score, entry.get("box_score", score)))):
         raise UnusableError("without a finite score")
     if key == "segmentation":
         if not isinstance(value, dict):

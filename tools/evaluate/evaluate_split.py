@@ -65,12 +65,22 @@ def read_split(config: Config, classes: ClassList, split: str, *, world: World) 
         return read_complete(config.test_path, config.test_pre_path, classes)
     draw_if_missing(config, "val", world=world)
     data = read_complete(config.val_path, config.val_pre_path, classes)
-    if not data.instances:
-        raise InputError(f"{config.val_path}: has no usable instance; give a file with the annotations of the pictures")
+    check_instances(data, config)
     if world.is_first:
         for line in data.problems.lines():
             print(line)
     return data
+
+
+def counted_from(config: Config) -> float:
+    """Return the score from which on instances count in the match score."""
+    return max(config.test_cfg.score, config.eval_cfg.score)
+
+
+def check_instances(data: CocoData, config: Config) -> None:
+    """Raise InputError if there is nothing to find, so that AP would say nothing."""
+    if not data.instances:
+        raise InputError(f"{config.val_path}: has no usable instance; give a file with the annotations of the pictures")
 
 
 def evaluate_split(
@@ -90,7 +100,7 @@ def evaluate_split(
     truth = ground_truth(data)
     evaluation = evaluate_coco(truth, rows, truth.image_ids, config.eval_cfg.max_dets)
     curve = match_curve(truth, rows, truth.image_ids) if match else []
-    point = (best_match(curve) if match == "best" else match_at(curve, config.test_cfg.score)) if match else None
+    point = (best_match(curve) if match == "best" else match_at(curve, counted_from(config))) if match else None
     shown = {"score": point.threshold} if point else {}
     write_report(
         output,

@@ -53,7 +53,8 @@ def match_curve(truth: GroundTruth, rows: Sequence[Mapping], image_ids: Collecti
     """
     rows_of, objects_of = defaultdict(list), defaultdict(list)
     for row in rows:
-        rows_of[row["image_id"]].append(row)
+        if row["category_id"] in truth.classes.ids:  # as in AP
+            rows_of[row["image_id"]].append(row)
     for item in truth.objects:
         objects_of[item["image_id"]].append(item)
     ids = sorted(check_image_ids(truth, image_ids))
@@ -121,14 +122,14 @@ def _metrics(pictures: Sequence[_Picture], threshold: float) -> MatchScore:
         threshold=threshold,
         s=float(by_iou.mean()),
         by_iou=tuple(by_iou.tolist()),
-        precision=_share(true, instances),
-        recall=_share(true, annotated),
-        f1=_share(2 * true, instances + annotated),
+        precision=_share(true, instances, annotated),
+        recall=_share(true, annotated, instances),
+        f1=_share(2 * true, instances + annotated, 0),
         count_error=float(np.abs(found[:, 0] - objects[:, 0]).mean()),
         bias=float(instances - annotated) / max(annotated, 1),
     )
 
 
-def _share(part: int, whole: int) -> float:
-    """Return part / whole; nothing of nothing is 1."""
-    return float(part / whole) if whole else 1.0
+def _share(part: int, whole: int, others: int) -> float:
+    """Return part / whole; of nothing 0, but 1 if there is nothing among the others either."""
+    return float(part / whole) if whole else float(not others)

@@ -54,7 +54,8 @@ def mask_ap(
     named: set[int] = set()
 
     def evaluate(network: nn.Layer) -> MaskAP:
-        predictor = network_predictor(network, config, classes, score=config.eval_cfg.score)
+        share = len(records) // world.size
+        predictor = network_predictor(network, config, classes, score=config.eval_cfg.score, pictures=share)
         threads = 1 if world.size > 1 else DEFAULT_THREADS
         unreadable: dict[int, str] = {}
         rows = predict_records(predictor, records, world=world, threads=threads, unreadable=unreadable)

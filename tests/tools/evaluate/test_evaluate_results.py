@@ -74,6 +74,7 @@ def test_results_of_nothing_and_of_an_empty_mask(tmp_path, rows):
         ([{**RESULT, "score": float("nan")}], ["finite score"]),
         ([{**RESULT, "score": 10**400}], ["finite score"]),
         ([{**RESULT, "score": True}], ["finite score"]),
+        ([{**RESULT, "box_score": "x"}], ["finite score"]),
         ([{**RESULT, "segmentation": [[1, 1, 9, 9, 1, 9]]}], ["RLE"]),
         ([{**RESULT, "segmentation": {"size": [100, 100], "counts": "x"}}], ["runs do not fill the picture"]),
         ([{**RESULT, "segmentation": {"size": [64, 65], "counts": "PP4"}}], ["size is not the picture's"]),
@@ -99,12 +100,46 @@ def test_an_unusable_entry_of_the_annotations_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [("--weights=a",), ("--untrained=1",), ("--output=a",), ("--images=a",), ("b", "c"), ()], ids=str
+    "options",
+    [
+        ("--weights=a",),
+        ("--untrained=1",),
+        ("--engine=onnx",),
+        ("--precision=bf16",),
+        ("--device=cpu",),
+        ("--output=a",),
+        ("--images=a",),
+        ("b", "c"),
+        (),
+    ],
+    ids=str,
 )
 def test_options_for_a_network_and_missing_files_are_one_line(tmp_path, options):
     done = read_results(tmp_path, tmp_path / "a.json", *options)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert ("--results" if options else "a.json: cannot be read") in done.stderr
+
+
+def test_scores_below_the_least_do_not_count(tmp_path):
+    masks = write_rows(tmp_path / "masks.json", RESULT, row(2, CAT, (60, 60, 30, 40), 0.2))
+    assert table_of(read_results(tmp_path, masks, "-o", "eval_cfg.score=0.5"))["mask"][0] == "50.5"
+
+
+def test_results_with_names_belong_to_the_pictures_of_these_names(tmp_path):
+    """demo.py and eval.py --images count the pictures themselves."""
+    names = {image["id"]: image["file_name"] for image in data_set(pictures=2)["images"]}
+    swapped = [{**row(3 - one, CAT, BOX, 0.9), "file_name": f"folder/{names[one]}"} for one in (1, 2)]
+    moved = [{**annotation(1, CAT, BOX)}, {**annotation(2, CAT, (50, 50, 12, 9))}]
+    swapped[1] = {**row(1, CAT, (50, 50, 12, 9), 0.9), "file_name": names[2]}
+    masks = write_rows(tmp_path / "masks.json", *swapped)
+    content = data_set(*moved, pictures=2)
+    assert table_of(read_results(tmp_path, masks, annotations=content["annotations"]))["mask"][0] == "100.0"
+
+
+def test_annotations_without_an_instance_are_refused(tmp_path):
+    masks = write_rows(tmp_path / "masks.json", RESULT)
+    done = read_results(tmp_path, masks, annotations=[])
+    assert done.returncode == 2 and "val.json: has no usable instance" in done.stderr
 
 
 def test_other_categories_of_the_annotations_may_have_no_results(tmp_path):

@@ -33,6 +33,15 @@ def test_everything_is_found_and_nothing_else():
     assert half.s == 0.5 and (half.precision, half.recall, half.count_error, half.bias) == (1, 0.5, 1, -0.5)
 
 
+def test_nothing_found_has_no_precision_and_other_categories_do_not_count():
+    content = data_set(annotation(1, CAT, A))
+    found = match_at(curve_of(content), 0.5)
+    assert (found.precision, found.recall, found.f1, found.s) == (0, 0, 0, 0)
+    unknown = {**row(1, CAT, B, 0.9), "category_id": 77}
+    found = match_at(curve_of(content, row(1, CAT, A, 0.9), unknown), 0.5)
+    assert (found.precision, found.recall, found.s, found.bias) == (1, 1, 1, 0)
+
+
 def test_a_rough_mask_counts_up_to_its_iou():
     found = match_at(curve_of(data_set(annotation(1, CAT, A)), row(1, CAT, EIGHTY, 0.9)), 0.5)
     assert found.by_iou == (1.0,) * 7 + (0.0,) * 3 and found.s == pytest.approx(0.7)

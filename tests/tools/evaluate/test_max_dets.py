@@ -20,5 +20,5 @@ def test_more_instances_than_coco_counts():
         assert result.summary["AP"] == result.summary["AR200"] == pytest.approx(1) and "AR100" not in result.summary
     assert summary_table(limited.mask, limited.box).count("\n") == 2
     assert summary_table(whole.mask, whole.box).splitlines()[-1] == (
-        "At most 200 instances a picture count here; COCO's own AP counts 100."
+        "At most 200 instances a picture and class count here; COCO's own AP counts 100."
     )
