@@ -21,7 +21,7 @@ from config.base import PROJECT, Config
 from model.device import select_device
 from tools.common.cli import Parser, add_data_options, add_device_option, natural_number, positive_number
 from tools.common.distributed import World, join_world
-from tools.common.processes import run_processes
+from tools.common.processes import run_processes, shared_training
 from tools.common.signals import stop_status
 from tools.train import setup
 
@@ -31,9 +31,8 @@ def main() -> int:
     add_data_options(parser)
     add_device_option(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--resume", metavar="FILE|auto", help="continue a saved run; auto: its newest state")
-    start.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; what it lacks stays random")
+    parser.add_argument("--resume", metavar="FILE|auto", help="continue a saved run; auto: its newest state, if any")
+    parser.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; what it lacks stays random")
     parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
     parser.add_argument("--max-iters", type=positive_number, metavar="N", help="stop after step N")
     parser.add_argument(
@@ -41,14 +40,19 @@ def main() -> int:
     )
     parser.add_argument("--visualdl", action="store_true", help="also log for VisualDL (pip install visualdl)")
     args = parser.parse_args()
+    if args.finetune and args.resume not in (None, "auto"):
+        parser.error("--finetune: a saved state has its own weights; leave it out, or give --resume auto")
+    if args.performance and args.max_iters:
+        parser.error("--max-iters: --performance ends after its own number of steps; leave one of them out")
     if args.seed is not None:
         args.overrides.append(f"train_cfg.seed={args.seed}")
     config = load_config(args.config, args.overrides)
     folder = args.output or PROJECT / "runs" / config.name
     device = select_device(args.device)
     world = join_world()
-    if device == "cpu" and config.train_cfg.processes > 1 and world.size == 1:
-        return run_processes(sys.argv, config.train_cfg.processes)  # this program again, as members of one training
+    processes, options = shared_training(config)
+    if device == "cpu" and processes > 1 and world.size == 1:
+        return run_processes([*sys.argv, *options], processes)  # this program again, as members of one training
     writes = world.is_first and not args.performance
     with setup.reserve_folder(folder, resumes=args.resume is not None) if writes else nullcontext():
         return _train(args, config, folder, world)

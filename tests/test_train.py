@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 from dataclasses import replace
@@ -110,6 +112,8 @@ def test_resuming_and_other_starts(tmp_path):
 
 
 def test_performance_leaves_no_files(tmp_path):
+    done = train(*in_run(tmp_path / "run"), "--performance=3", "--max-iters=1")
+    assert done.returncode == 2 and "leave one of them out" in done.stderr
     done = train(*in_run(tmp_path / "run"), "--performance=3")
     assert done.returncode == 0, done.stderr
     assert "pictures/s" in done.stdout and "MiB" in done.stdout
@@ -160,7 +164,7 @@ def test_a_closed_output_saves_a_checkpoint(tmp_path, processes):
         (("-o", "train_cfg.model_path={foo}"), "{foo}: the checkpoint to start from does not exist"),
         (("--finetune", "weights/none.pdparams"), "weights/none.pdparams"),
         (("--resume", "weights/none.pdstate"), "weights/none.pdstate"),
-        (("--resume", "auto", "--finetune", "x"), "not allowed with"),
+        (("--resume", "x.pdstate", "--finetune", "x"), "--finetune: a saved state has its own weights; leave it out"),
         (("--max-iters", "0"), "must be >= 1"),
     ],
 )
@@ -210,16 +214,30 @@ def test_resume_auto_without_a_state_starts_as_without_it(tmp_path, one_step):
     assert f"run: has no saved state to resume\nstarting from {checkpoint}\n" in done.stdout
 
 
+def test_the_command_of_a_stopped_finetuning_continues_it_with_resume_auto(tmp_path, one_step):
+    """Its first run finds no state, and starts from the checkpoint; a later one leaves the checkpoint unread."""
+    checkpoint = shutil.copyfile(one_step / "step_0000001.pdparams", tmp_path / "start.pdparams")
+    options = *in_run(tmp_path / "run"), "--resume=auto", f"--finetune={checkpoint}"
+    done = run_main(training.main, *options, "--max-iters=1")
+    assert done.returncode == 0, done.stderr
+    assert f"starting from {checkpoint}\n" in done.stdout
+    checkpoint.unlink()
+    done = run_main(training.main, *options, "--max-iters=2")
+    assert done.returncode == 0, done.stderr
+    assert "resuming" in done.stdout and "after step 1\n" in done.stdout
+
+
 def test_two_processes_learn_the_same_as_one(tmp_path):
-    """Compare 2 x 2 pictures with 1 x 4, started by us and by Paddle's launcher, with frozen norms."""
+    """Compare 2 x 2 pictures with 1 x 4, shared by default and by Paddle's launcher, with frozen norms."""
     # With Momentum the first step is the gradient times the learning rate.
     fixed = ("backbone.norm=frozen", "train_cfg.optimizer=momentum", "train_cfg.epochs=5", "train_cfg.warmup_iters=0")
 
-    def ten_steps(name: str, *overrides: str, launcher: tuple[str, ...] = ()) -> tuple[dict, list[float]]:
+    def ten_steps(name: str, *overrides: str, launcher: tuple[str, ...] = (), cores: int = 1) -> tuple:
         """Return the weights after the first step, and all losses."""
         folder = tmp_path / name
         keeping = "train_cfg.save_every=1", "train_cfg.keep=10"
-        done = run_python(*launcher, TRAIN, *in_run(folder, *fixed, *keeping, *overrides))
+        options = in_run(folder, *fixed, *keeping, *overrides)
+        done = run_python(*launcher, TRAIN, *options, environment={**os.environ, "OMP_NUM_THREADS": str(cores)})
         assert done.returncode == 0, done.stderr
         assert "FLAGS" not in done.stderr
         return load_state(folder / "step_0000001.pdstate").weights, losses(folder)
@@ -227,7 +245,8 @@ def test_two_processes_learn_the_same_as_one(tmp_path):
     launcher = ("-m", "paddle.distributed.launch", "--nproc_per_node=2", f"--log_dir={tmp_path / 'log'}")
     weights, expected = ten_steps("one", "train_cfg.batch_size=4")
     assert len(expected) == 10
-    for found, values in (ten_steps("ours", "train_cfg.processes=2"), ten_steps("launched", launcher=launcher)):
+    ours = ten_steps("ours", "train_cfg.batch_size=4", "train_cfg.processes=0", cores=2)
+    for found, values in (ours, ten_steps("launched", launcher=launcher)):
         np.testing.assert_allclose(values, expected, rtol=1e-5)
         for name, value in weights.items():
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)

@@ -14,6 +14,7 @@ from convert.names import PPDET_0_5, PPDET_2, SOLO
 from data.grid_targets import INSIDE
 from data.preprocess import normalize, pad_to_batch
 from data.samples import MaskWindow, Sample
+from model.bilinear import bilinear_matrix
 from tests.support.parity import PARITY, Fixture, foreign_checkpoint, needs_parity, recipe
 from tools.common.checkpoint import load_weights
 from tools.common.kinds import build_network, kind_of
@@ -43,6 +44,7 @@ RECORDINGS = (
     ("solo_decoupled_solo_light_r50_fpn_8gpu_3x_train", 18, (SOLO,), ()),
 )
 # PaddleDetection was recorded twice, with and without a kernel bias that makes masks of all sizes.
+BEYOND_FLOAT32 = "solo_solo_r50_fpn_8gpu_3x_train"  # see test_the_second_step_in_double_precision
 FAST = "solo_solov2_light_448_r18_fpn_8gpu_3x_train"  # the smallest network; the others are slow tests
 CASES = [
     pytest.param(
@@ -97,10 +99,13 @@ class TrainingFixture(Fixture):
 
 @pytest.fixture(scope="module", params=CASES)
 def learnt(request):
-    """Return recording, config, targets, network, and the losses and gradients of its batch."""
-    name, number, tables, overrides, part = request.param
-    if "enhance" in name:
+    if "enhance" in request.param[0]:
         paddle.base.core.set_num_threads(2)  # as it was recorded; see `tolerance`
+    return learn(*request.param)
+
+
+def learn(name, number, tables, overrides, part):
+    """Return recording, config, targets, network, and the losses and gradients of its batch."""
     fixture = TrainingFixture(name, part)
     config = load_config(number, overrides)
     weights, table = fill(network_shapes(config), foreign_checkpoint(fixture.model), tables)
@@ -116,7 +121,7 @@ def learnt(request):
     kind = kind_of(config)
     targets = [kind.targets(sample, sample.image.shape[:2], config) for sample in samples]
     images = [normalize(recipe().image(256, 320, salt=salt), config.data) for salt in (2, 3)]
-    batch = paddle.to_tensor(pad_to_batch(images, config.data.size_divisor))
+    batch = paddle.to_tensor(pad_to_batch(images, config.data.size_divisor)).astype(paddle.get_default_dtype())
     losses = network.losses(batch, [kind.target_tensors(target) for target in targets])
     means = {name: loss.mean() for name, loss in losses.items()}
     sum(means.values()).backward()
@@ -209,6 +214,28 @@ def test_steps(learnt):
 
     PaddleDetection was recorded for one step, the original SOLO for two; the second shows the momentum.
     """
+    compare_steps(learnt, second_tolerance=1e-2)
+
+
+@pytest.mark.slow
+def test_the_second_step_in_double_precision(monkeypatch):
+    """In SOLO R50 rounding to float32 moves the second step of single parameters by up to 0.3 %.
+
+    So the recording, in float32 as well, is known no better.
+    """
+    monkeypatch.setattr("model.resize._matrix", lambda *sides: paddle.to_tensor(bilinear_matrix(*sides)))
+    astype = paddle.Tensor.astype
+    monkeypatch.setattr(paddle.Tensor, "astype", lambda x, to: astype(x, "float64" if to == "float32" else to))
+    paddle.set_default_dtype("float64")
+    try:
+        recording = next(recording for recording in RECORDINGS if recording[0] == BEYOND_FLOAT32)
+        compare_steps(learn(*recording, part=""), second_tolerance=2e-3)
+    finally:
+        paddle.set_default_dtype("float32")
+
+
+def compare_steps(learnt, second_tolerance: float) -> None:
+    """second_tolerance: for single parameters after the second step of BEYOND_FLOAT32."""
     fixture, config, targets, network, losses, foreign_names = learnt
     parameters = trainable_parameters(network)
     before = {name: parameter.numpy() for name, parameter in parameters.items()}
@@ -230,8 +257,7 @@ def test_steps(learnt):
     np.testing.assert_allclose([float(mean) for mean in means], expected, rtol=1e-3)
     assert gradient_norm(network) == pytest.approx(float(recorded["grad_norm2"]), rel=1e-3)
     optimizer.step()
-    # In SOLO R50 a relative change of 1e-6 of all weights moves single parameters by up to 0.6 % more or less.
-    allowed = 1e-2 if "solo_solo_r50" in fixture.name else 1e-3
+    allowed = second_tolerance if fixture.name == BEYOND_FLOAT32 else 1e-3
     assert_moved(network, before, foreign_names, recorded["step_names"], recorded["step2_l2"], allowed)
     moved = np.sqrt(sum(np.square(parameter.numpy() - before[name]).sum() for name, parameter in parameters.items()))
     assert float(moved) == pytest.approx(float(np.linalg.norm(recorded["step2_l2"])), rel=1e-3)

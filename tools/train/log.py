@@ -107,7 +107,7 @@ class RunLog:
             span.add_step(pictures, losses)
         self._run = self._run or _Span()
         self.bar.update()
-        if step % self.every == 0:
+        if step % self.every == 0 or step == self.bar.total:
             self._write_line(step, rate)
 
     def _write_line(self, step: int, rate: float) -> None:
@@ -134,7 +134,7 @@ class RunLog:
         parts = []
         if self._summary.steps:
             speed = self._summary.speed()["pictures_per_second"]
-            parts += [f"loss {self._summary.mean_losses()['loss']:.3f}", f"{speed:.1f} pictures/s"]
+            parts += [f"loss {self._summary.mean_losses()['loss']:.3f}", f"{_format_rate(speed)}"]
         if scores is not None:
             second = f"S {scores.match.s:.3f}" if scores.match else f"AP50 {scores.ap50:.3f}"
             parts += [f"mask AP {scores.ap:.3f}", second]
@@ -187,9 +187,14 @@ def _memory() -> dict[str, float]:
 
 def _format_speed(speed: Mapping[str, float]) -> str:
     return (
-        f"{speed['pictures_per_second']:.1f} pictures/s, data wait {speed['data_wait']:.0%}, "
+        f"{_format_rate(speed['pictures_per_second'])}, data wait {speed['data_wait']:.0%}, "
         f"forward and backward {speed['learning']:.0%}, {format_memory(speed.get('memory_mib'))}"
     )
+
+
+def _format_rate(rate: float) -> str:
+    """Return pictures per second with three digits: a step of a large network takes minutes on a slow processor."""
+    return f"{rate:.{max(0, 2 - math.floor(math.log10(rate)))}f} pictures/s"
 
 
 def read_log(folder: Path) -> list[dict]:

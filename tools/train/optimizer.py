@@ -16,6 +16,7 @@ from paddle.regularizer import L2Decay
 from config.base import TrainConfig
 from config.errors import InputError
 from model.layers import DeformConv2D
+from tools.common.checkpoint import compare_shapes
 
 _MASTER = "master_weight"
 NORMS = (nn.BatchNorm2D, nn.SyncBatchNorm, nn.GroupNorm)
@@ -126,6 +127,10 @@ class WeightAverage:
         return {name: value.numpy() for name, value in self._average.items()}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Restore what `arrays` returned. Raises InputError if it was of another network."""
+        shapes = ({name: tuple(value.shape) for name, value in of.items()} for of in (self._average, arrays))
+        if differences := compare_shapes(*shapes):
+            raise InputError(f"the saved moving average is of another network: {differences}; start another run")
         for name, value in self._average.items():
             value.set_value(arrays[name])
 
@@ -176,6 +181,8 @@ def load_optimizer_arrays(optimizer: Optimizer, network: nn.Layer, arrays: Mappi
     state, masters = {}, {}
     for key, array in arrays.items():
         name, _, quantity = key.partition("|")
+        if array.size > 1 and array.shape != tuple(parameters[name].shape):
+            raise InputError(f"the saved optimizer state has {quantity} of another shape for {name}; start another run")
         own_name = parameters[name].name
         if quantity == _MASTER:
             masters[own_name] = paddle.to_tensor(array)

@@ -14,6 +14,7 @@ from config.base import Config
 from config.errors import InputError
 from data.class_lists import ClassList
 from data.coco import CocoData
+from data.coco_pictures import fingerprint_of
 from data.files import check_writable, missing_folders, remove_empty, write_error
 from data.training_set import TrainingSet
 from tools.common.distributed import SINGLE_PROCESS, World
@@ -69,6 +70,11 @@ def read_data_sets(config: Config, *, world: World = SINGLE_PROCESS) -> DataSets
                 print(f"  {line}")
         for line in describe_overlap(data):
             print(f"  {line}")
+    if "val" in data and not data["val"].instances:
+        raise InputError(
+            f"{config.val_path}: has no usable instance to evaluate on; give a file with annotations, or train without "
+            "evaluations, -o train_cfg.eval_every=0"
+        )
     return DataSets(data["train"], data.get("val"), data["train"].classes)
 
 
@@ -76,8 +82,9 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
     """Build a trainer of a network with random weights; folder: None for a run that writes nothing."""
     config = config.replace(num_classes=len(data.classes))
     paddle.seed(config.train_cfg.seed)
-    evaluate = None
+    evaluate, validation = None, ""
     if data.validation and folder:
+        validation = fingerprint_of(data.validation.records)
         truth = ground_truth(data.validation) if world.is_first else None
         drawing = folder / PREDICTIONS_FILE
         evaluate = mask_ap(config, data.classes, data.validation.records, truth, world=world, drawing=drawing)
@@ -93,6 +100,7 @@ def build_trainer(config: Config, data: DataSets, *, world: World, folder: Path 
         world=world,
         folder=folder,
         evaluate=evaluate,
+        validation=validation,
     )
 
 
@@ -116,10 +124,13 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
         raise write_error(folder / LOCK_FILE, error) from error
     with lock:
         has_states = any(folder.glob("step_*.pdstate"))
-        if (has_states and not resumes) or (not has_states and (folder / BEST_CHECKPOINT).exists()):
+        has_weights = (folder / BEST_CHECKPOINT).exists() or any(folder.glob("step_*.pdparams"))
+        if has_states and not resumes:
             raise InputError(
                 f"{folder}: contains a run already; continue it with --resume auto, or give another --output"
             )
+        if has_weights and not has_states:
+            raise InputError(f"{folder}: contains weights of a run without its states; give another --output")
         check_own_files(folder)
         try:
             yield

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from config.base import Config
 from config.errors import InputError
+from config.overrides import training_settings
 from data.class_lists import describe_changes
 from tools.common.checkpoint import Checkpoint, check_finite, load_checkpoint, load_fitting_weights
 from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
@@ -57,7 +58,7 @@ def read_start(config: Config, folder: Path, *, resume: str | None, finetune: st
     if resume == "auto":
         newest = newest_state(folder)
         if newest is None:
-            start = _read_checkpoint(config, None)
+            start = _read_checkpoint(config, finetune)
             return replace(start, remarks=(f"{folder}: has no saved state to resume",))
         path, state, problems = newest
     else:
@@ -67,6 +68,8 @@ def read_start(config: Config, folder: Path, *, resume: str | None, finetune: st
                 f"{path}: {folder} has newer states of the same run; give another --output to branch off, or remove "
                 "the newer states"
             )
+        if path.parent.resolve() != folder.resolve() and any(folder.glob("step_*.pdstate")):
+            raise InputError(f"{folder}: contains another run than that of {path}; give another --output to branch off")
         state = load_state(path)
     if state.config_name != config.name:
         raise InputError(
@@ -122,20 +125,46 @@ def _resume(trainer: Trainer, state: TrainingState, path: Path, folder: Path) ->
     trainer.restore(state, path=path)
     if not (folder / BEST_CHECKPOINT).exists():  # the run branches off from another folder
         trainer.best_ap = -1.0
-    return [*_describe_other_data(trainer, state, path), f"resuming {path} after step {trainer.step}"]
+    remarks = [*_describe_other_settings(trainer, state, path), *_describe_other_data(trainer, state, path)]
+    return [*remarks, f"resuming {path} after step {trainer.step}"]
+
+
+def _describe_other_settings(trainer: Trainer, state: TrainingState, path: Path) -> list[str]:
+    """Return a line if the run was trained with other settings, such as a forgotten `-o`, as far as its state tells."""
+    now = training_settings(trainer.config)
+    changed = [name for name, value in state.settings.items() if now.get(name, value) != value]
+    if not changed:
+        return []
+    before, after = (", ".join(f"{name}={values[name]}" for name in changed) for values in (state.settings, now))
+    return [
+        f"{path}: was trained with {before}; the next steps are trained with {after}. If that is not intended, give "
+        "the former values with -o"
+    ]
 
 
 def _describe_other_data(trainer: Trainer, state: TrainingState, path: Path) -> list[str]:
-    """Return a line if the run that is resumed was trained on other data, as far as its state tells."""
+    """Return a line each if the resumed run was evaluated or trained on other data, as far as its state tells."""
+    lines = []
+    if not trainer.has_validation_of(state):
+        lines.append(
+            f"{path}: was evaluated on other pictures than those of {trainer.config.val_path}, or they have changed; "
+            f"the next evaluation chooses a new {BEST_CHECKPOINT}"
+        )
+    if state.selected_by != (select_by := trainer.config.eval_cfg.select_by):
+        lines.append(
+            f"{path}: its {BEST_CHECKPOINT} was selected by {state.selected_by} (eval_cfg.select_by); the next "
+            f"evaluation chooses a new one by {select_by}"
+        )
     data = trainer.training_set
     if state.dataset_size == len(data) and state.fingerprint in ("", data.fingerprint):
-        return []
+        return lines
     before = f"{state.dataset_size} pictures of {state.train_path or 'an unknown file'}"
     now = f"{len(data)} pictures of {trainer.config.train_path}"
     return [
+        *lines,
         f"{path}: was trained on other data, {before}; the next steps are trained on {now}"
         f"{', which has changed' if now == before else ''}. If that is not intended, give the former data, or start "
-        f"another run with --finetune {path.with_suffix('.pdparams')}"
+        f"another run with --finetune {path.with_suffix('.pdparams')}",
     ]
 
 

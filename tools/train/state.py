@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from config.errors import InputError
+from config.values import is_list_of
 from data.files import find_temporaries, open_regular
 from tools.common.checkpoint import STATE_SUFFIX, Checkpoint, save_checkpoint
 from tools.common.pickle_files import load_content, save_dict
@@ -29,8 +31,9 @@ class TrainingState:
     weights: as trained, not averaged; average: their moving average, empty if there is none; optimizer: see
     tools.train.optimizer.optimizer_arrays; scaler: state of the dynamic loss scale; evaluation_due: the run stopped
     before or during the evaluation of this step; train_path, fingerprint: the annotation file, and the fingerprint of
-    its TrainingSet; selected_by: what `best_ap` is, `eval_cfg.select_by`; score: `test_cfg.score` of the checkpoints.
-    States of earlier versions lack the last four.
+    its TrainingSet; selected_by: what `best_ap` is, `eval_cfg.select_by`; score: `test_cfg.score` of the checkpoints;
+    validation: the fingerprint of the pictures that `best_ap` is of; settings: `config.overrides.training_settings` of
+    the config. States of earlier versions lack the last six.
     """
 
     step: int
@@ -50,6 +53,8 @@ class TrainingState:
     fingerprint: str = ""
     selected_by: str = "ap"
     score: float = 0.0
+    validation: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -96,9 +101,46 @@ def load_state(path: str | Path) -> TrainingState:
     if not isinstance(content, dict) or content.pop("state_version", None) != STATE_VERSION:
         raise InputError(f"{path}: not a training state of this version; --resume takes a step_*.pdstate")
     try:
-        return TrainingState(**content)
+        state = TrainingState(**content)
     except TypeError as error:
         raise DamagedFileError(path, str(error), _REMEDY) from None
+    if invalid := [name for name, is_valid in _VALID.items() if not is_valid(getattr(state, name))]:
+        raise DamagedFileError(path, f"has invalid {', '.join(invalid)}", _REMEDY)
+    return state
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _are_arrays(value: object) -> bool:
+    """Return whether a value is a dict of finite arrays."""
+
+    def is_array(array: object) -> bool:
+        return isinstance(array, np.ndarray) and array.dtype.kind in "fiub" and bool(np.isfinite(array).all())
+
+    return isinstance(value, dict) and all(isinstance(name, str) and is_array(array) for name, array in value.items())
+
+
+_VALID: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("step", "total_batch", "dataset_size", "seed"), _is_count),
+    **dict.fromkeys(("config_name", "optimizer_name", "selected_by"), _is_text),
+    **dict.fromkeys(("train_path", "fingerprint", "validation"), _is_text),
+    **dict.fromkeys(("best_ap", "score"), _is_number),
+    **dict.fromkeys(("weights", "average", "optimizer"), _are_arrays),
+    "class_names": lambda value: is_list_of(value, str),
+    "evaluation_due": lambda value: isinstance(value, bool),
+    "scaler": lambda value: isinstance(value, dict),
+    "settings": lambda value: isinstance(value, dict) and is_list_of([*value, *value.values()], str),
+}
 
 
 def newest_state(folder: Path) -> tuple[Path, TrainingState, list[str]] | None:

@@ -14,7 +14,7 @@ from paddle import nn
 
 from config.base import Config, with_field
 from config.errors import InputError
-from config.overrides import SCORE, differences
+from config.overrides import SCORE, differences, training_settings
 from data.class_lists import ClassList, describe_changes
 from data.training_set import Batch, TrainingSet
 from model.layers import running_statistics
@@ -44,7 +44,8 @@ class Trainer:
     """Train a network on a training set, in this process and in the others of `world`, which hold the same weights.
 
     folder: receives the checkpoints and the log; None writes nothing. evaluate: returns the mask AP of a network on the
-    validation pictures, and the checkpoint with the highest AP is kept; None: no evaluation.
+    validation pictures, and the checkpoint with the highest AP is kept; None: no evaluation. validation: the
+    fingerprint of these pictures.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Trainer:
         world: World,
         folder: Path | None,
         evaluate: Callable[[nn.Layer], MaskAP] | None,
+        validation: str = "",
     ) -> None:
         self.network = network
         self.training_set = training_set
@@ -66,6 +68,7 @@ class Trainer:
         self.world = world
         self.folder = folder
         self.evaluate = evaluate
+        self.validation = validation
         self.optimizer = build_optimizer(network, self.settings)
         self.precision = Precision(network, self.optimizer, self.settings)
         self.average = WeightAverage(network, self.settings.ema_decay) if self.settings.ema_decay else None
@@ -329,6 +332,8 @@ class Trainer:
             scaler=self.precision.state(),
             train_path=self.config.train_path,
             fingerprint=self.training_set.fingerprint,
+            validation=self.validation,
+            settings=training_settings(self.config),
         )
 
     def restore(self, state: TrainingState, *, path: Path) -> None:
@@ -354,11 +359,15 @@ class Trainer:
         load_optimizer_arrays(self.optimizer, self.network, state.optimizer)
         self.precision.load(state.scaler)
         self.step = state.step
-        if state.selected_by == self.config.eval_cfg.select_by:
+        if state.selected_by == self.config.eval_cfg.select_by and self.has_validation_of(state):
             self.best_ap = state.best_ap
             if state.selected_by == "match":
                 self.config = with_field(self.config, SCORE, state.score)
         self.evaluation_due = state.evaluation_due and self.evaluate is not None
+
+    def has_validation_of(self, state: TrainingState) -> bool:
+        """Return whether the run evaluates the pictures that a saved state was evaluated on, as far as both tell."""
+        return not (state.validation and self.validation) or state.validation == self.validation
 
 
 class _EvaluationStopped(BaseException):

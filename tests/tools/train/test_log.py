@@ -10,7 +10,7 @@ from io import StringIO
 import pytest
 
 from tools.evaluate.training_ap import MaskAP
-from tools.train.log import RunLog
+from tools.train.log import RunLog, read_log
 
 LOSSES = {f"loss_of_part_{number}": 1.0 for number in range(6)}
 
@@ -50,6 +50,21 @@ def test_the_line_of_an_epoch_fits_80_columns(capsys):
         and len(first) <= 80
     )
     assert second == "step 1000000 of 1000000: mask AP 0.500, AP50 0.600"
+
+
+def test_a_short_and_slow_run_has_its_losses_and_speed(tmp_path, capsys):
+    """A step of a large network takes minutes on a slow processor, and a trial has fewer steps than `every`."""
+    log = RunLog(tmp_path, total=2, first=0, evaluation_due=False, every=50, show=True)
+    for span in log._spans():
+        span.start -= 100
+    for step in (1, 2):
+        log.add(step, {"loss": float(step)}, rate=0.01, pictures=2)
+    log.print_summary("step 2 of 2", None)
+    log.close()
+    (line,) = read_log(tmp_path)
+    assert (line["step"], line["loss"]) == (2, 1.5)
+    *_, printed = capsys.readouterr().out.splitlines()
+    assert printed == "step 2 of 2: loss 1.500, 0.0400 pictures/s"
 
 
 def test_an_evaluation_is_left_out_of_the_speed_of_the_next_epoch():

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from config.errors import InputError
 from tests.support import trainings
 from tests.support.trainings import resume, start_from, trainer
-from tools.train.setup import describe_finished, read_data_sets
-from tools.train.state import newest_state
+from tools.train.setup import describe_finished, read_data_sets, reserve_folder
+from tools.train.state import newest_state, save_state
 
 
 def test_validation_pictures_that_are_trained_on_are_named_once(capsys):
@@ -69,11 +71,102 @@ def test_resuming_on_an_annotation_file_that_has_changed_is_one_line(tmp_path, d
     assert f"8 pictures of {data}/annotations.json, which has changed. If" in line
 
 
+def test_resuming_with_other_validation_pictures_chooses_a_new_best(tmp_path, data):
+    run, evaluates = tmp_path / "run", "train_cfg.eval_every=1"
+    trainer(run, evaluates).run(last_step=4)
+    best = newest_state(run)[1].best_ap
+    resumed = trainer(run, evaluates)
+    assert "evaluated on other" not in resume(resumed, run, "auto") and resumed.best_ap == best >= 0
+    content = json.loads((data / "annotations.json").read_text())
+    change_annotations(data, "annotations", content["annotations"][1:])
+    others = f"val_path={data / 'annotations.json'}", f"val_pre_path={data / 'images'}"
+    resumed = trainer(run, evaluates, *others)
+    line, _ = resume(resumed, run, "auto").splitlines()
+    assert f"was evaluated on other pictures than those of {data / 'annotations.json'}, or they have changed" in line
+    assert "the next evaluation chooses a new best.pdparams" in line and resumed.best_ap == -1
+    resumed = trainer(run, *others)  # which does not evaluate
+    assert "evaluated on other" not in resume(resumed, run, "auto") and resumed.best_ap == best
+
+
+def test_resuming_with_other_settings_is_one_line(tmp_path):
+    run = tmp_path / "run"
+    trainer(run, "train_cfg.lr=0.5", "augment.flip=0.25").run(last_step=1)
+    file = run / "step_0000001.pdstate"
+    line, last = resume(trainer(run, "train_cfg.workers=1"), run, "auto").splitlines()
+    assert line == (
+        f"{file}: was trained with augment.flip=0.25, train_cfg.lr=0.5; the next steps are trained with "
+        "augment.flip=0.5, train_cfg.lr=0.002. If that is not intended, give the former values with -o"
+    )
+    assert last == f"resuming {file} after step 1"
+
+
+def test_a_state_without_settings_is_resumed_without_a_line(tmp_path):
+    """Earlier versions wrote none."""
+    saved = trainer(tmp_path / "run", "train_cfg.lr=0.5")
+    saved.run(last_step=1)
+    save_state(tmp_path / "run", replace(newest_state(tmp_path / "run")[1], settings={}), saved._checkpoint(), keep=1)
+    assert len(resume(trainer(tmp_path / "run"), tmp_path / "run", "auto").splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "says"),
+    [
+        ("settings", lambda value: {"train_cfg.lr": 0.5}, "has invalid settings"),
+        ("step", lambda value: -value, "has invalid step"),
+        ("step", float, "has invalid step"),
+        ("class_names", lambda value: None, "has invalid class_names"),
+        ("weights", list, "has invalid weights"),
+        ("optimizer", lambda value: {name: array * np.nan for name, array in value.items()}, "has invalid optimizer"),
+        ("optimizer", lambda value: {name: np.ones(3) for name in value}, "has moment1_0 of another shape for"),
+        ("average", lambda value: {name: array * np.nan for name, array in value.items()}, "has invalid average"),
+        ("average", lambda value: dict(list(value.items())[:1]), "average is of another network: missing: "),
+    ],
+)
+def test_a_state_with_other_content_is_one_line(tmp_path, field, change, says):
+    averaged = "train_cfg.ema_decay=0.9"
+    trainer(tmp_path, averaged).run(last_step=1)
+    path = newest_state(tmp_path)[0]
+    content = pickle.loads(path.read_bytes())
+    path.write_bytes(pickle.dumps({**content, field: change(content[field])}, protocol=4))
+    with pytest.raises(InputError, match=says):
+        resume(trainer(tmp_path, averaged), tmp_path, str(path))
+
+
+def test_weights_of_a_run_without_its_states_are_not_overwritten(tmp_path):
+    (tmp_path / "step_0000001.pdparams").write_text("kept")
+    for resumes in (False, True):
+        refused = pytest.raises(InputError, match="contains weights of a run without its states")
+        with refused, reserve_folder(tmp_path, resumes=resumes):
+            pass
+
+
+def test_a_state_of_another_folder_is_not_resumed_into_the_folder_of_a_run(tmp_path):
+    for name in ("a", "b"):
+        trainer(tmp_path / name).run(last_step=1)
+    state = tmp_path / "b" / "step_0000001.pdstate"
+    with pytest.raises(InputError, match=r"a: contains another run than that of .*step_0000001\.pdstate; give another"):
+        resume(trainer(None), tmp_path / "a", str(state))
+    assert resume(trainer(None), tmp_path / "c", str(state)).startswith("resuming")
+
+
+def test_validation_pictures_without_an_instance_are_refused(data):
+    change_annotations(data, "annotations", [])
+    paths = f"val_path={data / 'annotations.json'}", f"val_pre_path={data / 'images'}"
+    with pytest.raises(InputError, match=r"annotations\.json: has no usable instance to evaluate on.*eval_every=0"):
+        read_data_sets(trainings.config("train_cfg.eval_every=1", *paths))
+
+
+def test_another_way_to_select_the_best_checkpoint_is_one_line(tmp_path):
+    trainer(tmp_path).run(last_step=1)
+    line, _ = resume(trainer(tmp_path, "eval_cfg.select_by=match"), tmp_path, "auto").splitlines()
+    assert "its best.pdparams was selected by ap (eval_cfg.select_by); the next evaluation chooses a new one" in line
+
+
 def test_states_of_earlier_versions_are_resumed(tmp_path):
     trainer(tmp_path).run(last_step=1)
     path = newest_state(tmp_path)[0]
     content = pickle.loads(path.read_bytes())
-    del content["train_path"], content["fingerprint"]
+    del content["train_path"], content["fingerprint"], content["validation"]
     path.write_bytes(pickle.dumps(content, protocol=4))
     assert resume(trainer(tmp_path), tmp_path, "auto") == f"resuming {path} after step 1"
 
