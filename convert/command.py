@@ -61,10 +61,16 @@ def convert_network(docstring: str, *, script: str) -> int:
         _check_output(args, args.output)
     if downloads:
         args.checkpoint = str(_download_published(args.config, script))
-    foreign = read_checkpoint(args.checkpoint)
+    try:
+        foreign = read_checkpoint(args.checkpoint)
+    except InputError as error:
+        if not downloads:
+            raise
+        raise InputError(f"{error}; --download does so after you have removed it") from error
     candidates = configs_of(script) if args.config is None else [load_config(args.config)]
     classes = read_class_list(args.classes or candidates[0].classes_file)
-    _check_class_count(args, foreign, tables, classes)
+    list_name = args.classes or ("COCO's list" if args.config is None else f"the list of config {args.config}")
+    _check_class_count(args.checkpoint, foreign, tables, classes, list_name)
     configs = {str(config.number): config.replace(num_classes=len(classes)) for config in candidates}
     expected = {number: network_shapes(config) for number, config in configs.items()}
     number, (weights, table) = _find_only_fit(args.checkpoint, foreign, tables, expected, what="config")
@@ -108,7 +114,7 @@ def _add_file_options(parser: Parser, *, file_count: str | None = None) -> None:
 def _check_output(args: argparse.Namespace, output: str | Path) -> Path:
     """Return the path of the output. Raises InputError if it cannot be written, or would overwrite another file."""
     files = (getattr(args, name, None) for name in ("checkpoint", "classes", "verify"))
-    check_output_files([Path(output)], read=filter(None, files))
+    check_output_files([Path(output)], read=filter(None, files), kind="network")
     return Path(output)
 
 
@@ -158,16 +164,15 @@ def _find_only_fit(
 
 
 def _check_class_count(
-    args: argparse.Namespace, foreign: Arrays, tables: Sequence[NameTable], classes: ClassList
+    path: str, foreign: Arrays, tables: Sequence[NameTable], classes: ClassList, list_name: str
 ) -> None:
     """Raise InputError if the checkpoint has another number of classes than the list."""
     for table in tables:
         count = count_classes(foreign, table)
         if count not in (None, len(classes)):
-            listed = args.classes or "COCO's list"
             raise InputError(
-                f"{args.checkpoint} has {count} classes and {listed} has {len(classes)}; "
-                "give its class names, one per line, with --classes FILE"
+                f"{path} has {count} classes and {list_name} has {len(classes)}; "
+                "give its class names, one per line, with --classes FILE, or another --config"
             )
 
 

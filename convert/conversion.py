@@ -74,13 +74,16 @@ def fill(expected: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> tupl
     )
     if problems:
         raise InputError(problems)
+    weights = {}
     for name in expected:
         theirs, array = renamed[name]
         if array.dtype.kind != "f":
             raise InputError(f"{theirs} has dtype {array.dtype}, not floating-point; save it as float32")
-        if not np.isfinite(array).all():
-            raise InputError(f"{theirs} has values that are not finite numbers; get another copy of the file")
-    return {name: renamed[name][1].astype(np.float32, copy=False) for name in expected}, table
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite
+            weights[name] = array.astype(np.float32, copy=False)
+        if not np.isfinite(weights[name]).all():
+            raise InputError(f"{theirs} has values that are not finite in float32; get another copy of the file")
+    return weights, table
 
 
 def similarity(expected: Shapes, foreign: Arrays, tables: Sequence[NameTable]) -> float:

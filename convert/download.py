@@ -7,16 +7,17 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from config.errors import InputError
+from config.errors import InputError, printable
 from convert.reader import sha256_of
-from data.files import write_error
+from data.files import missing_folders, remove_empty, write_error
 
 TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20  # bytes
@@ -27,21 +28,28 @@ def download(url: str, folder: Path, *, sha256: str = "") -> Path:
 
     The beginning of an interrupted download stays as NAME.part, and the next call continues it if the server's file has
     the same date. sha256: what the file must have; "" if it is not known.
-    Raises InputError if the server cannot be reached or ends the connection, or the file is another one.
+    Raises InputError if the server cannot be reached, ends the connection or does not say how long the file is, if
+    another process is downloading it, or if the file is another one.
     """
     target = folder / Path(urlsplit(url).path).name
-    if not target.exists():
-        try:
-            part = target.with_name(f"{target.name}.part")
-            with _writing():
-                folder.mkdir(parents=True, exist_ok=True)
-            _fetch(url, part)
-            with _writing():
-                part.replace(target)
-        except _WriteError as error:
-            raise write_error(target, error) from error
-        except (OSError, http.client.HTTPException) as error:
-            raise InputError(f"{url}: cannot be downloaded ({_reason(error)}); {_REMEDY}") from error
+    created = missing_folders(target)
+    try:
+        with _writing():
+            folder.mkdir(parents=True, exist_ok=True)
+        with _locked(target):
+            if not target.exists():
+                part = target.with_name(f"{target.name}.part")
+                _fetch(url, part)
+                with _writing():
+                    part.replace(target)
+    except _WriteError as error:
+        raise write_error(target, error) from error
+    except InputError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: sent on to an address that is none
+        raise InputError(f"{url}: cannot be downloaded ({_reason(error)}); {_REMEDY}") from error
+    finally:
+        remove_empty(created)
     digest = sha256_of(target)
     print(f"{target}: SHA-256 {digest}")
     if sha256 and digest != sha256:
@@ -59,6 +67,23 @@ def _writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise _WriteError(error.errno, error.strerror) from error
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Keep other processes from downloading a file during the block."""
+    lock = FileLock(target.with_name(f".{target.name}.lock"))
+    with _writing():
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(f"{target}: is being downloaded by another process; wait until it has ended") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 _REMEDY = "run the command again to continue, or download it with a browser and give the FILE"
@@ -79,15 +104,36 @@ def _fetch(url: str, part: Path) -> None:
         _fetch(url, part)
         return
     with response:
-        if response.headers.get_content_maintype() == "text":  # such as the page of a login or of an error
-            raise http.client.HTTPException("the server sent a page instead of the file")
-        _append(response, part, start if response.status == 206 else 0)
+        start = start if response.status == 206 else 0
+        if problem := _problem(response, start):
+            if start:
+                part.unlink()  # the next run starts again
+            raise http.client.HTTPException(problem)
+        _append(response, part, start)
+
+
+def _problem(response: http.client.HTTPResponse, start: int) -> str:
+    """Return what is wrong with the headers of a response that should be a file from byte `start` on; "" if nothing."""
+    headers = response.headers
+    length, coding = headers["Content-Length"], headers["Content-Encoding"]
+    if headers.get("Content-Type", "").lower().startswith("text/"):  # such as the page of a login or of an error
+        return "the server sent a page instead of the file"
+    if coding and coding.lower() != "identity":
+        return f"the server sent the file in the coding {printable(coding)}"
+    if start and not headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+        return "the server sent another part of the file than asked for"
+    if response.status == 204 or length == "0":
+        return "the server sent an empty file"
+    # The end of a chunked response is marked; otherwise only the length tells whether all has come.
+    if not response.chunked and not (length and length.isdecimal()):
+        return "the server does not say how long the file is"
+    return ""
 
 
 def _append(response: http.client.HTTPResponse, part: Path, start: int) -> None:
     """Write the body of a response to a file from byte `start` on. Raises IncompleteRead if it ends too early."""
     length, date = response.headers["Content-Length"], response.headers["Last-Modified"]
-    total = start + int(length) if length else None
+    total = None if response.chunked else start + int(length)
     bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None)
     try:
         with part.open("ab" if start else "wb") as stream, bar:
@@ -96,7 +142,7 @@ def _append(response: http.client.HTTPResponse, part: Path, start: int) -> None:
                     stream.write(chunk)
                 bar.update(len(chunk))
     finally:
-        if date:
+        with suppress(ValueError, TypeError, OverflowError):  # no date: the next run starts again
             changed = parsedate_to_datetime(date).timestamp()
             os.utime(part, (changed, changed))
     if total is not None and part.stat().st_size < total:
@@ -108,4 +154,4 @@ def _reason(error: Exception) -> str:
         return f"the connection ended {error.expected or 0:,} bytes before the end"
     if isinstance(error, urllib.error.HTTPError):
         return f"the server answered {error.code} {error.reason}"
-    return str(getattr(error, "reason", error)) or type(error).__name__
+    return printable(str(getattr(error, "reason", error))) or type(error).__name__

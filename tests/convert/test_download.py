@@ -7,6 +7,7 @@ import socket
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from config.errors import InputError
 from convert.download import download
@@ -69,16 +70,67 @@ def test_what_the_server_refuses_is_one_line(tmp_path):
     with serve(CONTENT, NAME) as served:
         served.status = 404
         with pytest.raises(InputError, match=r"model.pdparams: cannot be downloaded \(the server answered 404"):
-            download(served.url, tmp_path)
+            download(served.url, tmp_path / "new" / "folder")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_page_instead_of_the_file_is_not_kept(tmp_path):
     with serve(b"<html>Please log in</html>", NAME) as served:
-        served.content_type = "text/html; charset=utf-8"
+        served.headers["Content-Type"] = "text/html; charset=utf-8"
         with pytest.raises(InputError, match=r"the server sent a page instead of the file\); run the command again"):
             download(served.url, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"Content-Length": "abc"}, "does not say how long the file is"),
+        ({"Content-Length": None}, "does not say how long the file is"),
+        ({"Content-Length": "0"}, "sent an empty file"),
+        ({"Content-Encoding": "gzip"}, "sent the file in the coding gzip"),
+    ],
+    ids=["no number", "no length", "empty", "compressed"],
+)
+def test_what_may_be_incomplete_is_not_kept(tmp_path, headers, reason):
+    with serve(CONTENT, NAME) as served:
+        served.headers.update(headers)
+        with pytest.raises(InputError, match=rf"cannot be downloaded \(the server {reason}\)"):
+            download(served.url, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_address_that_is_none_is_one_line(tmp_path):
+    with serve(CONTENT, NAME) as served:
+        served.status, served.headers["Location"] = 302, "http://[::1"
+        with pytest.raises(InputError, match=r"cannot be downloaded \(Invalid IPv6 URL\)"):
+            download(served.url, tmp_path)
+
+
+@pytest.mark.parametrize("headers", [{"Last-Modified": "yesterday"}, {"Last-Modified": None}, {"Content-Type": None}])
+def test_headers_that_say_nothing_about_the_content_may_be_missing(tmp_path, headers):
+    with serve(CONTENT, NAME) as served:
+        served.headers.update(headers)
+        assert download(served.url, tmp_path).read_bytes() == CONTENT
+
+
+def test_a_part_that_was_not_asked_for_is_not_appended(tmp_path):
+    with serve(CONTENT, NAME) as served:
+        served.ends_after = 1000
+        with pytest.raises(InputError):
+            download(served.url, tmp_path)
+        served.ends_after, served.headers["Content-Range"] = None, f"bytes 900-{len(CONTENT) - 1}/{len(CONTENT)}"
+        with pytest.raises(InputError, match="sent another part of the file than asked for"):
+            download(served.url, tmp_path)
+        del served.headers["Content-Range"]
+        assert download(served.url, tmp_path).read_bytes() == CONTENT
+
+
+def test_two_downloads_of_one_file_do_not_mix(tmp_path):
+    locked, message = FileLock(tmp_path / f".{NAME}.lock"), "is being downloaded by another process; wait until it has"
+    with serve(CONTENT, NAME) as served, locked, pytest.raises(InputError, match=message):
+        download(served.url, tmp_path)
+    assert served.starts == []
 
 
 def test_a_server_that_stops_sending_is_one_line(tmp_path, monkeypatch):

@@ -281,6 +281,20 @@ def test_the_published_file_is_downloaded_and_converted(tmp_path, monkeypatch, c
     assert (tmp_path / "weights" / "downloads" / "model.pdparams").read_bytes() == file.read_bytes()
 
 
+def test_a_damaged_download_is_to_be_removed(tmp_path, monkeypatch):
+    """A file that is there is not downloaded again."""
+    path = tmp_path / "weights" / "downloads" / Path(load_config(11).published[0].url).name
+    path.parent.mkdir(parents=True)
+    path.touch()
+    monkeypatch.setattr(command, "PROJECT", tmp_path)
+    done = run_main(lambda: command.convert_network("", script="convert/ppdet2paddle.py"), "--download", "--config=11")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        f"{path}: is empty; the file is damaged or incomplete, download or copy it again; "
+        "--download does so after you have removed it\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

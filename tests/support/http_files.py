@@ -20,13 +20,14 @@ class ServedFile:
     ends_after: int | None = None
     status: int = 200
     stalls_after: int | None = None  # bytes after which nothing more comes
-    content_type: str = "application/octet-stream"
+    headers: dict[str, str | None] = field(default_factory=dict)  # other ones than usual; None: without it
     starts: list[int] = field(default_factory=list)  # first byte of each response
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         if self.status != 200:
-            handler.send_error(self.status)
+            handler.send_response(self.status)
+            self.end_headers(handler, {"Content-Length": "0"})
             return
         wanted, start = handler.headers["Range"], 0
         if wanted and handler.headers["If-Range"] == self.date:
@@ -37,15 +38,25 @@ class ServedFile:
             return
         body = self.content[start:]
         handler.send_response(206 if start else 200)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.send_header("Last-Modified", self.date)
-        handler.send_header("Content-Type", self.content_type)
-        handler.end_headers()
+        headers = {
+            "Content-Length": str(len(body)),
+            "Last-Modified": self.date,
+            "Content-Type": "application/octet-stream",
+        }
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(self.content) - 1}/{len(self.content)}"
+        self.end_headers(handler, headers)
         handler.wfile.write(body[: self.ends_after if self.stalls_after is None else self.stalls_after])
         if self.stalls_after is not None:
             handler.wfile.flush()
             handler.connection.recv(1)  # returns when the client ends the connection
         handler.close_connection = True
+
+    def end_headers(self, handler: BaseHTTPRequestHandler, headers: dict[str, str]) -> None:
+        for name, value in {**headers, **self.headers}.items():
+            if value is not None:
+                handler.send_header(name, value)
+        handler.end_headers()
 
 
 @contextmanager
