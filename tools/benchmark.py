@@ -39,11 +39,14 @@ import numpy as np
 import paddle
 
 from config import load_config
+from config.base import Config
 from config.engines import ENGINES
 from config.errors import InputError
 from data.files import temporary_folder
-from data.images import ImageError, encode_image, find_images, read_image, write_image
-from data.written import check_output_files, write_json, write_output
+from data.images import ImageError, encode_image, find_images, read_image
+from data.written import check_output_files, write_drawing, write_json, write_output
+from model.decode.loops import MANY_MASKS, numba_loops
+from model.device import select_device
 from model.startup import CPU_THREADS, CPUINFO
 from tools.common.cli import (
     Parser,
@@ -57,6 +60,7 @@ from tools.common.cli import (
 from tools.common.kinds import NetworkKind, RawPredictions, build_network
 from tools.common.memory import peak_memory, reset_peak_memory
 from tools.engine.operations import measured_peak, network_operations
+from tools.engine.select import choose_engine, has_ungrouped_deformable
 from tools.predict.benchmark_figures import format_csv, format_table, plot, ratios
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import plan_jobs, predict_files
@@ -104,7 +108,7 @@ def main() -> int:
     if args.weights and len(configs) > 1:
         raise InputError("--weights: is for one config, not for several")
     for config in configs:
-        load_config(config, args.overrides)  # mistakes are reported before the first config is timed
+        _check_engines(args, load_config(config, args.overrides))  # mistakes are reported before the first is timed
     lines = lines_of(configs, args.engine, args.precision, args.vs)
     figures = [_measure(args, paths)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
     print(f"{_machine()}, Paddle {paddle.__version__}, {args.threads} threads")
@@ -118,8 +122,17 @@ def main() -> int:
         with write_output(args.csv) as temporary:
             temporary.write_text(format_csv(figures), encoding="utf-8")
     if args.plot:
-        write_image(args.plot, plot(figures))
+        write_drawing(args.plot, plot(figures))
     return 0
+
+
+def _check_engines(args: argparse.Namespace, config: Config) -> None:
+    """Raise InputError if a config would be timed twice with one engine and precision."""
+    deformable = has_ungrouped_deformable(config)
+    engine = choose_engine(args.engine, args.precision, select_device(args.device), deformable=deformable)
+    every = [(engine, args.precision), *args.vs]
+    if twice := next((pair for place, pair in enumerate(every) if pair in every[:place]), None):
+        raise InputError(f"--vs {':'.join(twice)}: is timed already; give other engines or precisions")
 
 
 def engine_and_precision(text: str) -> tuple[str, str]:
@@ -145,6 +158,7 @@ def _measure(args: argparse.Namespace, paths: Sequence[Path]) -> dict[str, objec
     predictor = load_predictor(config, **network_options(args), score=args.score, streams=streams)
     if args.candidates:
         _let_pass(args.candidates, predictor, paths)
+    numba_loops(MANY_MASKS)  # their loading is not the time of a picture
     reset_peak_memory()
     candidates: list[int] = []
     threshold, engine = predictor.config.nms.score_thr, cast(Any, predictor.engine)
@@ -180,9 +194,11 @@ def _let_pass(count: int, predictor: Predictor, paths: Sequence[Path]) -> None:
     engine(*_first_input(predictor, paths))
     engine.kind = kind
     descending = -np.sort(-first[0], axis=None)
-    config = predictor.config
-    threshold = float(descending[min(count, len(descending) - 1)])
-    predictor.config = config.replace(nms=replace(config.nms, score_thr=threshold))
+    if count >= (most := np.count_nonzero(descending)):
+        raise InputError(f"--candidates {count}: picture 1 has only {most} scores above 0; give a smaller number")
+    nms = replace(predictor.config.nms, score_thr=float(descending[count]))
+    predictor.use_config(predictor.config.replace(nms=nms))
+    engine.config = predictor.config  # CenterMask2 chooses its boxes between two parts of the network
 
 
 class _WatchedKind:

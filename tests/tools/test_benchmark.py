@@ -12,8 +12,9 @@ from config.base import PROJECT
 from data.images import read_image, write_image
 from tests.support import tiny
 from tests.support.programs import Finished, run_python
-from tools.benchmark import lines_of
+from tools.benchmark import _let_pass, lines_of
 from tools.common.plots import LINE_COLORS
+from tools.predict.load import load_predictor
 
 BENCHMARK = PROJECT / "tools/benchmark.py"
 
@@ -80,6 +81,8 @@ def test_each_config_is_followed_by_its_comparison():
     [
         (["--vs=onnx:bf16"], "expected one of dynamic:fp32, static:fp32"),
         (["--vs=numpy"], "expected one of dynamic:fp32, static:fp32"),
+        (["--engine=static", "--vs", "dynamic", "static:fp32"], "--vs static:fp32: is timed already"),
+        (["--vs", "dynamic", "dynamic"], "--vs dynamic:fp32: is timed already"),
         (["--streams=2"], "--streams: add --threads 2 or more"),
         (["--csv=a.csv", "--json=a.csv"], "a.csv: would be written twice"),
         (["--plot=a.xyz"], ".xyz is not a picture format"),
@@ -118,6 +121,25 @@ def test_no_readable_picture_is_a_mistake(tmp_path):
     skipped, error = done.stderr.splitlines()
     assert skipped.startswith("skipped ")
     assert error.startswith("benchmark.py: error: ")
+
+
+@pytest.mark.parametrize(
+    ("number", "overrides"), [(tiny.CONFIG, tiny.OVERRIDES), (tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)]
+)
+def test_the_threshold_of_the_candidates_is_that_of_decoding(tmp_path, number, overrides):
+    write_image(tmp_path / "1.png", tiny.scene(1))
+    predictor = load_predictor(number, untrained=0, overrides=overrides, engine="dynamic", score=0.0)
+    before = predictor.config.nms.score_thr
+    _let_pass(5, predictor, [tmp_path / "1.png"])
+    configs = predictor.config, predictor._decoder_config, predictor.engine.config
+    assert {config.nms.score_thr for config in configs} == {predictor.config.nms.score_thr} != {before}
+
+
+def test_more_candidates_than_there_are_is_one_line(tmp_path):
+    write_image(tmp_path / "1.png", tiny.scene(1))
+    done = benchmark("--images", tmp_path / "1.png", "--candidates=100000000", cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "--candidates 100000000: picture 1 has only" in done.stderr
 
 
 @pytest.mark.parametrize("options", [[], ["--candidates=20"]])
