@@ -66,9 +66,9 @@ def main() -> int:
     parser.add_argument(
         "--input-size",
         type=input_size,
-        default=(),
         metavar="HxW|dynamic",
-        help="the fixed size of the padded input, one picture at a time, or dynamic for any size (default: dynamic)",
+        help="the fixed size of the padded input, one picture at a time, or dynamic for any size (default: "
+        "data.fixed_size, which is dynamic in all configs)",
     )
     parser.add_argument("--end-to-end", action="store_true", help="with NMS: the graph gives instances")
     parser.add_argument(
@@ -79,11 +79,15 @@ def main() -> int:
     is_onnx = args.format == "onnx"
     if is_onnx != (args.output.suffix == ".onnx"):
         raise InputError(f"--output {args.output}: ONNX files end with .onnx, and no others; see --format")
+    if args.output.suffix in PADDLE_SUFFIXES:
+        raise InputError(f"--output {args.output}: Paddle's files get suffixes of their own; give {args.output.stem}")
     if is_onnx:
         _check_packages()
-    config = override(config, [f"data.fixed_size={args.input_size}"])
+    size = config.data.fixed_size if args.input_size is None else args.input_size
+    config = override(config, [f"data.fixed_size={size}"])
     suffixes = [""] if is_onnx else PADDLE_SUFFIXES
-    check_output_files(args.output.with_name(f"{args.output.name}{suffix}") for suffix in suffixes)
+    targets = [args.output.with_name(f"{args.output.name}{suffix}") for suffix in suffixes]
+    check_output_files(targets, kind="network")
     select_device("cpu")
     kind = kind_of(config)
     if not args.end_to_end and not kind.raw_outputs(config):
@@ -92,13 +96,13 @@ def main() -> int:
             "predictions to export; add --end-to-end"
         )
     source = network_source(config, args.weights, overrides=args.overrides, untrained=args.untrained)
-    config = source.config.replace(data=replace(source.config.data, fixed_size=args.input_size))
+    config = source.config.replace(data=replace(source.config.data, fixed_size=size))
     network = source.build()
     if args.end_to_end:
         network = kind.with_decoding(network, config)
         network.eval()
     names = kind.instance_outputs if args.end_to_end else kind.raw_outputs(config)
-    metadata = Metadata(config, source.classes, args.end_to_end, _outputs(network, names, args.input_size))
+    metadata = Metadata(config, source.classes, args.end_to_end, _outputs(network, names, size))
     written = export(network, metadata, args.output, onnx=is_onnx)
     print(f"wrote {' and '.join(map(str, written))}")
     return 0
@@ -122,7 +126,7 @@ def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bo
         written = []
         for file in sorted(folder.iterdir()):
             target = path if onnx else path.with_name(path.name + file.name.removeprefix(stem.name))
-            with write_output(target) as temporary:
+            with write_output(target, kind="network") as temporary:
                 shutil.copyfile(file, temporary)
             written.append(target)
     return written

@@ -32,6 +32,13 @@ FIXED = f"--input-size={SIZE[0]}x{SIZE[1]}"
 SIZES = ((64, 96), (96, 64), (128, 160))
 
 
+@needs_onnx
+def test_the_fixed_size_of_the_config_is_the_default():
+    """--input-size takes its place."""
+    own = exported(f"--config={tiny.CONFIG}", "--untrained=0", overrides=(*tiny.OVERRIDES, f"data.fixed_size={SIZE}"))
+    assert exported_predictor(own).config.data.fixed_size == SIZE
+
+
 def noise(height: int, width: int, count: int = 1) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(count, 3, height, width)).astype(np.float32)
 
@@ -229,6 +236,7 @@ def test_a_model_for_paddles_inference_library(kind, way):
         (["--input-size=96", "--output=a", "--format=paddle"], ["--input-size", "480x640"]),
         (["--output=a.pb"], ["--output a.pb", ".onnx"]),
         (["--output=a.onnx", "--format=paddle"], ["--output a.onnx", "--format"]),
+        (["--output=a.json", "--format=paddle"], ["--output a.json", "give a"]),
         (["--output=a", "--format=paddle", "--weights=none.pdparams"], ["none.pdparams", "cannot be read"]),
         (["--output=a", "--format=paddle", "--config=31"], ["--config 31", "two parts", "add --end-to-end"]),
     ],
