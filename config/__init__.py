@@ -20,9 +20,11 @@ from config.values import did_you_mean
 def registry() -> dict[int, type[Config]]:
     """Return all numbered configs by number, in ascending order. A config's name is the name of its file.
 
-    Raises InputError for a file that cannot be imported and for two configs with the same number.
+    Raises InputError for a file that cannot be imported, and for two configs with the same number or in one file, whose
+    checkpoints would have one name.
     """
     configs: dict[int, type[Config]] = {}
+    by_name: dict[str, type[Config]] = {}
     for config_class in _config_classes():
         number = vars(config_class).get("number")
         if number is None:
@@ -31,6 +33,9 @@ def registry() -> dict[int, type[Config]]:
         if other is not config_class:
             files = f"{file_of(other)} and {file_of(config_class)}"
             raise InputError(f"{files} both have number = {number}; change one of them")
+        if (other := by_name.setdefault(config_class.name, config_class)) is not config_class:
+            classes = f"{other.__name__} and {config_class.__name__}"
+            raise InputError(f"{file_of(other)}: both {classes} have a number; give each a file of its own")
     return dict(sorted(configs.items()))
 
 

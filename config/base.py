@@ -176,7 +176,9 @@ class TrainConfig:
     loss_scale: NonNegativeFloat = 0.0  # loss scaling of mixed precision; 0: dynamic
     keep_empty: bool = False  # also train on pictures without instances
     workers: NonNegativeInt = 4  # threads that prepare pictures, in each process
-    processes: PositiveInt = 1  # processes that train.py starts on a CPU, with one thread each; 1: one with all cores
+    # Processes that train.py starts on a CPU, which share its cores. 0: as many as there are cores, which share the
+    # pictures of `batch_size` too; one where a batch norm would see fewer pictures, or the batch cannot be shared.
+    processes: NonNegativeInt = 0
     seed: Seed = 0
     log_every: PositiveInt = 20  # steps between lines of the log
     save_every: PositiveInt = 1000  # steps between checkpoints; evaluations and the end of training write one too
@@ -200,11 +202,12 @@ class EvalConfig:
     """Settings of `eval.py`."""
 
     model_path: str = "weights/{name}.pdparams"  # checkpoint to evaluate
-    batch_size: PositiveInt = 1  # pictures per run of the network, padded to the largest of them
+    # Pictures per run of the network, padded to the largest of them: the padding moves cells, and so changes results.
+    batch_size: PositiveInt = 1
     score: Fraction = 0.0  # instances with a lower score are not counted
     max_dets: Annotated[int, at_least(11)] = 100  # instances per picture and class that AP counts; COCO counts 100
     # What `train.py` selects the best checkpoint by: mask AP, or the match score S (tools/evaluate/match_score.py),
-    # whose score threshold then becomes the checkpoint's `test_cfg.score`.
+    # whose score threshold then becomes the checkpoint's `test_cfg.score`. `eval.py` prints S too.
     select_by: Literal["ap", "match"] = "ap"
 
 
@@ -216,7 +219,8 @@ class TestConfig:
 
     model_path: str = "weights/{name}.pdparams"  # checkpoint to run
     score: Fraction = 0.3  # instances with a lower score are not shown or written
-    batch_size: PositiveInt = 1  # pictures per run of the network, padded to the largest of them
+    # Pictures per run of the network, padded to the largest of them: the padding moves cells, and so changes results.
+    batch_size: PositiveInt = 1
 
 
 @dataclass(frozen=True)

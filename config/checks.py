@@ -133,8 +133,10 @@ def _check_pictures(config: Config) -> None:
     """Raise InputError for settings of the preparation or augmentation of pictures that contradict each other."""
     data = config.data
     if any(side < 1 or side % data.size_divisor for side in data.fixed_size):
+        fitting = [max(-(-side // data.size_divisor), 1) * data.size_divisor for side in data.fixed_size]
         raise InputError(
-            f"data.fixed_size={data.fixed_size}: expected positive multiples of data.size_divisor={data.size_divisor}"
+            f"data.fixed_size={data.fixed_size}: expected positive multiples of data.size_divisor={data.size_divisor}, "
+            f"such as {'x'.join(map(str, fitting))} for --input-size"
         )
     if data.normalize_first and data.resize_by == "pillow":
         raise InputError("data.resize_by=pillow: expected size or factor with data.normalize_first=true")

@@ -52,7 +52,26 @@ def foreign_to_networks(assignments: Iterable[str]) -> list[str]:
     return [text for text in assignments if not _is_of_network(text.partition("=")[0].strip())]
 
 
+def training_settings(config: Config) -> dict[str, str]:
+    """Return the fields that decide what a step of a training does, with their values as text.
+
+    Paths of data are not among them: a training compares the pictures themselves.
+    """
+    return {
+        path: _text(value)
+        for path, value in known_fields(config).items()
+        if path.partition(".")[0] in (*_NETWORK_SECTIONS, *_TRAINING_SECTIONS) and path not in _WITHOUT_EFFECT
+    }
+
+
 _NETWORK_SECTIONS = ("backbone", "neck", "mask_feat_head", "head", "roi", "nms", "data")
+_TRAINING_SECTIONS = ("target", "loss", "augment", "train_cfg")
+# The first steps are behind a saved run, the pictures of a step are shared by as many processes as there are cores, and
+# the other fields change only speed and files.
+_WITHOUT_EFFECT = tuple(
+    f"train_cfg.{name}"
+    for name in ("model_path", "batch_size", "processes", "workers", "log_every", "save_every", "keep", "eval_every")
+)
 SCORE = "test_cfg.score"  # may be chosen for the weights, by their match score
 
 

@@ -18,6 +18,7 @@ if threading.current_thread() is threading.main_thread():  # no other thread may
         signal.SIGTERM: signal.getsignal(signal.SIGTERM),
     }
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -101,6 +102,12 @@ try:
 except OSError:  # Paddle cannot be loaded
     print(f"{Path(sys.argv[0]).name}: error: the current folder has been removed; change to another", file=sys.stderr)
     sys.exit(2)
+
+with contextlib.suppress(OSError, RuntimeError):  # no home folder, or one that may not be looked at
+    home = Path("~").expanduser()
+    if not next(folder for folder in (home, *home.parents) if folder.exists()).is_dir():  # Paddle cannot be loaded
+        print(f"{Path(sys.argv[0]).name}: error: the home folder {home} is no folder; set HOME to one", file=sys.stderr)
+        sys.exit(2)
 
 import numpy.random  # noqa: F401
 

@@ -34,7 +34,7 @@ PACKAGES = {*MAY_IMPORT, "tools"}
 MAY_IMPORT["tools"] = {package for package in MAY_IMPORT if package != "convert"}
 MAY_IMPORT.update(dict.fromkeys(ENTRY_POINTS, MAY_IMPORT["tools"]))
 # Libraries, in addition to the standard one, that a package may import; packages without an entry may import any.
-LIBRARIES = {"config": set(), "model": {"paddle", "numpy"}}
+LIBRARIES = {"config": set(), "model": {"paddle", "numpy", "numba"}}
 FORBIDDEN = {"data": {"paddle"}}
 NOWHERE = {"torch", "torchvision"}
 LONGEST_FILE = 400

@@ -39,7 +39,7 @@ def test_its_score_is_that_of_the_guides(tmp_path):
     masks = ["--masks", folder / "masks", "--channel", "red", "--connected", "--class", "nucleus"]
     names = ["--names", folder / "train.txt", "--val-names", folder / "validation.txt", "--output", annotations]
     paths = [f"-oval_path={folder / 'train_val.json'}", f"-oval_pre_path={folder / 'images'}"]
-    evaluate = ["eval.py", "--config=21", "--match-score", *paths, "--output", tmp_path / "report"]
+    evaluate = ["eval.py", "--config=21", *paths, "--output", tmp_path / "report"]
     for command in (["tools/masks2coco.py", folder / "images", *masks, *names], evaluate):
         done = run_python(*command)
         assert done.returncode == 0, done.stderr

@@ -22,6 +22,7 @@ import argparse
 import importlib.util
 import re
 from collections.abc import Sequence
+from os.path import realpath
 
 from tqdm import tqdm
 
@@ -54,7 +55,6 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument(
         "--first-number",
         type=natural_number,
-        default=0,
         metavar="N",
         help="with {number}: the number of the first output (default: 0; many boards count from 1)",
     )
@@ -67,6 +67,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--annotations", metavar="FILE", type=Path, help="COCO annotations; print AP on them")
     parser.add_argument("--pictures", metavar="DIR", type=Path, help="with --annotations: the folder of the pictures")
     args = parser.parse_args()
+    if args.first_number is not None and "{number" not in args.names:
+        parser.error("--first-number: add --names with {number}, for example {picture}_{number}.bin")
     if bool(args.annotations) != bool(args.pictures):
         parser.error("--annotations and --pictures: give both or none")
     if args.annotations and importlib.util.find_spec("faster_coco_eval") is None:
@@ -92,8 +94,8 @@ def main() -> int:
         ids = _image_ids(found, entries, args.inputs)
     predictor = Predictor(config, metadata.classes, None, score=score, engine_name="none", decode=decoder_of(metadata))
     # CenterMask2 multiplies its scores by an estimated IoU, which has no limits.
-    shares = ("scores",) if kind_of(config).has_grids else ()
-    files = OutputFiles(args.outputs, args.names, args.first_number, metadata.outputs, shares)
+    shares = (*(["scores"] if kind_of(config).has_grids else []), *(["masks"] if metadata.end_to_end else []))
+    files = OutputFiles(args.outputs, args.names, args.first_number or 0, metadata.outputs, shares)
     present = _with_outputs(entries, files)
     rows = []
     for entry in tqdm(present, unit="picture", disable=None):
@@ -110,7 +112,8 @@ def main() -> int:
     if found:
         from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table  # not needed without AP
 
-        evaluation = evaluate_coco(ground_truth(found), rows, [ids[entry.path] for entry in present])
+        predicted = [ids[entry.path] for entry in present]
+        evaluation = evaluate_coco(ground_truth(found), rows, predicted, config.eval_cfg.max_dets)
         print(summary_table(evaluation.mask, evaluation.box))
     return 0
 
@@ -151,12 +154,16 @@ def _image_ids(found: CocoData, entries: Sequence[Entry], folder: Path) -> dict[
     Raises InputError if the folder lacks annotated pictures, or has pictures without annotations.
     """
     ids = {str(record.path.resolve()): record.image_id for record in found.records}
-    missing = sorted(ids.keys() - {entry.path for entry in entries})
-    foreign = [entry.path for entry in entries if entry.path not in ids]
+    files = {entry.path: realpath(entry.path) for entry in entries}  # an index may have the names of links
+    missing = sorted(ids.keys() - set(files.values()))
+    foreign = [path for path, file in files.items() if file not in ids]
     if missing or foreign:
         what = f"lacks the annotated {listed(missing)}" if missing else f"has {listed(foreign)} without annotations"
-        raise InputError(f"{folder}: {what}; AP would belong to another data set")
-    return ids
+        raise InputError(
+            f"{folder}: {what}; AP would belong to another data set, so give annotations of exactly these pictures, or "
+            "leave --annotations out"
+        )
+    return {path: ids[file] for path, file in files.items()}
 
 
 if __name__ == "__main__":

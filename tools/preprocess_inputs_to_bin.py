@@ -33,6 +33,7 @@ from data.preprocess import pad_to_batch, preprocess
 from data.written import check_output_files
 from tools.common.cli import Parser, input_size
 from tools.common.skipped import map_readable, print_note
+from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
 from tools.deploy.exported import IMAGES, Metadata, check_order, metadata_of, open_exported, read_metadata
 
@@ -88,7 +89,8 @@ def _of_size(model: Path, size: tuple[int, ...]) -> Metadata:
         raise InputError(f"{model}: has no input size and no output shapes; export the network with --input-size")
     config = override(metadata.config, [f"data.fixed_size={size}"])
     names = [output.name for output in metadata.outputs]
-    arrays = session.run(names, {IMAGES: np.zeros((1, 3, *size), np.float32)})
+    with exit_on_ctrl_c():
+        arrays = session.run(names, {IMAGES: np.zeros((1, 3, *size), np.float32)})
     outputs = [replace(output, shape=array.shape) for output, array in zip(metadata.outputs, arrays)]
     return replace(metadata, config=config, outputs=tuple(outputs))
 
@@ -102,7 +104,8 @@ def _write(path: Path, name: str, metadata: Metadata, folder: Path) -> Entry:
     image = read_image(path, data.stretch)
     picture = preprocess(image, data)
     write_array(folder / f"{name}.bin", pad_to_batch([picture], data.size_divisor, data.fixed_size))
-    return Entry(name, str(path.resolve()), image.shape[:2], picture.shape[:2])
+    path = Path.cwd() / path  # links stay: their names may be image ids
+    return Entry(name, str(path), image.shape[:2], picture.shape[:2])
 
 
 if __name__ == "__main__":

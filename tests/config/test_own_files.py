@@ -61,6 +61,11 @@ def test_same_number_in_two_files_names_both(write):
         list_configs()
 
 
+def test_two_numbered_configs_in_one_file_would_have_one_checkpoint(write):
+    write(trial=MINE + "\n\nclass Other(Mine):\n    number = 9101\n")
+    assert error_of() == "config/trial.py: both Mine and Other have a number; give each a file of its own"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

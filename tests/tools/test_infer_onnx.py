@@ -11,6 +11,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 import eval as evaluation
+from config.errors import InputError
 from data.images import find_images, write_image
 from tests.support import tiny
 from tests.support.exports import (
@@ -24,8 +25,8 @@ from tests.support.exports import (
     run_python_without_paddle,
 )
 from tests.support.programs import run_main
-from tools import infer_onnx, preprocess_inputs_to_bin, quantize_onnx
-from tools.deploy.exported import exported_predictor
+from tools import infer_onnx, preprocess_inputs_to_bin
+from tools.deploy.exported import exported_predictor, open_exported
 from tools.predict.load import load_predictor
 
 SCENES = [tiny.scene(seed, *size) for seed, size in enumerate([(80, 120), (120, 80), (64, 64)])]
@@ -127,7 +128,36 @@ def test_weights_that_are_damaged_are_named(tmp_path, main):
     assert done.returncode == 2 and "damaged.onnx: gives values that are not finite numbers" in done.stderr
 
 
-@pytest.mark.parametrize("main", [infer_onnx.main, preprocess_inputs_to_bin.main, quantize_onnx.main])
+@needs_onnx
+@pytest.mark.parametrize(
+    ("output", "damage", "says"),
+    [
+        (0, lambda scores: scores + 1, "gives scores from 1"),
+        (0, lambda scores: scores[:, :-1], "its output scores has the shape"),
+        (1, lambda kernels: np.repeat(kernels, 7, axis=0), "its output kernels has the shape 7 x"),
+        (2, lambda feats: feats[..., :2, :2], "its output mask_feats has the shape"),
+    ],
+)
+def test_outputs_that_are_not_those_of_the_network_are_named(monkeypatch, output, damage, says):
+    """The sides of a graph for pictures of any size are known when it runs."""
+    model = exported("--config=20", "--untrained=0", overrides=())
+    exported_predictor(model)(SCENES[0])
+    session = open_exported(model)
+
+    class Damaged:
+        def __getattr__(self, name: str) -> object:
+            return getattr(session, name)
+
+        def run(self, *arguments: object) -> list[np.ndarray]:
+            outputs = session.run(*arguments)
+            return [damage(array) if place == output else array for place, array in enumerate(outputs)]
+
+    monkeypatch.setattr("tools.deploy.exported.open_exported", lambda path, streams: Damaged())
+    with pytest.raises(InputError, match=says):
+        exported_predictor(model)(SCENES[0])
+
+
+@pytest.mark.parametrize("main", [infer_onnx.main, preprocess_inputs_to_bin.main])
 def test_swapped_arguments_are_one_line(tmp_path, main):
     folder, picture, network = tmp_path, tmp_path / "a.PNG", tmp_path / "a.onnx"
     write_image(tmp_path / "a.png", SCENES[0])
@@ -139,8 +169,7 @@ def test_swapped_arguments_are_one_line(tmp_path, main):
         ((picture, picture), f"{picture}: is a picture in the place of the network"),
         ((folder, picture), f"{folder}: is a folder in the place of the network"),
     ):
-        output = tmp_path / ("b.onnx" if main is quantize_onnx.main else "out")
-        done = run_main(main, *arguments, "--output", output)
+        done = run_main(main, *arguments, "--output", tmp_path / "out")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert f"{says}; give the network first, then the pictures" in done.stderr
 

@@ -21,7 +21,7 @@ from tools import (
     labelme2coco,
     postprocess_bin_outputs,
     preprocess_inputs_to_bin,
-    quantize_onnx,
+    quantize,
     voc2coco,
 )
 
@@ -52,7 +52,7 @@ COMMANDS = [
         ["index.json", "inputs.txt", f"000000_{FIRST}.bin"],
     ),
     (postprocess_bin_outputs.main, ("{missing}", "{missing}", "--json", "{out}/a.json"), ["a.json"]),
-    (quantize_onnx.main, ("{missing}", PICTURES, "--output", "{out}/a.onnx"), ["a.onnx"]),
+    (quantize.main, ("--onnx", "{missing}", "--images", PICTURES, "--output", "{out}/a.onnx"), ["a.onnx"]),
     (labelme2coco.main, ("{missing}", "--output", "{out}/a.json"), ["a.json"]),
     (labelme2coco.main, ("{missing}", "--output", "{out}/a.json", "--val-fraction=0.5"), ["a_val.json"]),
     (voc2coco.main, ("{missing}", "--output", "{out}/a.json"), ["a.json"]),

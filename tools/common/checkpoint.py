@@ -107,6 +107,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     invalid = [key for key, is_valid in _CONTENT.items() if not is_valid(content.get(key))]
     if invalid or len(content["class_names"]) != len(content["category_ids"]):
         raise DamagedFileError(path, f"has invalid {', '.join(invalid) or 'class_names and category_ids'}")
+    for key in ("class_names", "category_ids"):
+        if len(set(content[key])) < len(content[key]):
+            raise DamagedFileError(path, f"has {key} that are repeated")
     if other := foreign_to_networks(content["overrides"]):
         raise DamagedFileError(path, f"has overrides that are not part of a network, {listed(other)}")
     return Checkpoint(
@@ -154,8 +157,11 @@ def load_weights(
 
 
 def check_finite(weights: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Raise InputError for weights of the file `path` with values that are not finite."""
-    if damaged := [name for name, array in weights.items() if not np.isfinite(array).all()]:
+    """Raise InputError for weights of the file `path` with values that are not finite, or not in float32."""
+    largest = np.finfo(np.float32).max
+    if negative := [name for name, array in weights.items() if name.endswith("_variance") and (array < 0).any()]:
+        raise InputError(f"{path}: has variances below 0 in {listed(negative)}; give another checkpoint")
+    if damaged := [name for name, array in weights.items() if not (np.abs(array) <= largest).all()]:
         raise InputError(
             f"{path}: has values that are not finite numbers in {listed(damaged)}; give another checkpoint"
         )

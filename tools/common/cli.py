@@ -19,6 +19,7 @@ from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
 from config.published import Published
+from data.files import REMEDIES
 from tools.common.memory import is_out_of_memory
 from tools.common.output import OutputClosedError, OutputError, OutputStream
 from tools.common.signals import stop_message, stop_signals_handled, stop_status
@@ -138,6 +139,8 @@ def _message_of(error: Exception) -> str | None:
         return f"not enough memory{reason}; {remedy}"
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return f"{error}: allow more open files (ulimit -n 1024)"
+    if isinstance(error, OSError) and error.filename is not None and error.errno in REMEDIES:
+        return f"{shorten(str(error.filename))}: {error.strerror}; {REMEDIES[error.errno]}"
     return None
 
 

@@ -19,8 +19,10 @@ from config.base import Config
 from config.networks import BOX_STRIDES, HEAD_KINDS, HeadConfig
 from model.decode import fast
 from model.decode.decoded import Decoded
-from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks, WindowMasks
+from model.decode.fast_masks import CellMasks, KernelMasks, LevelMasks, ProductMasks
+from model.decode.window_masks import WindowMasks
 from tools.common.output_sides import BOX_INSTANCE_OUTPUTS, INSTANCE_OUTPUTS, expand_levels
+from tools.common.raw_values import check_raw_values
 
 if TYPE_CHECKING:
     from paddle import Tensor, nn
@@ -156,7 +158,10 @@ class GridKind(NetworkKind):
         self, raw: RawPredictions, sizes: Sequence[Size], config: Config, second_stage: SecondStage | None
     ) -> RawPredictions:
         """Return raw predictions in the CPU's memory as arrays, and those of a GPU as they are."""
-        return [part if isinstance(part, np.ndarray) or not part.place.is_cpu_place() else part.numpy() for part in raw]
+        raw = [part if isinstance(part, np.ndarray) or not part.place.is_cpu_place() else part.numpy() for part in raw]
+        if isinstance(raw[0], np.ndarray):
+            check_raw_values(raw)
+        return raw
 
     def with_decoding(self, network: nn.Layer, config: Config) -> nn.Layer:
         from model.decode.exported import CellDecoder
@@ -359,7 +364,9 @@ class CenterMask2Kind(NetworkKind):
 
         *predictions, p3, p4, p5 = raw
         pyramid = [on_device(level) for level in (p3, p4, p5)]
-        return decode_batch([np.asarray(part) for part in predictions], pyramid, sizes, config, second_stage)
+        arrays = [np.asarray(part) for part in predictions]
+        check_raw_values(arrays)
+        return decode_batch(arrays, pyramid, sizes, config, second_stage)
 
 
 @cache

@@ -10,6 +10,7 @@ import pickle
 import re
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,7 +25,7 @@ _BLOCK = 1 << 20
 
 def save_dict(path: str | Path, content: Mapping[str, Any], *, as_output: bool = False) -> None:
     """Write a dict of plain values and arrays, and its checksum. as_output: as `write_output` does."""
-    write = write_output if as_output else atomic_write
+    write = partial(write_output, kind="network") if as_output else atomic_write
     with write(path, durable=True) as temporary, temporary.open("wb") as stream:
         summed = _SummedStream(stream)
         pickle.dump(dict(content), summed, protocol=4)

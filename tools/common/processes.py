@@ -1,4 +1,4 @@
-"""Start several processes of one training on this machine's CPU, each with one thread; refuse forked processes."""
+"""Start several processes of one training on this machine's CPU, which share its cores; refuse forked processes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,33 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
+from config.base import Config
 from config.errors import InputError
+from model.startup import CPU_THREADS
 from tools.common.output import OutputClosedError
 from tools.common.signals import stop_message, stop_signals_handled, stop_status
 
 GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after another one has failed
 
 
+def shared_training(config: Config) -> tuple[int, list[str]]:
+    """Return in how many processes train.py learns on a CPU, and its options that share the batch among them."""
+    settings = config.train_cfg
+    if settings.processes:
+        return settings.processes, []
+    # The statistics of a batch norm are those of the pictures in its own process. Paddle exchanges gradients between
+    # CPUs on Linux only.
+    if config.backbone.norm != "frozen" or sys.platform != "linux":
+        return 1, []
+    count = max(count for count in range(1, CPU_THREADS + 1) if settings.batch_size % count == 0)
+    return count, ["-o", f"train_cfg.processes={count}", "-o", f"train_cfg.batch_size={settings.batch_size // count}"]
+
+
 def run_processes(command: Sequence[str], count: int) -> int:
     """Run a Python command in `count` processes that train together; return their exit status.
 
-    Two processes of one thread each train twice as fast on two cores as one process with two threads. `STOP_SIGNALS`
-    are passed on to all processes; if one fails, the others are ended.
+    Two processes of one thread each train faster on two cores than one process with two threads. `STOP_SIGNALS` are
+    passed on to all processes; if one fails, the others are ended.
     """
     with _free_ports(count) as ports:
         endpoints = [f"127.0.0.1:{port}" for port in ports]
@@ -59,9 +74,12 @@ def run_processes(command: Sequence[str], count: int) -> int:
             output.seek(0)
             sys.stderr.write(output.read().decode(errors="replace"))
         if not received and (number := -(members[failed].returncode or 0)) > 0:
+            lacks_memory = number == signal.SIGKILL
+            reason = ", as a system does that lacks memory" if lacks_memory else ""
+            remedy = ", or lower train_cfg.batch_size or train_cfg.processes" if lacks_memory else ""
             print(
-                f"process {failed + 1} of {count} was ended by signal {number}, as a system does that lacks memory; "
-                "continue with --resume auto, or lower train_cfg.batch_size or train_cfg.processes",
+                f"process {failed + 1} of {count} was ended by signal {number}{reason}; continue with --resume auto"
+                f"{remedy}",
                 file=sys.stderr,
             )
         if received and first < 0:  # ended by the system before it could print its message
@@ -110,7 +128,7 @@ def _environment(rank: int, endpoints: Sequence[str]) -> dict[str, str]:
         "PADDLE_CURRENT_ENDPOINT": endpoints[rank],
         "PADDLE_TRAINER_ENDPOINTS": ",".join(endpoints),
         "PADDLE_DISTRI_BACKEND": "gloo",
-        "OMP_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": str(max(1, CPU_THREADS // len(endpoints))),
         "GLOG_minloglevel": "2",
     }
 

@@ -23,6 +23,7 @@ from config.errors import InputError
 _NO_NAMES: Mapping[tuple[str, str], object] = MappingProxyType({})
 _NUMERIC_TYPE = re.compile(r"[<>|=]?(b1|[iu][1248]|f[248]|c8|c16|\?)")
 _BYTE_ORDERS = ("<", ">", "|", "=")
+_SPARE = 1 << 16  # bytes and entries that a short pickle may create beyond its length
 _NDARRAY = object()  # the stand-in for numpy.ndarray; it cannot be called
 
 # The errors that the standard library and numpy raise for bytes that are not a valid pickle.
@@ -125,7 +126,11 @@ class _SafeUnpickler(pickle._Unpickler):
         allowed: Mapping[tuple[str, str], object],
         persistent_load: Callable[[object], object] | None,
     ) -> None:
-        super().__init__(_BoundedStream(stream), encoding="latin1")
+        bounded = _BoundedStream(stream)
+        super().__init__(bounded, encoding="latin1")
+        # What calls may create, in bytes and entries. Protocol 2 writes an array as text, of which one call makes bytes
+        # and another one the array: no more than twice the length of the pickle.
+        self._left = 3 * bounded.length + _SPARE
         self._names = {**_PLAIN_NAMES, **allowed}
         self._load_stored = persistent_load
 
@@ -142,19 +147,39 @@ class _SafeUnpickler(pickle._Unpickler):
             raise pickle.UnpicklingError("it refers to data outside the pickle")
         return self._load_stored(pid)
 
+    def call(self, stand_in: Any, args: Any) -> object:
+        """Call a stand-in; refuse a file that copies its parts again and again, which a memo allows in a few bytes."""
+        made = stand_in(*args)
+        self._count(len(made) if isinstance(made, (dict, tuple, bytes)) else getattr(made, "nbytes", 0))
+        return made
+
+    def _count(self, size: int) -> None:
+        self._left -= size
+        require(self._left >= 0, "its parts are copied more often than they can be needed")
+
+    def load_reduce(self) -> None:
+        """Call a stand-in."""
+        args = self.stack.pop()
+        self.stack[-1] = self.call(self.stack[-1], args)
+
+    def _instantiate(self, klass: object, args: object) -> None:
+        """Call a stand-in, as protocols 0 and 1 write it."""
+        self.append(self.call(klass, args))
+
     def load_build(self) -> None:
         """Fill an array or a dtype; drop other state, such as the `_metadata` of a state dict."""
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, np.ndarray):
             _fill_array(target, state)
+            self._count(target.nbytes)
         elif isinstance(target, np.dtype):
             _set_byte_order(target, state)
 
     def load_newobj(self) -> None:
         """Call the stand-in instead of `cls.__new__(cls, *args)`, as for REDUCE."""
         args = self.stack.pop()
-        self.stack[-1] = self.stack[-1](*args)
+        self.stack[-1] = self.call(self.stack[-1], args)
 
     def load_setitem(self) -> None:
         """Add one entry to a dict."""
@@ -181,6 +206,7 @@ class _SafeUnpickler(pickle._Unpickler):
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(self.read(size))
 
+    dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.BUILD[0]] = load_build
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.SETITEM[0]] = load_setitem
@@ -199,6 +225,7 @@ class _BoundedStream:
         stream.seek(0, 2)
         self._end = stream.tell()
         stream.seek(start)
+        self.length = self._end - start
         self._stream = stream
         self.readline = stream.readline
 

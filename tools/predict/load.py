@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -14,18 +14,19 @@ from config import load_config, registry
 from config.base import Config
 from config.engines import PACKAGES
 from config.errors import InputError
-from data.class_lists import ClassList, read_class_list
+from data.class_lists import ClassList, describe_changes, read_class_list
 from model.device import select_device
 from model.startup import CPU_THREADS
 from tools.common.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.common.kinds import build_network, kind_of
 from tools.common.processes import refuse_after_fork
-from tools.engine.compiled import compile_engine
+from tools.engine.compiled import compile_engine, compiled_copy
 from tools.engine.dynamic import DynamicEngine
 from tools.engine.select import choose_engine, has_ungrouped_deformable
 from tools.predict.predictor import Engine, Predictor
 
 SECTIONS = ("test_cfg", "eval_cfg")  # of a config, with a checkpoint and a score
+COMPILED_FROM = 20  # pictures: compiling a network takes a second or two, less than it saves for them
 
 
 def load_predictor(
@@ -107,10 +108,20 @@ def _check_arguments(
     return assignments
 
 
-def network_predictor(network: paddle.nn.Layer, config: Config, classes: ClassList, *, score: float) -> Predictor:
-    """Return a predictor for a network, in evaluation mode, on the device that is selected."""
-    engine, device = DynamicEngine(network, config), paddle.get_device()
-    return Predictor(config, classes, engine, score=score, engine_name="dynamic", device=device)
+def network_predictor(
+    network: paddle.nn.Layer, config: Config, classes: ClassList, *, score: float, pictures: int = 1
+) -> Predictor:
+    """Return a predictor for a network, in evaluation mode, on the device that is selected.
+
+    pictures: how many it will get. For many of them, a CPU runs a compiled copy of the network, if onnx or openvino is
+    installed; the predictor then keeps the weights of now.
+    """
+    device = paddle.get_device()
+    name = choose_engine("auto", "fp32", device, deformable=has_ungrouped_deformable(config))
+    if pictures < COMPILED_FROM or name not in PACKAGES:
+        name = "dynamic"
+    engine: Engine = DynamicEngine(network, config) if name == "dynamic" else compiled_copy(name, network, config)
+    return Predictor(config, classes, engine, score=score, engine_name=name, device=device)
 
 
 class NetworkSource(NamedTuple):
@@ -128,7 +139,7 @@ def network_source(
     config: Config,
     weights: str | Path | None,
     *,
-    overrides: Iterable[str] = (),
+    overrides: Sequence[str] = (),
     untrained: int | None = None,
     section: str = "test_cfg",
 ) -> NetworkSource:
@@ -142,9 +153,18 @@ def network_source(
     checkpoint = load_checkpoint(path)
     if not checkpoint.classes:
         raise InputError(f"{path} contains only a backbone to start training from; give the checkpoint of a network")
+    _check_classes(checkpoint, config, overrides, path)
     config = load_config(checkpoint.adapt(config), overrides)
     build = partial(_trained_network, config, checkpoint, path)
     return NetworkSource(config, checkpoint.classes, build, checkpoint.weights, (), path)
+
+
+def _check_classes(checkpoint: Checkpoint, config: Config, overrides: Sequence[str], path: Path) -> None:
+    """Raise InputError if an override names a list of other classes than those of the checkpoint, which count."""
+    if any(text.partition("=")[0].strip() == "classes_path" for text in overrides):
+        changes = describe_changes(checkpoint.classes.names, read_class_list(config.classes_file).names)
+        if changes:
+            raise InputError(f"classes_path: {path} has classes of its own: {changes}; leave classes_path out")
 
 
 def _trained_network(config: Config, checkpoint: Checkpoint, path: Path) -> paddle.nn.Layer:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
+from types import ModuleType
 from typing import Callable, NamedTuple
 
 import cv2
@@ -13,12 +14,14 @@ import numpy as np
 
 from config.errors import InputError
 from model.bilinear import interpolation_taps
+from model.decode.loops import numba_loops
 from model.decode.threads import parallel_map
-from model.decode.windows import WindowedMaps
+from model.decode.windows import TAPS, WindowedMaps
 from tools.predict.packed_masks import PackedMask, pack_if_large
 
 Size = tuple[int, int]  # height, width
 GROUP = 8  # masks that a thread enlarges at a time
+WINDOWS_AT_ONCE = 64  # windows that compiled loops enlarge at a time
 SMALL = 1 / 4  # share of the picture below which matrices are faster for a window than OpenCV for the full picture
 _OF_THREAD = threading.local()
 
@@ -29,6 +32,9 @@ class MaskCrop(NamedTuple):
     top: int
     left: int
     mask: np.ndarray | PackedMask  # bool or uint8 [rows, columns]
+
+
+EMPTY = MaskCrop(0, 0, np.zeros((0, 0), bool))
 
 
 def tight_crop(window: MaskCrop) -> MaskCrop:
@@ -45,7 +51,7 @@ def tight_crop(window: MaskCrop) -> MaskCrop:
     # cv2.boundingRect of OpenCV 4.8 misses pixels of narrow masks that do not start at a multiple of 4 bytes.
     rows = np.flatnonzero(inside.any(axis=1))
     if not rows.size:
-        return MaskCrop(0, 0, np.zeros((0, 0), bool))
+        return EMPTY
     y1, y2 = rows[0], rows[-1] + 1
     columns = np.flatnonzero(inside[y1:y2].any(axis=0))
     x1, x2 = columns[0], columns[-1] + 1
@@ -84,8 +90,37 @@ def masks_at_picture_size(
         return tight_crop(MaskCrop(top, left, (enlarged > threshold).T))
 
     # Threads are slower for small windows: each call of numpy waits for Python's global lock.
-    map_groups: Callable = parallel_map if isinstance(masks, np.ndarray) else map
+    map_groups, size = (parallel_map, GROUP) if isinstance(masks, np.ndarray) else (map, WINDOWS_AT_ONCE)
+    if loops := numba_loops(len(windowed.parts)):
+        enlarge: Callable = partial(_enlarge_compiled, loops, rows=rows, columns=columns, threshold=threshold)
+        groups = [windowed[first : first + size] for first in range(0, len(windowed.parts), size)]
+        return [crop for group in map_groups(enlarge, groups) for crop in group]
     return [crop for group in map_groups(crops_of, range(0, len(windowed.parts), GROUP)) for crop in group]
+
+
+def _enlarge_compiled(
+    loops: ModuleType, masks: WindowedMaps, *, rows: _Axis, columns: _Axis, threshold: float
+) -> list[MaskCrop]:
+    """Return the result of `masks_at_picture_size` by compiled loops."""
+    bounds, boxes = np.empty((2, len(masks.parts), 4), np.int64)
+    loops.bound_windows(masks.parts, threshold, bounds)
+    axes = (rows, masks.tops, bounds[:, :2]), (columns, masks.lefts, bounds[:, 2:])
+    spans = [axis.outputs(starts[:, None] + bound, bound[:, 1] >= 0) for axis, starts, bound in axes]
+    heights, widths = (span[:, 1] - span[:, 0] for span in spans)
+    ends = np.cumsum(heights * widths)
+    inside = np.empty(ends[-1], bool)
+    places = masks.parts, masks.tops, masks.lefts, rows.first, rows.weights, columns.first, columns.weights
+    loops.enlarge_windows(*places, *spans, threshold, inside, boxes)
+    corners = spans[0][:, 0] + boxes[:, 0], spans[1][:, 0] + boxes[:, 2]
+    numbers = (part.tolist() for part in (*corners, boxes, ends - heights * widths, ends, widths))
+    crops = []
+    for y, x, (top, bottom, left, right), start, end, width in zip(*numbers):
+        if bottom:
+            mask = inside[start:end].reshape(width, -1)[left:right, top:bottom].T
+            crops.append(MaskCrop(y, x, pack_if_large(mask)))
+        else:
+            crops.append(EMPTY)
+    return crops
 
 
 class _Reached(NamedTuple):
@@ -102,6 +137,16 @@ class _Axis(NamedTuple):
     matrix: np.ndarray  # float32 [original, small]
     first: np.ndarray  # int64 [original], the first pixel of the small mask that each pixel is made of
     last: np.ndarray  # int64 [original], the last one
+    weights: np.ndarray  # float32 [original, TAPS], of the pixels from the first on
+
+    def outputs(self, occupied: np.ndarray, is_any: np.ndarray) -> np.ndarray:
+        """Return the first pixel of the picture that each mask reaches and the end, int64 [n, 2].
+
+        occupied: int64 [n, 2], the first and the last pixel of the mask that is not 0; is_any: bool [n], whether there
+        is one.
+        """
+        stops = np.where(is_any, np.searchsorted(self.first, occupied[:, 1], side="right"), 0)
+        return np.stack([np.minimum(np.searchsorted(self.last, occupied[:, 0]), stops), stops], axis=1)
 
     def reached(self, occupied: np.ndarray, starts: np.ndarray) -> list[_Reached]:
         """Return what the occupied inputs of each window reach.
@@ -109,10 +154,8 @@ class _Axis(NamedTuple):
         occupied: bool [n, k], of the inputs from `starts`, int64 [n], on; others are 0.
         """
         count = occupied.shape[1]
-        tops = np.searchsorted(self.last, starts + occupied.argmax(axis=1))
-        lowest = starts + count - 1 - occupied[:, ::-1].argmax(axis=1)
-        bottoms = np.where(occupied.any(axis=1), np.searchsorted(self.first, lowest, side="right"), 0)
-        tops = np.minimum(tops, bottoms)  # an empty range if nothing is reached
+        ends = np.stack([occupied.argmax(axis=1), count - 1 - occupied[:, ::-1].argmax(axis=1)], axis=1)
+        tops, bottoms = self.outputs(starts[:, None] + ends, occupied.any(axis=1)).T
         lows = np.maximum(self.first[np.minimum(tops, len(self.first) - 1)], starts)
         highs = np.minimum(self.last[np.maximum(bottoms, 1) - 1] + 1, starts + count)
         places = zip(tops.tolist(), bottoms.tolist(), lows.tolist(), np.maximum(lows, highs).tolist(), starts.tolist())
@@ -130,7 +173,10 @@ def _axis(small: int, stride: int, resized: int, original: int) -> _Axis:
     ):
         matrix[np.arange(original), sources[pixels]] += shares * parts[pixels]
     used = matrix > 0
-    return _Axis(matrix, used.argmax(axis=1), small - 1 - used[:, ::-1].argmax(axis=1))
+    first = used.argmax(axis=1)
+    wide = np.pad(matrix, ((0, 0), (0, TAPS - 1)))
+    weights = np.take_along_axis(wide, first[:, None] + np.arange(TAPS), axis=1)
+    return _Axis(matrix, first, small - 1 - used[:, ::-1].argmax(axis=1), weights)
 
 
 def masks_in_boxes(masks: np.ndarray, boxes: np.ndarray, *, original: Size, threshold: float) -> list[MaskCrop]:

@@ -26,6 +26,7 @@ MEASURES = (
     "intensity_mean",
 )
 COLUMNS = ("picture", "label", "class", "score", *MEASURES, "touches_border")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 MOST_LABELS = np.iinfo(np.uint16).max
 
 
@@ -69,4 +70,8 @@ def write_table(path: Path, rows: Sequence[dict]) -> None:
     with write_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            # Spreadsheets take such a cell for a formula, and a name may come from anywhere.
+            picture = f"./{row['picture']}" if row["picture"].startswith(_FORMULA) else row["picture"]
+            kind = f"'{row['class']}" if row["class"].startswith(_FORMULA) else row["class"]
+            writer.writerow({**row, "picture": picture, "class": kind})

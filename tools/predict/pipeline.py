@@ -13,11 +13,11 @@ from typing import Any, Callable
 import numpy as np
 from tqdm import tqdm
 
-from config.errors import InputError, shorten
+from config.errors import InputError, listed, shorten
 from data.files import utf8_name
 from data.images import ImageError, read_image, read_stored_values
 from data.tiff_pages import count_pages
-from data.written import check_output_files, write_drawing, write_json
+from data.written import check_output_files, find_own, write_drawing, write_json
 from tools.common.kinds import RawPredictions
 from tools.common.memory import is_out_of_memory
 from tools.common.skipped import count_skipped, print_note, print_skipped
@@ -46,9 +46,10 @@ class Job:
     pages: int = 1  # of the file; the first one is used
 
     def skipped(self, error: Exception) -> Job:
-        """Return the job without its picture, after too little memory for it."""
+        """Return the job without its picture, which cannot be read, or for which there is too little memory."""
         remedy = "shrink it or cut it into tiles, or use --threads 0"
         problem = f"{self.path}: too large for the free memory of this machine ({shorten(str(error))}); {remedy}"
+        problem = str(error) if isinstance(error, ImageError) else problem
         return Job(self.path, self.target, self.image_id, problem=problem)
 
 
@@ -111,9 +112,9 @@ def predict_files(
     """
     report = Report()
     stages = _Stages(predictor, report.times, encode=results is not None, polygons=polygons, table=table is not None)
-    predictor.warm_up()
-    start = time.perf_counter()
     with exit_on_ctrl_c(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
+        predictor.warm_up()
+        start = time.perf_counter()
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
         raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times, skip=Job.skipped, threads=threads)
         decoded = ordered_map(decoder, lambda row: stages.decode(*row), raw, ahead=2)
@@ -141,22 +142,19 @@ class _Stages:
     table: bool
 
     def load(self, job: Job) -> Job:
-        return _skip_without_memory(job, self._load)
+        return _skip_unusable(job, self._load)
 
     def decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
-        return _skip_without_memory(job, self._decode, raw, index)
+        return _skip_unusable(job, self._decode, raw, index)
 
     def finish(self, job: Job) -> Job:
         """Encode, draw and write; the result is small, because it may wait for slower pictures before it."""
-        return _skip_without_memory(job, self._finish)
+        return _skip_unusable(job, self._finish)
 
     def _load(self, job: Job) -> Job:
-        try:
-            with self.times.measure("read"):
-                image = read_image(job.path, self.predictor.config.data.stretch)
-            pages = count_pages(job.path)
-        except ImageError as error:
-            return replace(job, problem=str(error))
+        with self.times.measure("read"):
+            image = read_image(job.path, self.predictor.config.data.stretch)
+        pages = count_pages(job.path)
         with self.times.measure("preprocess"):
             return replace(job, image=image, prepared=self.predictor.prepare(image), pages=pages)
 
@@ -189,19 +187,16 @@ class _Stages:
         return replace(job, image=None, prepared=None, rows=rows, measures=measures)
 
     def _values_of(self, job: Job) -> np.ndarray:
-        """Return the picture as its file stores it, if the network's input is stretched."""
-        if self.predictor.config.data.stretch:
-            return read_stored_values(job.path)
-        assert job.image is not None  # until the job is finished
-        return job.image
+        """Return the picture as its file stores it, which may have more than the 8 bits of the network's input."""
+        return read_stored_values(job.path)
 
 
-def _skip_without_memory(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
-    """Return what a stage makes of the job, or the job as skipped if there is too little memory for it."""
+def _skip_unusable(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
+    """Return what a stage makes of the job; the job as skipped if it cannot be read, or memory is too small for it."""
     try:
         return stage(job, *arguments)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not (isinstance(error, ImageError) or is_out_of_memory(error)):
             raise
         return job.skipped(error)
 
@@ -210,9 +205,15 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None = None, label_maps: P
     """Return each picture with the paths of its drawing and its label map, and its image id.
 
     drawings, label_maps: two folders; None writes none. The id is that of `image_ids`.
-    Raises InputError if an output would overwrite a picture or another file that our programs did not write.
+    Pictures that an earlier run wrote are counted and named, if not all are such pictures. Raises InputError if an
+    output would overwrite a picture or another file that our programs did not write.
     """
     paths = list(paths)
+    if 0 < len(own := find_own(paths)) < len(paths):
+        print_note(
+            f"{len(own)} of {len(paths)} pictures are outputs of earlier runs, such as drawings or label maps: "
+            f"{listed([str(path) for path in own])}; move them if they should not count"
+        )
     suffixes = [path.suffix if path.suffix.lower() in WRITABLE else ".png" for path in paths]
     targets = _plan_targets(paths, drawings, suffixes, "--output")
     label_targets = _plan_targets(paths, label_maps, [".png"] * len(paths), "--label-masks")
@@ -232,21 +233,27 @@ def _plan_targets(
 ) -> Sequence[Path | None]:
     """Return a path in the folder for what is written of each picture, all different; None without a folder.
 
-    option: the one that chooses the folder, for the message.
+    It has the name of the picture, or for another picture of this name, which is printed, a number at the end, but no
+    name that a third picture has. option: the one that chooses the folder, for the message.
     """
     if folder is None:
         return [None] * len(paths)
     taken = {realpath(path) for path in paths}  # unlike Path.resolve, it accepts circular links
+    named = [folder / f"{path.stem}{suffix}" for path, suffix in zip(paths, suffixes)]
+    of_others = {realpath(target) for target in named}
     counts: dict[str, int] = defaultdict(lambda: 1)
-    targets = []
-    for path, suffix in zip(paths, suffixes):
-        target = folder / f"{path.stem}{suffix}"
+    targets, numbered = [], []
+    for path, target in zip(paths, named):
         if realpath(target) == realpath(path):
             raise InputError(f"{path}: would be overwritten; choose another folder with {option}")
-        name = target.name  # counted on, because thousands of folders may hold the same name
-        while realpath(target) in taken:
-            counts[name] += 1
-            target = folder / f"{path.stem}_{counts[name]}{suffix}"
+        name = target.name
+        while realpath(target) in taken or (target.name != name and realpath(target) in of_others):
+            counts[name] += 1  # counted on, because thousands of folders may hold the same name
+            target = folder / f"{path.stem}_{counts[name]}{target.suffix}"
         taken.add(realpath(target))
         targets.append(target)
+        if target.name != name:
+            numbered.append(f"{target.name} of {path}")
+    if numbered:
+        print_note(f"{option}: pictures of one name have outputs with numbers: {listed(numbered)}")
     return targets

@@ -21,6 +21,7 @@ from data.class_lists import ClassList
 from data.load_picture import Picture, load_picture, not_a_picture
 from data.preprocess import pad_to_batch, preprocess
 from model.decode.decoded import Decoded
+from model.decode.loops import MANY_MASKS, numba_loops
 from model.startup import CPU_THREADS
 from tools.common.kinds import RawPredictions, kind_of
 from tools.common.memory import is_out_of_memory
@@ -87,20 +88,23 @@ class Predictor:
         decode: Decode | None = None,
         streams: int = 1,
     ) -> None:
-        if not isinstance(score, (int, float, np.floating)) or not 0 <= score <= 1:
+        if isinstance(score, bool) or not isinstance(score, (int, float, np.floating)) or not 0 <= score <= 1:
             raise InputError(f"score={score!r}: expected a number from 0 to 1")
-        self.config = config
         self.classes = classes
         self.engine = cast(Engine, engine)  # not called if it is None
         self.engine_name = engine_name
         self.device = device
         self.score = float(score)
-        kind = kind_of(config)
-        self._decoder = decode or kind.decode
-        self._decoder_config = kind.for_scores_from(self.score, config)
+        self._decoder = decode or kind_of(config).decode
+        self.use_config(config)
         # Other engines use all cores for one batch, and Paddle's inference library has one set of inputs and outputs.
         self.streams = streams
         self._network_free = BoundedSemaphore(streams)
+
+    def use_config(self, config: Config) -> None:
+        """Predict with other settings of the same network, such as `nms`, from now on."""
+        self.config = config
+        self._decoder_config = kind_of(config).for_scores_from(self.score, config)
 
     def __reduce__(self) -> tuple:
         raise InputError("a predictor cannot be copied or sent to another process; create it there with load_predictor")
@@ -237,6 +241,8 @@ class Predictor:
 
     def warm_up(self) -> None:
         """Run everything once on a small black picture, so that later timings have no first-time costs."""
+        if self.config.head.reach:  # made for hundreds of objects
+            numba_loops(MANY_MASKS)
         next(self.stream([np.zeros((64, 64, 3), np.uint8)], threads=0))
 
 

@@ -7,6 +7,7 @@ import pickle
 import pickletools
 import warnings
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from data.class_lists import ClassList
 from tests.support import tiny
 from tools.common.checkpoint import (
     Checkpoint,
+    check_finite,
     compare_shapes,
     load_checkpoint,
     load_fitting_weights,
@@ -78,7 +80,9 @@ text = st.text(max_size=20)
     weights=st.dictionaries(
         text, arrays(st.sampled_from(["f4", "f2", "f8", "i8", "u1"]), array_shapes(min_dims=0, min_side=0)), max_size=4
     ),
-    classes=st.dictionaries(text, st.integers(0, 2**40), max_size=5),
+    classes=st.lists(st.tuples(text, st.integers(0, 2**40)), max_size=5, unique_by=(itemgetter(0), itemgetter(1))).map(
+        dict
+    ),
     config_name=text,
     overrides=st.lists(text.map("data.{}".format), max_size=3),
     source=st.dictionaries(text, text, max_size=3),
@@ -242,12 +246,14 @@ def test_a_checkpoint_without_one_of_its_keys_is_damaged(tmp_path, key):
         {"weights": {"a": "text"}},
         {"class_names": 3},
         {"class_names": ["a", "b"], "category_ids": [1]},
+        {"class_names": ["a", "b"], "category_ids": [1, 1]},
+        {"class_names": ["a", "a"], "category_ids": [1, 2]},
         {"overrides": 5},
         {"format_version": np.zeros(3)},
     ],
     ids=lambda wrong: " ".join(wrong),
 )
-def test_a_checkpoint_with_other_types_is_damaged(tmp_path, wrong):
+def test_a_checkpoint_with_other_content_is_damaged(tmp_path, wrong):
     path = write(tmp_path / "x.pdparams", {**FORMAT, **wrong})
     with pytest.raises(InputError, match="x.pdparams"):
         load_checkpoint(path)
@@ -380,10 +386,15 @@ def test_the_score_is_stored_in_the_file_that_a_link_points_to(tmp_path):
     assert link.is_symlink() and "test_cfg.score=0.25" in load_checkpoint(target).overrides
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
 def test_weights_that_are_not_finite_are_refused(value):
     network = paddle.nn.Linear(2, 2)
     weights = {name: array.numpy() for name, array in network.state_dict().items()}
-    weights["bias"] = np.float32([1, value])
+    weights["bias"] = np.float64([1, value])
     with pytest.raises(InputError, match="x.pdparams: has values that are not finite numbers in bias"):
         load_weights(network, weights, path="x.pdparams", config_name="c")
+
+
+def test_variances_below_0_are_refused():
+    with pytest.raises(InputError, match="x.pdparams: has variances below 0 in a._variance"):
+        check_finite({"a._variance": np.float32([1, -1])}, "x.pdparams")

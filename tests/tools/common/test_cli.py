@@ -152,6 +152,21 @@ def test_too_many_open_files_are_one_line(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_name_that_is_too_long_is_one_line(tmp_path):
+    done = run_main(lambda: (tmp_path / ("a" * 300)).exists())
+    assert done.returncode == 2 and done.stderr.endswith(": File name too long; give a shorter name\n")
+    assert len(done.stderr) < 300
+
+
+def test_a_folder_that_may_not_be_searched_is_one_line(tmp_path):
+    def main() -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "photos"))
+
+    says = f"{tmp_path / 'photos'}: Permission denied; change the permissions or give another path"
+    done = run_main(main)
+    assert done.returncode == 2 and done.stderr.endswith(f"error: {says}\n")
+
+
 def test_other_errors_keep_their_traceback():
     def main() -> int:
         raise cv2.error("another one")

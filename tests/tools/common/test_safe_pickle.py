@@ -183,6 +183,26 @@ def test_stand_ins_check_their_arguments(value):
         load(dump_with_globals(value, protocol=3))
 
 
+@pytest.mark.parametrize("protocol_1", [False, True])
+@pytest.mark.parametrize(
+    ("name", "part", "more"),
+    [
+        (b"c_codecs\nencode\n", pickle.dumps("x" * 50_000, 2)[2:-1], pickle.dumps("latin1", 2)[2:-1]),
+        (b"c__builtin__\ntuple\n", pickle.dumps([None] * 50_000, 2)[2:-1], b""),
+        (b"ccollections\nOrderedDict\n", pickle.dumps(dict.fromkeys(range(50_000)), 2)[2:-1], b""),
+    ],
+)
+def test_copies_of_a_part_are_counted(name, part, more, protocol_1):
+    """A file of less than a megabyte could take any amount of memory."""
+    memo = name + b"r\xe8\x03\0\0" + part + b"r\xe9\x03\0\0" + b"00"
+    get, get_part = b"j\xe8\x03\0\0", b"j\xe9\x03\0\0"
+    call = b"(" + get + get_part + more + b"o" if protocol_1 else get + b"(" + get_part + more + b"tR"
+    many = b"\x80\x02" + memo + b"(" + call * 1000 + b"l."
+    with pytest.raises(InputError, match="its parts are copied more often than they can be needed"):
+        load(many)
+    assert len(load(b"\x80\x02" + memo + b"(" + call + b"l.")) == 1
+
+
 def test_setting_attributes_changes_nothing():
     ordered = Call(Global("collections", "OrderedDict"), (), {"update": 1, "__class__": 2})
     assert load(dump_with_globals(ordered, protocol=3)) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -79,6 +80,8 @@ def test_sigterm_during_an_import_is_quiet(module):
     ("command", "status", "says"),
     [
         ("exec demo.py --list >&-", 0, ""),
+        ("HOME=/dev/null exec demo.py --list", 2, "demo.py: error: the home folder /dev/null is no folder; set HOME"),
+        ("HOME=/dev/null/a exec demo.py --list", 2, "the home folder /dev/null/a is no folder; set HOME to one"),
         ("mkdir gone && cd gone && rmdir ../gone && exec demo.py", 2, "demo.py: error: the current folder has been"),
     ],
 )
@@ -140,3 +143,12 @@ def test_a_small_limit_of_memory_is_one_line():
     assert (
         done.stderr == "-c: error: not enough memory: the limit is 953 MiB; raise it with ulimit -v 1331200 or more\n"
     )
+
+
+@pytest.mark.parametrize(("program", "package"), [("demo.py", "tqdm"), ("tools/labelme2coco.py", "cv2")])
+def test_a_package_that_is_not_installed_is_one_line(tmp_path, program, package):
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module', name={package!r})")
+    done = run_python(program, "--help", environment={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert (done.returncode, done.stdout) == (2, "")
+    says = f"the package {package} is not installed; pip install '.[cpu]'"
+    assert done.stderr == f"{program.rpartition('/')[2]}: error: {says}\n"

@@ -65,7 +65,7 @@ def working(first: str = "") -> Iterator[subprocess.Popen]:
     """
     pipe = subprocess.PIPE
     command = python_command("-c", first + WORKING)
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True) as process:
         try:
             yield process
         finally:
@@ -117,13 +117,13 @@ def test_ctrl_c_ends_worker_processes_quietly(seconds):
 
 SLOW_START = """
 import multiprocessing.util
-import time
+import sys
 
 def slowly(*args, spawn=multiprocessing.util.spawnv_passfds):
     process = spawn(*args)
     if "spawn_main" in str(args):  # a worker, not the resource tracker; it waits for what it has to run
         print("spawned", flush=True)
-        time.sleep(0.3)
+        sys.stdin.readline()  # until the signal has been sent
     return process
 
 multiprocessing.util.spawnv_passfds = slowly
@@ -135,7 +135,7 @@ def test_ctrl_c_waits_until_a_worker_process_has_started():
     with working(SLOW_START) as process:
         assert process.stdout.readline() == b"spawned\n"
         os.killpg(process.pid, signal.SIGINT)
-        assert process.communicate(timeout=60)[1] == b"interrupted\n"
+        assert process.communicate(b"\n", timeout=60)[1] == b"interrupted\n"
         assert process.returncode == 130
 
 

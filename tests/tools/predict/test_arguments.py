@@ -86,6 +86,7 @@ def test_a_file_that_is_open_is_refused_with_the_remedy(tmp_path):
         ({"device": 0}, "device=0: expected 'auto'"),
         ({"section": "train_cfg"}, "expected 'test_cfg' or 'eval_cfg'"),
         ({"score": "0.3"}, "expected a number from 0 to 1"),
+        ({"score": True}, "expected a number from 0 to 1"),
         ({"streams": 0}, "streams=0: expected an integer above 0"),
         ({"streams": "2"}, "streams='2': expected an integer above 0"),
     ],
@@ -93,6 +94,14 @@ def test_a_file_that_is_open_is_refused_with_the_remedy(tmp_path):
 )
 def test_arguments_of_load_predictor(options, words):
     assert words in message_of(tiny.predictor, **{"config": tiny.CONFIG, "untrained": 0, **options})
+
+
+def test_another_class_list_than_that_of_the_checkpoint_is_refused(tmp_path):
+    own = tmp_path / "own.txt"
+    own.write_text("cat\ndog\n")
+    message = message_of(tiny.predictor, 20, overrides=[f"classes_path={own}"])
+    assert message.endswith("there were 8 classes and there are 2; leave classes_path out")
+    assert len(tiny.predictor(20, overrides=["classes_path=data/shapes_classes.txt"]).classes) == 8
 
 
 def test_numbers_of_numpy_are_numbers_and_overrides_may_be_a_generator():

@@ -12,6 +12,7 @@ from paddle.nn import functional as F
 from model.bilinear import bilinear_matrix
 from model.decode.plain import enlarge_masks
 from model.decode.windows import WindowedMaps
+from tests.support.loops import both_loops  # noqa: F401
 from tools.predict.mask_windows import MaskCrop, masks_at_picture_size, masks_in_boxes
 
 ON_THRESHOLD = 1e-5

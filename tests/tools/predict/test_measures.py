@@ -15,7 +15,7 @@ from data.images import write_image
 from tests.support import tiny
 from tests.support.programs import override_options, run_main
 from tools.predict.instances import Instances
-from tools.predict.measures import COLUMNS, MEASURES, MOST_LABELS, label_map, measure
+from tools.predict.measures import COLUMNS, MEASURES, MOST_LABELS, label_map, measure, write_table
 
 measures_of = pytest.importorskip("skimage.measure", reason="the extra [table] is not installed")
 
@@ -76,19 +76,32 @@ def test_a_label_map_has_the_best_instance_on_top():
         label_map(many)
 
 
+def test_a_name_is_no_formula_of_a_spreadsheet(tmp_path):
+    (row,) = measure(
+        Instances.from_masks(np.ones((1, 4, 4), bool), [1], [0], ("=1+2",), (1,)), np.ones((4, 4)), "=a.png"
+    )
+    write_table(tmp_path / "a.csv", [row, {**row, "picture": "b=.png", "class": "cell"}])
+    assert [(row["picture"], row["class"]) for row in read_table(tmp_path / "a.csv")] == [
+        ("./=a.png", "'=1+2"),
+        ("b=.png", "cell"),
+    ]
+
+
 def test_the_command_line(tmp_path):
     """Two pictures of one name have a label map each; intensities are those of the file, also when it is stretched."""
-    deep = 100 + 11 * tiny.scene(1).astype(np.uint16)
+    scene = tiny.scene(1).astype(np.uint16)
     for folder in ("a", "b"):
         write_image(tmp_path / folder / "x.png", tiny.scene(0))
-    assert cv2.imwrite(str(tmp_path / "deep.tif"), deep[..., ::-1])
+    for name, deep in (("dark", 100 + 11 * scene), ("deep", 257 * scene)):
+        assert cv2.imwrite(str(tmp_path / f"{name}.tif"), deep[..., ::-1])
     table, masks = tmp_path / "cells.csv", tmp_path / "masks"
     wanted = "--no-draw", "--table", table, "--label-masks", masks
-    for inputs, names in (
-        ([tmp_path / "a", tmp_path / "b"], ["x.png", "x_2.png"]),
-        ([tmp_path / "deep.tif"], ["deep.png"]),
+    stretched = override_options("data.stretch=1,99.8,0.7")
+    for inputs, names, stretch in (
+        ([tmp_path / "a", tmp_path / "b"], ["x.png", "x_2.png"], ()),
+        ([tmp_path / "dark.tif"], ["dark.png"], stretched),
+        ([tmp_path / "deep.tif"], ["deep.png"], ()),
     ):
-        stretch = override_options("data.stretch=1,99.8,0.7") if len(names) == 1 else ()
         done = run_main(demo.main, *OPTIONS, *stretch, "--input", *inputs, *wanted)
         assert done.returncode == 0, done.stderr
         rows = read_table(table)
@@ -98,7 +111,7 @@ def test_the_command_line(tmp_path):
             labels = cv2.imread(str(masks / name), cv2.IMREAD_UNCHANGED)
             own = [row for row in rows if row["picture"] == picture]
             assert labels.dtype == np.uint16 and labels.max() <= len(own) == int(own[-1]["label"])
-    assert float(rows[0]["intensity_mean"]) > 255
+        assert (float(rows[0]["intensity_mean"]) > 255) == (len(names) == 1)
 
 
 def test_the_summary_names_the_outputs_and_counts_pictures_without_a_row(tmp_path):
@@ -133,6 +146,18 @@ def test_a_file_does_not_replace_a_drawing(tmp_path, option):
     done = run_main(demo.main, *OPTIONS, "--input", tmp_path, "--output", drawn, option, drawn / "x.png")
     assert done.returncode == 2 and "x.png: is named like a picture or a drawing" in done.stderr
     assert not drawn.exists()
+
+
+def test_a_picture_whose_values_cannot_be_read_is_skipped(tmp_path):
+    """For the network the alpha of grey values is dropped; as values OpenCV reads them wrongly."""
+    tifffile = pytest.importorskip("tifffile")
+    write_image(tmp_path / "in" / "a.png", tiny.scene(0))
+    grey = np.full((60, 80, 2), 3000, np.uint16)
+    tifffile.imwrite(tmp_path / "in" / "b.tif", grey, photometric="minisblack", extrasamples=["unassalpha"])
+    wanted = "--no-draw", "--table", tmp_path / "cells.csv"
+    done = run_main(demo.main, *OPTIONS, "--input", tmp_path / "in", *wanted)
+    assert done.returncode == 0 and "skipped" in done.stderr and "b.tif" in done.stderr
+    assert {row["picture"] for row in read_table(tmp_path / "cells.csv")} == {str(tmp_path / "in" / "a.png")}
 
 
 def test_without_scikit_image_the_package_is_named(tmp_path, monkeypatch):

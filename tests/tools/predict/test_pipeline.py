@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
@@ -215,6 +216,22 @@ def test_an_error_in_any_stage_ends_the_run_with_it(photos, tmp_path, monkeypatc
     assert not list(tmp_path.glob("drawn/.[0-9]*"))
 
 
+def test_ctrl_c_ends_the_first_run_of_the_network_too(photos, monkeypatch):
+    """A damaged or hostile graph may not end."""
+    inside = []
+
+    @contextmanager
+    def watch() -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.pop()
+
+    monkeypatch.setattr("tools.predict.pipeline.exit_on_ctrl_c", watch)
+    monkeypatch.setattr(Predictor, "warm_up", lambda predictor: inside.append(inside[-1]))
+    predict_files(tiny.tiny_predictor(), plan_jobs(files(photos)[:1]), threads=0)
+    assert inside == [True]
+
+
 def test_not_more_than_a_few_pictures_are_read_ahead(photos, monkeypatch):
     paths = files(photos) * 4
     read, finished, ahead = itertools.count(1), [0], []
@@ -272,6 +289,32 @@ def test_pictures_of_the_same_name_do_not_share_a_drawing(tmp_path):
     report = predict([source / name for name in names], drawings=tmp_path / "drawn")
     assert report.pictures == len(names)
     assert len(files(tmp_path / "drawn")) == len(names)
+
+
+def test_a_numbered_output_has_the_name_of_no_other_picture_and_is_printed(capsys):
+    paths = [Path(name) for name in ("one/a.jpg", "one/a.png", "two/a.png", "two/a_2.jpg")]
+    jobs = plan_jobs(paths, label_maps=Path("maps"))
+    assert [job.label_target.name for job in jobs] == ["a.png", "a_3.png", "a_4.png", "a_2.png"]
+    expected = (
+        "--label-masks: pictures of one name have outputs with numbers: a_3.png of one/a.png, a_4.png of two/a.png"
+    )
+    assert capsys.readouterr().err == f"{expected}\n"
+
+
+def test_outputs_of_an_earlier_run_among_the_pictures_are_named(tmp_path, capsys):
+    """A folder of generated pictures, all of which are listed, is meant."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(cv2.imencode(".png", tiny.scene(0))[1].tobytes())
+    predict([photo], drawings=tmp_path / "drawn")
+    (drawing,) = files(tmp_path / "drawn")
+    capsys.readouterr()
+    plan_jobs([photo, drawing])
+    says = f"1 of 2 pictures are outputs of earlier runs, such as drawings or label maps: {drawing}; move them"
+    assert says in capsys.readouterr().err
+    plan_jobs([drawing])
+    write_image(drawing, tiny.scene(1)[:50])  # the user's own picture now
+    plan_jobs([photo, drawing])
+    assert capsys.readouterr().err == ""
 
 
 def test_many_pictures_of_one_name_are_planned_in_linear_time(monkeypatch):

@@ -20,7 +20,7 @@ from data.training_set import TrainingSet
 from tests.support import tiny, trainings
 from tests.support.exports import SIZE, exported, needs_onnx
 from tests.support.programs import run_main
-from tools import infer_onnx, preprocess_inputs_to_bin, quantize_onnx
+from tools import infer_onnx, preprocess_inputs_to_bin, quantize
 from tools.common.checkpoint import Checkpoint, save_checkpoint
 from tools.common.kinds import kind_of
 from tools.deploy.exported import METADATA, exported_predictor, open_exported
@@ -128,5 +128,7 @@ def test_an_exported_network_stretches_as_the_config_that_it_was_exported_with(d
 def test_quantization_calibrates_on_floating_point_pictures(tmp_path):
     model = exported("-o", OVERRIDE, f"--input-size={SIZE[0]}x{SIZE[1]}")
     assert cv2.imwrite(str(tmp_path / "a.tif"), DEEP.astype(np.float64))
-    status, _, err = run_main(quantize_onnx.main, model, tmp_path / "a.tif", "--output", tmp_path / "int8.onnx")
+    status, _, err = run_main(
+        quantize.main, "--onnx", model, "--images", tmp_path / "a.tif", "--output", tmp_path / "int8.onnx"
+    )
     assert status == 0, err
