@@ -19,33 +19,15 @@ from pathlib import Path
 from config import load_config
 from config.base import PROJECT, Config
 from model.device import select_device
-from tools.common.cli import Parser, add_data_options, add_device_option, natural_number, positive_number
 from tools.common.distributed import World, join_world
 from tools.common.processes import run_processes, shared_training
 from tools.common.signals import stop_status
 from tools.train import setup
+from tools.train.options import parse_options
 
 
 def main() -> int:
-    parser = Parser(__doc__)
-    add_data_options(parser)
-    add_device_option(parser)
-    parser.add_argument("--output", metavar="DIR", type=Path, help="folder of the run (default: runs/<config name>)")
-    parser.add_argument("--resume", metavar="FILE|auto", help="continue a saved run; auto: its newest state, if any")
-    parser.add_argument("--finetune", metavar="FILE", help="checkpoint to start from; what it lacks stays random")
-    parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
-    parser.add_argument("--max-iters", type=positive_number, metavar="N", help="stop after step N")
-    parser.add_argument(
-        "--performance", type=positive_number, metavar="N", help="print the speed and memory of N steps; write nothing"
-    )
-    parser.add_argument("--visualdl", action="store_true", help="also log for VisualDL (pip install visualdl)")
-    args = parser.parse_args()
-    if args.finetune and args.resume not in (None, "auto"):
-        parser.error("--finetune: a saved state has its own weights; leave it out, or give --resume auto")
-    if args.performance and args.max_iters:
-        parser.error("--max-iters: --performance ends after its own number of steps; leave one of them out")
-    if args.seed is not None:
-        args.overrides.append(f"train_cfg.seed={args.seed}")
+    args = parse_options(__doc__)
     config = load_config(args.config, args.overrides)
     folder = args.output or PROJECT / "runs" / config.name
     device = select_device(args.device)

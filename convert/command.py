@@ -48,8 +48,10 @@ def convert_network(docstring: str, *, script: str) -> int:
             action="store_true",
             help=f"instead of FILE: download the checkpoint published for --config ({', '.join(files)})",
         )
-    parser.add_argument("--classes", metavar="FILE", help="class names, one per line (default: COCO's 80)")
-    parser.add_argument("--verify", metavar="IMAGE", help="run the converted network on a picture, print the instances")
+    parser.add_argument("--classes", metavar="FILE", type=Path, help="class names, one per line (default: COCO's 80)")
+    parser.add_argument(
+        "--verify", metavar="IMAGE", type=Path, help="run the converted network on a picture, print the instances"
+    )
     args = parser.parse_args()
     if args.verify:
         read_stored_values(args.verify)  # a picture that cannot be read is named before the work
@@ -108,7 +110,7 @@ def convert_backbone(docstring: str, *, script: str) -> int:
 
 def _add_file_options(parser: Parser, *, file_count: str | None = None) -> None:
     parser.add_argument("checkpoint", metavar="FILE", nargs=file_count, help="the published checkpoint")
-    parser.add_argument("--output", metavar="FILE", help="where to write (default: a name in weights/)")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="where to write (default: a name in weights/)")
 
 
 def _check_output(args: argparse.Namespace, output: str | Path) -> Path:
@@ -160,7 +162,9 @@ def _find_only_fit(
     uses = find_uses(foreign)
     remedy = f"give a checkpoint of {what} {closest}, or use the script and {what} of this checkpoint"
     hint = f"it fits {' or '.join(uses)}, use that" if uses else remedy
-    raise InputError(f"{path} does not fit {what} {closest}; {hint}; nothing was written. {problems[closest]}")
+    programs = " or ".join(dict.fromkeys(table.program for table in tables))
+    refused = f"{path} does not fit {what} {closest} as a checkpoint of {programs}"
+    raise InputError(f"{refused}; {hint}; nothing was written. {problems[closest]}")
 
 
 def _check_class_count(

@@ -176,6 +176,8 @@ def test_the_list_of_configs_and_help():
         (["--input", "no/such/folder"], ["no/such/folder"]),
         (["--input", ""], ["an empty name"]),
         (["--output", ""], ["--output: an empty name"]),
+        (["--weights", ""], ["--weights: an empty name"]),
+        (["--table", "cells.xlsx"], ["--table cells.xlsx", "as CSV", "cells.csv"]),
         (["--input", "two\nlines.jpg"], ["lines.jpg"]),
         (["--input", "no/such/*.jpg"], ["no/such/*.jpg"]),
         (

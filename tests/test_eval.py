@@ -250,6 +250,19 @@ def test_options_for_annotations_conflict_with_pictures_without_them(option, pic
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--images=x", "--data-root=x"], "--data-root: cannot be combined with --images"),
+        (["--images=x", "-o", "eval_cfg.score=0.5"], "-o eval_cfg.score=0.5: has no effect with --images"),
+        (["-o", "test_cfg.batch_size=2"], "-o test_cfg.batch_size=2: has no effect with annotations"),
+    ],
+)
+def test_fields_without_an_effect_are_refused(options, words):
+    status, _, err = run_main(evaluation.main, *options)
+    assert (status, err.count("\n")) == (2, 1) and words in err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
         (["--engine=dynamic"], ["--engine onnx; add it"]),
         (["--engine=onnx", "--config=3"], ["--config", "brings its own"]),
         (["--engine=onnx", "--weights=a.pdparams"], ["--weights", "brings its own"]),

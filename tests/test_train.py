@@ -165,6 +165,8 @@ def test_a_closed_output_saves_a_checkpoint(tmp_path, processes):
         (("--finetune", "weights/none.pdparams"), "weights/none.pdparams"),
         (("--resume", "weights/none.pdstate"), "weights/none.pdstate"),
         (("--resume", "x.pdstate", "--finetune", "x"), "--finetune: a saved state has its own weights; leave it out"),
+        (("--resume", ""), "--resume: an empty name"),
+        (("--finetune", ""), "--finetune: an empty name"),
         (("--max-iters", "0"), "must be >= 1"),
     ],
 )

@@ -38,7 +38,7 @@ from data.preprocess import padded_size
 from data.samples import Sample
 from data.training_set import TrainingSet
 from data.written import check_output_files, write_drawing
-from tools.common.cli import Parser, add_data_options, natural_number, positive_number
+from tools.common.cli import Parser, add_data_options, add_field_option, natural_number, positive_number
 from tools.common.kinds import kind_of
 from tools.common.plots import INK, LABEL_SIZE, MARGIN, SCALE, Canvas, shorten, text_height
 from tools.common.skipped import print_skipped
@@ -67,14 +67,12 @@ def main(argv: list[str] | None = None) -> int:
         "--count", type=positive_number, default=16, metavar="N", help="number of pictures (default: 16)"
     )
     parser.add_argument("--epoch", type=natural_number, default=0, metavar="E", help="epoch of training (default: 0)")
-    parser.add_argument("--seed", type=natural_number, metavar="S", help="the same as -o train_cfg.seed=S")
+    add_field_option(parser, "--seed", "train_cfg.seed", type=natural_number, metavar="S")
     parser.add_argument("--raw", action="store_true", help="draw without augmentation")
     parser.add_argument(
         "--output", metavar="DIR", type=Path, help="folder of the PNG files (default: runs/<config name>/pictures)"
     )
     args = parser.parse_args(argv)
-    if args.seed is not None:
-        args.overrides.append(f"train_cfg.seed={args.seed}")
     config = load_config(args.config, args.overrides)
     if args.raw:
         config = config.replace(augment=NO_AUGMENTATION)

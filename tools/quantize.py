@@ -41,7 +41,8 @@ from data.class_lists import ClassList
 from data.coco import CocoData
 from data.images import find_images, read_image
 from data.written import check_output_files
-from tools.common.cli import Parser, add_config_options, align_columns, points, positive_number
+from tools.common.cli import Parser, add_config_options, points, positive_number
+from tools.common.config_table import align_columns
 from tools.common.skipped import map_readable
 from tools.deploy.comparison import check_readable, count_found, mask_summary, network_seconds, read_annotated, spread
 from tools.deploy.exported import exported_predictor
@@ -61,7 +62,9 @@ MAX_DROP = 0.3  # points of mask AP
 def main() -> int:
     parser = Parser(__doc__)
     add_config_options(parser)
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: weights/<config name>.pdparams)")
+    parser.add_argument(
+        "--weights", metavar="FILE", type=Path, help="checkpoint (default: weights/<config name>.pdparams)"
+    )
     parser.add_argument("--onnx", metavar="FILE", type=Path, help="a file of tools/export.py instead of a checkpoint")
     parser.add_argument(
         "--images", nargs="+", required=True, metavar="PATH", help="for calibration: files, folders, globs"

@@ -11,7 +11,7 @@ import config as registry_of_configs
 from config import load_config, registry
 from config.base import SECTIONS, Config
 from config.errors import InputError
-from tools.common.cli import list_configs
+from tools.common.config_table import list_configs
 
 HEAD = "from dataclasses import replace\nfrom config.solov2_tiny_shapes import SOLOv2TinyShapes as Tiny\n\n"
 MINE = HEAD + "class Mine(Tiny):\n    number = 9100\n"

@@ -173,8 +173,8 @@ def test_wrong_file_leaves_the_old_output(tmp_path):
     output = tmp_path / "kept.pdparams"
     with write_output(output) as temporary:
         temporary.write_bytes(b"of yesterday")
-    fits = "resnet18.pth does not fit config 3; it fits backbone resnet18_imagenet (convert/torchvision2paddle.py)"
-    says = fits, "none of its", "conv1.weight"
+    fits = "of OpenFirework's pytorch_solov2; it fits backbone resnet18_imagenet (convert/torchvision2paddle.py)"
+    says = "resnet18.pth does not fit config 3 as a checkpoint", fits, "none of its", "conv1.weight"
     refused("openfirework2paddle", source, "--config=3", f"--output={output}", says=says)
     assert output.read_bytes() == b"of yesterday"
     assert sorted(tmp_path.glob("[!.]*")) == [output, source]
@@ -205,7 +205,7 @@ def test_checkpoint_of_another_program(script, tmp_path):
 
 def test_a_file_that_fits_nothing_gets_the_general_advice(tmp_path):
     write_torch_zip(tmp_path / "other.pth", {"other.weight": constant((3, 4))})
-    advice = "does not fit config 3; give a checkpoint of config 3, or use the script and config"
+    advice = "of the original SOLO; give a checkpoint of config 3, or use the script and config"
     refused("solo2paddle", tmp_path / "other.pth", "--config=3", says=[advice])
 
 
@@ -216,8 +216,12 @@ def test_a_checkpoint_of_this_project():
 
 def test_config_of_other_shapes(tmp_path):
     source = write_small(tmp_path / "r18.pth", NETWORKS[3], foreign_names.solo)
-    hint = "r18.pth does not fit config 4; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
-    says = hint, "missing: backbone.stages.0.2.conv1.conv.weight"
+    hint = "; it fits config 3 (convert/solo2paddle.py), use that; nothing was written. "
+    says = (
+        "r18.pth does not fit config 4 as a checkpoint of the original SOLO",
+        hint,
+        "missing: backbone.stages.0.2.conv1.conv.weight",
+    )
     line = refused("solo2paddle", source, "--config=4", says=says)
     assert len(re.findall(r"(?:backbone|neck|head)[\w.]+", line.partition(hint)[2])) <= 10
 

@@ -13,13 +13,13 @@ from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any, Callable, NoReturn, TextIO, cast
 
-from config import load_config, registry
-from config.base import BackboneConfig, Config
+from config import load_config
+from config.base import Config
 from config.coco_layout import LAYOUT, data_root_overrides
 from config.engines import ENGINES, PRECISIONS
 from config.errors import InputError, escape_controls, printable, shorten
-from config.published import Published
 from data.files import REMEDIES
+from tools.common.config_table import list_configs
 from tools.common.memory import is_out_of_memory
 from tools.common.output import OutputClosedError, OutputError, OutputStream
 from tools.common.signals import stop_message, stop_signals_handled, stop_status
@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, docstring: str) -> None:
         super().__init__(description=docstring.strip(), formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.register("type", Path, named_path)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {printable(message)} (--help shows all options)\n")
@@ -42,6 +43,12 @@ class Parser(argparse.ArgumentParser):
             if action.dest in names and getattr(args, action.dest) != action.default:
                 option = action.option_strings[0] if action.option_strings else action.metavar
                 raise InputError(f"{option}: cannot be combined with {reason}; leave it out")
+
+    def refuse_fields(self, args: argparse.Namespace, names: Collection[str], reason: str) -> None:
+        """Raise InputError if -o changes a field that begins with one of these names. reason: what excludes them."""
+        for assignment in args.overrides:
+            if assignment.strip().startswith(tuple(names)):
+                raise InputError(f"-o {assignment}: has no effect with {reason}; leave it out")
 
 
 GRACE_PERIOD = 10  # seconds in which a process ends after an error, or else is ended
@@ -170,16 +177,32 @@ def add_data_root_option(parser: argparse.ArgumentParser) -> None:
     """Add --data-root, whose paths come before those of -o."""
     parser.add_argument(
         "--data-root",
-        dest="overrides",
         action=_SetDataRoot,
+        default=(),
+        type=Path,
         metavar="DIR",
         help=f"folder of the data set in COCO's layout: {', '.join(LAYOUT.values())}; -o changes single paths",
     )
 
 
 class _SetDataRoot(argparse.Action):
+    """Of several, the last one counts."""
+
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, root: Any, *_: object) -> None:
-        namespace.overrides = [*data_root_overrides(root), *namespace.overrides]
+        own = namespace.overrides[len(namespace.data_root) :]
+        namespace.data_root = data_root_overrides(root)
+        namespace.overrides = [*namespace.data_root, *own]
+
+
+def add_field_option(parser: Parser, option: str, path: str, **keywords: Any) -> None:
+    """Add an option that is the same as `-o path=VALUE` in its place; its value is also in the namespace."""
+
+    class SetField(argparse.Action):
+        def __call__(self, _: object, namespace: argparse.Namespace, value: Any, *__: object) -> None:
+            setattr(namespace, self.dest, value)
+            namespace.overrides = [*namespace.overrides, f"{path}={value}"]
+
+    parser.add_argument(option, action=SetField, help=f"the same as -o {path}={keywords['metavar']}", **keywords)
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
@@ -191,6 +214,7 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
     add_config_options(parser)
     parser.add_argument(
         "--weights",
+        type=Path,
         metavar="FILE",
         help="checkpoint to run (default: weights/<config name>.pdparams)",
     )
@@ -243,77 +267,6 @@ class _ListConfigs(argparse.Action):
         parser.exit()
 
 
-_PUBLISHED_TITLES = ("mask AP", "box AP", "published time", "convert with", "published at")
-
-
-def list_configs() -> str:
-    """Return the table that `--list` prints."""
-    rows: list[tuple[str, ...]] = [("", "config", "backbone", "input", "parameters", "GFLOP", *_PUBLISHED_TITLES)]
-    for number, kind in registry().items():
-        config = kind()
-        first, *others = config.published or (None,)
-        network = (config.name, _backbone_cell(config), _input_cell(config), *_cost_cells(config))
-        rows.append((str(number), *network, *_checkpoint_cells(config, first)))
-        rows += [("", *[""] * len(network), *_checkpoint_cells(config, other)) for other in others]
-    return align_columns(rows)
-
-
-def align_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Format rows with the same number of cells as lines with aligned columns."""
-    rows = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
-
-
-def _checkpoint_cells(config: Config, published: Published | None) -> tuple[str, ...]:
-    """Return the cells of a checkpoint below `_PUBLISHED_TITLES`."""
-    if published is None:
-        path = config.model_path("test_cfg")
-        missing = f"not published; train it with train.py --config={config.number}"
-        return *[""] * (len(_PUBLISHED_TITLES) - 1), str(path) if path.exists() else missing
-    box_ap = "" if published.box_ap is None else f"{published.box_ap:.1f}"
-    command = published.command(config.number)
-    return f"{published.mask_ap:.1f}", box_ap, published.speed, command, published.where
-
-
-def _backbone_cell(config: Config) -> str:
-    return _BACKBONE_LABELS[config.backbone.kind](config.backbone)
-
-
-def _resnet_label(backbone: BackboneConfig) -> str:
-    name = f"ResNet-{backbone.depth}"
-    if backbone.groups > 1:
-        name = f"ResNeXt-{backbone.depth} {backbone.groups}x{backbone.base_width}d"
-    if backbone.variant == "d":
-        name += "-vd"
-    return name + _deform_label(backbone)
-
-
-def _vovnet_label(backbone: BackboneConfig) -> str:
-    variant = backbone.name.partition("ese")[2].replace("_", "-")  # such as -slim-dw
-    return f"VoVNetV2-{backbone.depth}-eSE{variant}{_deform_label(backbone)}"
-
-
-def _deform_label(backbone: BackboneConfig) -> str:
-    return f" DCNv{backbone.deform_version}" if backbone.deform_version else ""
-
-
-_BACKBONE_LABELS: dict[str, Callable[[BackboneConfig], str]] = {
-    "resnet": _resnet_label,
-    "vovnet": _vovnet_label,
-    "mobilenetv2": lambda backbone: "MobileNetV2",
-    "mobilenetv3": lambda backbone: "MobileNetV3-Large",
-}
-
-
-def _input_cell(config: Config) -> str:
-    return f"{config.data.short_side}/{config.data.long_side}"
-
-
-def _cost_cells(config: Config) -> tuple[str, str]:
-    return (f"{config.cost.parameters:.1f} M", f"{config.cost.gflop:.1f}") if config.cost else ("", "")
-
-
 def config_of(args: argparse.Namespace) -> Config:
     """Load the config that the options of `add_weights_options` name.
 
@@ -331,6 +284,16 @@ def natural_number(text: str) -> int:
     if int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text}: must be below 2^63")
     return int(text)
+
+
+def named_path(text: str) -> Path:
+    """Parse a path, as an argument type: what `type=Path` means in `Parser`.
+
+    An empty name, as of a variable that is not set, would be the current folder.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; give a file or folder")
+    return Path(text)
 
 
 def positive_number(text: str) -> int:

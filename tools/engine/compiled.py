@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from threading import Lock
 from typing import Callable
 
@@ -60,7 +61,8 @@ def compile_engine(
     if precision == "int8":
         if checkpoint is None:
             raise InputError("precision int8: random weights have no INT8 network; give a checkpoint")
-        command = f"python tools/quantize.py --config={config.number} --weights {checkpoint} --images FOLDER"
+        weights_option = f"--weights {quote(str(checkpoint))}"
+        command = f"python tools/quantize.py --config={config.number} {weights_option} --images FOLDER"
         graphs = [TRUNK, SECOND_STAGE] if kind_of(config).second_stage_inputs(config) else [TRUNK]
         int8 = read_int8(int8_path(checkpoint), graphs, network_fingerprint(config, weights), command=command)
     apart = precision != "fp32"

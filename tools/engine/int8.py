@@ -72,7 +72,8 @@ def read_int8(path: Path, graphs: Sequence[str], fingerprint: str, *, command: s
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(f"{path}: is no INT8 network of this config, or damaged ({error}); {remedy}") from error
     if content[_FINGERPRINT].decode("ascii", "replace") != fingerprint:
-        raise InputError(f"{path}: was written for other weights or settings of the network; {remedy}")
+        reason = "was written for other weights or settings of the network"
+        raise InputError(f"{path}: {reason}; {remedy}, with the same -o")
     description, weights = _ENDINGS
     return {
         graph: Int8Graph(path, content[f"{graph}{description}"], content[f"{graph}{weights}"], remedy)

@@ -8,7 +8,13 @@ from pathlib import Path
 from config.base import Config
 from config.errors import InputError
 from data.files import check_writable
-from tools.common.cli import Parser, add_data_root_option, add_network_options, positive_number
+from tools.common.cli import (
+    Parser,
+    add_data_root_option,
+    add_field_option,
+    add_network_options,
+    positive_number,
+)
 from tools.evaluate.evaluate_split import MatchAt
 
 
@@ -24,7 +30,7 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
     pictures.add_argument("--split", choices=("val", "test-dev"), default="val", help="pictures to use (default: val)")
     pictures.add_argument("--images", nargs="+", metavar="PATH", help="files, folders or globs, without annotations")
     pictures.add_argument("--results", nargs="+", metavar="FILE", help="COCO results, masks and boxes; no network")
-    parser.add_argument("--max-dets", type=positive_number, metavar="N", help="the same as -o eval_cfg.max_dets=N")
+    add_field_option(parser, "--max-dets", "eval_cfg.max_dets", type=positive_number, metavar="N")
     parser.add_argument(
         "--match-score",
         action="store_true",
@@ -36,8 +42,6 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
         help="--match-score at the score with the highest S on these pictures, which is stored in the checkpoint",
     )
     args = parser.parse_args()
-    if args.max_dets:
-        args.overrides.append(f"eval_cfg.max_dets={args.max_dets}")
     if networks := [path for path in args.images or () if Path(path).suffix.lower() == ".onnx"]:
         raise InputError(f"{networks[0]}: is a network in the place of a picture; give it before --images")
     if args.choose_score:
@@ -46,6 +50,11 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
     if args.images or args.split == "test-dev":
         what = "--images" if args.images else "--split test-dev"
         parser.refuse(args, ("classwise", "max_dets", "match_score"), f"{what}, which has no annotations")
+    if args.images:
+        parser.refuse(args, ("data_root",), "--images, which names the pictures")
+        parser.refuse_fields(args, ("eval_cfg.",), "--images, for which the fields of test_cfg count")
+    else:
+        parser.refuse_fields(args, ("test_cfg.batch_size", "test_cfg.model_path"), "annotations; set that of eval_cfg")
     if args.results:
         network = "model", "weights", "untrained", "device", "engine", "precision", "output"
         parser.refuse(args, network, "--results, which runs no network")

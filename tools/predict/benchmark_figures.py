@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tools.common.cli import align_columns
+from tools.common.config_table import align_columns
 from tools.common.memory import format_memory
 from tools.common.plots import stacked_bars
 

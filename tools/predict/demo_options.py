@@ -18,10 +18,11 @@ from tools.predict.pipeline import Job, Report, plan_jobs
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
 
 UNTRAINED = "The network is UNTRAINED: its weights are random, and the drawings mean nothing."
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
 def add_demo_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--output", metavar="DIR", help="folder for the drawings (default: images/res)")
+    parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the drawings (default: images/res)")
     parser.add_argument(
         "--score", type=fraction, help="leave out instances below it (default: the checkpoint's, else 0.3)"
     )
@@ -50,10 +51,10 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
     args = parser.parse_args()
     if args.polygons and not args.json:
         parser.error("--polygons: add --json FILE, to which they are written")
-    if args.output == "":
-        parser.error("--output: an empty name; give a folder")
     if args.no_draw and args.output:
         parser.error("--output: cannot be combined with --no-draw")
+    if args.table and args.table.suffix.lower() in SPREADSHEETS:
+        parser.error(f"--table {args.table}: is written as CSV, which spreadsheets open; name it {args.table.stem}.csv")
     if args.table and find_spec("skimage") is None:
         raise InputError("--table: measuring needs the package scikit-image; pip install scikit-image")
     return args

@@ -47,9 +47,10 @@ class Job:
 
     def skipped(self, error: Exception) -> Job:
         """Return the job without its picture, which cannot be read, or for which there is too little memory."""
-        remedy = "shrink it or cut it into tiles, or use --threads 0"
-        problem = f"{self.path}: too large for the free memory of this machine ({shorten(str(error))}); {remedy}"
-        problem = str(error) if isinstance(error, ImageError) else problem
+        problem = str(error)
+        if not isinstance(error, ImageError):
+            remedy = "shrink it or cut it into tiles, or use --threads 0"
+            problem = f"{self.path}: too large for the free memory of this machine ({shorten(problem)}); {remedy}"
         return Job(self.path, self.target, self.image_id, problem=problem)
 
 

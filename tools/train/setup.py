@@ -42,7 +42,7 @@ class DataSets:
 
 
 def prepare(
-    config: Config, folder: Path, *, resume: str | None, finetune: str | None, world: World, writes: bool
+    config: Config, folder: Path, *, resume: str | None, finetune: Path | None, world: World, writes: bool
 ) -> tuple[Trainer, str]:
     """Return a trainer with its starting weights or saved state, and a message that names their file.
 

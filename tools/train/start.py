@@ -44,7 +44,7 @@ class Start:
     remarks: tuple[str, ...] = ()
 
 
-def read_start(config: Config, folder: Path, *, resume: str | None, finetune: str | None) -> Start:
+def read_start(config: Config, folder: Path, *, resume: str | None, finetune: Path | None) -> Start:
     """Read the saved state or the checkpoint that a training starts from.
 
     Call it before the data is read, which may take minutes.
@@ -79,10 +79,10 @@ def read_start(config: Config, folder: Path, *, resume: str | None, finetune: st
     return Start(path, state, tuple(problems))
 
 
-def _read_checkpoint(config: Config, finetune: str | None) -> Start:
+def _read_checkpoint(config: Config, finetune: Path | None) -> Start:
     if not (finetune or config.train_cfg.model_path):
         return Start()
-    path = Path(finetune or config.model_path("train_cfg"))
+    path = finetune or config.model_path("train_cfg")
     if not finetune and not path.exists():
         script = IMAGENET_SCRIPTS.get(config.backbone.name)
         convert = f"convert an ImageNet backbone (python convert/{script} FILE), " if script else ""

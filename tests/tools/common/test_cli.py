@@ -14,7 +14,8 @@ import pytest
 from config.errors import InputError, printable
 from data.files import temporary_folder
 from tests.support.programs import run_main
-from tools.common.cli import align_columns
+from tools.common.cli import Parser, add_data_options, add_field_option
+from tools.common.config_table import align_columns
 from tools.common.signals import STOP_SIGNALS
 
 RED = "\x1b[31mred\x9b2J"
@@ -173,3 +174,23 @@ def test_other_errors_keep_their_traceback():
 
     with pytest.raises(cv2.error, match="another one"):
         run_main(main)
+
+
+def overrides_of(*options: str) -> list[str]:
+    parser = Parser("")
+    add_data_options(parser)
+    add_field_option(parser, "--seed", "train_cfg.seed", type=int, metavar="S")
+    return parser.parse_args(options).overrides
+
+
+def test_the_last_of_two_ways_to_set_a_field_counts():
+    seed = "train_cfg.seed=1"
+    assert overrides_of("--seed=2", "-o", seed) == ["train_cfg.seed=2", seed]
+    assert overrides_of("-o", seed, "--seed=2") == [seed, "train_cfg.seed=2"]
+
+
+def test_the_last_root_of_the_data_counts_and_comes_before_single_fields(tmp_path):
+    own = ("-o", "val_path=own.json")
+    expected = overrides_of(f"--data-root={tmp_path}", *own)
+    assert expected[-1] == "val_path=own.json" and len(expected) > 2
+    assert overrides_of("--data-root=other", *own, f"--data-root={tmp_path}") == expected
