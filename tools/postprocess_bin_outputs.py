@@ -35,7 +35,6 @@ from tools.common.kinds import kind_of
 from tools.common.skipped import print_skipped
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
 from tools.deploy.exported import decoder_of
-from tools.predict.pipeline import image_ids
 from tools.predict.predictor import Predictor
 
 NAMES = "{picture}_{output}.bin"
@@ -85,7 +84,7 @@ def main() -> int:
     if score is None:
         score = (config.eval_cfg if args.annotations else config.test_cfg).score
     found = None
-    ids = dict(zip((entry.path for entry in entries), image_ids([Path(entry.path) for entry in entries])))
+    ids = {entry.path: entry.image_id for entry in entries}
     if args.annotations:
         paths = args.annotations.resolve(), args.pictures.resolve()
         found = read_complete(*paths, metadata.classes, args.inputs, remedies=OPTION_REMEDIES)

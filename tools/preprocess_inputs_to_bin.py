@@ -36,6 +36,7 @@ from tools.common.skipped import map_readable, print_note
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
 from tools.deploy.exported import IMAGES, Metadata, check_order, metadata_of, open_exported, read_metadata
+from tools.predict.pipeline import image_ids
 
 
 def main() -> int:
@@ -57,7 +58,8 @@ def main() -> int:
     names = [_input_name(number, path) for number, path in enumerate(paths)]
     check_output_files(args.output / name for name in (INDEX, INPUT_LIST, *(f"{name}.bin" for name in names)))
     metadata = _of_size(args.model, args.input_size)
-    entries = map_readable(lambda item: _write(*item, metadata, args.output), list(zip(paths, names)))
+    pictures = list(zip(paths, names, image_ids(paths)))
+    entries = map_readable(lambda picture: _write(*picture, metadata, args.output), pictures)
     write_index(args.output, metadata, entries)
     stale = sorted({path.name for path in args.output.glob("*.bin")} - {f"{entry.name}.bin" for entry in entries})
     if stale:
@@ -99,13 +101,13 @@ def _input_name(number: int, path: Path) -> str:
     return "_".join([f"{number:06d}", *path.stem.split()])  # spaces separate the items of a line in inputs.txt
 
 
-def _write(path: Path, name: str, metadata: Metadata, folder: Path) -> Entry:
+def _write(path: Path, name: str, image_id: int, metadata: Metadata, folder: Path) -> Entry:
     data = metadata.config.data
     image = read_image(path, data.stretch)
     picture = preprocess(image, data)
     write_array(folder / f"{name}.bin", pad_to_batch([picture], data.size_divisor, data.fixed_size))
     path = Path.cwd() / path  # links stay: their names may be image ids
-    return Entry(name, str(path), image.shape[:2], picture.shape[:2])
+    return Entry(name, str(path), image.shape[:2], picture.shape[:2], image_id)
 
 
 if __name__ == "__main__":

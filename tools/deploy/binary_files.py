@@ -38,6 +38,7 @@ class Entry:
     path: str
     original_size: tuple[int, int]
     resized: tuple[int, int]  # within the padded input
+    image_id: int  # of `tools.predict.pipeline.image_ids`, with the pictures that could not be read
 
     @property
     def scale(self) -> float:
@@ -85,10 +86,11 @@ def read_index(folder: Path, overrides: Iterable[str] = ()) -> tuple[Metadata, l
 
 def _entry(row: Mapping[str, Any], size: tuple[int, ...]) -> Entry:
     """Return an item of the index. size: of the network's input. Raises ValueError for one that makes no sense."""
-    entry = Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]))
+    entry = Entry(row["name"], row["path"], _size(row["original_size"]), _size(row["resized"]), row["image_id"])
     fits = len(size) == 2 and all(side <= limit for side, limit in zip(entry.resized, size))
     # OpenCV's own rounding, where it resizes by a factor, may differ by a pixel.
     fits = fits and np.abs(np.subtract(entry.resized, fitted_size(*entry.original_size, size))).max() <= 1
+    fits = fits and isinstance(entry.image_id, int)
     is_name = Path(entry.name).name == entry.name and "\0" not in entry.name
     if not (fits and is_name and isinstance(entry.path, str) and math.prod(entry.original_size) <= LARGEST_PICTURE):
         raise ValueError

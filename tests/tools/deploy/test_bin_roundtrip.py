@@ -105,7 +105,8 @@ def test_pictures_that_cannot_be_read_are_named_and_skipped(tmp_path):
     status, out, err = run_main(preprocess_inputs_to_bin.main, model, tmp_path, *rest)
     assert (status, err.count("\n")) == (0, 1) and err.startswith(f"skipped {bad}: not a picture")
     assert out.startswith("1 pictures were skipped, see above\nwrote 1 pictures")
-    assert len(json.loads((tmp_path / "inputs" / "index.json").read_text())["pictures"]) == 1
+    (entry,) = json.loads((tmp_path / "inputs" / "index.json").read_text())["pictures"]
+    assert entry["image_id"] == 2  # as of demo.py, for the second picture of the folder
 
 
 @needs_onnx

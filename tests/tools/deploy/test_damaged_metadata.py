@@ -242,6 +242,8 @@ INDEX_DAMAGES = {
     "a name with a folder": lambda index: picture(index, name="../outside"),
     "a name with a zero": lambda index: picture(index, name="a\0b"),
     "a path that is a number": lambda index: picture(index, path=3),
+    "an image id that is text": lambda index: picture(index, image_id="1"),
+    "no image id": lambda index: {**index, "pictures": [{"name": "a"}]},
     "a size with three sides": lambda index: picture(index, original_size=[1, 2, 3]),
     "no size": lambda index: picture(index, original_size=[]),
     "an empty size": lambda index: picture(index, original_size=[0, 9]),
