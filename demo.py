@@ -31,7 +31,9 @@ from tools.predict.predictor import streams_for
 def main() -> int:
     parser = Parser(__doc__)
     add_network_options(parser)
-    parser.add_argument("--input", nargs="+", metavar="PATH", help="files, folders, globs (default: of the config)")
+    parser.add_argument(
+        "--input", nargs="+", action="extend", metavar="PATH", help="files, folders, globs (default: of the config)"
+    )
     add_demo_options(parser)
     args = parse_demo_options(parser)
     config = config_of(args)

@@ -19,13 +19,12 @@ import sys
 from config.base import PROJECT
 from data.images import find_images
 from data.written import check_output_files
-from tools.common.checkpoint import store_score
 from tools.common.cli import config_of, engine_options, source_options
 from tools.common.distributed import join_world
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.exported import predictor_of_options
 from tools.evaluate.coco_metrics import summary_table
-from tools.evaluate.eval_options import parse_options, score_checkpoint, wanted_match
+from tools.evaluate.eval_options import keep_score, parse_options, score_checkpoint, wanted_match
 from tools.evaluate.evaluate_results import results_table
 from tools.evaluate.evaluate_split import evaluate_split, read_split, split_files, write_submission
 from tools.evaluate.match_score import match_table
@@ -70,8 +69,7 @@ def main() -> int:
         if evaluation.match:
             print(match_table(evaluation.match))
         if evaluation.match and checkpoint:
-            store_score(checkpoint, evaluation.match.threshold)
-            print(f"this score is now test_cfg.score of {checkpoint}")
+            keep_score(checkpoint, evaluation.match)
         print(f"{evaluation.coco.pictures} pictures; the results and the report, index.html, are in {output}")
     return 0
 

@@ -14,6 +14,7 @@ from tools.common.startup import run
 import argparse
 import sys
 from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 
 from config import load_config
@@ -32,9 +33,11 @@ def main() -> int:
     folder = args.output or PROJECT / "runs" / config.name
     device = select_device(args.device)
     world = join_world()
-    processes, options = shared_training(config)
-    if device == "cpu" and processes > 1 and world.size == 1:
-        return run_processes([*sys.argv, *options], processes)  # this program again, as members of one training
+    processes, shares = shared_training(config)
+    if device == "cpu" and world.size == 1:
+        if processes > 1:  # this program again, as members of one training
+            return run_processes([*sys.argv, *chain.from_iterable(("-o", share) for share in shares)], processes)
+        config = load_config(config, shares)
     writes = world.is_first and not args.performance
     with setup.reserve_folder(folder, resumes=args.resume is not None) if writes else nullcontext():
         return _train(args, config, folder, world)

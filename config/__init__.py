@@ -11,7 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 from config.base import Config, file_of
-from config.errors import InputError
+from config.checks import check
+from config.errors import InputError, shorten
 from config.overrides import override
 from config.values import did_you_mean
 
@@ -80,10 +81,15 @@ def load_config(config: int | str | Config, overrides: Iterable[str] = ()) -> Co
     configs = registry()
     by_name = {found.name: found for found in configs.values()}
     text = str(config)
-    config_class = configs.get(int(text)) if text.isdecimal() else by_name.get(text)
+    by_text = {**by_name, **{str(number): found for number, found in configs.items()}}
+    config_class = by_text.get(text.lstrip("0") or "0" if text.isdecimal() else text)
     if config_class is None:
-        raise InputError(f"--config {text}: {_why_unknown(text, configs, by_name)}")
-    return override(config_class(), overrides)
+        raise InputError(f"--config {shorten(text)}: {_why_unknown(text, configs, by_name)}")
+    try:
+        own = check(config_class())
+    except InputError as error:
+        raise InputError(f"{file_of(config_class)}: {error}") from None
+    return override(own, overrides)
 
 
 def _why_unknown(text: str, numbers: Iterable[int], names: Iterable[str]) -> str:

@@ -290,7 +290,8 @@ class Config:
     def __init_subclass__(cls) -> None:
         _check_attributes(cls)
         cls.name = cls.__module__.rpartition(".")[2]  # the name of the file
-        cls.published = vars(cls).get("published", ())  # not inherited: a parent's checkpoints do not fit ...
+        published = vars(cls).get("published", ())  # not inherited: a parent's checkpoints do not fit ...
+        cls.published = (published,) if isinstance(published, Published) else tuple(published)
         cls.cost = vars(cls).get("cost")  # ... and its cost is that of another network
 
     def __setattr__(self, field: str, value: object) -> None:
@@ -373,5 +374,17 @@ def _check_attributes(config_class: type[Config]) -> None:
             as_type_of(_ATTRIBUTES[name], value)
         except TypeError:
             raise InputError(f"{place}={value!r}: expected {describe_type(_ATTRIBUTES[name])}") from None
+        for statement in value if isinstance(value, tuple) else (value,):
+            if isinstance(statement, (Published, Cost)):
+                _check_statement(statement, place)
         if name == "number" and value < 0:
             raise InputError(f"{place}={value}: expected 0 or more")
+
+
+def _check_statement(statement: Published | Cost, place: str) -> None:
+    """Raise InputError for a value of another type in what a config states about its network."""
+    for field in fields(statement):
+        value = getattr(statement, field.name)
+        kinds = (str,) if "str" in str(field.type) else (float, int, type(field.default))
+        if not isinstance(value, kinds):
+            raise InputError(f"{place}: {field.name}={value!r}: expected {'text' if str in kinds else 'a number'}")

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import lru_cache
 from typing import Any, get_args, get_type_hints
 
-from config.base import SECTIONS, Config, file_of, known_fields, with_field
+from config.base import SECTIONS, Config, known_fields, with_field
 from config.errors import InputError
 from config.networks import BACKBONE_OPTIONS, DEPTHS, HEAD_KINDS, BackboneConfig
 from config.rules import rule_of
@@ -70,8 +70,7 @@ def _convert_types(config: Config) -> Config:
         try:
             converted = as_type_of(examples[path], value)
         except TypeError:
-            expected = describe_type(examples[path])
-            raise InputError(f"{file_of(type(config))}: {path}={value!r}: expected {expected}") from None
+            raise InputError(f"{path}={value!r}: expected {describe_type(examples[path])}") from None
         for number in converted if isinstance(converted, tuple) else (converted,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise InputError(f"{path}={value}: expected finite numbers only")
@@ -126,7 +125,7 @@ def _check_head(config: Config) -> None:
     for name, kind in HEAD_KINDS.items():
         for option in kind.options:
             if getattr(config.head, option) and config.head.kind != name:
-                raise InputError(f"head.{option}=true: needs head.kind={name}; this config has {config.head.kind}")
+                raise InputError(f"head.{option}: needs head.kind={name}; this config has {config.head.kind}")
 
 
 def _check_pictures(config: Config) -> None:

@@ -41,8 +41,13 @@ def with_network(config: Config, assignments: Iterable[str]) -> Config:
     """
     defaults = {section: getattr(Config, section) for section in _NETWORK_SECTIONS}
     config = with_field(config.replace(**defaults), SCORE, Config.test_cfg.score)
+    return override_trained(config, assignments)
+
+
+def override_trained(config: Config, assignments: Iterable[str]) -> Config:
+    """Return the config as `override` does, for the network of a file, which is not trained any further."""
     config = _assign_all(config, assignments)
-    if len(config.target.scale_ranges) != 2 * config.head.levels:  # of another network; this one is not trained
+    if len(config.target.scale_ranges) != 2 * config.head.levels:  # of another network
         config = config.replace(target=replace(config.target, scale_ranges=(0.0, 1.0) * config.head.levels))
     return check(config)
 
@@ -110,6 +115,8 @@ def _parse(text: str, *, example: object, present: object, assignment: str) -> o
         return text
     if isinstance(example, tuple) and example and isinstance(example[0], str):
         return tuple(word.strip() for word in text.split(",") if word.strip())
+    if isinstance(example, tuple) and not text:
+        return ()
     try:
         return as_type_of(example, ast.literal_eval(_BOOLEANS.get(text.lower(), text)))
     except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # the last two: thousands of brackets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -37,8 +38,10 @@ def download(url: str, folder: Path, *, sha256: str = "") -> Path:
         with _writing():
             folder.mkdir(parents=True, exist_ok=True)
         with _locked(target):
+            part = target.with_name(f"{target.name}.part")
+            if folders := [path for path in (target, part) if path.is_dir()]:
+                raise InputError(f"{folders[0]}: is a folder in the place of the download; move it")
             if not target.exists():
-                part = target.with_name(f"{target.name}.part")
                 _fetch(url, part)
                 with _writing():
                     part.replace(target)
@@ -120,7 +123,7 @@ def _problem(response: http.client.HTTPResponse, start: int) -> str:
         return "the server sent a page instead of the file"
     if coding and coding.lower() != "identity":
         return f"the server sent the file in the coding {printable(coding)}"
-    if start and not headers.get("Content-Range", "").startswith(f"bytes {start}-"):
+    if start and not re.match(rf"bytes {start}-\d+/\d+$", headers.get("Content-Range", "")):
         return "the server sent another part of the file than asked for"
     if response.status == 204 or length == "0":
         return "the server sent an empty file"
@@ -134,6 +137,8 @@ def _append(response: http.client.HTTPResponse, part: Path, start: int) -> None:
     """Write the body of a response to a file from byte `start` on. Raises IncompleteRead if it ends too early."""
     length, date = response.headers["Content-Length"], response.headers["Last-Modified"]
     total = None if response.chunked else start + int(length)
+    if start:
+        total = int(response.headers["Content-Range"].partition("/")[2])
     bar = tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None)
     try:
         with part.open("ab" if start else "wb") as stream, bar:

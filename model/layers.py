@@ -213,7 +213,7 @@ class DropBlock(nn.Layer):
             return x
         gamma = (1.0 - self.keep_prob) / self.block_size**2
         for side in x.shape[2:]:
-            gamma *= side / (side - self.block_size + 1)
+            gamma *= side / max(side - self.block_size + 1, 1)
         centres = (paddle.rand(x.shape) < gamma).astype(x.dtype)
         kept = 1.0 - F.max_pool2d(centres, self.block_size, stride=1, padding=self.block_size // 2)
         return x * kept * (kept.numel().astype(x.dtype) / kept.sum())

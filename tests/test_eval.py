@@ -124,6 +124,15 @@ def test_a_score_that_cannot_be_stored_is_named_before_the_evaluation(tmp_path, 
     assert chosen.returncode == 2 and chosen.stderr == f"eval.py: error: {copy}: cannot be written\n"
 
 
+def test_a_network_that_finds_nothing_gets_no_score(tmp_path, data, weights):
+    copy = Path(shutil.copy(weights, tmp_path))
+    before = copy.read_bytes()
+    nothing = "-o", "nms.score_thr=0.99"
+    chosen = evaluate(tmp_path / "first", data, copy, "--choose-score", *nothing)
+    assert chosen.returncode == 2 and f"{copy}: finds no object at any score" in chosen.stderr
+    assert copy.read_bytes() == before
+
+
 def match_lines(text: str) -> list[str]:
     lines = text.splitlines()
     first = next(place for place, line in enumerate(lines) if line.startswith("score of "))

@@ -168,6 +168,8 @@ def test_a_closed_output_saves_a_checkpoint(tmp_path, processes):
         (("--resume", ""), "--resume: an empty name"),
         (("--finetune", ""), "--finetune: an empty name"),
         (("--max-iters", "0"), "must be >= 1"),
+        (("--performance=2", "--visualdl"), "--visualdl: --performance writes nothing"),
+        (("--visualdl",), "--visualdl: the package visualdl is not installed"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, arguments, says):

@@ -70,7 +70,9 @@ from tools.predict.predictor import Predictor, streams_for
 def main() -> int:
     parser = Parser(__doc__)
     add_network_options(parser)
-    parser.add_argument("--images", nargs="+", required=True, metavar="PATH", help="files, folders, globs")
+    parser.add_argument(
+        "--images", nargs="+", action="extend", required=True, metavar="PATH", help="files, folders, globs"
+    )
     parser.add_argument("--limit", type=positive_number, metavar="N", help="take the first N pictures only")
     parser.add_argument(
         "--candidates",

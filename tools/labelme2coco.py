@@ -25,13 +25,13 @@ import argparse
 import base64
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PureWindowsPath
 
 import numpy as np
 
-from config.errors import InputError
+from config.errors import InputError, listed
 from data.class_lists import ClassList, read_class_list
 from data.coco_checks import as_integer
 from data.coco_rows import CocoPicture
@@ -208,7 +208,7 @@ def read_folders(folders: Sequence[Path], *, images: Path, line_width: float) ->
     Raises InputError if no file can be used or two files annotate the same picture.
     """
     sources = find_labelme_files(folders)
-    parent = os.path.commonpath([source.parent for source in sources])
+    parent = common_folder(source.parent for source in sources)
 
     def read(source: Path) -> LabelmeFile:
         return read_labelme(source, line_width=line_width, extracted=images / source.relative_to(parent))
@@ -247,9 +247,19 @@ def collect_classes(files: Sequence[LabelmeFile], labels: Path | None) -> ClassL
     return ClassList(names=tuple(name for name, _ in rows), ids=tuple(number for _, number in rows))
 
 
+def common_folder(folders: Iterable[Path]) -> Path:
+    """Return the folder that contains all of these. Raises InputError if they are on two drives of Windows."""
+    folders = list(folders)
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        drives = listed(sorted({folder.drive for folder in folders}))
+        raise InputError(f"{folders[0]}: the files are on the drives {drives}; put them on one") from error
+
+
 def to_coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPicture]]:
     """Return the common folder of all pictures, and the pictures with file names relative to it."""
-    folder = Path(os.path.commonpath([file.picture.parent for file in files]))
+    folder = common_folder(file.picture.parent for file in files)
     return folder, [
         CocoPicture(file.picture.relative_to(folder).as_posix(), file.height, file.width, file.shapes.instances)
         for file in files

@@ -43,6 +43,8 @@ from tools.dataset.coco_writer import (
 )
 from tools.dataset.mask_files import CHANNELS, LabelOptions, check_orientation, read_instance_files, read_labels
 
+MANY_REGIONS = 4  # of an instance, on average over a picture
+
 
 class Annotated(NamedTuple):
     """A picture and its mask files: one of labels, or one per instance."""
@@ -58,6 +60,7 @@ class Converted(NamedTuple):
     picture: CocoPicture
     empty: tuple[Path, ...]
     shared: int  # pixels in more than one mask
+    regions: int  # separate ones of all masks, if values are not reused
 
 
 def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
@@ -116,7 +119,7 @@ def convert(item: Annotated, folder: Path, options: LabelOptions, class_name: st
     found = read(item.masks, options, (height, width))
     instances = tuple(CocoInstance.from_mask(class_name, mask) for mask in found.masks)
     picture = CocoPicture(item.picture.relative_to(folder).as_posix(), height, width, instances)
-    return Converted(picture, found.empty, found.shared)
+    return Converted(picture, found.empty, found.shared, found.regions)
 
 
 def read_names(path: Path, items: Sequence[Annotated], folder: Path) -> set[str]:
@@ -167,14 +170,20 @@ def choose_pictures(args: argparse.Namespace, items: list[Annotated]) -> tuple[l
 
 
 def report(converted: Sequence[Converted], skipped: int) -> None:
-    """Print what was read, and the masks that are empty or overlap."""
+    """Print what was read, and the masks that are empty, overlap, or are of several instances."""
     print_reasons("left out", (f"{path}: is empty" for item in converted for path in item.empty))
-    doubtful = [f"{item.picture.file_name}: {item.shared} pixels in several masks" for item in converted if item.shared]
-    print_reasons("doubtful", doubtful)
+    overlaps = [f"{item.picture.file_name}: {item.shared} pixels in several masks" for item in converted if item.shared]
+    reused = [
+        f"{item.picture.file_name}: {item.regions} separate regions of {len(item.picture.instances)} values; add "
+        "--connected if values are reused"
+        for item in converted
+        if item.regions > MANY_REGIONS * max(len(item.picture.instances), 1)
+    ]
+    print_reasons("doubtful", [*overlaps, *reused])
     print(
         f"read {len(converted)} pictures, {sum(not item.picture.instances for item in converted)} of them without "
         f"instances; skipped {skipped}; left out {sum(len(item.empty) for item in converted)} empty masks; masks "
-        f"overlap in {len(doubtful)} pictures"
+        f"overlap in {len(overlaps)} pictures"
     )
 
 

@@ -67,7 +67,12 @@ def main() -> int:
     )
     parser.add_argument("--onnx", metavar="FILE", type=Path, help="a file of tools/export.py instead of a checkpoint")
     parser.add_argument(
-        "--images", nargs="+", required=True, metavar="PATH", help="for calibration: files, folders, globs"
+        "--images",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="PATH",
+        help="for calibration: files, folders, globs",
     )
     parser.add_argument(
         "--limit", type=positive_number, default=300, metavar="N", help="of them at most (default: 300)"
@@ -111,8 +116,8 @@ def is_installed() -> bool:
 
 def _check_options(args: argparse.Namespace, parser: Parser) -> None:
     """End the program if --onnx lacks its output, or is given with options that are for checkpoints."""
-    if not args.output:
-        parser.error("--onnx: add --output FILE")
+    if not args.output or args.output.suffix != ".onnx":
+        parser.error("--onnx: add --output FILE.onnx")
     for name, option in (
         ("config", "--config"),
         ("weights", "--weights"),

@@ -13,6 +13,7 @@ from config.base import SECTIONS, Config
 from config.errors import InputError
 from tools.common.config_table import list_configs
 
+STATEMENTS = "from config.base import Cost\nfrom config.published import Published\n"
 HEAD = "from dataclasses import replace\nfrom config.solov2_tiny_shapes import SOLOv2TinyShapes as Tiny\n\n"
 MINE = HEAD + "class Mine(Tiny):\n    number = 9100\n"
 
@@ -100,10 +101,13 @@ def test_mistake_of_an_imported_file_is_named_where_it_is(write):
         ("train_path = 5", "Mine.train_path=5: expected text"),
         ("train_cfg = {'epochs': 5}", "Mine.train_cfg={'epochs': 5}: expected a TrainConfig"),
         ("train_cfg = Tiny.eval_cfg", "expected a TrainConfig"),
+        ("cost = Cost('1.5', 2)", "Mine.cost: parameters='1.5': expected a number"),
+        ("published = Published('37', 'a', 'b')", "Mine.published: mask_ap='37': expected a number"),
+        ("published = (Published(37, 5, 'b'),)", "Mine.published: where=5: expected text"),
     ],
 )
 def test_unknown_attribute_or_value_of_another_type_is_refused(write, stated, says):
-    write(trial=MINE + f"    {stated}\n")
+    write(trial=STATEMENTS + MINE + f"    {stated}\n")
     message = error_of()
     assert message.startswith("config/trial.py: Mine.") and says in message
 
@@ -134,3 +138,20 @@ def test_every_section_is_known():
     stated = {name: replace(getattr(Config, name)) for name in SECTIONS}
     kind = type("All", (Config,), {"number": 7, "num_classes": 3, "published": (), **stated})
     assert load_config(kind()).num_classes == 3
+
+
+def test_one_published_checkpoint_needs_no_comma(write):
+    write(trial=STATEMENTS + MINE + "    published = Published(37.0, 'a.org/a.pdparams', 'convert/solo2paddle.py')\n")
+    assert [one.mask_ap for one in load_config(9100).published] == [37.0]
+    assert "37.0" in list_configs()
+
+
+def test_a_rule_that_a_file_breaks_is_named_with_it_by_the_list(write):
+    write(trial=MINE + "    backbone = replace(Tiny.backbone, kind='swin')\n")
+    with pytest.raises(InputError, match="config/trial.py: backbone.kind=swin: expected"):
+        list_configs()
+
+
+def test_a_number_of_thousands_of_digits_is_one_line():
+    message = error_of("9" * 5000)
+    assert "there is no such config" in message and len(message) < 1000

@@ -126,6 +126,26 @@ def test_a_part_that_was_not_asked_for_is_not_appended(tmp_path):
         assert download(served.url, tmp_path).read_bytes() == CONTENT
 
 
+def test_a_shorter_part_than_the_rest_of_the_file_is_not_the_end(tmp_path):
+    with serve(CONTENT, NAME) as served:
+        served.ends_after = 1000
+        with pytest.raises(InputError):
+            download(served.url, tmp_path)
+        served.ends_after, served.headers["Content-Length"] = 10, "10"
+        with pytest.raises(InputError, match="the connection ended"):
+            download(served.url, tmp_path)
+        served.ends_after = None
+        del served.headers["Content-Length"]
+        assert download(served.url, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("suffix", ["", ".part"])
+def test_a_folder_in_the_place_of_the_file_is_one_line(tmp_path, suffix):
+    (tmp_path / f"{NAME}{suffix}").mkdir()
+    with serve(CONTENT, NAME) as served, pytest.raises(InputError, match="is a folder in the place of the download"):
+        download(served.url, tmp_path)
+
+
 def test_two_downloads_of_one_file_do_not_mix(tmp_path):
     locked, message = FileLock(tmp_path / f".{NAME}.lock"), "is being downloaded by another process; wait until it has"
     with serve(CONTENT, NAME) as served, locked, pytest.raises(InputError, match=message):

@@ -225,6 +225,9 @@ class TestDropBlock:
         assert 0.09 < 1 - kept.mean() < 0.14
         assert union_of_blocks(~kept)
 
+    def test_a_map_may_be_smaller_than_a_block(self):
+        assert DropBlock(block_size=3, keep_prob=0.9)(paddle.ones([1, 2, 2, 2])).shape == [1, 2, 2, 2]
+
 
 def union_of_blocks(dropped: np.ndarray) -> bool:
     """Return whether all true values of [N, C, H, W] form 3 x 3 squares, cut off at the borders."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -34,6 +35,12 @@ def test_a_missing_data_set_is_drawn_once(few, tmp_path, capsys):
     read_splits(few(), ("train", "val"))
     assert "drew" not in capsys.readouterr().out
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_a_data_set_without_its_pictures_is_drawn_again(few, tmp_path):
+    read_splits(few(), ("val",))
+    shutil.rmtree(tmp_path / "val" / "images")
+    assert len(read_splits(few(), ("val",))["val"].records) == 2
 
 
 def test_a_users_path_is_never_drawn_to(few, tmp_path):

@@ -144,6 +144,12 @@ def test_random_weights_have_no_int8_network():
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "int8: random weights have no" in done.stderr
 
 
+def test_an_onnx_file_has_its_suffix(tmp_path):
+    for options in (("--output", tmp_path / "a.txt"), ()):
+        done = run_main(quantize.main, "--onnx", tmp_path / "a.onnx", "--images", tmp_path, *options)
+        assert done.returncode == 2 and "--onnx: add --output FILE.onnx" in done.stderr
+
+
 def test_a_drop_needs_annotated_pictures(tmp_path):
     done = run_main(quantize.main, "--images", tmp_path, "--max-drop", "1")
     assert done.returncode == 2 and "--max-drop: mask AP needs annotated pictures; add --annotations" in done.stderr

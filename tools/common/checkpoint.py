@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from paddle import nn
 
-from config import load_config
 from config.base import Config
 from config.errors import SHOWN, InputError, listed
-from config.overrides import SCORE, foreign_to_networks
+from config.overrides import SCORE, foreign_to_networks, override_trained
 from config.values import is_list_of
 from data.class_lists import ClassList
 from data.files import open_regular
@@ -43,8 +42,11 @@ class Checkpoint:
     source: Mapping[str, str] = field(default_factory=dict)
 
     def adapt(self, config: Config) -> Config:
-        """Return the config with the checkpoint's overrides and number of classes."""
-        return load_config(config, self.overrides).replace(num_classes=len(self.classes))
+        """Return the config with the checkpoint's overrides and number of classes, to run it.
+
+        Raises InputError for overrides that the config cannot have.
+        """
+        return override_trained(config, self.overrides).replace(num_classes=len(self.classes))
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, *, as_output: bool = False) -> None:
@@ -138,11 +140,16 @@ _CONTENT: dict[str, Callable[[object], bool]] = {
 
 
 def load_weights(
-    network: nn.Layer, weights: Mapping[str, np.ndarray], *, path: str | Path, config_name: str, made_for: str = ""
+    network: nn.Layer,
+    weights: Mapping[str, np.ndarray],
+    *,
+    path: str | Path,
+    config_name: str,
+    remedy: str = "use the config it was made for",
 ) -> None:
     """Load weights for every parameter of a network.
 
-    path, config_name: for the error message, as is made_for: the config name in the checkpoint, if there is one.
+    path, config_name, remedy: for the error message.
     Raises InputError that lists the names that are missing, unknown, have another shape or values that are not finite.
     """
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
@@ -150,7 +157,6 @@ def load_weights(
     problems = compare_shapes(expected, actual)
     problems = problems or listed([f"{n} has dtype {a.dtype}" for n, a in weights.items() if a.dtype.kind != "f"])
     if problems:
-        remedy = f"use --config={made_for}, which it was made for" if made_for else "use the config it was made for"
         raise InputError(f"{path} does not fit config {config_name}: {problems}; {remedy}")
     check_finite(weights, path)
     _set_values(network, weights)

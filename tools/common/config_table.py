@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Callable
 
-from config import registry
+from config import load_config, registry
 from config.base import BackboneConfig, Config
 from config.errors import printable
 from config.published import Published
@@ -16,8 +16,8 @@ _PUBLISHED_TITLES = ("mask AP", "box AP", "published time", "convert with", "pub
 def list_configs() -> str:
     """Return the table that `--list` prints."""
     rows: list[tuple[str, ...]] = [("", "config", "backbone", "input", "parameters", "GFLOP", *_PUBLISHED_TITLES)]
-    for number, kind in registry().items():
-        config = kind()
+    for number in registry():
+        config = load_config(number)
         first, *others = config.published or (None,)
         network = (config.name, _backbone_cell(config), _input_cell(config), *_cost_cells(config))
         rows.append((str(number), *network, *_checkpoint_cells(config, first)))

@@ -22,16 +22,20 @@ GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after anothe
 
 
 def shared_training(config: Config) -> tuple[int, list[str]]:
-    """Return in how many processes train.py learns on a CPU, and its options that share the batch among them."""
+    """Return in how many processes train.py learns on a CPU, and the assignments that share the batch among them."""
     settings = config.train_cfg
+    if sys.platform != "linux":  # elsewhere Paddle cannot exchange gradients between CPUs
+        return 1, _shares(1, settings.batch_size * settings.processes) if settings.processes > 1 else []
     if settings.processes:
         return settings.processes, []
-    # The statistics of a batch norm are those of the pictures in its own process. Paddle exchanges gradients between
-    # CPUs on Linux only.
-    if config.backbone.norm != "frozen" or sys.platform != "linux":
+    if config.backbone.norm != "frozen":  # the statistics of a batch norm are those of the pictures in its own process
         return 1, []
     count = max(count for count in range(1, CPU_THREADS + 1) if settings.batch_size % count == 0)
-    return count, ["-o", f"train_cfg.processes={count}", "-o", f"train_cfg.batch_size={settings.batch_size // count}"]
+    return count, _shares(count, settings.batch_size // count)
+
+
+def _shares(count: int, batch_size: int) -> list[str]:
+    return [f"train_cfg.processes={count}", f"train_cfg.batch_size={batch_size}"]
 
 
 def run_processes(command: Sequence[str], count: int) -> int:

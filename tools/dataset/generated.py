@@ -24,11 +24,12 @@ def draw_if_missing(config: Config, split: str, *, world: World = SINGLE_PROCESS
     Nothing is drawn to a path that the user set, by option or in a derived config. With several processes, the first
     draws and the others wait. Raises InputError for options of the pictures without a path of their own.
     """
-    path = getattr(config, f"{split}_path")
+    path, folder = (getattr(config, f"{split}_{field}") for field in ("path", "pre_path"))
     is_own = path == generated_path(type(config), split)
     if is_own:
         check_settings(config, split)
-    if world.is_first and config.shapes.train_pictures and is_own and not (PROJECT / path).exists():
+    is_there = (PROJECT / path).exists() and (PROJECT / folder).exists()
+    if world.is_first and config.shapes.train_pictures and is_own and not is_there:
         draw_split(config, split)
     world.gather(None)
 

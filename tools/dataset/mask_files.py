@@ -44,12 +44,13 @@ class Masks:
     """The masks of a picture.
 
     masks: uint8 [H, W] each, with a pixel, made one after another; empty: the files without one; shared: the pixels in
-    more than one mask.
+    more than one mask; regions: separate ones of all masks of a picture of labels, 0 where each is an instance.
     """
 
     masks: Iterable[np.ndarray]
     empty: tuple[Path, ...] = ()
     shared: int = 0
+    regions: int = 0
 
 
 def read_values(path: Path, options: LabelOptions) -> np.ndarray:
@@ -164,7 +165,8 @@ def read_labels(paths: Sequence[Path], options: LabelOptions, size: tuple[int, i
     values = read_values(path, options)
     _check_size(path, values, size)
     _check_labels(path, values)
-    return Masks(split_labels(values, options.connectivity))
+    regions = 0 if options.connectivity else cv2.connectedComponents((values != 0).astype(np.uint8))[0] - 1
+    return Masks(split_labels(values, options.connectivity), regions=regions)
 
 
 def _check_labels(path: Path, values: np.ndarray) -> None:

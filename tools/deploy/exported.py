@@ -27,6 +27,7 @@ from tools.common.kinds import kind_of
 from tools.common.output_sides import side_lengths
 from tools.common.processes import refuse_after_fork
 from tools.engine.onnx_graph import open_session
+from tools.predict.arguments import check_running
 from tools.predict.mask_windows import Size
 from tools.predict.postprocess import decode_exported
 from tools.predict.predictor import Decode, Predictor
@@ -91,23 +92,25 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
     config = _config_of(content, path).replace(num_classes=len(classes))
     metadata = Metadata(config, classes, content["end_to_end"], outputs)
     _check_outputs(metadata, [output.shape for output in outputs] if config.data.fixed_size else [], path)
-    heads = "mask_feat_head.", "head.", "roi."
-    inside = ("backbone.", "neck.", *heads, "data.fixed_size", *(("nms.",) if metadata.end_to_end else ()))
+    inside = ["backbone.", "neck.", "mask_feat_head.", "head.", "roi.", "data.fixed_size", "classes_path"]
+    if metadata.end_to_end:
+        inside.append("nms.")
     for assignment in overrides:
-        if assignment.startswith(inside):
+        if assignment.strip().startswith(tuple(inside)):
             raise InputError(f"-o {assignment}: is decided in {path}; export it again with that")
     return replace(metadata, config=override(config, overrides))
 
 
 def _config_of(content: dict[str, Any], path: str | Path) -> Config:
     """Return the config of metadata. Raises InputError if it cannot be read from there."""
-    named = None
+    named, number = None, content.get("number")
     try:
         if content["format_version"] == 1:
             return load_config(content["config"], content["overrides"])
         with suppress(InputError):  # it may be gone
             named = load_config(content["config"])
-        config = with_network(named or Config().replace(name=content["config"]), content["overrides"])
+        gone = Config().replace(name=content["config"], number=number if type(number) is int else 0)
+        config = with_network(named or gone, content["overrides"])
     except ValueError as error:
         reason = shorten(str(error))
         raise InputError(f"{path}: its metadata is of no network of this program ({reason}); export it again") from None
@@ -261,6 +264,7 @@ def exported_predictor(
     faster if `model.startup` was imported before numpy.
     """
     refuse_after_fork()
+    overrides = check_running(overrides, section, streams)
     streams = min(streams, CPU_THREADS)
     session = open_exported(path, streams=streams)
     metadata = read_metadata(session, path, overrides)
@@ -268,6 +272,8 @@ def exported_predictor(
     config = metadata.config
     (images,) = session.get_inputs()
     if images.shape[0] == 1:
+        if batches := [text for text in overrides if text.partition("=")[0].strip().endswith("_cfg.batch_size")]:
+            raise InputError(f"-o {batches[0]}: {path} takes one picture at a time; leave it out")
         sections = {name: replace(getattr(config, name), batch_size=1) for name in ("test_cfg", "eval_cfg")}
         config = config.replace(**sections)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from config.base import Config
 from config.errors import InputError
 from data.files import check_writable
+from tools.common.checkpoint import store_score
 from tools.common.cli import (
     Parser,
     add_data_root_option,
@@ -16,6 +17,7 @@ from tools.common.cli import (
     positive_number,
 )
 from tools.evaluate.evaluate_split import MatchAt
+from tools.evaluate.match_score import MatchScore
 
 
 def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
@@ -28,8 +30,12 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the results (default: in runs/)")
     pictures = parser.add_mutually_exclusive_group()
     pictures.add_argument("--split", choices=("val", "test-dev"), default="val", help="pictures to use (default: val)")
-    pictures.add_argument("--images", nargs="+", metavar="PATH", help="files, folders or globs, without annotations")
-    pictures.add_argument("--results", nargs="+", metavar="FILE", help="COCO results, masks and boxes; no network")
+    pictures.add_argument(
+        "--images", nargs="+", action="extend", metavar="PATH", help="files, folders or globs, without annotations"
+    )
+    pictures.add_argument(
+        "--results", nargs="+", action="extend", metavar="FILE", help="COCO results, masks and boxes; no network"
+    )
     add_field_option(parser, "--max-dets", "eval_cfg.max_dets", type=positive_number, metavar="N")
     parser.add_argument(
         "--match-score",
@@ -66,6 +72,14 @@ def wanted_match(args: argparse.Namespace, config: Config) -> MatchAt:
     if args.choose_score:
         return "best"
     return "score" if args.match_score or config.eval_cfg.select_by == "match" else ""
+
+
+def keep_score(checkpoint: Path, match: MatchScore) -> None:
+    """Store the chosen score in the checkpoint. Raises InputError if nothing was found at any score."""
+    if not match.f1:
+        raise InputError(f"{checkpoint}: finds no object at any score, so none was chosen; train it further")
+    store_score(checkpoint, match.threshold)
+    print(f"this score is now test_cfg.score of {checkpoint}")
 
 
 def score_checkpoint(args: argparse.Namespace, config: Config) -> Path:

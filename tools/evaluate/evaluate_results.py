@@ -65,11 +65,11 @@ def _read_results(path: str, key: str, data: CocoData, least: float) -> list[dic
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path}: not a COCO results file, which is a list of objects; give one")
     sizes = {record.image_id: (record.height, record.width) for record in data.records}
-    id_of = _ids_by_name(data)
+    pictures = _pictures_by_name(data)
     rows = []
     for place, entry in enumerate(entries):
         try:
-            entry = {**entry, "image_id": id_of.get(_base_name(entry), entry.get("image_id"))}
+            entry = {**entry, "image_id": _image_id(entry, pictures)}
             row = {**entry, **_check_entry(entry, key, sizes, data)}
         except UnusableError as error:
             remedy = "; ".join(data.problems.lines("image", "category")) or (
@@ -81,20 +81,35 @@ def _read_results(path: str, key: str, data: CocoData, least: float) -> list[dic
     return rows
 
 
-def _ids_by_name(data: CocoData) -> dict[str, int]:
-    """Return the image id of each file name that one picture has.
+Parts = tuple[str, ...]  # of a path
 
-    Results of pictures without annotations, such as those of `demo.py`, have names, and ids of their own.
-    """
-    ids: dict[str, list[int]] = defaultdict(list)
+
+def _pictures_by_name(data: CocoData) -> dict[str, dict[Parts, list[int]]]:
+    """Return the annotated pictures of each file name without its folders: their image ids by their whole name."""
+    pictures: dict[str, dict[Parts, list[int]]] = defaultdict(lambda: defaultdict(list))
     for record in data.records:
-        ids[Path(record.file_name).name].append(record.image_id)
-    return {name: same[0] for name, same in ids.items() if len(same) == 1}
+        parts = Path(record.file_name).parts
+        pictures[parts[-1]][parts].append(record.image_id)
+    return pictures
 
 
-def _base_name(entry: Mapping) -> str:
+def _image_id(entry: Mapping, pictures: Mapping[str, Mapping[Parts, list[int]]]) -> object:
+    """Return the image id of an entry: that of its file name if it has one, as results of `demo.py` have.
+
+    These programs number the pictures themselves. Raises UnusableError if no annotated picture has the name, or several
+    have it in other folders.
+    """
     name = entry.get("file_name")
-    return Path(name).name if isinstance(name, str) else ""
+    if not isinstance(name, str) or not name:
+        return entry.get("image_id")
+    parts = Path(name).parts
+    same = pictures.get(parts[-1], {})
+    fitting = list(same) if len(same) == 1 else [own for own in same if parts[-len(own) :] == own]
+    if not fitting:
+        reason = "several annotated pictures in other folders have" if same else "no annotated picture has"
+        raise UnusableError(f"of {name!r}, a name that {reason}")
+    ids = same[max(fitting, key=len)]
+    return ids[0] if len(ids) == 1 else entry.get("image_id")  # one file as several pictures
 
 
 def _is_score(value: object) -> bool:

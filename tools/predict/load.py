@@ -20,12 +20,13 @@ from model.startup import CPU_THREADS
 from tools.common.checkpoint import Checkpoint, load_checkpoint, load_weights
 from tools.common.kinds import build_network, kind_of
 from tools.common.processes import refuse_after_fork
+from tools.common.skipped import print_note
 from tools.engine.compiled import compile_engine, compiled_copy
 from tools.engine.dynamic import DynamicEngine
 from tools.engine.select import choose_engine, has_ungrouped_deformable
+from tools.predict.arguments import check_running
 from tools.predict.predictor import Engine, Predictor
 
-SECTIONS = ("test_cfg", "eval_cfg")  # of a config, with a checkpoint and a score
 COMPILED_FROM = 20  # pictures: compiling a network takes a second or two, less than it saves for them
 
 
@@ -54,7 +55,8 @@ def load_predictor(
     Raises config.errors.InputError if something does not exist or does not fit. Import this module before numpy: it
     sets the number of numpy's threads, which decoding depends on.
     """
-    overrides = _check_arguments(weights, untrained, overrides, device, section, streams)
+    _check_source(weights, untrained, device)
+    overrides = check_running(overrides, section, streams)
     config = load_config(config, overrides)
     source = network_source(config, weights, overrides=overrides, untrained=untrained, section=section)
     return build_predictor(
@@ -86,26 +88,16 @@ def build_predictor(
     return Predictor(config, source.classes, run, score=score, engine_name=engine, device=device, streams=streams)
 
 
-def _check_arguments(
-    weights: object, untrained: object, overrides: object, device: object, section: object, streams: object
-) -> list:
-    """Return the overrides as a list. Raises InputError for arguments of `load_predictor` that nothing else checks."""
+def _check_source(weights: object, untrained: object, device: object) -> None:
+    """Raise InputError for arguments of `load_predictor` of another type or value."""
     if weights is not None and untrained is not None:
         raise InputError("weights and untrained: give one of them")
     if not isinstance(weights, (str, Path, type(None))):
         raise InputError(f"weights={weights!r}: expected the path of a checkpoint")
     if untrained is not None and not (isinstance(untrained, (int, np.integer)) and 0 <= untrained < 2**63):
         raise InputError(f"untrained={untrained!r}: expected a seed, an integer from 0 to 2^63 - 1")
-    assignments = list(overrides) if isinstance(overrides, Iterable) and not isinstance(overrides, str) else [None]
-    if not all(isinstance(assignment, str) for assignment in assignments):
-        raise InputError(f"overrides={overrides!r}: expected a list, such as ['nms.max_per_img=50']")
-    if not (isinstance(streams, (int, np.integer)) and streams > 0):
-        raise InputError(f"streams={streams!r}: expected an integer above 0")
     if not isinstance(device, str):
         raise InputError(f"device={device!r}: expected 'auto', 'cpu' or 'gpu'")
-    if section not in SECTIONS:
-        raise InputError(f"section={section!r}: expected {' or '.join(map(repr, SECTIONS))}")
-    return assignments
 
 
 def network_predictor(
@@ -154,7 +146,14 @@ def network_source(
     if not checkpoint.classes:
         raise InputError(f"{path} contains only a backbone to start training from; give the checkpoint of a network")
     _check_classes(checkpoint, config, overrides, path)
-    config = load_config(checkpoint.adapt(config), overrides)
+    if weights is not None and checkpoint.config_name != config.name:
+        made_for = _name_with_number(checkpoint.config_name)
+        print_note(f"{path}: was made for config {made_for} and runs with the settings of {config.name}")
+    try:
+        adapted = checkpoint.adapt(config)
+    except InputError as error:
+        raise InputError(f"{path}: its settings do not fit config {config.name}; {error}") from None
+    config = load_config(adapted, overrides)
     build = partial(_trained_network, config, checkpoint, path)
     return NetworkSource(config, checkpoint.classes, build, checkpoint.weights, (), path)
 
@@ -169,8 +168,10 @@ def _check_classes(checkpoint: Checkpoint, config: Config, overrides: Sequence[s
 
 def _trained_network(config: Config, checkpoint: Checkpoint, path: Path) -> paddle.nn.Layer:
     network = build_network(config)
-    made_for = _name_with_number(checkpoint.config_name)
-    load_weights(network, checkpoint.weights, path=path, config_name=config.name, made_for=made_for)
+    remedy = f"use --config={_name_with_number(checkpoint.config_name)}, which it was made for"
+    if checkpoint.config_name == config.name:
+        remedy = "it was made for this config: leave out -o, or undo what has changed in the config's file since"
+    load_weights(network, checkpoint.weights, path=path, config_name=config.name, remedy=remedy)
     network.eval()
     return network
 
@@ -186,7 +187,9 @@ def _default_weights(config: Config, section: str) -> Path:
         ways = list(dict.fromkeys(one.download_command(config.number) for one in config.published))
         remedy = f"convert a published one first: {' or '.join(ways)}"
         if not ways:
+            known = registry().get(config.number) is type(config)
             remedy = f"python train.py --config={config.number} makes one, --weights FILE takes another"
+            remedy = remedy if known else "give the file of its weights"
         raise InputError(f"{path}: no such checkpoint; {remedy}")
     return path
 

@@ -59,7 +59,9 @@ def measure(instances: Instances, values: np.ndarray, picture: str) -> list[dict
             inside = values[y1:y2, x1:x2]
             (region,) = regionprops(crop.view(np.uint8), inside if inside.ndim == 2 else inside.mean(axis=2))
             centre = {"centroid-0": region.centroid[0] + y1, "centroid-1": region.centroid[1] + x1}
-            row.update({name: f"{centre[name] if name in centre else region[name]:.6g}" for name in MEASURES})
+            found = {name: centre[name] if name in centre else region[name] for name in MEASURES}
+            row.update({name: f"{value:.6g}" for name, value in found.items()})
+            row["area"] = int(found["area"])  # all digits
             row["touches_border"] = int(x1 == 0 or y1 == 0 or y2 == instances.size[0] or x2 == instances.size[1])
         rows.append(row)
     return rows

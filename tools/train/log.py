@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -250,9 +251,14 @@ def draw_curves(folder: Path) -> None:
         write_image(folder / CURVES_FILE, np.concatenate(plots, axis=1))
 
 
+def check_visualdl() -> None:
+    """Raise InputError if VisualDL is not installed."""
+    if find_spec("visualdl") is None:
+        raise InputError("--visualdl: the package visualdl is not installed; run pip install visualdl")
+
+
 def _open_visualdl(folder: Path) -> Any:
-    try:
-        from visualdl import LogWriter
-    except ImportError:
-        raise InputError("--visualdl: the package visualdl is not installed; run pip install visualdl") from None
+    check_visualdl()
+    from visualdl import LogWriter
+
     return LogWriter(str(folder / VISUALDL_FOLDER))

@@ -13,6 +13,7 @@ from tools.common.cli import (
     natural_number,
     positive_number,
 )
+from tools.train.log import check_visualdl
 
 
 def parse_options(docstring: str) -> argparse.Namespace:
@@ -38,4 +39,8 @@ def parse_options(docstring: str) -> argparse.Namespace:
         parser.error("--finetune: a saved state has its own weights; leave it out, or give --resume auto")
     if args.performance and args.max_iters:
         parser.error("--max-iters: --performance ends after its own number of steps; leave one of them out")
+    if args.visualdl and args.performance:
+        parser.error("--visualdl: --performance writes nothing; leave one of them out")
+    if args.visualdl:
+        check_visualdl()
     return args

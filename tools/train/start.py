@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from config.base import Config
-from config.errors import InputError
+from config import load_config
+from config.base import Config, known_fields
+from config.errors import InputError, listed
 from config.overrides import training_settings
 from data.class_lists import describe_changes
 from tools.common.checkpoint import Checkpoint, check_finite, load_checkpoint, load_fitting_weights
 from tools.train.state import BEST_CHECKPOINT, TrainingState, load_state, newer_states, newest_state
 from tools.train.trainer import Trainer
 
+PREPARATION = ("data.stretch", "data.mean", "data.std", "data.bgr")  # of the values of pictures
 # The scripts in convert/ that write an ImageNet backbone; some backbones have none.
 IMAGENET_SCRIPTS = {
     "resnet18": "torchvision2paddle.py",
@@ -118,7 +121,17 @@ def _load_checkpoint(trainer: Trainer, checkpoint: Checkpoint, path: Path) -> li
     changes = describe_changes(checkpoint.classes.names, trainer.classes.names)
     if changes and len(checkpoint.classes) == len(trainer.classes):  # otherwise their weights do not fit
         lines.append(f"{path}: each class starts with the weights of the checkpoint's class in its place: {changes}")
+    lines += _describe_other_pictures(trainer.config, checkpoint, path)
     return lines
+
+
+def _describe_other_pictures(config: Config, checkpoint: Checkpoint, path: Path) -> list[str]:
+    """Return a line if the network of a checkpoint got pictures that were prepared in another way."""
+    with suppress(InputError):  # its config is gone, or has changed since
+        before, now = (known_fields(one) for one in (checkpoint.adapt(load_config(checkpoint.config_name)), config))
+        if changed := [f"{name}={before[name]}" for name in PREPARATION if before[name] != now[name]]:
+            return [f"{path}: its pictures were prepared in another way: {listed(changed)}"]
+    return []
 
 
 def _resume(trainer: Trainer, state: TrainingState, path: Path, folder: Path) -> list[str]:

@@ -16,11 +16,11 @@ from model.grid_network import GridNetwork
 from model.solov2 import SOLOv2
 from tests.support import exports, tiny, trainings
 from tests.support.programs import run_main
-from tools.common import cli
+from tools.common import config_table
 from tools.common.kinds import NetworkKind, SOLOv2Kind, build_network, descriptor, kind_of
 
 
-@pytest.mark.parametrize("table", [BACKBONES, BACKBONE_OPTIONS, DEPTHS, cli._BACKBONE_LABELS])
+@pytest.mark.parametrize("table", [BACKBONES, BACKBONE_OPTIONS, DEPTHS, config_table._BACKBONE_LABELS])
 def test_every_backbone_is_in_each_table(table):
     assert set(table) == set(get_args(get_type_hints(BackboneConfig)["kind"]))
 

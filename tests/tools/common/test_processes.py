@@ -16,10 +16,9 @@ def test_processes_share_the_pictures_of_a_step(monkeypatch, cores, batch, expec
     monkeypatch.setattr(processes.sys, "platform", "linux")
     monkeypatch.setattr(processes, "CPU_THREADS", cores)
     config = load_config(3, [f"train_cfg.batch_size={batch}"])
-    count, options = shared_training(config)
-    settings = load_config(3, options[1::2]).train_cfg
+    count, shares = shared_training(config)
+    settings = load_config(3, shares).train_cfg
     assert (count, *expected) == (settings.processes, settings.processes, settings.batch_size)
-    assert options[::2] == ["-o"] * 2
 
 
 @pytest.mark.parametrize(
@@ -36,3 +35,13 @@ def test_processes_of_their_own(monkeypatch, number, overrides, platform, count)
     monkeypatch.setattr(processes.sys, "platform", platform)
     monkeypatch.setattr(processes, "CPU_THREADS", 8)
     assert shared_training(load_config(number, overrides)) == (count, [])
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_one_process_takes_the_pictures_of_all_where_several_cannot_train_together(monkeypatch, platform):
+    monkeypatch.setattr(processes.sys, "platform", platform)
+    config = load_config(20)
+    count, shares = shared_training(config)
+    settings = load_config(20, shares).train_cfg
+    assert (count, settings.processes) == (1, 1)
+    assert settings.batch_size == config.train_cfg.processes * config.train_cfg.batch_size

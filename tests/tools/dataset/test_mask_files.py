@@ -106,3 +106,18 @@ def test_a_data_set_without_an_instance_is_refused(tmp_path):
     (tmp_path / "b.txt").write_text("b\n")
     said = convert(tmp_path, tmp_path, "--names", tmp_path / "b.txt")
     assert f"{tmp_path}: none of 1 pictures has an instance" in said
+
+
+def test_values_that_are_reused_are_doubtful(tmp_path):
+    """Several regions of a value may be one instance behind another; many are as many instances."""
+    labels = np.zeros((40, 40), np.uint8)
+    labels[::8, ::8] = 1
+    Image.fromarray(labels).save(tmp_path / "a.png")
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(labels).save(tmp_path / "masks" / "a.png")
+    rest = "--masks", tmp_path / "masks", "--output", tmp_path / "coco.json"
+    done = run_main(masks2coco.main, tmp_path, *rest)
+    line = "doubtful a.png: 25 separate regions of 1 values; add --connected if values are reused"
+    assert done.returncode == 0 and line in done.stderr
+    done = run_main(masks2coco.main, tmp_path, *rest, "--connected")
+    assert "25 instances" in done.stdout and "doubtful" not in done.stderr

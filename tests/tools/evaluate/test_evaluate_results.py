@@ -136,6 +136,19 @@ def test_results_with_names_belong_to_the_pictures_of_these_names(tmp_path):
     assert table_of(read_results(tmp_path, masks, annotations=content["annotations"]))["mask"][0] == "100.0"
 
 
+def test_names_in_subfolders_are_told_apart_and_unknown_names_refused(tmp_path):
+    content = data_set(annotation(1, CAT, BOX), annotation(2, CAT, (50, 50, 12, 9)), pictures=2)
+    images = [{**image, "file_name": f"{folder}/well.png"} for image, folder in zip(content["images"], "ab")]
+    content = {"images": images, "annotations": content["annotations"]}
+    swapped = [{**row(2, CAT, BOX, 0.9), "file_name": "/photos/a/well.png"}]
+    swapped.append({**row(1, CAT, (50, 50, 12, 9), 0.9), "file_name": "/photos/b/well.png"})
+    masks = tmp_path / "masks.json"
+    assert table_of(read_results(tmp_path, write_rows(masks, *swapped), **content))["mask"][0] == "100.0"
+    for name, reason in (("well.png", "several annotated pictures in other folders have"), ("c.png", "no annotated")):
+        done = read_results(tmp_path, write_rows(masks, {**RESULT, "file_name": name}), **content)
+        assert done.returncode == 2 and f"is a result of '{name}', a name that {reason}" in done.stderr
+
+
 def test_annotations_without_an_instance_are_refused(tmp_path):
     masks = write_rows(tmp_path / "masks.json", RESULT)
     done = read_results(tmp_path, masks, annotations=[])

@@ -169,3 +169,9 @@ def test_without_scikit_image_the_package_is_named(tmp_path, monkeypatch):
 def read_table(path: Path) -> list[dict]:
     with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
+
+
+def test_an_area_has_all_its_digits():
+    masks = np.ones((1, 1111, 1112), bool)
+    (row,) = measure(Instances.from_masks(masks, [0.5], [0], ("cell",), (1,)), np.ones((1111, 1112), np.uint8), "a")
+    assert row["area"] == 1111 * 1112

@@ -201,6 +201,13 @@ def test_finetuning_with_classes_in_another_order_is_one_line(tmp_path, data):
     assert f"class 8 was '{names[7]}' and is '{names[0]}'" in line
 
 
+def test_finetuning_on_pictures_that_are_prepared_in_another_way_is_one_line(tmp_path):
+    trainer(tmp_path, "data.mean=1,2,3", "data.short_side=96").run(last_step=1)
+    checkpoint = str(tmp_path / "step_0000001.pdparams")
+    _, line = start_from(trainer(None), checkpoint).splitlines()
+    assert line == f"{checkpoint}: its pictures were prepared in another way: data.mean=(1.0, 2.0, 3.0)"
+
+
 def test_a_finished_training_says_how_to_continue():
     run = trainer(None)  # 2 epochs of 4 steps
     assert describe_finished(run, None) == ""
