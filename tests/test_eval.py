@@ -13,11 +13,12 @@ import pytest
 from pycocotools.coco import COCO
 
 import eval as evaluation
+from config.base import PROJECT
 from config.errors import InputError
 from data.class_lists import ClassList
 from tests.support import trainings
 from tests.support.coco_results import pycocotools_evaluation
-from tests.support.programs import Finished, run_main
+from tests.support.programs import Finished, override_options, run_main
 from tools.common.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tools.common.distributed import World
 from tools.common.kinds import build_network
@@ -84,9 +85,13 @@ def test_the_printed_numbers_are_those_of_pycocotools(tmp_path, data, weights):
     assert f"{trainings.PICTURES} pictures" in out
 
 
-def test_the_score_threshold_is_chosen_and_stored(tmp_path, data, weights):
-    copy = Path(shutil.copy(weights, tmp_path))
-    chosen = evaluate(tmp_path / "first", data, copy, "--choose-score", "--max-dets=200")
+def test_the_score_threshold_is_chosen_and_stored(tmp_path):
+    copy = Path(shutil.copy(PROJECT / "weights" / "solov2_tiny_shapes.pdparams", tmp_path))
+    paths = override_options(*trainings.data_paths())
+    network = "--engine=dynamic", "--weights", copy
+    chosen = run_main(
+        evaluation.main, *paths, *network, "--output", tmp_path / "first", "--choose-score", "--max-dets=200"
+    )
     assert chosen.returncode == 0 and "count here; COCO's own AP counts 100" in chosen.stdout
     (score,) = re.findall(r"score of (0\.\d\d) or more", chosen.stdout)
     assert f"this score is now test_cfg.score of {copy}" in chosen.stdout
@@ -94,21 +99,10 @@ def test_the_score_threshold_is_chosen_and_stored(tmp_path, data, weights):
     page = (tmp_path / "first" / "index.html").read_text()
     assert "<h2>Match score</h2>" in page and f"At score {float(score):g} and IoU 0.5" in page
     assert (tmp_path / "first" / "pictures" / "match_score.png").stat().st_size > 1000
-    options = trainings.options(*FINDS[:3], folder=data)  # without a score of the user's
-    run = run_main(
-        evaluation.main, *options, "--engine=dynamic", "--weights", copy, "--output", tmp_path, "--match-score"
-    )
+    run = run_main(evaluation.main, *paths, *network, "--output", tmp_path, "--match-score")
     assert match_lines(run.stdout) == match_lines(chosen.stdout)
-    results = run_main(
-        evaluation.main,
-        *options,
-        "--results",
-        tmp_path / "masks.json",
-        "-o",
-        "eval_cfg.select_by=match",
-        "-o",
-        f"test_cfg.score={score}",
-    )
+    by_match = override_options("eval_cfg.select_by=match", f"test_cfg.score={score}")
+    results = run_main(evaluation.main, *paths, *by_match, "--results", tmp_path / "masks.json")
     assert match_lines(results.stdout) == match_lines(chosen.stdout)
 
 
