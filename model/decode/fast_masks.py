@@ -15,6 +15,7 @@ import numpy as np
 
 from model.bilinear import resize_maps
 from model.decode.cells import axis_maps, cell_levels
+from model.decode.loops import numba_loops
 from model.decode.threads import parallel_map
 from model.decode.windows import WindowedMaps
 from model.startup import CPU_THREADS
@@ -269,7 +270,12 @@ def _inside_logits(half_logits: np.ndarray, threshold: float) -> Inside:
 
     half_logits: float32 [m, pixels], x / 2; changed in place.
     """
-    inside = half_logits > math.log(threshold / (1 - threshold)) / 2
+    limit = np.float32(math.log(threshold / (1 - threshold)) / 2)
+    inside = half_logits > limit
+    if loops := numba_loops(len(half_logits)):
+        areas, sums = np.empty((2, len(half_logits)), np.float32)
+        loops.sum_inside(half_logits, limit, areas, sums)
+        return Inside(np.packbits(inside, axis=1), areas, sums)
     ones = inside.astype(np.float32)
     areas = _row_sums(ones)
     np.tanh(half_logits, out=half_logits)  # in place: new memory takes as long as the arithmetic

@@ -11,6 +11,7 @@ import pytest
 
 from config.base import HeadConfig, NMSConfig
 from model.decode import loops
+from model.decode.fast_masks import _inside_logits
 from model.decode.fast_matrix_nms import matrix_nms
 from model.decode.loops import MANY_MASKS, numba_loops
 from model.decode.window_masks import WindowMasks
@@ -39,12 +40,27 @@ def test_each_loop_is_compiled_once(monkeypatch):
     factors, crops = decode_windows()
     compiled = numba_loops(MANY_MASKS)
     names = [name for name in dir(compiled) if hasattr(getattr(compiled, name), "signatures")]
-    assert len(names) == 5
+    assert len(names) == 6
     assert {name: len(getattr(compiled, name).signatures) for name in names} == dict.fromkeys(names, 1)
     monkeypatch.setattr(loops, "MANY_MASKS", sys.maxsize)
     expected, expected_crops = decode_windows()
     np.testing.assert_allclose(factors, expected, rtol=1e-5)
     assert crops == expected_crops
+
+
+@needs_numba
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("pixels", [1, 63, 64, 200])
+def test_sums_inside_are_those_of_numpy(monkeypatch, threshold, pixels):
+    """Of masks that are empty, full, and in between, with logits up to where a probability is 0 or 1."""
+    half_logits = np.random.default_rng(0).normal(0, 9, (8, pixels)).astype(np.float32)
+    half_logits[0], half_logits[1], half_logits[2, 0] = -50, 50, np.inf
+    found = _inside_logits(half_logits.copy(), threshold)
+    monkeypatch.setattr(loops, "MANY_MASKS", 1)
+    compiled = _inside_logits(half_logits, threshold)
+    np.testing.assert_array_equal(compiled.bits, found.bits)
+    np.testing.assert_array_equal(compiled.areas, found.areas)
+    np.testing.assert_allclose(compiled.sums, found.sums, rtol=2e-6)
 
 
 def test_few_masks_need_no_loops():
