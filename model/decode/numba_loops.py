@@ -74,14 +74,36 @@ def window_logits(kernels, feats, tops, lefts, y, x, logits):  # type: ignore[no
 
 
 @partial(_compile, fastmath=_SUMS)
+def _logistic(x):  # type: ignore[no-untyped-def]
+    """Return 1 / (1 + exp(-x)) of a float32, within 1e-6.
+
+    exp(-x) is the 32nd power of exp(-x / 32), for which the series to the fourth power is enough.
+    """
+    one, a, b, c = np.float32(1), np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24)
+    r = min(max(x, np.float32(-20)), np.float32(20)) * np.float32(-1 / 32)
+    power = one + r * (one + r * (a + r * (b + r * c)))
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    return one / (one + power)
+
+
+@partial(_compile, fastmath=_SUMS)
+def to_probabilities(logits, probabilities):  # type: ignore[no-untyped-def]
+    """Write the probabilities of logits, both float32 [n], within 1e-6."""
+    for place in range(len(logits)):
+        probabilities[place] = _logistic(logits[place])
+
+
+@partial(_compile, fastmath=_SUMS)
 def sum_inside(half_logits, limit, areas, sums):  # type: ignore[no-untyped-def]
     """Sum the probabilities of the pixels whose logit exceeds a limit, p = 1 / (1 + exp(-x)) of a logit x.
 
     half_logits: float32 [m, pixels], x / 2; limit: float32, of x / 2. Writes areas and sums, float32 [m], of the pixels
     inside and of their probabilities, within 1e-6.
     """
-    one, most, share = np.float32(1), np.float32(10), np.float32(-2 / 32)
-    a, b, c = np.float32(1 / 2), np.float32(1 / 6), np.float32(1 / 24)
     count, pixels = half_logits.shape
     for mask in range(count):
         area, total = np.float32(0), np.float32(0)
@@ -89,20 +111,13 @@ def sum_inside(half_logits, limit, areas, sums):  # type: ignore[no-untyped-def]
             block = half_logits[mask, start : min(start + BLOCK, pixels)]
             present = np.float32(0)
             for place in range(len(block)):
-                present += one if block[place] > limit else np.float32(0)
+                present += np.float32(1) if block[place] > limit else np.float32(0)
             if present == 0:
                 continue
             area += present
             for place in range(len(block)):
-                # exp(-x) as the 32nd power of exp(-x / 32), for which the series to the fourth power is enough.
-                r = share * min(max(block[place], limit), most)
-                power = one + r * (one + r * (a + r * (b + r * c)))
-                power *= power
-                power *= power
-                power *= power
-                power *= power
-                power *= power
-                total += one / (one + power) if block[place] > limit else np.float32(0)
+                probability = _logistic(np.float32(2) * max(block[place], limit))
+                total += probability if block[place] > limit else np.float32(0)
         areas[mask], sums[mask] = area, total
 
 
@@ -236,6 +251,7 @@ def warm_up() -> None:
     window_logits(
         np.ones((1, 10), np.float32), np.ones((4, 3, 3), np.float32), places, places, masks[0], masks[0], masks
     )
+    to_probabilities(np.zeros(1, np.float32), np.empty(1, np.float32))
     sum_inside(masks[0], np.float32(0), *np.empty((2, 3), np.float32))
     sum_windows(masks, places, places, 0.5, np.zeros((1, 3, 1), np.uint8), *np.empty((2, 1), np.float32))
     share_pixels(np.ones((2, 1), np.uint64), np.zeros(2, np.int64), np.ones(2, np.int64), 0, 1, masks[0])
