@@ -34,6 +34,7 @@ from tools.common.startup import run
 import importlib.util
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -123,13 +124,14 @@ def export(network: paddle.nn.Layer, metadata: Metadata, path: Path, *, onnx: bo
             _finish_onnx(stem.with_suffix(".onnx"), metadata)
         else:
             stem.with_name(f"{stem.name}_metadata.json").write_text(metadata.to_json(), encoding="utf-8")
-        written = []
-        for file in sorted(folder.iterdir()):
-            target = path if onnx else path.with_name(path.name + file.name.removeprefix(stem.name))
-            with write_output(target, kind="network") as temporary:
-                shutil.copyfile(file, temporary)
-            written.append(target)
-    return written
+        targets = {
+            path if onnx else path.with_name(path.name + file.name.removeprefix(stem.name)): file
+            for file in sorted(folder.iterdir())
+        }
+        with ExitStack() as outputs:  # all files are complete before one gets its name
+            for target, file in targets.items():
+                shutil.copyfile(file, outputs.enter_context(write_output(target, kind="network")))
+    return list(targets)
 
 
 def _check_packages() -> None:

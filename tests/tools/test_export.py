@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import paddle
@@ -12,6 +15,7 @@ import pytest
 
 from config import load_config
 from config.base import PROJECT, Config
+from config.errors import InputError
 from data.class_lists import read_class_list
 from model.decode.decoded import Decoded
 from tests.support import tiny
@@ -30,6 +34,24 @@ WAYS = ((), WHOLE)
 GRAPHS = [(kind, way) for kind in tiny.GRID_KINDS for way in WAYS] + [(BOXES, WHOLE)]
 FIXED = f"--input-size={SIZE[0]}x{SIZE[1]}"
 SIZES = ((64, 96), (96, 64), (128, 160))
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"streams": 0}, "streams=0: expected an integer above 0"),
+        ({"section": "foo"}, "section='foo': expected 'test_cfg' or 'eval_cfg'"),
+        ({"overrides": "nms.max_per_img=5"}, "expected a list"),
+        ({"overrides": [" head.reach=3"]}, "is decided in"),
+        ({"overrides": ["classes_path=a"]}, "is decided in"),
+        ({"overrides": ["eval_cfg.batch_size=4"]}, "takes one picture at a time"),
+    ],
+    ids=str,
+)
+def test_arguments_without_an_effect_are_refused(arguments, says):
+    with pytest.raises(InputError, match=says):
+        exported_predictor(of_kind("solo", FIXED), **arguments)
 
 
 @needs_onnx
@@ -227,6 +249,25 @@ def test_a_model_for_paddles_inference_library(kind, way):
     graph = load_static_graph(path, "fp32")
     for size in SIZES[1:]:
         assert_fits(graph([noise(*size)]), kind, noise(*size), way)
+
+
+def test_files_of_one_export_are_replaced_together(tmp_path, monkeypatch):
+    arguments = (f"--config={tiny.CONFIG}", *override_options(*tiny.OVERRIDES), "--format=paddle")
+    write = export.main, *arguments, "--output", tmp_path / "a"
+    assert run_main(*write, "--untrained=0").returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.glob("a*")}
+    copied = []
+
+    def fail_at_the_second(source: Path, target: Path) -> None:
+        copied.append(target)
+        if len(copied) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(shutil, "copyfile", fail_at_the_second)
+    done = run_main(*write, "--untrained=1")
+    assert done.returncode == 2 and "No space left on device" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.glob("a*")} == before and len(before) == 3
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,11 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
             "precision bf16: its results are wrong in Paddle 2 with engine static; install Paddle 3 or use "
             "precision fp32"
         )
+    if precision == "bf16" and name == "static" and not paddle.base.core.supports_bfloat16_fast_performance():
+        raise InputError(  # oneDNN simulates it, slower than float32, and for some layers fails
+            "precision bf16: engine static needs a processor that computes in bfloat16 (avx512_bf16); use precision "
+            "fp32, or engine openvino"
+        )
     if on_gpu and name in PACKAGES:
         raise InputError(f"engine {name}: runs on CPUs only; use device cpu, or engine dynamic or static")
     if reason := unusable_reason(name):

@@ -235,6 +235,8 @@ class Instances:
         Raises InputError if it cannot be written or would overwrite the picture, or a file that this project did not
         write.
         """
+        if not isinstance(path, (str, Path)):
+            raise InputError(f"path={path!r}: expected the path of a drawing")
         check_output_files([Path(path)], read=[image] if isinstance(image, (str, Path)) else [])
         write_drawing(Path(path), self.draw(image))
 

@@ -92,7 +92,7 @@ def _check_source(weights: object, untrained: object, device: object) -> None:
     """Raise InputError for arguments of `load_predictor` of another type or value."""
     if weights is not None and untrained is not None:
         raise InputError("weights and untrained: give one of them")
-    if not isinstance(weights, (str, Path, type(None))):
+    if not isinstance(weights, (str, Path, type(None))) or weights == "":
         raise InputError(f"weights={weights!r}: expected the path of a checkpoint")
     if untrained is not None and not (isinstance(untrained, (int, np.integer)) and 0 <= untrained < 2**63):
         raise InputError(f"untrained={untrained!r}: expected a seed, an integer from 0 to 2^63 - 1")

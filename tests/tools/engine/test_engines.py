@@ -16,7 +16,7 @@ from paddle import nn
 
 from config import load_config
 from config.base import Config
-from config.engines import ENGINES, PACKAGES
+from config.engines import PACKAGES
 from config.errors import InputError
 from model.layers import DeformConv2D
 from model.resize import doubled
@@ -46,11 +46,11 @@ ALL_BUT_ONE_SLOW = [
 
 
 PADDLE_2 = paddle.__version__.startswith("2.")
-REDUCED = [
-    param
-    for param in COMPILED
-    if "bf16" in ENGINES[param.values[0]] and paddle.base.core.supports_bfloat16() and not PADDLE_2
-]
+HAS_BFLOAT16 = {
+    "static": paddle.base.core.supports_bfloat16_fast_performance(),
+    "openvino": paddle.base.core.supports_bfloat16(),
+}
+REDUCED = [param for param in COMPILED if HAS_BFLOAT16.get(param.values[0]) and not PADDLE_2]
 
 
 @cache
@@ -240,9 +240,18 @@ def test_signals_are_handled_where_they_were(engine):
     assert signal_stack() == before
 
 
+@pytest.mark.skipif(PADDLE_2, reason="Paddle 2 has no bf16 with engine static")
+def test_static_does_not_simulate_bfloat16(monkeypatch):
+    monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
+    monkeypatch.setattr(paddle.base.core, "supports_bfloat16_fast_performance", lambda: False)
+    with pytest.raises(InputError, match="engine static needs a processor that computes in bfloat16"):
+        choose_engine("static", "bf16", "cpu", deformable=False)
+
+
 def test_auto_is_the_fastest_that_is_installed(monkeypatch):
     installed = {"openvino", "onnxruntime", "paddle2onnx"}
-    monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
+    for name in ("supports_bfloat16", "supports_bfloat16_fast_performance"):
+        monkeypatch.setattr(paddle.base.core, name, lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.3.1")
 

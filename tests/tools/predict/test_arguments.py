@@ -77,6 +77,7 @@ def test_a_file_that_is_open_is_refused_with_the_remedy(tmp_path):
     ("options", "words"),
     [
         ({"weights": 5, "untrained": None}, "weights=5"),
+        ({"weights": "", "untrained": None}, "weights=''"),
         ({"weights": "a\0b", "untrained": None}, "NUL character"),
         ({"overrides": None}, "overrides=None: expected a list"),
         ({"overrides": [1]}, "expected a list"),
@@ -176,3 +177,7 @@ def test_odd_instances_are_refused_or_become_json(masks, scores, classes):
         assert len(str(error)) < LONGEST_MESSAGE
     else:
         assert len(json.loads(json.dumps(found.to_coco(polygons=True)))) == len(found) == len(found.names)
+
+
+def test_a_drawing_without_a_path():
+    assert "path=None: expected the path of a drawing" in message_of(build().save, None, SCENE)
