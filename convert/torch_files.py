@@ -107,6 +107,11 @@ def _find_prefix(archive: zipfile.ZipFile, path: Path) -> str:
             "for the download, unpack it and give the file inside"
         )
     entries = archive.infolist()
+    if any("code" in PurePosixPath(entry.filename).parts[:-1] for entry in entries):
+        raise InputError(
+            f"{path}: is a TorchScript program; load it with torch.jit.load, save its state_dict() with torch.save, and "
+            "give that file"
+        )
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InputError(f"{path}: is a compressed zip file, which torch never writes; download it again")
     if sum(entry.file_size for entry in entries) > path.stat().st_size:
@@ -159,8 +164,12 @@ class _Tensor:
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
+    is_negated: bool = False  # stored with the other sign, as views of torch may be
 
     def array(self) -> np.ndarray:
+        return -self._stored() if self.is_negated else self._stored()
+
+    def _stored(self) -> np.ndarray:
         if 0 in self.size:
             return np.empty(self.size, self.storage.elements.dtype)
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.size, self.stride))
@@ -175,12 +184,13 @@ def _as_array(value: object) -> np.ndarray | None:
     return value.array() if isinstance(value, _Tensor) else None
 
 
-def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_unused: object) -> _Tensor:
-    """Replace `torch._utils._rebuild_tensor_v2`, whose other arguments concern gradients."""
+def _rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *others: Any) -> _Tensor:
+    """Replace `torch._utils._rebuild_tensor_v2`. others: whether it has gradients, their hooks, and its flags."""
     require(isinstance(storage, _Storage), "a tensor without a storage")
     require(is_shape(size) and is_shape(stride) and len(size) == len(stride), "a tensor without a shape")
     require(is_shape((offset,)), "a tensor without an offset in its storage")
-    return _Tensor(storage, offset, size, stride)
+    flags = others[2] if len(others) > 2 and isinstance(others[2], dict) else {}
+    return _Tensor(storage, offset, size, stride, is_negated=flags.get("neg") is True)
 
 
 def _rebuild_parameter(data: Any, *_unused: object) -> _Tensor:

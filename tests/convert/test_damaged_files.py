@@ -112,6 +112,11 @@ def test_zips_that_are_no_checkpoint(tmp_path):
     ]:
         with pytest.raises(InputError, match=f"bad.pth: {problem}"):
             read_checkpoint(repack(good, bad, **changes))
+    with zipfile.ZipFile(good, "a") as archive:
+        archive.writestr("archive/code/__torch__.py", "", zipfile.ZIP_DEFLATED)
+    with pytest.raises(InputError, match="good.pth: is a TorchScript program; load it with torch.jit.load"):
+        read_checkpoint(good)
+    write_torch_zip(good, WEIGHTS)
     damaged = bytearray(good.read_bytes())
     damaged[damaged.index(WEIGHTS["conv.weight"].tobytes()) + 5] ^= 1
     bad.write_bytes(damaged)

@@ -97,6 +97,8 @@ def test_torch_views_of_one_storage(write, tmp_path):
         "expanded": TorchTensor(storage, (2, 3), (0, 1)),
         "parameter": TorchTensor(storage, (12,), (1,), is_parameter=True),
         "bfloat16": TorchTensor(upper_halves, (3,), (1,)),
+        "negated": TorchTensor(storage, (3,), (1,), flags={"neg": True}),
+        "not negated": TorchTensor(storage, (3,), (1,), flags={"conj": True, "neg": False}),
     }
     write(tmp_path / "net.pth", tensors)
     expected = {
@@ -105,6 +107,8 @@ def test_torch_views_of_one_storage(write, tmp_path):
         "expanded": np.array([[0, 1, 2], [0, 1, 2]], "float32"),
         "parameter": elements,
         "bfloat16": np.array([1, -2, np.inf], "float32"),
+        "negated": -elements[:3],
+        "not negated": elements[:3],
     }
     found = read_checkpoint(tmp_path / "net.pth")
     assert_same(found, expected)

@@ -83,9 +83,11 @@ class TorchTensor:
     stride: tuple[int, ...]
     offset: int = 0
     is_parameter: bool = False
+    flags: dict[str, bool] | None = None  # such as {"neg": True}
 
     def __reduce__(self) -> tuple:
         arguments = (self.storage, self.offset, self.size, self.stride, False, OrderedDict())
+        arguments += () if self.flags is None else (self.flags,)
         if not self.is_parameter:
             return _REBUILD_TENSOR, arguments
         return _REBUILD_PARAMETER, (Call(_REBUILD_TENSOR, arguments), True, OrderedDict())
