@@ -109,8 +109,8 @@ def _find_prefix(archive: zipfile.ZipFile, path: Path) -> str:
     entries = archive.infolist()
     if any("code" in PurePosixPath(entry.filename).parts[:-1] for entry in entries):
         raise InputError(
-            f"{path}: is a TorchScript program; load it with torch.jit.load, save its state_dict() with torch.save, and "
-            "give that file"
+            f"{path}: is a TorchScript program; load it with torch.jit.load, save its state_dict() with torch.save, "
+            "and give that file"
         )
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise InputError(f"{path}: is a compressed zip file, which torch never writes; download it again")

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from threading import Timer
+from threading import Thread
 
 import pytest
 
@@ -81,17 +81,26 @@ def test_the_failing_process_says_why(tmp_path, capfd, monkeypatch, failing):
 
 def test_a_signal_ends_the_processes_while_they_connect(tmp_path, capfd, monkeypatch):
     """One of them comes late; without the system's help the other would wait for it through the signal."""
-    program = tmp_path / "program.py"
-    late = "if os.environ['PADDLE_TRAINER_ID'] == '1':\n    time.sleep(60)\n"
+    program, signs = tmp_path / "program.py", [tmp_path / "0", tmp_path / "1"]
+    for sign in signs:  # pipes: opening one waits for the other end
+        os.mkfifo(sign)
+    late = f"rank = os.environ['PADDLE_TRAINER_ID']\nopen(f'{tmp_path}/{{rank}}', 'w')\ntime.sleep(60 * int(rank))\n"
     program.write_text(PROGRAM.format(body="").replace("def main", f"{late}\ndef main"))
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
-    interrupt = Timer(6, os.kill, (os.getpid(), signal.SIGINT))
-    interrupt.start()
-    start = time.monotonic()
+    sent = []
+
+    def interrupt_when_started() -> None:
+        for sign in signs:
+            sign.read_bytes()
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = Thread(target=interrupt_when_started, daemon=True)
+    interrupting.start()
     status = run_processes([str(program)], 2)
-    interrupt.join()
+    interrupting.join()
     assert status == 130 and "interrupted" in capfd.readouterr().err
-    assert time.monotonic() - start < 6 + GRACE_PERIOD / 2
+    assert time.monotonic() - sent[0] < GRACE_PERIOD / 2
 
 
 @pytest.mark.parametrize("killed", [0, 1])
