@@ -36,6 +36,7 @@ def main() -> int:
     )
     add_demo_options(parser)
     args = parse_demo_options(parser)
+    parser.refuse_fields(args, ["eval_cfg."], "demo.py, for which the fields of test_cfg count")
     config = config_of(args)
     paths = find_images(args.input or [PROJECT / config.demo_input])
     jobs = plan_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))

@@ -177,6 +177,7 @@ def test_the_list_of_configs_and_help():
         (["--input", ""], ["an empty name"]),
         (["--output", ""], ["--output: an empty name"]),
         (["--weights", ""], ["--weights: an empty name"]),
+        (["-o", "eval_cfg.score=0.9"], ["-o eval_cfg.score=0.9: has no effect with demo.py"]),
         (["--table", "cells.xlsx"], ["--table cells.xlsx", "as CSV", "cells.csv"]),
         (["--input", "two\nlines.jpg"], ["lines.jpg"]),
         (["--input", "no/such/*.jpg"], ["no/such/*.jpg"]),

@@ -45,6 +45,7 @@ SIZES = ((64, 96), (96, 64), (128, 160))
         ({"overrides": "nms.max_per_img=5"}, "expected a list"),
         ({"overrides": [" head.reach=3"]}, "is decided in"),
         ({"overrides": ["classes_path=a"]}, "is decided in"),
+        ({"overrides": ["data.short_side=48"]}, "is decided in"),
         ({"overrides": ["eval_cfg.batch_size=4"]}, "takes one picture at a time"),
     ],
     ids=str,

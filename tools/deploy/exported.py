@@ -95,6 +95,8 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
     inside = ["backbone.", "neck.", "mask_feat_head.", "head.", "roi.", "data.fixed_size", "classes_path"]
     if metadata.end_to_end:
         inside.append("nms.")
+    if config.data.fixed_size:
+        inside += ["data.short_side", "data.long_side"]
     for assignment in overrides:
         if assignment.strip().startswith(tuple(inside)):
             raise InputError(f"-o {assignment}: is decided in {path}; export it again with that")
