@@ -196,6 +196,14 @@ def one_step(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
+        (
+            ("--resume", "weights"),
+            "weights: is a folder; give a step_*.pdstate in it, or --resume auto --output weights",
+        ),
+        (
+            ("--resume", "Auto"),
+            "Auto: there is no training state Auto.pdstate in this folder; --resume takes auto or a",
+        ),
         (("--resume", "best.pdparams"), "best.pdparams: there is no training state best.pdstate in this folder"),
         (("--resume", "step_0000001.pdstate"), "the config was solov2_tiny_shapes in the saved run and is solov2_"),
         (("--finetune", "notes.txt"), "notes.txt: not a checkpoint"),

@@ -66,6 +66,9 @@ def read_start(config: Config, folder: Path, *, resume: str | None, finetune: Pa
         path, state, problems = newest
     else:
         path, problems = Path(resume), []
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give a step_*.pdstate in it, or --resume auto --output {path}")
+        state = load_state(path)
         if path.parent.resolve() == folder.resolve() and newer_states(path):
             raise InputError(
                 f"{path}: {folder} has newer states of the same run; give another --output to branch off, or remove "
@@ -73,7 +76,6 @@ def read_start(config: Config, folder: Path, *, resume: str | None, finetune: Pa
             )
         if path.parent.resolve() != folder.resolve() and any(folder.glob("step_*.pdstate")):
             raise InputError(f"{folder}: contains another run than that of {path}; give another --output to branch off")
-        state = load_state(path)
     if state.config_name != config.name:
         raise InputError(
             f"{path}: the config was {state.config_name} in the saved run and is {config.name} now; resuming needs the "

@@ -93,8 +93,8 @@ def load_state(path: str | Path) -> TrainingState:
         raise DamagedFileError(path, error.reason, _REMEDY) from None
     except FileNotFoundError:
         raise InputError(
-            f"{given}: there is no training state {path.name} in this folder; --resume takes a step_*.pdstate, "
-            "--finetune a checkpoint"
+            f"{given}: there is no training state {path.name} in this folder; --resume takes auto or a "
+            "step_*.pdstate, --finetune a checkpoint"
         ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); --resume takes a step_*.pdstate") from None
