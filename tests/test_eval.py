@@ -55,7 +55,8 @@ def weights(tmp_path_factory) -> Path:
 
 def evaluate(folder: Path, data: Path, weights: Path, *more: str, overrides: tuple[str, ...] = ()) -> Finished:
     """Run eval.py on a data set. folder: where it writes."""
-    options = trainings.options(*FINDS, *overrides, folder=data)
+    finds = FINDS[:3] if "--choose-score" in more else FINDS  # without a score of the user's
+    options = trainings.options(*finds, *overrides, folder=data)
     return run_main(evaluation.main, *options, "--engine=dynamic", "--weights", weights, "--output", folder, *more)
 
 
@@ -255,6 +256,7 @@ def test_options_for_annotations_conflict_with_pictures_without_them(option, pic
     [
         (["--images=x", "--data-root=x"], "--data-root: cannot be combined with --images"),
         (["--images=x", "-o", "eval_cfg.score=0.5"], "-o eval_cfg.score=0.5: has no effect with --images"),
+        (["--choose-score", "-o", "test_cfg.score=0.5"], "-o test_cfg.score=0.5: has no effect with --choose-score"),
         (["-o", "test_cfg.batch_size=2"], "-o test_cfg.batch_size=2: has no effect with annotations"),
     ],
 )

@@ -166,6 +166,7 @@ def test_a_closed_output_saves_a_checkpoint(tmp_path, processes):
         (("--resume", "weights/none.pdstate"), "weights/none.pdstate"),
         (("--resume", "x.pdstate", "--finetune", "x"), "--finetune: a saved state has its own weights; leave it out"),
         (("--resume", ""), "--resume: an empty name"),
+        (("--resume", "weights"), "weights: is a folder; give a step_*.pdstate in it, or --resume auto --output"),
         (("--finetune", ""), "--finetune: an empty name"),
         (("--max-iters", "0"), "must be >= 1"),
         (("--performance=2", "--visualdl"), "--visualdl: --performance writes nothing"),
@@ -196,10 +197,6 @@ def one_step(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        (
-            ("--resume", "weights"),
-            "weights: is a folder; give a step_*.pdstate in it, or --resume auto --output weights",
-        ),
         (
             ("--resume", "Auto"),
             "Auto: there is no training state Auto.pdstate in this folder; --resume takes auto or a",

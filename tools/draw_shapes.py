@@ -45,7 +45,7 @@ def _check_paths(config: Config) -> None:
             raise InputError(f"{fields[0]} and {fields[1]}: set both, or none of them")
         path, generated = getattr(type(config), fields[0]), generated_path(type(config), split)
         if getattr(config, fields[0]) == generated:
-            check_settings(config, split)
+            check_settings(config, split, is_own=True)
         elif getattr(config, fields[0]) == path:
             raise InputError(
                 f"config {config.number}: {path} is a data set of its own, not a generated one; use the config that it "

@@ -22,7 +22,9 @@ sys.path[0] = str(ROOT)
 from tools.common.startup import run
 
 import argparse
+from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from config.errors import InputError, listed
@@ -63,22 +65,16 @@ class Converted(NamedTuple):
     regions: int  # separate ones of all masks, if values are not reused
 
 
-def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
-    """Return each picture of a folder with its picture of labels; pictures and labels without the other are named.
+def pair_labels(folder: Path, masks: Path, suffix: str) -> tuple[list[Annotated], int]:
+    """Return each picture of a folder with its picture of labels, and how many of both lack the other.
 
-    suffix: what the name of the labels has after the picture's. Raises InputError if nothing fits, and for two pictures
-    or two files of labels with one name.
+    These are named. suffix: what the name of the labels has after the picture's. Raises InputError if nothing fits.
     """
-    labels: dict[str, Path] = {}
+    labels: dict[str, list[Path]] = defaultdict(list)
     for file in find_images([masks]):
-        if (other := labels.setdefault(file.stem, file)) != file:
-            raise InputError(f"{other} and {file}: both may be the labels of one picture; keep one of them")
+        labels[file.stem].append(file)
     pictures = find_images([folder])
-    having: dict[str, Path] = {}  # pictures by the name of their labels
-    for path in pictures:
-        if (key := path.stem + suffix) in labels and (other := having.setdefault(key, path)) != path:
-            raise InputError(f"{other} and {path}: both may be the picture of {labels[key]}; keep one of them")
-    pairs = [Annotated(path, (labels.pop(key),), True) for key, path in having.items()]
+    pairs = [Annotated(path, tuple(labels[key]), True) for path in pictures if (key := path.stem + suffix) in labels]
     if not pairs:
         wanted = f"{pictures[0].stem}{suffix}.png"
         raise InputError(
@@ -86,14 +82,25 @@ def pair_labels(folder: Path, masks: Path, suffix: str) -> list[Annotated]:
         )
     if same := [pair.picture for pair in pairs if pair.picture.samefile(pair.masks[0])]:
         raise InputError(f"{same[0]}: is the picture and its labels; give the folder of the labels with --masks")
-    paired = {pair.picture for pair in pairs}
-    print_reasons("skipped", (f"{path}: has no labels in {masks}" for path in pictures if path not in paired))
-    print_reasons("skipped", (f"{path}: has no picture in {folder}" for path in labels.values()))
-    return pairs
+    paired, used = {pair.picture for pair in pairs}, {path for pair in pairs for path in pair.masks}
+    lone = [f"{path}: has no labels in {masks}" for path in pictures if path not in paired]
+    lone += [f"{path}: has no picture in {folder}" for path in chain(*labels.values()) if path not in used]
+    print_reasons("skipped", lone)
+    return pairs, len(lone)
 
 
-def find_folders(parent: Path) -> list[Annotated]:
-    """Return the pictures PARENT/NAME/images/* with the masks PARENT/NAME/masks/*, by name.
+def check_pairs(items: Sequence[Annotated]) -> None:
+    """Raise InputError for two pictures, or two files of labels, with one name."""
+    pictures: dict[Path, Path] = {}  # by the file of their labels
+    for picture, masks, of_labels in items:
+        if of_labels and len(masks) > 1:
+            raise InputError(f"{masks[0]} and {masks[1]}: both may be the labels of one picture; keep one of them")
+        if of_labels and (other := pictures.setdefault(masks[0], picture)) != picture:
+            raise InputError(f"{other} and {picture}: both may be the picture of {masks[0]}; keep one of them")
+
+
+def find_folders(parent: Path) -> tuple[list[Annotated], int]:
+    """Return the pictures PARENT/NAME/images/* with the masks PARENT/NAME/masks/*, by name, and how many are left out.
 
     A folder with more or less than one picture is named and left out. Raises InputError if there is no such folder.
     """
@@ -108,7 +115,7 @@ def find_folders(parent: Path) -> list[Annotated]:
     print_reasons("skipped", other)
     if not found:
         raise InputError(f"{parent}: has no folders NAME/images and NAME/masks; give --masks for pictures of labels")
-    return found
+    return found, len(other)
 
 
 def convert(item: Annotated, folder: Path, options: LabelOptions, class_name: str) -> Converted:
@@ -236,12 +243,13 @@ def main(argv: list[str] | None = None) -> int:
         raise InputError(f"{args.folder}: no such folder; give the folder of the pictures")
     outputs = split_outputs(args.output, validation=bool(args.val_names or args.val_fraction)).values()
     check_output_files(outputs, read=filter(None, [args.names, args.val_names]), kind="annotations")
-    items = pair_labels(args.folder, args.masks, args.suffix) if args.masks else find_folders(args.folder)
-    items, val_names = choose_pictures(args, items)
+    found = pair_labels(args.folder, args.masks, args.suffix) if args.masks else find_folders(args.folder)
+    items, val_names = choose_pictures(args, found[0])
+    check_pairs(items)
     options = LabelOptions(CHANNELS[args.channel] if args.channel else None, args.background, args.connected)
     converted, skipped = convert_files(lambda item: convert(item, args.folder, options, args.class_name), items)
     pictures = [item.picture for item in converted]
-    report(converted, skipped)
+    report(converted, found[1] + skipped)
     if not any(picture.instances for picture in pictures):
         raise InputError(f"{args.folder}: none of {len(pictures)} pictures has an instance; see the options for labels")
     if args.val_fraction:

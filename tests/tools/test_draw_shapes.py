@@ -71,8 +71,10 @@ def test_the_data_set_of_a_derived_config_is_not_replaced(few, tmp_path, monkeyp
 
 def test_options_of_pictures_need_a_place_for_them(few, tmp_path):
     changed = override(few(), ["shapes.height=96"])
-    with pytest.raises(InputError, match=r"-o shapes\.height: .*train/annotations\.json is for the config's own"):
+    with pytest.raises(InputError, match=r"-o shapes\.height: .*train/annotations\.json; draw others with tools/draw"):
         read_splits(changed, ("train",))
+    with pytest.raises(InputError, match=r"-o shapes\.height: has no effect on mine\.json; leave it out"):
+        read_splits(changed.replace(train_path="mine.json"), ("train",))
     assert not list(tmp_path.iterdir())
 
 

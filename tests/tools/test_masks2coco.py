@@ -126,7 +126,7 @@ def test_what_does_not_fit_is_named_and_skipped(tmp_path):
     (tmp_path / "masks" / "damaged.png").write_bytes(b"no picture")
     done = convert(tmp_path, "--masks", tmp_path / "masks")
     assert done.returncode == 0, done.stderr
-    assert "read 2 pictures, 1 of them without instances; skipped 2;" in done.stdout
+    assert "read 2 pictures, 1 of them without instances; skipped 4;" in done.stdout
     for name, reason in (
         ("masks/small.png", "has 30x10 pixels, but its picture has 30x20"),
         ("no_labels.jpg", "has no labels"),
@@ -168,8 +168,12 @@ def test_labels_in_several_pages_are_refused(tmp_path):
 def test_two_files_of_labels_with_one_name_are_refused(tmp_path):
     write_pair(tmp_path, "a", LABELS)
     shutil.copy(tmp_path / "masks" / "a.png", tmp_path / "masks" / "a.tif")
-    done = convert(tmp_path, "--masks", tmp_path / "masks")
+    rest = "--masks", tmp_path / "masks"
+    done = convert(tmp_path, *rest)
     assert done.returncode == 2 and "a.tif: both may be the labels of one picture; keep one of them" in done.stderr
+    write_pair(tmp_path, "b", LABELS)
+    (tmp_path / "b.txt").write_text("b")
+    assert convert(tmp_path, *rest, "--names", tmp_path / "b.txt").returncode == 0
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\tb", "a\nb"])
@@ -365,13 +369,6 @@ def test_labels_that_are_read_as_other_values_are_named(tmp_path):
         assert done.returncode == 0 and {image for image, _ in masks_of(tmp_path / "coco.json")} == {"good.jpg"}
         assert f"masks/{name}." in done.stderr and says in done.stderr, name
         (tmp_path / f"{name}.jpg").unlink()
-
-
-def test_masks_are_made_one_after_another():
-    """Thousands of masks of a large picture would not fit into the memory together."""
-    values = np.arange(1, 20_001, dtype=np.int64).reshape(100, 200).repeat(20, axis=0).repeat(20, axis=1)
-    masks = split_labels(values, 0)
-    assert next(masks).sum() == next(masks).sum() == 400
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(1, (30, 20)), (3, (30, 20)), (6, (20, 30)), (6, (20, 20))])

@@ -26,8 +26,7 @@ def draw_if_missing(config: Config, split: str, *, world: World = SINGLE_PROCESS
     """
     path, folder = (getattr(config, f"{split}_{field}") for field in ("path", "pre_path"))
     is_own = path == generated_path(type(config), split)
-    if is_own:
-        check_settings(config, split)
+    check_settings(config, split, is_own=is_own)
     is_there = (PROJECT / path).exists() and (PROJECT / folder).exists()
     if world.is_first and config.shapes.train_pictures and is_own and not is_there:
         draw_split(config, split)
@@ -40,14 +39,20 @@ def generated_path(config_class: type[Config], split: str) -> str:
     return getattr(owner, f"{split}_path")
 
 
-def check_settings(config: Config, split: str) -> None:
-    """Raise InputError if options change the pictures of a split whose files are those of the config's settings."""
+def check_settings(config: Config, split: str, *, is_own: bool) -> None:
+    """Raise InputError if options change the pictures of a split, which are drawn with the settings of the config only.
+
+    is_own: whether its paths are those of the config, and not the user's.
+    """
     names = f"{split}_pictures", "height", "width", "diameters"
     if changed := [name for name in names if getattr(config.shapes, name) != getattr(type(config).shapes, name)]:
-        raise InputError(
-            f"-o shapes.{changed[0]}: {getattr(config, f'{split}_path')} is for the config's own pictures; draw others "
-            f"with tools/draw_shapes.py, with -o {split}_path=... -o {split}_pre_path=..., and give these here too"
+        path = getattr(config, f"{split}_path")
+        remedy = (
+            f"draw others with tools/draw_shapes.py, with -o {split}_path=... -o {split}_pre_path=..., and give these"
         )
+        if not is_own:
+            remedy = "leave it out; tools/draw_shapes.py has drawn the pictures"
+        raise InputError(f"-o shapes.{changed[0]}: has no effect on {path}; {remedy}")
 
 
 def draw_split(config: Config, split: str) -> None:

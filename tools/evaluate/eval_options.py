@@ -53,6 +53,7 @@ def parse_options(docstring: str) -> tuple[argparse.Namespace, Parser]:
     if args.choose_score:
         reason = "--choose-score, which changes a checkpoint"
         parser.refuse(args, ("model", "untrained", "split", "images", "results"), reason)
+        parser.refuse_fields(args, ["test_cfg.score"], "--choose-score, which chooses it")
     if args.images or args.split == "test-dev":
         what = "--images" if args.images else "--split test-dev"
         parser.refuse(args, ("classwise", "max_dets", "match_score"), f"{what}, which has no annotations")

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.support.programs import run_main
 from tools import masks2coco
 from tools.dataset.coco_writer import UnusableFileError
-from tools.dataset.mask_files import LabelOptions, read_values
+from tools.dataset.mask_files import LabelOptions, read_values, split_labels
 
 LABELS = np.zeros((12, 16), np.uint8)
 LABELS[2:5, 2:6], LABELS[7:10, 8:12] = 1, 2
@@ -121,3 +121,10 @@ def test_values_that_are_reused_are_doubtful(tmp_path):
     assert done.returncode == 0 and line in done.stderr
     done = run_main(masks2coco.main, tmp_path, *rest, "--connected")
     assert "25 instances" in done.stdout and "doubtful" not in done.stderr
+
+
+def test_masks_are_made_one_after_another():
+    """Thousands of masks of a large picture would not fit into the memory together."""
+    values = np.arange(1, 20_001, dtype=np.int64).reshape(100, 200).repeat(20, axis=0).repeat(20, axis=1)
+    masks = split_labels(values, 0)
+    assert next(masks).sum() == next(masks).sum() == 400
