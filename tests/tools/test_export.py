@@ -268,7 +268,7 @@ def test_files_of_one_export_are_replaced_together(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", fail_at_the_second)
     done = run_main(*write, "--untrained=1")
     assert done.returncode == 2 and "No space left on device" in done.stderr
-    assert {path: path.read_bytes() for path in tmp_path.glob("a*")} == before and len(before) == 3
+    assert {path: path.read_bytes() for path in tmp_path.glob("a*")} == before and len(before) >= 3  # more with Paddle 2
 
 
 @pytest.mark.parametrize(
