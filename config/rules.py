@@ -77,7 +77,8 @@ _SIZE = f"a height and a width of at most {LONGEST_SIDE}, or () for none"
 OptionalSize = Annotated[Ints, Rule(lambda size: len(size) in (0, 2) and max(size, default=0) <= LONGEST_SIDE, _SIZE)]
 
 _STRETCH = "a low and a high percentile from 0 to 100, a gamma above 0 and maybe a least range, or () for none"
-OptionalStretch = Annotated[Floats, Rule(lambda values: not values or _is_stretch(values), _STRETCH)]
+STRETCH = Rule(lambda values: not values or _is_stretch(values), _STRETCH)
+OptionalStretch = Annotated[Floats, STRETCH]
 
 
 def _is_stretch(values: Floats) -> bool:

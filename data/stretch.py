@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from config.errors import InputError
+from config.rules import STRETCH
+
 _BLOCK = 2**18  # values that are counted and looked up at once: their indices take 8 bytes each and stay in the cache
 
 
@@ -23,7 +26,10 @@ def stretch_picture(values: np.ndarray, stretch: Sequence[float]) -> np.ndarray:
     numpy.percentile). All channels count together, and only finite values.
     If low and high are still equal, larger values become 255 and all others 0, so that a constant picture is black.
     NaN and -inf become 0 and +inf 255, but everything 0 in a picture without a finite value.
+    Raises InputError for a `stretch` that makes no sense.
     """
+    if not stretch or not STRETCH.accepts(stretch):
+        raise InputError(f"stretch={stretch}: expected {STRETCH.expected}")
     percents, (gamma, *optional) = stretch[:2], stretch[2:]
     are_integers, size = values.dtype.kind in "iu", values.dtype.itemsize
     least_range = optional[0] if optional and are_integers and size > 1 else 0.0

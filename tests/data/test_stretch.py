@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from config.errors import InputError
 from data import stretch as module
 from data.stretch import stretch_picture
 
@@ -106,3 +107,9 @@ def test_the_noise_of_an_empty_picture_stays_dark_with_a_least_range():
     ]  # 25.5: to even
     for scaled in (noise.astype(np.uint8), noise / 255):  # their range says nothing about the camera's noise
         assert stretch_picture(scaled, (0, 100, 1, 300))[0, :, 0].tolist() == [0, 85, 170, 255]
+
+
+@pytest.mark.parametrize("stretch", [(), (1, 99), (99, 1, 1), (0, 100, 0), (1, 99, float("nan")), (1, 99, 1, -1)])
+def test_percentiles_that_make_no_sense_are_refused(stretch):
+    with pytest.raises(InputError, match="expected a low and a high percentile from 0 to 100, a gamma above 0"):
+        stretch_picture(np.zeros((4, 4), np.uint16), stretch)

@@ -55,6 +55,12 @@ def test_arguments_without_an_effect_are_refused(arguments, says):
         exported_predictor(of_kind("solo", FIXED), **arguments)
 
 
+@pytest.mark.parametrize("path", ["", None])
+def test_a_network_without_a_path_is_refused(path):
+    with pytest.raises(InputError, match="expected an ONNX file"):
+        exported_predictor(path)
+
+
 @needs_onnx
 def test_the_fixed_size_of_the_config_is_the_default():
     """--input-size takes its place."""
@@ -268,7 +274,9 @@ def test_files_of_one_export_are_replaced_together(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "copyfile", fail_at_the_second)
     done = run_main(*write, "--untrained=1")
     assert done.returncode == 2 and "No space left on device" in done.stderr
-    assert {path: path.read_bytes() for path in tmp_path.glob("a*")} == before and len(before) >= 3  # more with Paddle 2
+    assert {path: path.read_bytes() for path in tmp_path.glob("a*")} == before and len(
+        before
+    ) >= 3  # more with Paddle 2
 
 
 @pytest.mark.parametrize(

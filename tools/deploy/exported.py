@@ -267,6 +267,8 @@ def exported_predictor(
     """
     refuse_after_fork()
     overrides = check_running(overrides, section, streams)
+    if not isinstance(path, (str, Path)) or not str(path):
+        raise InputError(f"path={path!r}: expected an ONNX file of tools/export.py")
     streams = min(streams, CPU_THREADS)
     session = open_exported(path, streams=streams)
     metadata = read_metadata(session, path, overrides)
