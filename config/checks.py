@@ -36,6 +36,7 @@ def check(config: Config) -> Config:
     _check_levels(config)
     _check_backbone(config.backbone)
     _check_head(config)
+    _check_nms(config)
     _check_pictures(config)
     if config.train_cfg.backbone_decay != 1 and config.train_cfg.optimizer == "adamw":
         raise InputError(
@@ -126,6 +127,16 @@ def _check_head(config: Config) -> None:
         for option in kind.options:
             if getattr(config.head, option) and config.head.kind != name:
                 raise InputError(f"head.{option}: needs head.kind={name}; this config has {config.head.kind}")
+
+
+def _check_nms(config: Config) -> None:
+    """Raise InputError for more instances than candidates, which boxes have on each level."""
+    most, candidates = config.nms.max_per_img, config.nms.nms_pre
+    if most > candidates and not HEAD_KINDS[config.head.kind].predicts_boxes:
+        raise InputError(
+            f"nms.max_per_img={most}: expected at most nms.nms_pre={candidates}, the candidates of which the instances "
+            "are chosen; raise that too"
+        )
 
 
 def _check_pictures(config: Config) -> None:

@@ -157,3 +157,10 @@ def test_sum_of_mixing_probabilities_is_at_most_one(shares):
     else:
         with pytest.raises(InputError, match="augment.copy_paste"):
             load_config(0, overrides)
+
+
+def test_more_instances_than_candidates_are_refused():
+    with pytest.raises(InputError, match="nms.max_per_img=501: expected at most nms.nms_pre=500"):
+        load_config(0, ["nms.max_per_img=501"])
+    assert load_config(0, ["nms.max_per_img=501", "nms.nms_pre=600"]).nms.max_per_img == 501
+    assert load_config(31, ["nms.max_per_img=2000"]).nms.max_per_img == 2000  # has candidates on each level
