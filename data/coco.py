@@ -34,7 +34,7 @@ from data.coco_checks import (
 )
 from data.coco_pictures import Annotation, Record, drop_unusable_files, read_pictures
 from data.coco_repeats import report_repeats
-from data.files import read_text
+from data.files import json_damage, read_text
 from data.samples import MaskWindow
 
 
@@ -176,7 +176,7 @@ def _read_json(path: Path, remedies: Remedies, may_lack_annotations: bool) -> di
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {remedies.annotations}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON or cut off ({error}); export or copy it again") from error
+        raise InputError(f"{path}: not JSON or cut off ({json_damage(error)}); export or copy it again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a COCO annotation file (an object with images and categories); give one")
     if may_lack_annotations:  # as the files of COCO's test pictures do

@@ -30,6 +30,13 @@ _NO_ALLOCATION = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENODEV)  # the file syst
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}(?:[0-9a-f]{8})?")
 
 
+def as_path(value: object) -> Path:
+    """Return the path of a file. Raises InputError for what is no path, and for an empty one: the current folder."""
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise InputError(f"{value!r}: expected the path of a file")
+    return Path(value)
+
+
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a regular file, or a link to one, to read its bytes.
 
@@ -42,6 +49,11 @@ def open_regular(path: str | Path) -> BinaryIO:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder raises a better error
         raise OSError(errno.EINVAL, "a pipe or a device, not a regular file")
     return path.open("rb")
+
+
+def json_damage(error: Exception) -> str:
+    """Return what is wrong with a text that is not JSON, without Python's advice on numbers of thousands of digits."""
+    return str(error).partition("; use sys.")[0]
 
 
 def read_text(path: str | Path) -> str:

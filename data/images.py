@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from config.errors import InputError
-from data.files import atomic_write, open_regular
+from data.files import as_path, atomic_write, open_regular
 from data.png_chunks import is_png, png_damage, without_unused_chunks
 from data.pnm import misread_white
 from data.stretch import stretch_picture
@@ -119,7 +119,7 @@ def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
     """
     if stretch:
         return stretch_picture(read_stored_values(path), stretch)
-    return _decode(Path(path), _decode_bytes)
+    return _decode(as_path(path), _decode_bytes)
 
 
 def read_stored_values(path: str | Path) -> np.ndarray:
@@ -127,7 +127,7 @@ def read_stored_values(path: str | Path) -> np.ndarray:
 
     Differs from `read_image` only in this, and in reading TIFFs with floating-point and 32-bit samples.
     """
-    return _decode(Path(path), _decode_values)
+    return _decode(as_path(path), _decode_values)
 
 
 def _decode(path: Path, decode: Callable[[np.ndarray], np.ndarray | None]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
@@ -14,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from config.errors import InputError
-from data.files import atomic_write, check_room, check_writable, open_regular, temporary_folder, write_error
+from data.files import (
+    as_path,
+    atomic_write,
+    check_room,
+    check_writable,
+    json_damage,
+    open_regular,
+    temporary_folder,
+    write_error,
+)
 
 
 @settings(max_examples=40)
@@ -245,3 +255,15 @@ def test_a_check_leaves_no_new_folder(tmp_path):
     (tmp_path / "there").mkdir()
     check_writable(tmp_path / "there" / "b" / "c.json")
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+@pytest.mark.parametrize("value", [None, 3, b"a.png", ""], ids=repr)
+def test_what_is_no_path_of_a_file_is_refused(value):
+    with pytest.raises(InputError, match="expected the path of a file"):
+        as_path(value)
+
+
+def test_a_number_of_thousands_of_digits_is_no_advice_on_python():
+    with pytest.raises(ValueError) as error:
+        json.loads("9" * 5000)
+    assert "sys." not in json_damage(error.value)

@@ -57,7 +57,7 @@ def test_arguments_without_an_effect_are_refused(arguments, says):
 
 @pytest.mark.parametrize("path", ["", None])
 def test_a_network_without_a_path_is_refused(path):
-    with pytest.raises(InputError, match="expected an ONNX file"):
+    with pytest.raises(InputError, match="expected the path of a file"):
         exported_predictor(path)
 
 

@@ -45,7 +45,11 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"{option}: cannot be combined with {reason}; leave it out")
 
     def refuse_fields(self, args: argparse.Namespace, names: Collection[str], reason: str) -> None:
-        """Raise InputError if -o changes a field that begins with one of these names. reason: what excludes them."""
+        """Raise InputError if -o changes a field that begins with one of these names. reason: what excludes them.
+
+        Only for fields that seem to have one: the settings of a training may stay, so that one list of -o serves it
+        and the evaluation.
+        """
         for assignment in args.overrides:
             if assignment.strip().startswith(tuple(names)):
                 raise InputError(f"-o {assignment}: has no effect with {reason}; leave it out")

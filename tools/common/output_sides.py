@@ -45,6 +45,7 @@ def side_lengths(config: Config, mask_strides: Sequence[int]) -> dict[str, int]:
     lengths = {**size, "instances": config.nms.max_per_img, "classes": config.num_classes}
     if mask_strides:
         lengths["cells"] = sum(grid**2 for grid in config.head.num_grids)
+        lengths["instances"] = min(lengths["instances"], lengths["cells"] * config.num_classes)
         lengths.update({f"maps{level}": 2 * grid for level, grid in enumerate(config.head.num_grids)})
     for level, stride in enumerate(mask_strides):
         lengths.update({f"{name}{level}": side // stride for name, side in size.items()})

@@ -18,6 +18,7 @@ from model.startup import CPU_THREADS
 from tools.common.output import OutputClosedError
 from tools.common.signals import stop_message, stop_signals_handled, stop_status
 
+MOST_PROCESSES = 4  # for each thread
 GRACE_PERIOD = 20.0  # seconds in which a process may end by itself after another one has failed
 
 
@@ -26,6 +27,8 @@ def shared_training(config: Config) -> tuple[int, list[str]]:
     settings = config.train_cfg
     if sys.platform != "linux":  # elsewhere Paddle cannot exchange gradients between CPUs
         return 1, _shares(1, settings.batch_size * settings.processes) if settings.processes > 1 else []
+    if settings.processes > (most := MOST_PROCESSES * CPU_THREADS):
+        raise InputError(f"train_cfg.processes={settings.processes}: use at most {most} on {CPU_THREADS} threads")
     if settings.processes:
         return settings.processes, []
     if config.backbone.norm != "frozen":  # the statistics of a batch norm are those of the pictures in its own process

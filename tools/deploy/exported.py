@@ -20,7 +20,7 @@ from config.errors import InputError, listed, shorten
 from config.overrides import differences, foreign_to_networks, override, with_network
 from config.values import is_list_of
 from data.class_lists import ClassList
-from data.files import open_regular
+from data.files import as_path, open_regular
 from data.images import has_picture_suffix
 from model.startup import CPU_THREADS
 from tools.common.kinds import kind_of
@@ -267,8 +267,7 @@ def exported_predictor(
     """
     refuse_after_fork()
     overrides = check_running(overrides, section, streams)
-    if not isinstance(path, (str, Path)) or not str(path):
-        raise InputError(f"path={path!r}: expected an ONNX file of tools/export.py")
+    path = as_path(path)
     streams = min(streams, CPU_THREADS)
     session = open_exported(path, streams=streams)
     metadata = read_metadata(session, path, overrides)

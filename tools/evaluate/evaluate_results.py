@@ -13,7 +13,7 @@ from config.base import PROJECT, Config
 from config.errors import InputError
 from data.coco import CocoData, read_coco
 from data.coco_checks import UnusableError, as_integer, check_bbox, check_rle
-from data.files import read_text
+from data.files import json_damage, read_text
 from tools.dataset.generated import draw_if_missing
 from tools.evaluate.coco_metrics import box_precision, ground_truth, mask_precision, summary_table
 from tools.evaluate.evaluate_split import check_instances, counted_from
@@ -61,7 +61,7 @@ def _read_results(path: str, key: str, data: CocoData, least: float) -> list[dic
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give a COCO results file") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON or cut off ({error}); write or copy it again") from error
+        raise InputError(f"{path}: not JSON or cut off ({json_damage(error)}); write or copy it again") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"{path}: not a COCO results file, which is a list of objects; give one")
     sizes = {record.image_id: (record.height, record.width) for record in data.records}

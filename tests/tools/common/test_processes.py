@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from config import load_config
+from config.errors import InputError
 from tools.common import processes
 from tools.common.processes import shared_training
 
@@ -35,6 +36,14 @@ def test_processes_of_their_own(monkeypatch, number, overrides, platform, count)
     monkeypatch.setattr(processes.sys, "platform", platform)
     monkeypatch.setattr(processes, "CPU_THREADS", 8)
     assert shared_training(load_config(number, overrides)) == (count, [])
+
+
+def test_hundreds_of_processes_are_refused(monkeypatch):
+    monkeypatch.setattr(processes.sys, "platform", "linux")
+    monkeypatch.setattr(processes, "CPU_THREADS", 2)
+    assert shared_training(load_config(20, ["train_cfg.processes=8"])) == (8, [])
+    with pytest.raises(InputError, match="processes=9: use at most 8 on 2 threads"):
+        shared_training(load_config(20, ["train_cfg.processes=9"]))
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
