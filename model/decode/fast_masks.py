@@ -179,11 +179,7 @@ class ProductMasks(CellMasks):
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities, float32, as (1 + tanh(x / 2)) / 2. logits: those of a mask in each row."""
-    if loops := numba_loops(len(logits)):
-        values = np.empty(logits.shape, np.float32)
-        loops.to_probabilities(logits.reshape(-1), values.reshape(-1))
-        return values
+    """Return probabilities, float32, as (1 + tanh(x / 2)) / 2."""
     values = logits * 0.5
     np.tanh(values, out=values)  # in place like the rest: new memory takes longer than the arithmetic
     values *= 0.5

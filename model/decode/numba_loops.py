@@ -91,13 +91,6 @@ def _logistic(x):  # type: ignore[no-untyped-def]
 
 
 @partial(_compile, fastmath=_SUMS)
-def to_probabilities(logits, probabilities):  # type: ignore[no-untyped-def]
-    """Write the probabilities of logits, both float32 [n], within 1e-6."""
-    for place in range(len(logits)):
-        probabilities[place] = _logistic(logits[place])
-
-
-@partial(_compile, fastmath=_SUMS)
 def sum_inside(half_logits, limit, areas, sums):  # type: ignore[no-untyped-def]
     """Sum the probabilities of the pixels whose logit exceeds a limit, p = 1 / (1 + exp(-x)) of a logit x.
 
@@ -251,7 +244,6 @@ def warm_up() -> None:
     window_logits(
         np.ones((1, 10), np.float32), np.ones((4, 3, 3), np.float32), places, places, masks[0], masks[0], masks
     )
-    to_probabilities(np.zeros(1, np.float32), np.empty(1, np.float32))
     sum_inside(masks[0], np.float32(0), *np.empty((2, 3), np.float32))
     sum_windows(masks, places, places, 0.5, np.zeros((1, 3, 1), np.uint8), *np.empty((2, 1), np.float32))
     share_pixels(np.ones((2, 1), np.uint64), np.zeros(2, np.int64), np.ones(2, np.int64), 0, 1, masks[0])
