@@ -3,7 +3,7 @@
     python -m tests.benchmarks.precisions --configs 0 1 3 --images photos --output runs/precisions
 
 For each config random weights are written to --output and quantized with the pictures, unless a run before this one has
-done so. Then tools/benchmark.py times INT8, and float32 and bfloat16 by the engines that run them. The table is also
+done so. Then tools/benchmark.py times INT8, and float32 and, where the processor has it, bfloat16. The table is also
 written as table.csv, and its stages as bars to table.png.
 """
 
@@ -24,10 +24,11 @@ from tests.support.programs import python_command
 from tests.support.random_weights import write_random_checkpoint
 from tools.common.cli import Parser, natural_number, positive_number
 from tools.engine.int8 import int8_path
+from tools.engine.select import has_bfloat16
 from tools.predict.benchmark_figures import format_csv, format_table, plot, ratios
 
 CALIBRATION = 16  # pictures
-OTHERS = "onnx", "openvino", "openvino:bf16"
+OTHERS = ("onnx", "openvino", *(["openvino:bf16"] if has_bfloat16() else []))
 
 
 def main() -> int:

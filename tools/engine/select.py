@@ -35,23 +35,26 @@ def choose_engine(name: str, precision: str, device: str, *, deformable: bool) -
     if precision not in ENGINES[name]:
         able = " or ".join(engine for engine, precisions in ENGINES.items() if precision in precisions)
         raise InputError(f"precision {precision}: engine {name} computes in {ENGINES[name][0]}; use engine {able}")
-    if precision == "bf16" and not paddle.base.core.supports_bfloat16():
-        raise InputError("precision bf16: needs a processor with AVX-512; use precision fp32")
+    if precision == "bf16" and not has_bfloat16():
+        raise InputError(
+            "precision bf16: this processor has no arithmetic in bfloat16 (avx512_bf16 or amx_bf16), and would take "
+            "several times as long as in float32; use precision fp32"
+        )
     if precision == "bf16" and name == "static" and paddle.__version__.startswith("2."):
         raise InputError(
             "precision bf16: its results are wrong in Paddle 2 with engine static; install Paddle 3 or use "
             "precision fp32"
-        )
-    if precision == "bf16" and name == "static" and not paddle.base.core.supports_bfloat16_fast_performance():
-        raise InputError(  # oneDNN simulates it, slower than float32, and for some layers fails
-            "precision bf16: engine static needs a processor that computes in bfloat16 (avx512_bf16); use precision "
-            "fp32, or engine openvino"
         )
     if on_gpu and name in PACKAGES:
         raise InputError(f"engine {name}: runs on CPUs only; use device cpu, or engine dynamic or static")
     if reason := unusable_reason(name):
         raise InputError(f"engine {name}: {reason}")
     return name
+
+
+def has_bfloat16() -> bool:
+    """Return whether the processor computes in bfloat16. With other kinds of AVX-512, engines would simulate it."""
+    return paddle.base.core.supports_bfloat16_fast_performance()
 
 
 def has_ungrouped_deformable(config: Config) -> bool:

@@ -16,7 +16,7 @@ from paddle import nn
 
 from config import load_config
 from config.base import Config
-from config.engines import PACKAGES
+from config.engines import ENGINES, PACKAGES
 from config.errors import InputError
 from model.layers import DeformConv2D
 from model.resize import doubled
@@ -26,7 +26,7 @@ from tools.engine.compiled import LOADERS, CompiledEngine, compile_engine
 from tools.engine.dynamic import DynamicEngine
 from tools.engine.graph_writer import write_graph
 from tools.engine.openvino_graph import SignalStack
-from tools.engine.select import choose_engine, has_ungrouped_deformable, unusable_reason
+from tools.engine.select import choose_engine, has_bfloat16, has_ungrouped_deformable, unusable_reason
 from tools.predict.load import load_predictor, untrained_network
 
 SIZES = ((1, 256, 320), (1, 320, 256), (2, 256, 256))
@@ -46,11 +46,8 @@ ALL_BUT_ONE_SLOW = [
 
 
 PADDLE_2 = paddle.__version__.startswith("2.")
-HAS_BFLOAT16 = {
-    "static": paddle.base.core.supports_bfloat16_fast_performance(),
-    "openvino": paddle.base.core.supports_bfloat16(),
-}
-REDUCED = [param for param in COMPILED if HAS_BFLOAT16.get(param.values[0]) and not PADDLE_2]
+HAS_BFLOAT16 = has_bfloat16() and not PADDLE_2
+REDUCED = [param for param in COMPILED if "bf16" in ENGINES[param.values[0]] and HAS_BFLOAT16]
 
 
 @cache
@@ -240,18 +237,16 @@ def test_signals_are_handled_where_they_were(engine):
     assert signal_stack() == before
 
 
-@pytest.mark.skipif(PADDLE_2, reason="Paddle 2 has no bf16 with engine static")
-def test_static_does_not_simulate_bfloat16(monkeypatch):
-    monkeypatch.setattr(paddle.base.core, "supports_bfloat16", lambda: True)
+@pytest.mark.parametrize("engine", ["auto", "static", "openvino"])
+def test_bfloat16_is_not_simulated(monkeypatch, engine):
     monkeypatch.setattr(paddle.base.core, "supports_bfloat16_fast_performance", lambda: False)
-    with pytest.raises(InputError, match="engine static needs a processor that computes in bfloat16"):
-        choose_engine("static", "bf16", "cpu", deformable=False)
+    with pytest.raises(InputError, match="this processor has no arithmetic in bfloat16"):
+        choose_engine(engine, "bf16", "cpu", deformable=False)
 
 
 def test_auto_is_the_fastest_that_is_installed(monkeypatch):
     installed = {"openvino", "onnxruntime", "paddle2onnx"}
-    for name in ("supports_bfloat16", "supports_bfloat16_fast_performance"):
-        monkeypatch.setattr(paddle.base.core, name, lambda: True)
+    monkeypatch.setattr(paddle.base.core, "supports_bfloat16_fast_performance", lambda: True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.3.1")
 
