@@ -16,9 +16,10 @@ import numpy as np
 from model.decode.windows import TAPS
 
 BLOCK = 64  # pixels of a mask, which are skipped if none is inside
-# Products may be added without rounding in between, as BLAS does; nothing else about the arithmetic is loosened ...
+# Products may be added without rounding in between, as BLAS does.
 _EXACT = frozenset({"contract"})
-_SUMS = _EXACT | {"reassoc", "nsz", "arcp"}  # ... but for long sums, which only several at a time make fast
+# Long sums may also be added in another order, so that the compiler can add several numbers in one instruction.
+_SUMS = _EXACT | {"reassoc", "nsz", "arcp"}
 
 
 def _compile(function: Callable, fastmath: Collection[str] = _EXACT) -> Callable:

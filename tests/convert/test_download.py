@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from filelock import FileLock
 
 from config.errors import InputError
 from convert.download import download
-from tests.support.http_files import serve
+from tests.support.http_files import ServedFile, serve
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -114,11 +117,18 @@ def test_headers_that_say_nothing_about_the_content_may_be_missing(tmp_path, hea
         assert download(served.url, tmp_path).read_bytes() == CONTENT
 
 
-def test_a_part_that_was_not_asked_for_is_not_appended(tmp_path):
+@contextmanager
+def interrupted(folder: Path) -> Iterator[ServedFile]:
+    """Serve the file, of which the folder has the first 1,000 bytes."""
     with serve(CONTENT, NAME) as served:
         served.ends_after = 1000
         with pytest.raises(InputError):
-            download(served.url, tmp_path)
+            download(served.url, folder)
+        yield served
+
+
+def test_a_part_that_was_not_asked_for_is_not_appended(tmp_path):
+    with interrupted(tmp_path) as served:
         served.ends_after, served.headers["Content-Range"] = None, f"bytes 900-{len(CONTENT) - 1}/{len(CONTENT)}"
         with pytest.raises(InputError, match="sent another part of the file than asked for"):
             download(served.url, tmp_path)
@@ -127,10 +137,7 @@ def test_a_part_that_was_not_asked_for_is_not_appended(tmp_path):
 
 
 def test_a_shorter_part_than_the_rest_of_the_file_is_not_the_end(tmp_path):
-    with serve(CONTENT, NAME) as served:
-        served.ends_after = 1000
-        with pytest.raises(InputError):
-            download(served.url, tmp_path)
+    with interrupted(tmp_path) as served:
         served.ends_after, served.headers["Content-Length"] = 10, "10"
         with pytest.raises(InputError, match="the connection ended"):
             download(served.url, tmp_path)

@@ -1,4 +1,4 @@
-"""What libpng remarks on in a PNG does not reach the terminal, and the pixels stay the same."""
+"""libpng's warnings about a PNG are not printed, and the pixels stay the same."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ class Parser(argparse.ArgumentParser):
     def refuse_fields(self, args: argparse.Namespace, names: Collection[str], reason: str) -> None:
         """Raise InputError if -o changes a field that begins with one of these names. reason: what excludes them.
 
-        Only for fields that seem to have one: the settings of a training may stay, so that one list of -o serves it
-        and the evaluation.
+        Call it only for fields that a user expects to have an effect. Training settings are accepted everywhere, so
+        that the same -o options work for training and evaluation.
         """
         for assignment in args.overrides:
             if assignment.strip().startswith(tuple(names)):
@@ -190,7 +190,7 @@ def add_data_root_option(parser: argparse.ArgumentParser) -> None:
 
 
 class _SetDataRoot(argparse.Action):
-    """Of several, the last one counts."""
+    """Set the paths of the data. The last --data-root replaces earlier ones."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, root: Any, *_: object) -> None:
         own = namespace.overrides[len(namespace.data_root) :]

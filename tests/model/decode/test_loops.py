@@ -53,7 +53,7 @@ def test_each_loop_is_compiled_once(monkeypatch):
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("pixels", [1, 63, 64, 200])
 def test_sums_inside_are_those_of_numpy(monkeypatch, threshold, pixels):
-    """Of masks that are empty, full, and in between, with logits up to where a probability is 0 or 1."""
+    """Compare empty, full and mixed masks, with logits so large that probabilities are 0 or 1."""
     half_logits = np.random.default_rng(0).normal(0, 9, (8, pixels)).astype(np.float32)
     half_logits[0], half_logits[1], half_logits[2, 0] = -50, 50, np.inf
     found = _inside_logits(half_logits.copy(), threshold)

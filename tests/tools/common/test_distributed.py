@@ -15,7 +15,7 @@ from tools.common.processes import GRACE_PERIOD, run_processes
 
 # Runs in each of two processes.
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 import model
 from tools.common.cli import run
 from tools.common.distributed import join_world
@@ -80,11 +80,13 @@ def test_the_failing_process_says_why(tmp_path, capfd, monkeypatch, failing):
 
 
 def test_a_signal_ends_the_processes_while_they_connect(tmp_path, capfd, monkeypatch):
-    """One of them comes late; without the system's help the other would wait for it through the signal."""
+    """The second process never connects, and the first one waits for it when the signal arrives."""
     program, signs = tmp_path / "program.py", [tmp_path / "0", tmp_path / "1"]
     for sign in signs:  # pipes: opening one waits for the other end
         os.mkfifo(sign)
-    late = f"rank = os.environ['PADDLE_TRAINER_ID']\nopen(f'{tmp_path}/{{rank}}', 'w')\ntime.sleep(60 * int(rank))\n"
+    late = (
+        f"rank = os.environ['PADDLE_TRAINER_ID']\nopen(f'{tmp_path}/{{rank}}', 'w')\nrank == '1' and signal.pause()\n"
+    )
     program.write_text(PROGRAM.format(body="").replace("def main", f"{late}\ndef main"))
     monkeypatch.setenv("PYTHONPATH", ":".join(sys.path))
     sent = []
