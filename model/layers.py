@@ -10,6 +10,7 @@ from paddle import Tensor, nn
 from paddle.nn import functional as F
 from paddle.vision.ops import deform_conv2d
 
+from model.convolution import conv2d
 from model.resize import shape_of
 
 STATISTICS = ("._mean", "._variance")  # suffixes of Paddle's names of the statistics of a batch norm
@@ -52,13 +53,14 @@ class GroupNorm(nn.GroupNorm):
 
 
 class Conv2D(nn.Conv2D):
-    """Paddle's convolution; in training it adds its bias by `add_bias`."""
+    """Paddle's convolution; in training `model.convolution` computes it, and it adds its bias by `add_bias`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.bias is None or not self.training:
+        if not self.training:
             return nn.Conv2D.forward(self, x)
         geometry = {"padding": self._padding, "dilation": self._dilation, "groups": self._groups}
-        return add_bias(F.conv2d(x, self.weight, stride=self._stride, **geometry), self.bias)
+        y = conv2d(x, self.weight, stride=self._stride, **geometry)
+        return y if self.bias is None else add_bias(y, self.bias)
 
 
 class Conv2DTranspose(nn.Conv2DTranspose):

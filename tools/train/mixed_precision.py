@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import numpy as np
 import paddle
@@ -12,6 +12,7 @@ from paddle.optimizer import Optimizer
 
 from config.base import TrainConfig
 from config.errors import InputError
+from model.convolution import onednn_convolutions
 
 
 class Precision:
@@ -39,7 +40,7 @@ class Precision:
     def forward(self) -> AbstractContextManager:
         """Return the context to run the network's forward pass in."""
         if self.scaler is None:
-            return nullcontext()
+            return onednn_convolutions()
         return paddle.amp.auto_cast(level=self.level, dtype="float16")
 
     def backward(self, loss: paddle.Tensor) -> None:
