@@ -101,10 +101,12 @@ class Library:
 
 
 class Memory:
-    """The numbers of a tensor in a layout; `tensor` holds them, with any shape."""
+    """The numbers of a tensor in a layout; `tensor` holds them, with any shape.
+
+    A tensor that is given is contiguous and in this layout; without one memory is reserved.
+    """
 
     def __init__(self, library: Library, layout: ctypes.c_void_p, tensor: Tensor | None = None) -> None:
-        """Tensor: contiguous and in this layout; None reserves memory."""
         self.library, self.layout = library, layout
         self._copy: Memory | None = None  # in the layout that was asked for last
         if tensor is None:

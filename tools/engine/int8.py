@@ -69,6 +69,7 @@ def read_int8(path: Path, graphs: Sequence[str], fingerprint: str, *, command: s
             content = {name: archive.read(name) for name in expected}
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such INT8 network; {command} writes it") from error
+    # zipfile raises RuntimeError for encrypted entries and NotImplementedError for versions that it does not know.
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise InputError(f"{path}: is no INT8 network of this config, or damaged ({error}); {remedy}") from error
     if content[_FINGERPRINT].decode("ascii", "replace") != fingerprint:
