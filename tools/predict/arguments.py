@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ SECTIONS = ("test_cfg", "eval_cfg")  # of a config, with a checkpoint and a scor
 
 def check_running(overrides: object, section: object, streams: object) -> list[str]:
     """Return the overrides as a list. Raises InputError for arguments of another type or value."""
-    is_list = isinstance(overrides, Iterable) and not isinstance(overrides, str)
+    is_list = isinstance(overrides, Iterable) and not isinstance(overrides, (str, Mapping))
     assignments: list[Any] = list(overrides) if is_list else [None]  # type: ignore[call-overload]
     if not all(isinstance(assignment, str) for assignment in assignments):
         raise InputError(f"overrides={overrides!r}: expected a list, such as ['nms.max_per_img=50']")

@@ -89,7 +89,7 @@ class Instances:
     ) -> Instances:
         """Build instances from full masks [n, H, W], bool or uint8 (any non-zero value is foreground).
 
-        Raises InputError for masks of another shape or dtype.
+        Raises InputError for masks of another shape or dtype, scores that are not finite, and fractions as integers.
         """
         if getattr(masks, "ndim", None) != 3:
             raise InputError(f"masks {reprlib.repr(np.shape(masks))}: expected an array [n, H, W], bool or uint8")
@@ -117,7 +117,7 @@ class Instances:
             scores=_as_array("scores", scores, np.float32),
             classes=_as_array("classes", classes, np.int64),
             class_names=tuple(class_names),
-            category_ids=tuple(np.asarray(category_ids).tolist()),  # plain numbers, which JSON can hold
+            category_ids=tuple(_as_array("category_ids", category_ids, np.int64).tolist()),  # for JSON
             network_boxes=network_boxes,
             stretch=stretch,
         )
@@ -249,12 +249,13 @@ class Instances:
 
 
 def _as_array(name: str, values: object, dtype: type) -> np.ndarray:
-    """Convert numbers to an array. Raises InputError for other values, and for fractions as integers."""
+    """Convert finite numbers to an array. Raises InputError for other values, and for fractions as integers."""
     with suppress(ValueError):  # lists of different lengths
         array = np.asarray(values)
-        if array.dtype.kind in "biuf" and (dtype is np.float32 or np.isin(array % 1, 0).all()):
+        is_finite = array.dtype.kind in "biuf" and np.isfinite(array).all()
+        if is_finite and (dtype is np.float32 or np.isin(array % 1, 0).all()):
             return array.astype(dtype)
-    raise InputError(f"{name} {shorten(printable(reprlib.repr(values)))}: expected numbers of {np.dtype(dtype)}")
+    raise InputError(f"{name} {shorten(printable(reprlib.repr(values)))}: expected finite numbers of {np.dtype(dtype)}")
 
 
 def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
