@@ -40,7 +40,7 @@ class Instances:
     size: (height, width) of the picture in pixels.
     boxes: int32 [n, 4], x1, y1, x2, y2 in pixels, x2 and y2 exclusive: the tight box of each mask, 0 where it is empty.
     crops: n bool arrays [y2 - y1, x2 - x1], the masks inside their boxes. Large ones are built at each access.
-    scores: float32 [n].
+    scores: float32 [n], NaN of annotations.
     classes: int64 [n], 0-based index into class_names and category_ids.
     class_names: the name of each class.
     category_ids: the category id of each class in the data set.
@@ -89,7 +89,7 @@ class Instances:
     ) -> Instances:
         """Build instances from full masks [n, H, W], bool or uint8 (any non-zero value is foreground).
 
-        Raises InputError for masks of another shape or dtype, scores that are not finite, and fractions as integers.
+        Raises InputError for masks of another shape or dtype, and for fractions as classes or category ids.
         """
         if getattr(masks, "ndim", None) != 3:
             raise InputError(f"masks {reprlib.repr(np.shape(masks))}: expected an array [n, H, W], bool or uint8")
@@ -249,13 +249,12 @@ class Instances:
 
 
 def _as_array(name: str, values: object, dtype: type) -> np.ndarray:
-    """Convert finite numbers to an array. Raises InputError for other values, and for fractions as integers."""
+    """Convert numbers to an array. Raises InputError for other values, and for fractions as integers."""
     with suppress(ValueError):  # lists of different lengths
         array = np.asarray(values)
-        is_finite = array.dtype.kind in "biuf" and np.isfinite(array).all()
-        if is_finite and (dtype is np.float32 or np.isin(array % 1, 0).all()):
+        if array.dtype.kind in "biuf" and (dtype is np.float32 or np.isin(array % 1, 0).all()):
             return array.astype(dtype)
-    raise InputError(f"{name} {shorten(printable(reprlib.repr(values)))}: expected finite numbers of {np.dtype(dtype)}")
+    raise InputError(f"{name} {shorten(printable(reprlib.repr(values)))}: expected numbers of {np.dtype(dtype)}")
 
 
 def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
