@@ -73,7 +73,7 @@ def test_options_of_pictures_need_a_place_for_them(few, tmp_path):
     changed = override(few(), ["shapes.height=96"])
     with pytest.raises(InputError, match=r"-o shapes\.height: .*train/annotations\.json; draw others with tools/draw"):
         read_splits(changed, ("train",))
-    with pytest.raises(InputError, match=r"-o shapes\.height: has no effect on mine\.json; leave it out"):
+    with pytest.raises(InputError, match=r"-o shapes\.height: has no effect on mine\.json; leave it out, and give"):
         read_splits(changed.replace(train_path="mine.json"), ("train",))
     assert not list(tmp_path.iterdir())
 

@@ -51,7 +51,7 @@ def check_settings(config: Config, split: str, *, is_own: bool) -> None:
             f"draw others with tools/draw_shapes.py, with -o {split}_path=... -o {split}_pre_path=..., and give these"
         )
         if not is_own:
-            remedy = "leave it out; tools/draw_shapes.py has drawn the pictures"
+            remedy = "leave it out, and give it to tools/draw_shapes.py, which draws the pictures"
         raise InputError(f"-o shapes.{changed[0]}: has no effect on {path}; {remedy}")
 
 
