@@ -20,6 +20,7 @@ from convert.paddle_files import read_pdparams, read_variable_folder, read_varia
 from convert.safetensors_file import is_safetensors, read_safetensors
 from convert.tar_files import GZIP_MAGIC
 from convert.torch_files import LEGACY_MAGIC, read_torch_legacy, read_torch_zip
+from data.files import why_missing
 from tools.common.safe_pickle import DamagedFileError, one_line
 
 _PICKLE_PROTOCOLS = (2, 3, 4, 5)
@@ -96,10 +97,10 @@ def _check_exists(path: Path) -> None:
         return
     if path.exists():
         raise InputError(f"{path}: is neither a file nor a folder; give the path of a weight file")
-    siblings = [sibling.name for sibling in path.parent.iterdir()] if path.parent.is_dir() else []
-    similar = difflib.get_close_matches(path.name, siblings, n=1)
+    siblings = {sibling.name for sibling in path.parent.iterdir()} if path.parent.is_dir() else set()
+    similar = difflib.get_close_matches(path.name, sorted(siblings - {path.name}), n=1)
     hint = f"did you mean {path.parent / similar[0]}?" if similar else "check the path"
-    raise InputError(f"{path}: no such file or folder; {hint}")
+    raise InputError(f"{path}: {why_missing(path)}; {hint}")
 
 
 def _reader_for(path: Path) -> Callable[[Path], dict[str, np.ndarray]]:

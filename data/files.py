@@ -51,6 +51,13 @@ def open_regular(path: str | Path) -> BinaryIO:
     return path.open("rb")
 
 
+def why_missing(path: Path) -> str:
+    """Return what is wrong with a path that leads to nothing."""
+    if path.is_symlink():
+        return f"is a link to {printable(path.readlink())}, which does not exist"
+    return "no such file or folder"
+
+
 def json_damage(error: Exception) -> str:
     """Return what is wrong with a text that is not JSON, without Python's advice on numbers of thousands of digits."""
     return str(error).partition("; use sys.")[0]

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from config.errors import InputError
-from data.files import as_path, atomic_write, open_regular
+from data.files import as_path, atomic_write, open_regular, why_missing
 from data.png_chunks import is_png, png_damage, without_unused_chunks
 from data.pnm import misread_white
 from data.stretch import stretch_picture
@@ -269,7 +269,7 @@ def _expand(source: str | Path) -> list[Path]:
     if any(character in str(source) for character in "*?["):
         return _match(path)
     raise InputError(
-        f"{source}: no such file or folder{_suggest(path)}; "
+        f"{source}: {why_missing(path)}{_suggest(path)}; "
         "give a picture, a folder of pictures or a quoted pattern such as 'photos/*.jpg'"
     )
 
@@ -304,13 +304,14 @@ def _suggest(path: Path) -> str:
         wrong = wrong.parent
     if not wrong.parent.is_dir():
         return f" ({wrong.parent} is a file)"
-    close = difflib.get_close_matches(wrong.name, [file.name for file in wrong.parent.iterdir()], n=1)
+    others = sorted({file.name for file in wrong.parent.iterdir()} - {wrong.name})  # it may be a link to nothing
+    close = difflib.get_close_matches(wrong.name, others, n=1)
     return f" (did you mean {wrong.parent / close[0]}?)" if close else ""
 
 
 def _why_unreadable(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        return "no such file"
+        return why_missing(path)
     if path.is_dir():  # checked before PermissionError, which Windows raises for a folder
         return "a folder, not a picture"
     if isinstance(error, PermissionError):

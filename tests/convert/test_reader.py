@@ -209,11 +209,14 @@ def test_paddle_reads_the_variable_folder(tmp_path):
 
 def test_missing_and_forbidden_paths(tmp_path, monkeypatch):
     write_safetensors(tmp_path / "solov2_r50.safetensors", WEIGHTS)
+    (link := tmp_path / "link.pth").symlink_to(tmp_path / "gone.pth")
     for read in (read_checkpoint, sha256_of):
         with pytest.raises(InputError, match=r"solov2_r5.safetensors: no such file.* did you mean .*solov2_r50.safe"):
             read(tmp_path / "solov2_r5.safetensors")
         with pytest.raises(InputError, match="no such file or folder; check the path"):
             read(tmp_path / "nowhere" / "net.pth")
+        with pytest.raises(InputError, match="link.pth: is a link to .*gone.pth, which does not exist; check the path"):
+            read(link)
 
     def forbidden(path, *args):
         raise PermissionError(13, "Permission denied", str(path))

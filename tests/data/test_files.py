@@ -25,6 +25,7 @@ from data.files import (
     temporary_folder,
     write_error,
 )
+from data.images import ImageError, find_images, read_image
 
 
 @settings(max_examples=40)
@@ -267,3 +268,12 @@ def test_a_number_of_thousands_of_digits_is_no_advice_on_python():
     with pytest.raises(ValueError) as error:
         json.loads("9" * 5000)
     assert "sys." not in json_damage(error.value)
+
+
+def test_a_link_to_nothing_says_where_it_leads(tmp_path):
+    (tmp_path / "link.jpg").symlink_to("gone.jpg")
+    reason = "link.jpg: is a link to gone.jpg, which does not exist"
+    with pytest.raises(ImageError, match=f"{reason}$"):
+        read_image(tmp_path / "link.jpg")
+    with pytest.raises(InputError, match=f"{reason}; give a picture"):
+        find_images([tmp_path / "link.jpg"])

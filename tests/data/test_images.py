@@ -288,7 +288,7 @@ class TestPictureSize:
         assert picture_size(tmp_path / "picture") == read_image(tmp_path / "picture").shape[:2]
 
     def test_names_what_is_no_picture_file(self, tmp_path):
-        for path, reason in ((tmp_path, "a folder, not a picture"), (tmp_path / "gone", "no such file")):
+        for path, reason in ((tmp_path, "a folder, not a picture"), (tmp_path / "gone", "no such file or folder")):
             with pytest.raises(ImageError) as caught:
                 picture_size(path)
             assert caught.value.reason == reason
@@ -333,7 +333,7 @@ class TestImageError:
         np.testing.assert_array_equal(read_bytes(JPEG[:start] + b"\xff\xff\xff" + JPEG[start:]), read_bytes(JPEG))
 
     def test_names_what_is_no_picture_file(self, tmp_path):
-        with pytest.raises(ImageError, match="gone.jpg: no such file$"):
+        with pytest.raises(ImageError, match="gone.jpg: no such file or folder$"):
             read_image(tmp_path / "gone.jpg")
         with pytest.raises(ImageError, match="a folder, not a picture$"):
             read_image(tmp_path)

@@ -183,7 +183,7 @@ def test_nothing_readable_is_a_mistake_that_leaves_what_was_there(tmp_path, caps
 def test_the_line_of_a_skipped_picture_has_no_control_characters(tmp_path, capsys):
     with pytest.raises(InputError, match="none of 1 pictures"):
         predict([tmp_path / "\x1b[2Ja\nb.jpg"])
-    assert capsys.readouterr().err == f"skipped {tmp_path}/\\x1b[2Ja b.jpg: no such file\n"
+    assert capsys.readouterr().err == f"skipped {tmp_path}/\\x1b[2Ja b.jpg: no such file or folder\n"
 
 
 @pytest.mark.parametrize("threads", [0, 1, 4])
@@ -263,7 +263,7 @@ def test_the_first_of_several_pages_is_used_and_said_once(tmp_path, capsys):
         line for line in capsys.readouterr().err.splitlines() if line.startswith(("skipped", str(tmp_path)))
     )
     assert first == f"{paths[0]}: the first of 3 pages is used; save the others as files of their own"
-    assert second == f"skipped {paths[2]}: no such file"
+    assert second == f"skipped {paths[2]}: no such file or folder"
     found = tiny.tiny_predictor()(tiny.scene(0))
     assert [row["segmentation"] for row in report.rows] == found.to_rle() * 2
 
