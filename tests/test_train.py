@@ -168,7 +168,7 @@ def test_a_closed_output_saves_a_checkpoint(tmp_path, processes):
         (("--resume", ""), "--resume: an empty name"),
         (("--resume", "weights"), "weights: is a folder; give a step_*.pdstate in it, or --resume auto --output"),
         (("--finetune", ""), "--finetune: an empty name"),
-        (("--max-iters", "0"), "must be >= 1"),
+        (("--max-iters", "0"), "'0': must be an integer >= 1"),
         (("--performance=2", "--visualdl"), "--visualdl: --performance writes nothing"),
         (("--visualdl",), "--visualdl: the package visualdl is not installed"),
     ],

@@ -281,10 +281,10 @@ def config_of(args: argparse.Namespace) -> Config:
     return load_config(args.config, args.overrides)
 
 
-def natural_number(text: str) -> int:
-    """Parse an integer from 0 to 2^63 - 1, as an argument type."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer >= 0")
+def natural_number(text: str, lowest: int = 0) -> int:
+    """Parse an integer from `lowest` to 2^63 - 1, as an argument type."""
+    if not text.isdecimal() or int(text) < lowest:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an integer >= {lowest}")
     if int(text) >= 2**63:
         raise argparse.ArgumentTypeError(f"{text}: must be below 2^63")
     return int(text)
@@ -302,10 +302,7 @@ def named_path(text: str) -> Path:
 
 def positive_number(text: str) -> int:
     """Parse an integer from 1 to 2^63 - 1, as an argument type."""
-    number = natural_number(text)
-    if number == 0:
-        raise argparse.ArgumentTypeError("0: must be >= 1")
-    return number
+    return natural_number(text, lowest=1)
 
 
 def fraction(text: str) -> float:
