@@ -6,17 +6,17 @@ import argparse
 import importlib.util
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable
 
 import numpy as np
 
-from config import load_config
+from config import load_config, registry
 from config.base import Config
-from config.errors import InputError, listed, shorten
+from config.errors import InputError, listed, printable, shorten
 from config.overrides import differences, foreign_to_networks, override, with_network
 from config.values import is_list_of
 from data.class_lists import ClassList
@@ -104,14 +104,14 @@ def metadata_of(text: str, path: str | Path, overrides: Iterable[str] = ()) -> M
 
 
 def _config_of(content: dict[str, Any], path: str | Path) -> Config:
-    """Return the config of metadata. Raises InputError if it cannot be read from there."""
-    named, number = None, content.get("number")
+    """Return the config of metadata. Raises InputError if it cannot be read from there or from the files of configs."""
+    name, number = content["config"], content.get("number")
+    is_here = name in {config_class.name for config_class in registry().values()}  # it may be gone
+    named = load_config(name) if is_here else None
     try:
         if content["format_version"] == 1:
-            return load_config(content["config"], content["overrides"])
-        with suppress(InputError):  # it may be gone
-            named = load_config(content["config"])
-        gone = Config().replace(name=content["config"], number=number if type(number) is int else 0)
+            return load_config(name, content["overrides"])
+        gone = Config().replace(name=name, number=number if type(number) is int else 0)
         config = with_network(named or gone, content["overrides"])
     except ValueError as error:
         reason = shorten(str(error))
@@ -307,7 +307,11 @@ def predictor_of_options(args: argparse.Namespace, parser: argparse.ArgumentPars
     for name in ("config", "weights", "untrained", "device", "precision"):
         if getattr(args, name) != parser.get_default(name):
             raise InputError(f"--{name}: {args.model} brings its own; leave out one of them")
-    return exported_predictor(args.model, overrides=args.overrides, section=section)
+    predictor = exported_predictor(args.model, overrides=args.overrides, section=section)
+    if section == "eval_cfg" and type(predictor.config) is Config:
+        name = printable(predictor.config.name)
+        print(f"{args.model}: there is no config {name}; eval_cfg and paths have their defaults", file=sys.stderr)
+    return predictor
 
 
 def decoder_of(metadata: Metadata) -> Decode:

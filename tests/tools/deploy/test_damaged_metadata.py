@@ -146,6 +146,26 @@ def test_an_exported_network_does_not_depend_on_the_file_of_its_config():
     assert json.loads(gone.to_json())["number"] == json.loads(text)["number"]  # as boards get it
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_damaged_file_of_a_config_is_named(monkeypatch, version):
+    """Without its own config an exported network would be evaluated in another way, such as with fewer instances."""
+
+    def fail():
+        raise InputError("config/mine.py, line 1: SyntaxError: invalid syntax; correct this file")
+
+    text = changed(metadata_text("solov2"), format_version=version)
+    monkeypatch.setattr("tools.deploy.exported.registry", fail)
+    with pytest.raises(InputError, match="^config/mine.py, line 1"):
+        metadata_of(text, "a.onnx")
+
+
+def test_evaluation_says_that_the_config_is_gone(tmp_path):
+    """Its defaults count fewer instances than the network's own config may."""
+    model = write_model(of_kind("solov2"), changed(metadata_text("solov2"), config="gone"), tmp_path / "a.onnx")
+    status, _, err = run_main(evaluation.main, "--engine=onnx", model, f"-oval_path={tmp_path / 'none.json'}")
+    assert status == 2 and err.startswith(f"{model}: there is no config gone; eval_cfg and paths have their defaults\n")
+
+
 class SessionWith:
     """A graph with other metadata, without a copy of its file."""
 
