@@ -34,7 +34,7 @@ from tools.common.cli import Parser, fraction, natural_number
 from tools.common.kinds import kind_of
 from tools.common.skipped import print_skipped
 from tools.deploy.binary_files import INDEX, Entry, OutputFiles, read_index
-from tools.deploy.exported import decoder_of
+from tools.deploy.exported import decoder_of, warn_of_defaults
 from tools.predict.predictor import Predictor
 
 NAMES = "{picture}_{output}.bin"
@@ -86,6 +86,7 @@ def main() -> int:
     found = None
     ids = {entry.path: entry.image_id for entry in entries}
     if args.annotations:
+        warn_of_defaults(config, args.inputs / INDEX)
         paths = args.annotations.resolve(), args.pictures.resolve()
         found = read_complete(*paths, metadata.classes, args.inputs, remedies=OPTION_REMEDIES)
         for line in found.problems.lines():

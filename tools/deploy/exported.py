@@ -308,10 +308,16 @@ def predictor_of_options(args: argparse.Namespace, parser: argparse.ArgumentPars
         if getattr(args, name) != parser.get_default(name):
             raise InputError(f"--{name}: {args.model} brings its own; leave out one of them")
     predictor = exported_predictor(args.model, overrides=args.overrides, section=section)
-    if section == "eval_cfg" and type(predictor.config) is Config:
-        name = printable(predictor.config.name)
-        print(f"{args.model}: there is no config {name}; eval_cfg and paths have their defaults", file=sys.stderr)
+    if section == "eval_cfg":
+        warn_of_defaults(predictor.config, args.model)
     return predictor
+
+
+def warn_of_defaults(config: Config, path: str | Path) -> None:
+    """Say on stderr that an evaluation has default settings, if the config of the network in `path` is gone."""
+    if type(config) is Config:
+        name = printable(config.name)
+        print(f"{path}: there is no config {name}; eval_cfg and paths have their defaults", file=sys.stderr)
 
 
 def decoder_of(metadata: Metadata) -> Decode:

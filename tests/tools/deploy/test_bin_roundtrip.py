@@ -199,6 +199,10 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert "give both or none" in mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json")
     unknown = mistake(read, inputs, tmp_path / "outputs", *rest, "--annotations=a.json", "--pictures=a")
     assert "give a COCO annotation file with --annotations" in unknown and "--data-root" not in unknown
+    (inputs / "index.json").write_text(json.dumps({**index, "metadata": {**index["metadata"], "config": "gone"}}))
+    options = "--annotations=a.json", "--pictures=a"
+    _, _, err = run_main(postprocess_bin_outputs.main, inputs, tmp_path / "outputs", *rest, *options)
+    assert err.startswith(f"{inputs / 'index.json'}: there is no config gone; eval_cfg and paths have their defaults\n")
 
 
 @needs_onnx
