@@ -259,9 +259,9 @@ def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision
         command = [f"--{name}={value}" for name, value in options.items() if value is not None]
         for override in args.overrides:
             command += ["-o", override]
-        done = subprocess.run(
-            [sys.executable, __file__, *command, "--images", *args.images], stdout=subprocess.DEVNULL, check=False
-        )
+        command = [sys.executable, __file__, *command, "--images", *args.images]
+        # Ctrl-C then reaches this process alone, which ends the other.
+        done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, start_new_session=True)
         if done.returncode:
             sys.exit(done.returncode)
         (figures,) = json.loads(target.read_text())

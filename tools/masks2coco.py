@@ -23,7 +23,7 @@ from tools.common.startup import run
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -180,18 +180,25 @@ def report(converted: Sequence[Converted], skipped: int) -> None:
     """Print what was read, and the masks that are empty, overlap, or are of several instances."""
     print_reasons("left out", (f"{path}: is empty" for item in converted for path in item.empty))
     overlaps = [f"{item.picture.file_name}: {item.shared} pixels in several masks" for item in converted if item.shared]
-    reused = [
-        f"{item.picture.file_name}: {item.regions} separate regions of {len(item.picture.instances)} values; add "
-        "--connected if values are reused"
-        for item in converted
-        if item.regions > MANY_REGIONS * max(len(item.picture.instances), 1)
-    ]
-    print_reasons("doubtful", [*overlaps, *reused])
+    print_reasons("doubtful", [*overlaps, *_describe_regions(converted)])
     print(
         f"read {len(converted)} pictures, {sum(not item.picture.instances for item in converted)} of them without "
         f"instances; skipped {skipped}; left out {sum(len(item.empty) for item in converted)} empty masks; masks "
         f"overlap in {len(overlaps)} pictures"
     )
+
+
+def _describe_regions(converted: Sequence[Converted]) -> Iterator[str]:
+    """Yield a line each about pictures of labels whose values may be those of several instances."""
+    several = [item for item in converted if item.regions > 1]
+    if several and all(len(item.picture.instances) < 2 for item in converted):
+        names = listed([item.picture.file_name for item in several])
+        yield f"{names}: one value has several separate regions; add --connected if each of them is an instance"
+        return
+    for item in several:
+        if item.regions > MANY_REGIONS * max(count := len(item.picture.instances), 1):
+            regions = f"{item.regions} separate regions of {count} values"
+            yield f"{item.picture.file_name}: {regions}; add --connected if values are reused"
 
 
 def _name(text: str) -> str:

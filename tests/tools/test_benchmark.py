@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from config.base import PROJECT
 from data.images import read_image, write_image
 from tests.support import tiny
-from tests.support.programs import Finished, run_python
+from tests.support.programs import Finished, children_of, has_ended, python_command, run_python
 from tools.benchmark import _let_pass, lines_of
 from tools.common.plots import LINE_COLORS
 from tools.predict.load import load_predictor
@@ -148,3 +152,26 @@ def test_an_unreadable_picture_with_the_default_config(tmp_path, options):
     done = run_python(BENCHMARK, "--untrained=0", "--images", tmp_path / "photo.jpg", *options, cwd=tmp_path)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "none of 1 pictures could be read" in done.stderr.splitlines()[-1] and "photo.jpg" in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the children of a process")
+def test_ctrl_c_ends_both_processes_with_one_line(tmp_path):
+    """A terminal sends it to all processes of the group."""
+    (folder := tmp_path / "temporary").mkdir()
+    write_image(tmp_path / "0.png", tiny.scene(0))
+    for number in range(1, 2000):
+        (tmp_path / f"{number}.png").symlink_to(tmp_path / "0.png")
+    command = python_command(BENCHMARK, *tiny.OPTIONS, "--untrained=0", "--images", tmp_path, "--vs", "static")
+    environment = os.environ | {"TMPDIR": str(folder)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment)
+    try:
+        while len(list(folder.iterdir())) < 2:  # one of each process, the second when it times
+            with suppress(subprocess.TimeoutExpired):
+                pytest.fail(f"ended by itself with {process.wait(0.02)}")
+        (child,) = children_of(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        _, stderr = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert has_ended(child)

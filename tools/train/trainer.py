@@ -344,7 +344,11 @@ class Trainer:
                 f"needs the same in the same order; start another run with --finetune {path.with_suffix('.pdparams')}"
             )
         for name, saved, own in (
-            ("the number of pictures in a step", state.total_batch, self.total_batch),
+            (
+                "the number of pictures in a step (train_cfg.batch_size x train_cfg.accumulate x processes)",
+                state.total_batch,
+                self.total_batch,
+            ),
             ("train_cfg.seed", state.seed, self.settings.seed),
             ("train_cfg.optimizer", state.optimizer_name, self.settings.optimizer),
             ("the moving average (train_cfg.ema_decay > 0)", bool(state.average), self.average is not None),

@@ -108,19 +108,28 @@ def test_a_data_set_without_an_instance_is_refused(tmp_path):
     assert f"{tmp_path}: none of 1 pictures has an instance" in said
 
 
-def test_values_that_are_reused_are_doubtful(tmp_path):
-    """Several regions of a value may be one instance behind another; many are as many instances."""
-    labels = np.zeros((40, 40), np.uint8)
-    labels[::8, ::8] = 1
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ([1, 1, 1], "a.png: one value has several separate regions; add --connected if each of them is an instance"),
+        ([1] * 10 + [2], "a.png: 11 separate regions of 2 values; add --connected if values are reused"),
+        ([1, 1, 1, 2], ""),
+        ([1, 2, 3], ""),
+    ],
+)
+def test_values_that_are_reused_are_doubtful(tmp_path, values, line):
+    """A few regions of one value among others may be one instance behind another."""
+    labels = np.zeros((8, 40), np.uint8)
+    labels[4, 2 : 2 + 3 * len(values) : 3] = values
     Image.fromarray(labels).save(tmp_path / "a.png")
     (tmp_path / "masks").mkdir()
     Image.fromarray(labels).save(tmp_path / "masks" / "a.png")
     rest = "--masks", tmp_path / "masks", "--output", tmp_path / "coco.json"
     done = run_main(masks2coco.main, tmp_path, *rest)
-    line = "doubtful a.png: 25 separate regions of 1 values; add --connected if values are reused"
-    assert done.returncode == 0 and line in done.stderr
+    assert done.returncode == 0
+    assert done.stderr.partition("doubtful ")[2].strip() == line
     done = run_main(masks2coco.main, tmp_path, *rest, "--connected")
-    assert "25 instances" in done.stdout and "doubtful" not in done.stderr
+    assert f"{len(values)} instances" in done.stdout and "doubtful" not in done.stderr
 
 
 def test_masks_are_made_one_after_another():
