@@ -21,6 +21,7 @@ from config import load_config
 from config.base import PROJECT, Config
 from model.device import select_device
 from tools.common.distributed import World, join_world
+from tools.common.memory import keep_memory
 from tools.common.processes import run_processes, shared_training
 from tools.common.signals import stop_status
 from tools.train import setup
@@ -45,6 +46,7 @@ def main() -> int:
 
 def _train(args: argparse.Namespace, config: Config, folder: Path, world: World) -> int:
     """Run the training in this process; return the exit status."""
+    keep_memory()
     start = {"resume": args.resume, "finetune": args.finetune}
     trainer, message = setup.prepare(config, folder, **start, world=world, writes=not args.performance)
     last_step = trainer.step + args.performance if args.performance else args.max_iters

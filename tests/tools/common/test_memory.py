@@ -44,6 +44,20 @@ release_memory()
 print(kept, resident() - before)
 """
 
+FAULTS = """
+import resource
+from tools.common.memory import keep_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = b"1" * (100 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+returned = faults(), faults()
+keep_memory()
+print(*returned, faults(), faults())
+"""
+
 
 def figures(program: str) -> list[float]:
     done = run_python("-c", program)
@@ -77,3 +91,8 @@ def test_the_unit_is_that_of_the_system(monkeypatch, tmp_path, system, expected)
 def test_unused_memory_is_given_back_to_the_system():
     kept, left = figures(SMALL_ONES)
     assert kept > 150 and left < 50
+
+
+def test_kept_memory_is_used_again():
+    first, second, kept, again = figures(FAULTS)
+    assert min(first, second, kept) > 10_000 and again < 100  # pages of 4 KiB that the system clears
