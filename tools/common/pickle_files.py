@@ -9,7 +9,8 @@ from __future__ import annotations
 import pickle
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -25,11 +26,20 @@ _BLOCK = 1 << 20
 
 def save_dict(path: str | Path, content: Mapping[str, Any], *, as_output: bool = False) -> None:
     """Write a dict of plain values and arrays, and its checksum. as_output: as `write_output` does."""
+    with saving_dict(path, content, as_output=as_output):
+        pass
+
+
+@contextmanager
+def saving_dict(path: str | Path, content: Mapping[str, Any], *, as_output: bool = False) -> Iterator[None]:
+    """Write a dict as `save_dict` does to a temporary file, which gets its name after the block."""
     write = partial(write_output, kind="network") if as_output else atomic_write
-    with write(path, durable=True) as temporary, temporary.open("wb") as stream:
-        summed = _SummedStream(stream)
-        pickle.dump(dict(content), summed, protocol=4)
-        stream.write(_format_checksum(summed.checksum))
+    with write(path, durable=True) as temporary:
+        with temporary.open("wb") as stream:
+            summed = _SummedStream(stream)
+            pickle.dump(dict(content), summed, protocol=4)
+            stream.write(_format_checksum(summed.checksum))
+        yield
 
 
 def load_content(stream: BinaryIO, path: str | Path) -> object:

@@ -15,7 +15,7 @@ from config.errors import InputError
 from config.values import is_list_of
 from data.files import find_temporaries, open_regular
 from tools.common.checkpoint import STATE_SUFFIX, Checkpoint, save_checkpoint
-from tools.common.pickle_files import load_content, save_dict
+from tools.common.pickle_files import load_content, saving_dict
 from tools.common.safe_pickle import DamagedFileError
 
 STATE_VERSION = 1
@@ -58,10 +58,13 @@ class TrainingState:
 
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write `step_N.pdparams`, then `step_N.pdstate`, and remove all but the newest `keep` pairs up to this step."""
+    """Write `step_N.pdparams` and `step_N.pdstate`, and remove all but the newest `keep` pairs up to this step.
+
+    If the disk is full, neither of them gets its name.
+    """
     path = folder / f"step_{state.step:07d}{STATE_SUFFIX}"
-    save_checkpoint(path.with_suffix(".pdparams"), checkpoint)
-    save_dict(path, {"state_version": STATE_VERSION, **_to_dict(state)})
+    with saving_dict(path, {"state_version": STATE_VERSION, **_to_dict(state)}):
+        save_checkpoint(path.with_suffix(".pdparams"), checkpoint)
     for old in [file for file in _newest_first(folder) if _step(file) <= state.step][keep:]:
         for file in (old, old.with_suffix(".pdparams")):
             with contextlib.suppress(FileNotFoundError):

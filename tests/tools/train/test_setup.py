@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -138,6 +141,26 @@ def test_weights_of_a_run_without_its_states_are_not_overwritten(tmp_path):
         refused = pytest.raises(InputError, match="contains weights of a run without its states")
         with refused, reserve_folder(tmp_path, resumes=resumes):
             pass
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_a_disk_that_is_full_at_the_first_save_leaves_a_folder_that_can_be_used(tmp_path, monkeypatch, written):
+    whole, files = pickle.dump, []
+
+    def dump(content: object, stream: BinaryIO, protocol: int) -> None:
+        files.append(stream)
+        if len(files) > written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(content, stream, protocol)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pickle, "dump", dump)
+        with pytest.raises(InputError, match="No space left on device"):
+            trainer(tmp_path).run(last_step=1)
+    assert not list(tmp_path.glob("*step_*"))
+    for resumes in (False, True):
+        with reserve_folder(tmp_path, resumes=resumes):
+            assert "starting from" in resume(trainer(tmp_path), tmp_path, "auto")
 
 
 def test_a_state_of_another_folder_is_not_resumed_into_the_folder_of_a_run(tmp_path):
