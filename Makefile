@@ -14,9 +14,9 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=20
 
 # Compare the large networks with the numbers recorded from the original programs, which are skipped where ../shared lacks
-# them, and all networks in all engines.
+# them, and all networks in all engines, exports and ways to train.
 parity: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/model tests/tools/engine
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow tests/model tests/tools tests/test_train.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -103,6 +103,12 @@ def read_coco(
     )
 
 
+def read_categories(annotations: str | Path) -> ClassList:
+    """Read the classes of an annotation file alone: its categories. Raises InputError as `read_coco` does."""
+    path = PROJECT / annotations
+    return _read_classes(_read_json(path, CONFIG_REMEDIES, True)["categories"], Problems(path))
+
+
 def read_complete(
     annotations: str | Path,
     images: str | Path,

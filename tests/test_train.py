@@ -261,6 +261,7 @@ def test_two_processes_learn_the_same_as_one(tmp_path):
             np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_processes_that_resume_compute_what_they_would_have_computed(tmp_path):
     """The statistics of batch norms are those of all processes after every step, whenever the run was saved."""
     options = "train_cfg.processes=2", "train_cfg.batch_size=1"
@@ -312,7 +313,7 @@ def test_a_mistake_is_printed_by_one_process_only(tmp_path):
 
 
 def test_a_second_training_in_the_same_folder_is_refused(tmp_path):
-    options = in_run(tmp_path, "train_cfg.epochs=1000", "train_cfg.processes=2", "train_cfg.batch_size=1")
+    options = in_run(tmp_path, "train_cfg.epochs=1000")
     with start_training(*options) as process:
         wait_for_first_step(process)
         temporary = tmp_path / ".1-0123abcd.pdstate"

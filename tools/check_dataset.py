@@ -94,9 +94,9 @@ def main(argv: list[str] | None = None) -> int:
     if not kind_of(config).has_grids:
         print(f"\n{config.name} has no grids to assign instances to", f"The drawings are in {folder}", sep="\n")
         return 0
-    with worker_processes(args.processes) as pool:
-        for split in splits:
-            records = spread_evenly(data[split].records, args.limit)
+    chosen = {split: spread_evenly(data[split].records, args.limit) for split in splits}
+    with worker_processes(args.processes, items=sum(map(len, chosen.values()))) as pool:
+        for split, records in chosen.items():
             pictures = measure_all(records, config, sizes[split], pool)
             print(f"\n{split}: instances in the grids, {len(records)} of {len(data[split].records)} pictures")
             by_size = dict(zip(sizes[split], zip(*pictures)))

@@ -20,6 +20,7 @@ from tests.support.programs import Finished, override_options, run_python
 from tests.support.samples import SAMPLES
 from tests.support.squares import GRIDS, write_squares
 from tools.check_dataset import main
+from tools.common import threads
 from tools.common.kinds import kind_of
 from tools.common.plots import LINE_COLORS
 from tools.dataset.plots import class_plot, scale_plot
@@ -257,11 +258,15 @@ def command_line(*arguments: object) -> Finished:
     return run_python("tools/check_dataset.py", "--config=20", *arguments)
 
 
-def test_command_line(squares, tmp_path):
-    """Run it with a process that decodes pictures."""
-    done = command_line(*override_options(*squares), "--processes=1", "--output", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert f"The drawings are in {tmp_path}" in done.stdout
+def test_processes_decode_the_same(squares, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(threads, "MANY_ITEMS", 1)
+    for processes in (0, 1):
+        assert (
+            main(["--config=20", *override_options(*squares), f"--processes={processes}", f"--output={tmp_path}"]) == 0
+        )
+    printed = capsys.readouterr().out
+    half = len(printed) // 2
+    assert printed[:half] == printed[half:] and f"The drawings are in {tmp_path}" in printed
 
 
 def test_mistake_is_one_line(squares, tmp_path):

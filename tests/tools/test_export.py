@@ -21,6 +21,7 @@ from model.decode.decoded import Decoded
 from tests.support import tiny
 from tests.support.exports import BOXES, OVERRIDES, SIZE, config_of, exported, needs_onnx, of_kind
 from tests.support.programs import override_options, python_command, run_main
+from tests.support.slow import slow_except_first
 from tools import export
 from tools.common.kinds import RawPredictions, kind_of
 from tools.deploy.exported import METADATA, exported_predictor, metadata_of
@@ -137,7 +138,7 @@ def assert_close(given: RawPredictions, raw: RawPredictions) -> None:
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", tiny.GRID_KINDS)
+@slow_except_first("kind", tiny.GRID_KINDS)
 def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
     engine = exported_predictor(of_kind(kind)).engine
     for size in SIZES:
@@ -146,7 +147,7 @@ def test_raw_predictions_are_those_of_the_dynamic_graph(kind):
 
 
 @needs_onnx
-@pytest.mark.parametrize("kind", tiny.GRID_KINDS)
+@slow_except_first("kind", tiny.GRID_KINDS)
 def test_end_to_end_graph_equals_decoding(kind):
     engine = exported_predictor(of_kind(kind, *WHOLE)).engine
     for size in SIZES:
@@ -155,7 +156,7 @@ def test_end_to_end_graph_equals_decoding(kind):
 
 
 @needs_onnx
-@pytest.mark.parametrize("way", [(), (FIXED,)])
+@slow_except_first("way", [(), (FIXED,)])
 def test_end_to_end_graph_of_centermask2_equals_decoding(way):
     engine = exported_predictor(of_kind(BOXES, *WHOLE, *way)).engine
     for height, width in (SIZE,) if way else SIZES:
@@ -168,7 +169,7 @@ def test_end_to_end_graph_of_centermask2_equals_decoding(way):
 
 
 @needs_onnx
-@pytest.mark.parametrize(("threshold", "most"), [(0.9, 8), (0.0165, 30)])
+@slow_except_first(("threshold", "most"), [(0.9, 8), (0.0165, 30)])
 def test_fewer_instances_than_rows(threshold, most):
     overrides = f"nms.score_thr={threshold}", f"nms.max_per_img={most}"
     given = exported_predictor(of_kind(BOXES, *WHOLE, *override_options(*overrides))).engine(noise(*SIZE), [SIZE])
@@ -177,7 +178,7 @@ def test_fewer_instances_than_rows(threshold, most):
 
 
 @needs_onnx
-@pytest.mark.parametrize(("kind", "way"), [("solov2", ()), ("solov2", WHOLE), (BOXES, WHOLE)])
+@slow_except_first(("kind", "way"), [("solov2", ()), ("solov2", WHOLE), (BOXES, WHOLE)])
 def test_a_graph_of_one_size_has_fixed_shapes(kind, way):
     path = of_kind(kind, FIXED, *way)
     predictor = exported_predictor(path)
@@ -189,7 +190,7 @@ def test_a_graph_of_one_size_has_fixed_shapes(kind, way):
 
 
 @needs_onnx
-@pytest.mark.parametrize("version", [1, 2])
+@slow_except_first("version", [1, 2])
 def test_deformable_convolutions_become_the_standard_operator(version):
     import onnx
 
@@ -200,7 +201,7 @@ def test_deformable_convolutions_become_the_standard_operator(version):
 
 
 @needs_onnx
-@pytest.mark.parametrize(("kind", "way"), GRAPHS)
+@slow_except_first(("kind", "way"), GRAPHS, fast=2)
 def test_operators_and_names(kind, way):
     import onnx
 
@@ -248,7 +249,7 @@ def test_metadata_in_the_file():
     assert (found.head, found.nms, found.data, found.num_classes) == (config.head, config.nms, config.data, 80)
 
 
-@pytest.mark.parametrize(("kind", "way"), GRAPHS)
+@slow_except_first(("kind", "way"), GRAPHS)
 def test_a_model_for_paddles_inference_library(kind, way):
     path = of_kind(kind, *way, format="paddle")
     metadata = metadata_of(path.with_name("network_metadata.json").read_text(), path)

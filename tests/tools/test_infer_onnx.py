@@ -25,6 +25,7 @@ from tests.support.exports import (
     run_python_without_paddle,
 )
 from tests.support.programs import run_main
+from tests.support.slow import slow_except_first
 from tools import infer_onnx, preprocess_inputs_to_bin
 from tools.deploy.exported import exported_predictor, open_exported
 from tools.predict.load import load_predictor
@@ -44,7 +45,7 @@ def test_the_environment_has_no_paddle(tmp_path):
 
 
 @needs_onnx
-@pytest.mark.parametrize(
+@slow_except_first(
     ("kind", "way"),
     [
         ("solov2", ()),
@@ -53,6 +54,7 @@ def test_the_environment_has_no_paddle(tmp_path):
         (BOXES, ("--end-to-end",)),
         (BOXES, ("--end-to-end", "--input-size=64x96")),
     ],
+    fast=3,
 )
 def test_finds_what_the_dynamic_graph_finds(tmp_path, kind, way):
     path = of_kind(kind, *way)
@@ -112,7 +114,7 @@ def test_mistakes_are_one_line(tmp_path):
 
 
 @needs_onnx
-@pytest.mark.parametrize("main", [infer_onnx.main, evaluation.main])
+@slow_except_first("main", [infer_onnx.main, evaluation.main])
 def test_weights_that_are_damaged_are_named(tmp_path, main):
     """ONNX files have no checksum; numbers that are not finite spoil all results."""
     content = bytearray(exported("--config=20", "--untrained=0", overrides=()).read_bytes())

@@ -49,6 +49,7 @@ def quantize_random_weights(folder, number, overrides):
         yield predictor(tiny.scene(0))
 
 
+@pytest.mark.slow
 @needs_nncf
 def test_centermask2_in_int8(tmp_path):
     found, expected = quantize_random_weights(tmp_path, tiny.CENTERMASK2, tiny.CENTERMASK2_OVERRIDES)
@@ -56,6 +57,7 @@ def test_centermask2_in_int8(tmp_path):
     np.testing.assert_allclose(found.network_boxes.scores, expected.network_boxes.scores, atol=0.02)
 
 
+@pytest.mark.slow
 @needs_nncf
 def test_deformable_convolutions_in_the_mask_branch_leave_the_head_its_features(tmp_path):
     """OpenVINO gave the head features of zeros, and all scores were those of its bias."""

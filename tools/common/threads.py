@@ -24,6 +24,7 @@ from tools.common.signals import STOP_SIGNALS, stop_message, stop_signals_handle
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+MANY_ITEMS = 100  # of a few milliseconds each; a process takes seconds to start
 
 
 def ordered_map(
@@ -64,10 +65,14 @@ def worker_threads(count: int) -> AbstractContextManager[Executor | None]:
     return _cancel_at_exit(ThreadPoolExecutor(count) if count else None)
 
 
-def worker_processes(count: int) -> AbstractContextManager[Executor | None]:
-    """Open a pool of processes, or None for 0, for work in Python, which threads would do one after another."""
+def worker_processes(count: int, *, items: int) -> AbstractContextManager[Executor | None]:
+    """Open a pool of processes, or None for 0, for work in Python, which threads would do one after another.
+
+    items: how many there are to work on; for few the pool is None too.
+    """
     # Spawned, because a forked process inherits the locks of threads but not the threads. The first item starts them.
-    return _cancel_at_exit(_ProcessPool(count, _WorkerContext(), _prepare_worker) if count else None)
+    is_worth_it = count and items >= MANY_ITEMS
+    return _cancel_at_exit(_ProcessPool(count, _WorkerContext(), _prepare_worker) if is_worth_it else None)
 
 
 class _ProcessPool(ProcessPoolExecutor):

@@ -64,7 +64,7 @@ def draw_split(config: Config, split: str) -> None:
     count = getattr(config.shapes, f"{split}_pictures")
     check_output_files([annotations], kind="annotations of shapes")
     check_output_files(folder / picture_name(number) for number in range(1, count + 1))
-    with worker_processes(cpu_count() or 1) as pool:
+    with worker_processes(cpu_count() or 1, items=count) as pool:
         scenes = ordered_map(pool, partial(_draw_scene, config.shapes, SPLITS.index(split)), range(count), ahead=64)
         bar = tqdm(scenes, total=count, unit="picture", desc=printable(f"drawing {folder}"), disable=None)
         write_data_set(bar, annotations, folder)

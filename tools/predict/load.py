@@ -15,6 +15,7 @@ from config.base import Config
 from config.engines import PACKAGES
 from config.errors import InputError
 from data.class_lists import ClassList, describe_changes, read_class_list
+from data.coco import read_categories
 from model.device import select_device
 from model.startup import CPU_THREADS
 from tools.common.checkpoint import Checkpoint, load_checkpoint, load_weights
@@ -137,7 +138,9 @@ def network_source(
 ) -> NetworkSource:
     """Return the network that the arguments of `load_predictor` describe. Raises InputError as that does."""
     if untrained is not None:
-        classes = read_class_list(config.classes_file)
+        # As in a training: those of the annotations, unless the config has a list of its own.
+        of_list = config.lists_its_classes
+        classes = read_class_list(config.classes_file) if of_list else read_categories(config.train_path)
         config = config.replace(num_classes=len(classes))
         build = partial(untrained_network, config, untrained)
         return NetworkSource(config, classes, build, {}, ("untrained", untrained))

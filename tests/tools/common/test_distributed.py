@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 
+from tests.support.slow import slow_except_first
 from tools.common.processes import GRACE_PERIOD, run_processes
 
 # Runs in each of two processes.
@@ -57,7 +58,7 @@ def test_a_process_may_be_late(tmp_path, capfd, monkeypatch):
 
 
 @pytest.mark.parametrize("exchange", ["world.sum([1.0])", "world.wait_for_all()"])
-@pytest.mark.parametrize("gone", [0, 1])
+@slow_except_first("gone", [1, 0])
 def test_an_exited_process_is_an_error_of_one_line(tmp_path, capfd, monkeypatch, exchange, gone):
     body = ("world.wait_for_all()", f"if world.rank == {gone}:", "    os._exit(7)", exchange)
     status, _, errors = run_two(tmp_path, capfd, monkeypatch, *body)

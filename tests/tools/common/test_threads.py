@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.programs import children_of, has_ended, python_command
-from tools.common.threads import StageTimes, ordered_map, worker_threads
+from tools.common.threads import MANY_ITEMS, StageTimes, ordered_map, worker_processes, worker_threads
 
 GUARD = 10  # seconds, after which a test counts as deadlocked
 
@@ -49,7 +49,7 @@ import sys, time
 from tools.common.threads import ordered_map, worker_processes
 
 def main():
-    with worker_processes(2) as pool:
+    with worker_processes(2, items=3000) as pool:
         for _ in ordered_map(pool, time.sleep, [0.02] * 3000, ahead=8):
             print("done", flush=True)
 
@@ -377,3 +377,10 @@ def test_times_may_be_measured_from_many_threads():
         list(pool.map(measure, range(400)))
     assert times.summary()["draw"]["total"] == pytest.approx(sum(times._milliseconds["draw"]))
     assert len(times._milliseconds["draw"]) == 400
+
+
+def test_few_items_start_no_process():
+    with worker_processes(2, items=MANY_ITEMS - 1) as few, worker_processes(0, items=MANY_ITEMS) as none:
+        assert few is None and none is None
+    with worker_processes(1, items=MANY_ITEMS) as pool:
+        assert list(ordered_map(pool, abs, range(-MANY_ITEMS, 0), ahead=8)) == list(range(MANY_ITEMS, 0, -1))

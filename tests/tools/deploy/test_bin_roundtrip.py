@@ -31,6 +31,7 @@ from tests.support.exports import (
     run_python_without_paddle,
 )
 from tests.support.programs import override_options, run_main
+from tests.support.slow import slow_except_first
 from tools import postprocess_bin_outputs, preprocess_inputs_to_bin
 from tools.deploy.binary_files import read_index
 from tools.evaluate.coco_metrics import evaluate_coco, ground_truth, summary_table
@@ -50,7 +51,7 @@ def shapes(tmp_path_factory) -> Path:
 
 
 @needs_onnx
-@pytest.mark.parametrize("way", [(), ("--end-to-end",)])
+@slow_except_first("way", [(), ("--end-to-end",)])
 def test_ap_is_that_of_eval(tmp_path, shapes, way):
     model = exported("--config=20", f"--weights={WEIGHTS}", FIXED, *way, overrides=())
     out = by_files(model, shapes, tmp_path)
@@ -69,7 +70,7 @@ def test_ap_is_that_of_eval(tmp_path, shapes, way):
 
 
 @needs_onnx
-@pytest.mark.parametrize(("kind", "way"), [("solo", ()), ("decoupled_solo", ()), (BOXES, ("--end-to-end",))])
+@slow_except_first(("kind", "way"), [("solo", ()), ("decoupled_solo", ()), (BOXES, ("--end-to-end",))])
 def test_a_network_for_any_size_and_other_names(tmp_path, kind, way):
     """The first output of a picture is called 1 and so on, as some boards' programs do; the reader has few packages."""
     model = of_kind(kind, *way)

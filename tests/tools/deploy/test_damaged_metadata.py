@@ -21,6 +21,7 @@ from data.images import write_image
 from tests.support import tiny
 from tests.support.exports import BOXES, SIZE, config_of, needs_onnx, of_kind, on_board
 from tests.support.programs import run_main
+from tests.support.slow import slow_except_first
 from tools import infer_onnx, postprocess_bin_outputs, preprocess_inputs_to_bin, quantize
 from tools.common.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tools.deploy.exported import METADATA, metadata_of, open_exported, read_metadata
@@ -120,7 +121,7 @@ def assert_one_line(main, *arguments: object) -> str:
     return err
 
 
-@pytest.mark.parametrize("name", ["deep", "another kind", "huge sides", "a folder to write to"])
+@slow_except_first("name", ["deep", "another kind", "huge sides", "a folder to write to"])
 def test_every_program_says_so_in_one_line(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "a.png", tiny.scene(0))
@@ -174,7 +175,7 @@ class SessionWith:
         self.get_modelmeta = lambda: SimpleNamespace(custom_metadata_map={METADATA: text})
 
 
-@pytest.mark.parametrize(
+@slow_except_first(
     ("kind", "way"),
     [
         ("solov2", ()),

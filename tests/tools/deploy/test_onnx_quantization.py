@@ -17,6 +17,7 @@ from data.shapes import draw_scene, write_coco
 from tests.support import tiny
 from tests.support.exports import BOXES, exported, needs_onnx, of_kind
 from tests.support.programs import run_main
+from tests.support.slow import slow_except_first
 from tools import quantize
 from tools.deploy.comparison import spread
 from tools.deploy.exported import exported_predictor
@@ -26,7 +27,7 @@ WEIGHTS = PROJECT / "weights" / "solov2_tiny_shapes.pdparams"
 
 
 @needs_onnx
-@pytest.mark.parametrize("options", [(), ("--all",)])
+@slow_except_first("options", [(), ("--all",)])
 def test_the_small_model_in_int8(tmp_path, options):
     import onnx
 

@@ -21,6 +21,7 @@ from config.errors import InputError
 from model.layers import DeformConv2D
 from model.resize import doubled
 from tests.support import tiny
+from tests.support.slow import slow_except_first
 from tools.common.kinds import RawPredictions
 from tools.engine.compiled import LOADERS, CompiledEngine, compile_engine
 from tools.engine.dynamic import DynamicEngine
@@ -168,7 +169,7 @@ def test_boxes_of_lower_precision_end_in_float32(engine):
     assert len(np.unique(np.asarray(ours[2]))) > 0.9 * len(np.unique(np.asarray(exact[2])))
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@slow_except_first("version", [1, 2])
 @pytest.mark.parametrize("engine", ALL_BUT_ONE_SLOW)
 def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
     """Less closely: where group norm divides by next to nothing it enlarges what rounding does to the taps' places."""
@@ -177,7 +178,7 @@ def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
     assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_graph(*overrides)(batch), 1e-2)
 
 
-@pytest.mark.parametrize(
+@slow_except_first(
     ("backbone", "tolerance"),
     [
         (("kind=vovnet", "depth=19", "depthwise=true"), 1e-4),
@@ -185,7 +186,6 @@ def test_deformable_layers_equal_those_of_the_dynamic_graph(engine, version):
         (("kind=mobilenetv2", "depth=53"), 1e-4),
         (("kind=mobilenetv3", "depth=49"), 1e-4),
     ],
-    ids=["vovnet_dw", "vovnet_dcn", "mobilenetv2", "mobilenetv3"],
 )
 @pytest.mark.parametrize("engine", ALL_BUT_ONE_SLOW)
 def test_other_backbones_equal_those_of_the_dynamic_graph(engine, backbone, tolerance):
@@ -195,7 +195,7 @@ def test_other_backbones_equal_those_of_the_dynamic_graph(engine, backbone, tole
     assert_equal(compiled(engine, "fp32", *overrides)(batch), dynamic_graph(*overrides)(batch), tolerance)
 
 
-@pytest.mark.parametrize("kind", ["solov2", pytest.param("decoupled_solo", marks=pytest.mark.slow)])
+@slow_except_first("kind", ["solov2", "decoupled_solo"])
 @pytest.mark.parametrize("engine", REDUCED)
 def test_scores_of_lower_precision_are_compared_in_float32(engine, kind):
     """All neighbours that survive are different, as in float32; the rest is rounded to 8 bits here and there."""

@@ -8,6 +8,7 @@ import pytest
 from config import load_config
 from tests.support import tiny, trainings
 from tests.support.exports import exported, needs_onnx
+from tests.support.slow import slow_except_first
 from tests.tools.engine.test_engines import COMPILED
 from tools.deploy.exported import exported_predictor
 from tools.predict.load import load_predictor
@@ -44,7 +45,7 @@ def test_engines_agree(engine, expected):
 
 
 @needs_onnx
-@pytest.mark.parametrize("way", [(), ("--end-to-end",), ("--end-to-end", "--input-size=64x96")])
+@slow_except_first("way", [(), ("--end-to-end",), ("--end-to-end", "--input-size=64x96")])
 def test_exported_networks_agree(way, expected):
     assert_same(found_by(exported_predictor(exported(*way, overrides=OVERRIDES))), expected)
 

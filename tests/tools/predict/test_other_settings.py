@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -54,6 +55,17 @@ def test_the_remedy_for_weights_that_do_not_fit_is_not_what_was_done():
         source_of(WEIGHTS, "head.channels=32").build()
     with pytest.raises(InputError, match=re.escape("use --config=20 (solov2_tiny_shapes), which it was made for")):
         source_of(WEIGHTS, config=21).build()
+
+
+def test_an_untrained_network_has_the_classes_of_its_annotations(tmp_path):
+    annotations = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "b"}, {"id": 3, "name": "a"}]}
+    (tmp_path / "train.json").write_text(json.dumps(annotations))
+    overrides = [f"train_path={tmp_path / 'train.json'}"]
+    source = network_source(load_config(20, overrides), None, untrained=0)
+    assert (source.classes.names, source.classes.ids, source.config.num_classes) == (("a", "b"), (3, 7), 2)
+    with pytest.raises(InputError, match="nothing.json: cannot be read"):
+        network_source(load_config(20, ["train_path=nothing.json"]), None, untrained=0)
+    assert network_source(load_config(20), None, untrained=0).config.num_classes == 8
 
 
 def test_a_config_class_of_a_script_has_no_number_to_train_it_by():

@@ -15,6 +15,7 @@ from config.engines import ENGINES, PACKAGES
 from config.errors import InputError
 from tests.support import tiny
 from tests.support.programs import run_python
+from tests.support.slow import slow_except_first
 from tests.tools.engine.test_engines import needs_packages_of
 from tools.predict.load import load_predictor
 from tools.predict.predictor import Predictor, streams_for
@@ -28,6 +29,7 @@ SCENES = [tiny.scene(seed, 64 + 8 * seed, 120 - 8 * seed) for seed in range(6)]
 FORK = """
 import os, sys
 from tests.support import tiny
+from tests.support.slow import slow_except_first
 from config.errors import InputError
 
 def load():
@@ -59,7 +61,7 @@ def with_engine(engine: str, kind: str, *, streams: int = 1) -> Predictor:
     return load_predictor(config, untrained=0, overrides=overrides, engine=engine, streams=streams)
 
 
-@pytest.mark.parametrize("kind", ["solov2", "centermask2"])
+@slow_except_first("kind", ["solov2", "centermask2"])
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
 def test_four_threads_get_what_one_thread_gets(engine, kind):
     predictor = with_engine(engine, kind)
@@ -69,7 +71,7 @@ def test_four_threads_get_what_one_thread_gets(engine, kind):
     assert found == [expected[call % len(SCENES)] for call in range(CALLS)]
 
 
-@pytest.mark.parametrize("kind", ["solov2", "centermask2"])
+@slow_except_first("kind", ["solov2", "centermask2"])
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
 def test_several_streams_find_what_one_finds_in_the_same_order(engine, kind, monkeypatch):
     monkeypatch.setattr("tools.predict.load.CPU_THREADS", 3)
