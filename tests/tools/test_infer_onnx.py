@@ -176,6 +176,26 @@ def test_swapped_arguments_are_one_line(tmp_path, main):
         assert f"{says}; give the network first, then the pictures" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a.pdparams", "is a checkpoint, not an exported network; {}"),
+        ("a.PTH", "is a checkpoint of another program; convert it with a script of convert/"),
+    ],
+)
+def test_a_checkpoint_in_the_place_of_the_network_is_named(tmp_path, name, says):
+    (tmp_path / name).touch()
+    done = run_main(infer_onnx.main, tmp_path / name, tmp_path)
+    expected = f"{tmp_path / name}: {says.format('export it with tools/export.py')}"
+    assert (done.returncode, done.stderr) == (2, f"infer_onnx.py: error: {expected}\n")
+    for options in ((), ("--engine=onnx",)):
+        done = run_main(evaluation.main, *options, tmp_path / name)
+        expected = f"{tmp_path / name}: {says.format('give it with --weights')}"
+        assert (done.returncode, done.stderr) == (2, f"eval.py: error: {expected}\n")
+    done = run_main(evaluation.main, tmp_path)
+    assert (done.returncode, "is a folder in the place of the network; give pictures" in done.stderr) == (2, True)
+
+
 @needs_onnx
 def test_a_foreign_graph_is_refused(tmp_path):
     import onnx

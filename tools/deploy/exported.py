@@ -43,6 +43,7 @@ IMAGES = "images"  # the name of a graph's input
 # Fields of `data` that the metadata also has one by one, for programs that do not know our configs.
 _FOR_OTHERS = ("stretch", "mean", "std", "short_side", "long_side", "size_divisor", "bgr", "fixed_size")
 DTYPES = ("float32", "int64", "uint8")  # of outputs
+FOREIGN_CHECKPOINTS = (".pth", ".pt", ".pkl", ".tar")
 NO_EXPORT = "{}: was not written by tools/export.py (no class names in its metadata); export the network with it"
 
 
@@ -246,9 +247,21 @@ def check_order(model: Path, pictures: Iterable[str | Path]) -> None:
     for picture in pictures:
         if Path(picture).suffix.lower() == ".onnx":
             raise InputError(f"{picture}: is a network in the place of a picture; {remedy}")
+    check_kind(model, pictures=remedy, checkpoint="export it with tools/export.py")
+
+
+def check_kind(model: Path, *, pictures: str, checkpoint: str) -> None:
+    """Raise InputError for something else than a network in its place.
+
+    pictures, checkpoint: remedies for pictures or a folder, and for weights.
+    """
     if has_picture_suffix(model) or model.is_dir():
         what = "folder" if model.is_dir() else "picture"
-        raise InputError(f"{model}: is a {what} in the place of the network; {remedy}")
+        raise InputError(f"{model}: is a {what} in the place of the network; {pictures}")
+    if model.suffix.lower() == ".pdparams":
+        raise InputError(f"{model}: is a checkpoint, not an exported network; {checkpoint}")
+    if model.suffix.lower() in FOREIGN_CHECKPOINTS:
+        raise InputError(f"{model}: is a checkpoint of another program; convert it with a script of convert/")
 
 
 def exported_predictor(
@@ -302,6 +315,8 @@ def exported_predictor(
 
 def predictor_of_options(args: argparse.Namespace, parser: argparse.ArgumentParser, section: str) -> Predictor:
     """Return the predictor for `args.model`. Raises InputError for options of `add_network_options` against it."""
+    remedies = {"pictures": "give pictures with --images", "checkpoint": "give it with --weights"}
+    check_kind(Path(args.model), **remedies)
     if args.engine != "onnx":
         raise InputError(f"{args.model}: exported networks need --engine onnx; add it")
     for name in ("config", "weights", "untrained", "device", "precision"):
