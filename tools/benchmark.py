@@ -12,7 +12,8 @@ sets the threshold so that the first picture has this many.
 GFLOP counts the convolutions of the network for the first picture, two operations for a multiplication with its
 addition. It is compared with a peak that the same run measures on a CPU: 3x3 convolutions of 256 channels at 64 x 64 by
 the static engine in the same precision, int8 in fp32, the fastest of ten runs. Each line of the table comes from its
-own process, so that its memory is the most used while predicting; compiling, once, uses more.
+own process, so that its memory is the most used while predicting; compiling, once, uses more. A line that cannot be
+measured is named and left out; the exit status is then 2.
 """
 
 from __future__ import annotations
@@ -112,12 +113,14 @@ def main() -> int:
     for config in configs:
         _check_engines(args, load_config(config, args.overrides))  # mistakes are reported before the first is timed
     lines = lines_of(configs, args.engine, args.precision, args.vs)
-    figures = [_measure(args, paths)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
+    rows = [_measure(args, paths)] if len(lines) == 1 else [_measure_apart(args, *line) for line in lines]
+    if not (figures := [row for row in rows if row]):
+        return InputError.status
     print(f"{_machine()}, Paddle {paddle.__version__}, {args.threads} threads")
     print(format_table(figures))
-    for first in range(0, len(figures), 1 + len(args.vs)):
-        for other in figures[first + 1 : first + 1 + len(args.vs)]:
-            print(ratios(figures[first], other))
+    for first in range(0, len(rows), 1 + len(args.vs)):
+        one, *others = rows[first : first + 1 + len(args.vs)]
+        print(*(f"{ratios(one, other)}\n" for other in others if one and other), sep="", end="")
     if args.json:
         write_json(args.json, figures)
     if args.csv:
@@ -125,7 +128,7 @@ def main() -> int:
             temporary.write_text(format_csv(figures), encoding="utf-8")
     if args.plot:
         write_drawing(args.plot, plot(figures))
-    return 0
+    return InputError.status if len(figures) < len(rows) else 0
 
 
 def _check_engines(args: argparse.Namespace, config: Config) -> None:
@@ -197,7 +200,8 @@ def _let_pass(count: int, predictor: Predictor, paths: Sequence[Path]) -> None:
     engine.kind = kind
     descending = -np.sort(-first[0], axis=None)
     if count >= (most := np.count_nonzero(descending)):
-        raise InputError(f"--candidates {count}: picture 1 has only {most} scores above 0; give a smaller number")
+        found = f"picture 1 has only {most} scores above 0 in {predictor.config.name}"
+        raise InputError(f"--candidates {count}: {found}; give a smaller number")
     nms = replace(predictor.config.nms, score_thr=float(descending[count]))
     predictor.use_config(predictor.config.replace(nms=nms))
     engine.config = predictor.config  # CenterMask2 chooses its boxes between two parts of the network
@@ -249,8 +253,8 @@ def _first_input(predictor: Predictor, paths: Sequence[Path]) -> tuple[np.ndarra
     raise InputError(f"none of {len(paths)} pictures could be read; of the last one: {reason}")
 
 
-def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision: str) -> dict[str, object]:
-    """Return the figures of one line of the table, measured in another process, which prints its own errors."""
+def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision: str) -> dict[str, object] | None:
+    """Return the figures of one line of the table, measured in another process; None if it has printed a mistake."""
     with temporary_folder() as folder:
         target = folder / "figures.json"
         options = {"config": config, "engine": engine, "precision": precision, "device": args.device, "json": target}
@@ -262,6 +266,8 @@ def _measure_apart(args: argparse.Namespace, config: str, engine: str, precision
         command = [sys.executable, __file__, *command, "--images", *args.images]
         # Ctrl-C then reaches this process alone, which ends the other.
         done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False, start_new_session=True)
+        if done.returncode == InputError.status:
+            return None
         if done.returncode:
             sys.exit(done.returncode)
         (figures,) = json.loads(target.read_text())

@@ -9,13 +9,15 @@ import signal
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from config.base import PROJECT
 from data.images import read_image, write_image
 from tests.support import tiny
-from tests.support.programs import Finished, children_of, has_ended, python_command, run_python
+from tests.support.programs import Finished, children_of, has_ended, python_command, run_main, run_python
+from tools import benchmark as program
 from tools.benchmark import _let_pass, lines_of
 from tools.common.plots import LINE_COLORS
 from tools.predict.load import load_predictor
@@ -70,6 +72,20 @@ def test_two_engines_are_compared(tmp_path):
     assert {tuple(color) for color in LINE_COLORS[:2]} <= {
         tuple(pixel) for pixel in read_image(files["png"])[:, ::2].reshape(-1, 3).tolist()
     }
+
+
+def test_a_line_that_cannot_be_measured_leaves_the_others(tmp_path, monkeypatch):
+    write_image(tmp_path / "1.png", tiny.scene(1))
+    options = "--untrained=0", f"--images={tmp_path}"
+    assert run_main(program.main, *tiny.OPTIONS, *options, f"--json={tmp_path / 'one.json'}").returncode == 0
+    (figures,) = json.loads((tmp_path / "one.json").read_text())
+    for rows, status, ratios in (([figures, None, None, figures], 2, 0), ([figures] * 4, 0, 2), ([None] * 4, 2, 0)):
+        monkeypatch.setattr(program, "_measure_apart", Mock(side_effect=rows))
+        written = tmp_path / f"{status}.csv"
+        done = run_main(program.main, "--config=3,20", *options, "--vs", "dynamic", f"--csv={written}")
+        assert done.returncode == status and done.stdout.count(" against ") == ratios
+        assert done.stdout.count(f"\n{figures['config']} ") >= sum(map(bool, rows))
+        assert not any(rows) or len(written.read_text().splitlines()) == 1 + sum(map(bool, rows))
 
 
 def test_each_config_is_followed_by_its_comparison():
