@@ -57,7 +57,7 @@ def _train(args: argparse.Namespace, config: Config, folder: Path, world: World)
         return 0
     stop_signal = trainer.run(last_step=last_step, visualdl=args.visualdl)
     if world.is_first:
-        print(setup.describe_end(trainer, stopped=bool(stop_signal)))
+        print(setup.describe_end(trainer, stopped=bool(stop_signal), tuned=bool(args.finetune)))
     return stop_status(stop_signal) if stop_signal else 0
 
 

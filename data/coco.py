@@ -132,7 +132,7 @@ def read_complete(
     if left_out := data.problems.count("image"):
         raise InputError(
             f"{annotations}: {left_out} of its {left_out + len(data.records)} pictures cannot be evaluated "
-            f"({'; '.join(data.problems.lines())}); correct these entries, or add missing pictures to {images}"
+            f"({'; '.join(data.problems.lines('image'))}); correct these entries, or add missing pictures to {images}"
         )
     return data
 

@@ -102,10 +102,14 @@ def check_pairs(items: Sequence[Annotated]) -> None:
 def find_folders(parent: Path) -> tuple[list[Annotated], int]:
     """Return the pictures PARENT/NAME/images/* with the masks PARENT/NAME/masks/*, by name, and how many are left out.
 
-    A folder with more or less than one picture is named and left out. Raises InputError if there is no such folder.
+    A folder with more or less than one picture, or without masks, is named and left out. Raises InputError if there is
+    no such folder.
     """
     found, other = [], []
-    for folder in sorted(path for path in parent.iterdir() if (path / "masks").is_dir()):
+    for folder in sorted(path for path in parent.iterdir() if (path / "images").is_dir() or (path / "masks").is_dir()):
+        if not (folder / "masks").is_dir():
+            other.append(f"{folder}: has no folder masks")
+            continue
         pictures = [path for path in (folder / "images").glob("[!.]*") if has_picture_suffix(path)]
         if len(pictures) != 1:
             other.append(f"{folder / 'images'}: has {len(pictures)} pictures, not the one of the masks")

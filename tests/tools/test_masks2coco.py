@@ -106,8 +106,10 @@ def test_one_file_per_instance(tmp_path):
     for name in ("1.png", "2.png", ".hidden.png"):
         write_image(tmp_path / "two" / "images" / name, PICTURE)
     (tmp_path / "two" / "masks").mkdir()
+    (tmp_path / "bare" / "images").mkdir(parents=True)
     done = convert(tmp_path)
     assert done.returncode == 0, done.stderr
+    assert f"skipped {tmp_path / 'bare'}: has no folder masks\n" in done.stderr and "skipped 3" in done.stdout
     for name, count in (("none", 0), ("two", 2)):
         assert f"skipped {tmp_path / name / 'images'}: has {count} pictures, not the one of the masks" in done.stderr
     assert [name for name, _ in masks_of(tmp_path / "coco.json")] == ["a/images/a.png", *["b/images/b.png"] * 2]

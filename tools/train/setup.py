@@ -152,8 +152,11 @@ def describe_finished(trainer: Trainer, last_step: int | None) -> str:
     return f"training is already finished: {trainer.step} steps are done and it ends after {last_step}; give {remedy}"
 
 
-def describe_end(trainer: Trainer, *, stopped: bool) -> str:
-    """Return what to print after a run: its steps and speed, its files, and what to try if it learnt almost nothing."""
+def describe_end(trainer: Trainer, *, stopped: bool, tuned: bool) -> str:
+    """Return what to print after a run: its steps and speed, its files, and what to try if it learnt almost nothing.
+
+    tuned: it started from a checkpoint of the user.
+    """
     lines = [f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}"]
     if stopped and trainer.folder:
         lines.append("stopped by a signal; continue with --resume auto and the same options")
@@ -164,9 +167,10 @@ def describe_end(trainer: Trainer, *, stopped: bool) -> str:
         lines.append(f"checkpoints, {', '.join([LOG_FILE, *drawings])} are in {trainer.folder}")
     if trainer.last_ap is not None and trainer.last_ap < NEAR_ZERO:
         rate, epochs = trainer.settings.lr / 2, trainer.settings.epochs * 2
+        more = f"more epochs (-o train_cfg.epochs={epochs})"
         lines.append(
-            f"mask AP {trainer.last_ap:.3f} is near zero: try another learning rate (-o train_cfg.lr={rate:g}), more "
-            f"epochs (-o train_cfg.epochs={epochs}) or weights to start from (--finetune FILE), and look for mistakes "
-            "in the data with tools/check_dataset.py and tools/browse_dataset.py"
+            f"mask AP {trainer.last_ap:.3f} is near zero: try another learning rate (-o train_cfg.lr={rate:g})"
+            f"{f' or {more}' if tuned else f', {more} or weights to start from (--finetune FILE)'}, and look for "
+            "mistakes in the data with tools/check_dataset.py and tools/browse_dataset.py"
         )
     return "\n".join(lines)

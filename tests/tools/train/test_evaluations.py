@@ -75,11 +75,12 @@ def test_a_training_that_ends_near_zero_says_what_to_try():
     run = trainer(None)
     for ap in (None, 0.3):
         run.last_ap = ap
-        assert describe_end(run, stopped=True).count("\n") == 0
+        assert describe_end(run, stopped=True, tuned=False).count("\n") == 0
     run.last_ap = 0.002
-    _, hint = describe_end(run, stopped=False).splitlines()
-    words = ("0.002", "train_cfg.lr=0.001", "train_cfg.epochs=4", "--finetune", "tools/check_dataset.py")
-    assert all(word in hint for word in words)
+    for tuned in (False, True):
+        _, hint = describe_end(run, stopped=False, tuned=tuned).splitlines()
+        words = ("0.002", "train_cfg.lr=0.001", "train_cfg.epochs=4", "tools/check_dataset.py")
+        assert all(word in hint for word in words) and ("--finetune" in hint) != tuned
 
 
 def test_an_evaluation_that_was_stopped_is_made_up_for(tmp_path):
