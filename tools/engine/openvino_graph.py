@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from openvino.frontend import NodeContext
     from openvino.frontend.onnx import ConversionExtension
 
-# The precision of what is not in INT8. Processors with AMX are faster in bfloat16; with other instructions for it
-# they may be slower.
-INT8_REST = "bf16" if CPUINFO.exists() and "amx_bf16" in CPUINFO.read_text().split() else "fp32"
+# The precision of what is not in INT8: bfloat16 where the processor has instructions for it.
+HAS_BFLOAT16 = CPUINFO.exists() and not {"amx_bf16", "avx512_bf16"}.isdisjoint(CPUINFO.read_text().split())
+INT8_REST = "bf16" if HAS_BFLOAT16 else "fp32"
 
 
 def load_openvino_graph(path: Path, precision: str, *, streams: int = 1) -> Graph:
