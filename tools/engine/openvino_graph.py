@@ -47,14 +47,20 @@ def load_int8_graph(graph: Int8Graph, *, streams: int = 1) -> Graph:
         raise InputError(f"{graph.path}: OpenVINO cannot load it ({reason}); {graph.remedy}") from error
 
 
-def compile_model(model: str | Model, precision: str, streams: int = 1) -> Graph:
-    """Compile a model, or the ONNX file of that path. streams: as above."""
+def compile_model(model: str | Model, precision: str, streams: int = 1, *, low_precision: bool = True) -> Graph:
+    """Compile a model, or the ONNX file of that path.
+
+    streams: as above; low_precision: compute what is quantized in INT8, otherwise in `precision` with its values
+    rounded as in INT8.
+    """
     import openvino
 
     core = openvino.Core()
     core.add_extension(onnx_extension())
     hints: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": {"fp32": "f32"}.get(precision, precision)}
     hints.update(INFERENCE_NUM_THREADS=CPU_THREADS, NUM_STREAMS=streams)
+    if not low_precision:
+        hints["LP_TRANSFORMS_MODE"] = "NO"  # known to all of OpenVINO 2024 to 2026, in no list of theirs
     with kept_signal_stack():
         return OpenVINOGraph(core.compile_model(model, "CPU", hints))
 
