@@ -42,7 +42,7 @@ def main() -> int:
     jobs = plan_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
     streams = streams_for(len(jobs), args.threads)
     predictor = load_predictor(config, **network_options(args), score=args.score, streams=streams)
-    report = predict_files(predictor, jobs, **output_options(args))
+    report = predict_files(predictor, jobs, **output_options(args, config))
     note = UNTRAINED if args.untrained is not None else ""
     report_run(args, report, predictor, note=note)
     return 0

@@ -29,6 +29,7 @@ from tools.evaluate.evaluate_results import results_table
 from tools.evaluate.evaluate_split import evaluate_split, read_split, split_files, write_submission
 from tools.evaluate.match_score import match_table
 from tools.predict.load import NetworkSource, build_predictor, network_source
+from tools.predict.picture_files import drawings
 from tools.predict.pipeline import plan_jobs, predict_files
 from tools.predict.predictor import DEFAULT_THREADS, streams_for
 
@@ -45,7 +46,8 @@ def main() -> int:
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
     check_output_files([output / "results.json"] if args.images else split_files(config, output, args.split))
     checkpoint = score_checkpoint(args, config) if args.choose_score else None
-    jobs = plan_jobs(find_images(args.images), output) if args.images else []
+    files = [drawings(output)]
+    jobs = plan_jobs(find_images(args.images), files) if args.images else []
     world = join_world()
     if jobs and not world.is_first:
         return 0  # the first process alone predicts these pictures into one folder and one results file
@@ -55,7 +57,7 @@ def main() -> int:
         streams = streams_for(len(jobs if data is None else data.records), DEFAULT_THREADS)
         network = build_predictor(network, **engine_options(args), section=section, streams=streams)
     if data is None:
-        report = predict_files(network, jobs, results=output / "results.json", threads=DEFAULT_THREADS)
+        report = predict_files(network, jobs, files=files, results=output / "results.json", threads=DEFAULT_THREADS)
         print(f"{report.pictures} pictures, {report.instances} instances; drawings and results.json are in {output}")
         return 0
     with exit_on_ctrl_c():

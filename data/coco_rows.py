@@ -70,6 +70,29 @@ class CocoPicture:
     instances: tuple[CocoInstance, ...]
 
 
+def image_row(image_id: int, picture: CocoPicture) -> dict:
+    """Return the row of a picture in `images`."""
+    return {"id": image_id, "file_name": picture.file_name, "height": picture.height, "width": picture.width}
+
+
+def annotation_row(number: int, image_id: int, category_id: int, instance: CocoInstance) -> dict:
+    """Return the row of an instance in `annotations`; number: its id."""
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": category_id,
+        "segmentation": instance.segmentation,
+        "area": instance.area,
+        "bbox": coco_mask.toBbox(instance.rle).tolist(),
+        "iscrowd": 0,
+    }
+
+
+def category_rows(classes: ClassList) -> list[dict]:
+    """Return the rows of `categories`."""
+    return [{"id": number, "name": name} for name, number in zip(classes.names, classes.ids)]
+
+
 def coco_dict(pictures: Iterable[CocoPicture], classes: ClassList) -> dict:
     """Return images, annotations and categories of an annotation file, ready for `json.dump`.
 
@@ -80,20 +103,8 @@ def coco_dict(pictures: Iterable[CocoPicture], classes: ClassList) -> dict:
     images: list[dict] = []
     annotations: list[dict] = []
     for image_id, picture in enumerate(pictures, start=1):
-        images.append(
-            {"id": image_id, "file_name": picture.file_name, "height": picture.height, "width": picture.width}
-        )
+        images.append(image_row(image_id, picture))
         for instance in picture.instances:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": category_ids[instance.class_name],
-                    "segmentation": instance.segmentation,
-                    "area": instance.area,
-                    "bbox": coco_mask.toBbox(instance.rle).tolist(),
-                    "iscrowd": 0,
-                }
-            )
-    categories = [{"id": number, "name": name} for name, number in category_ids.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+            category_id = category_ids[instance.class_name]
+            annotations.append(annotation_row(len(annotations) + 1, image_id, category_id, instance))
+    return {"images": images, "annotations": annotations, "categories": category_rows(classes)}

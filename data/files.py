@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from config.errors import InputError, printable
+from config.errors import InputError, listed, printable
 
 # What to do about an error of a file or a folder.
 REMEDIES = {
@@ -198,6 +198,16 @@ def temporary_folder() -> Iterator[Path]:
             f"{folder}: temporary files cannot be written there ({error.strerror or error}); make room in this folder, "
             "or choose another one with the environment variable TMPDIR"
         ) from error
+
+
+def common_folder(folders: Iterable[Path]) -> Path:
+    """Return the folder that contains all of these. Raises InputError if they are on two drives of Windows."""
+    folders = list(folders)
+    try:
+        return Path(os.path.commonpath(folders))
+    except ValueError as error:
+        drives = listed(sorted({folder.drive for folder in folders}))
+        raise InputError(f"{folders[0]}: the files are on the drives {drives}; put them on one") from error
 
 
 def check_room(folder: Path, size: int) -> None:

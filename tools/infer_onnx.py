@@ -33,7 +33,7 @@ def main() -> int:
     paths = find_images(args.pictures)
     predictor = exported_predictor(args.model, score=args.score, streams=streams_for(len(paths), args.threads))
     jobs = plan_outputs(args, predictor.config, paths, args.model)
-    report = predict_files(predictor, jobs, **output_options(args))
+    report = predict_files(predictor, jobs, **output_options(args, predictor.config))
     report_run(args, report, predictor)
     return 0
 

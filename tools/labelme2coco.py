@@ -25,17 +25,17 @@ import argparse
 import base64
 import json
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PureWindowsPath
 
 import numpy as np
 
-from config.errors import InputError, listed
+from config.errors import InputError
 from data.class_lists import ClassList, read_class_list
 from data.coco_checks import as_integer
 from data.coco_rows import CocoPicture
-from data.files import atomic_write, read_text, temporary_folder
+from data.files import atomic_write, common_folder, read_text, temporary_folder
 from data.images import ImageError, read_image
 from data.labelme_shapes import IGNORED_LABELS, MAX_COORDINATE, ConvertedShapes, convert_shapes
 from data.written import check_output_files
@@ -43,6 +43,7 @@ from tools.common.cli import Parser, positive_number
 from tools.dataset.coco_writer import (
     UnusableFileError,
     add_split_options,
+    check_pictures_differ,
     check_split_options,
     choose_validation,
     convert_files,
@@ -214,21 +215,13 @@ def read_folders(folders: Sequence[Path], *, images: Path, line_width: float) ->
         return read_labelme(source, line_width=line_width, extracted=images / source.relative_to(parent))
 
     files, skipped = convert_files(read, sources)
-    _check_pictures_differ(files)
+    check_pictures_differ((file.picture, file.source) for file in files)
     left_out = [f"{file.source}: {reason}" for file in files for reason in file.shapes.left_out]
     points = sum(file.shapes.points for file in files)
     print_reasons("left out", left_out)
     print_reasons("doubtful", [file.note for file in files if file.note])
     print(f"read {len(files)} files; skipped {skipped}; left out {len(left_out)} shapes and {points} points")
     return files
-
-
-def _check_pictures_differ(files: Sequence[LabelmeFile]) -> None:
-    sources: dict[Path, Path] = {}
-    for file in files:
-        other = sources.setdefault(file.picture.resolve(), file.source)
-        if other != file.source:
-            raise InputError(f"{other} and {file.source}: both annotate {file.picture}; keep one of them")
 
 
 def collect_classes(files: Sequence[LabelmeFile], labels: Path | None) -> ClassList:
@@ -245,16 +238,6 @@ def collect_classes(files: Sequence[LabelmeFile], labels: Path | None) -> ClassL
     # labelme's own lists start with IGNORED_LABELS. The other ids stay: the list may also be the config's classes_path.
     rows = [(name, number) for name, number in zip(listed.names, listed.ids) if name not in IGNORED_LABELS]
     return ClassList(names=tuple(name for name, _ in rows), ids=tuple(number for _, number in rows))
-
-
-def common_folder(folders: Iterable[Path]) -> Path:
-    """Return the folder that contains all of these. Raises InputError if they are on two drives of Windows."""
-    folders = list(folders)
-    try:
-        return Path(os.path.commonpath(folders))
-    except ValueError as error:
-        drives = listed(sorted({folder.drive for folder in folders}))
-        raise InputError(f"{folders[0]}: the files are on the drives {drives}; put them on one") from error
 
 
 def to_coco_pictures(files: Sequence[LabelmeFile]) -> tuple[Path, list[CocoPicture]]:

@@ -10,6 +10,7 @@ import statistics
 import sys
 import threading
 import time
+from array import array
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -140,8 +141,10 @@ def _cancel_at_exit(pool: Executor | None) -> Iterator[Executor | None]:
 
 
 @contextmanager
-def exit_on_ctrl_c(seconds: float = 0.5) -> Iterator[None]:
+def exit_on_ctrl_c(seconds: float = 0.5, *, before: Callable[[], None] | None = None) -> Iterator[None]:
     """Let Ctrl-C during the block end the process with status 130 within `seconds`, whatever is being computed.
+
+    before: is called before the end, in another thread.
 
     The same holds for the others of `STOP_SIGNALS` that the program handles. Python handles signals between two
     operations, and one of Paddle's may take longer than a second. No incomplete file is left under its final name,
@@ -162,9 +165,13 @@ def exit_on_ctrl_c(seconds: float = 0.5) -> Iterator[None]:
                     stopped_by = stopped_by or number[0]
                     receiver.settimeout(seconds)
         except socket.timeout:
-            with suppress(OutputError):  # the terminal may be closed
-                print(stop_message(stopped_by), file=sys.stderr, flush=True)
-            os._exit(stop_status(stopped_by))
+            try:
+                with suppress(OutputError):  # the terminal may be closed
+                    print(stop_message(stopped_by), file=sys.stderr, flush=True)
+                if before is not None:
+                    before()
+            finally:
+                os._exit(stop_status(stopped_by))
 
     previous = signal.set_wakeup_fd(sender.fileno())
     watcher = threading.Thread(target=watch, daemon=True)
@@ -182,7 +189,7 @@ class StageTimes:
     """The time of each stage, in milliseconds per picture. Several threads may measure at the same time."""
 
     def __init__(self) -> None:
-        self._milliseconds: dict[str, list[float]] = defaultdict(list)
+        self._milliseconds: dict[str, array[float]] = defaultdict(lambda: array("d"))
 
     @contextmanager
     def measure(self, stage: str, pictures: int = 1) -> Iterator[None]:

@@ -63,6 +63,15 @@ def print_reasons(what: str, reasons: Iterable[object]) -> None:
         print(f"{what} {printable(reason)}", file=sys.stderr)
 
 
+def check_pictures_differ(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Raise InputError if two annotation files annotate one picture; pairs: of a picture and its annotation file."""
+    sources: dict[Path, Path] = {}
+    for picture, source in pairs:
+        other = sources.setdefault(picture.resolve(), source)
+        if other != source:
+            raise InputError(f"{other} and {source}: both annotate {picture}; keep one of them")
+
+
 def print_similar_names(classes: ClassList) -> None:
     """Print a line to stderr if names of classes differ only in upper and lower case, which is often a mistake."""
     groups: dict[str, list[str]] = {}

@@ -14,6 +14,7 @@ from config.errors import InputError, listed
 from data.images import has_picture_suffix
 from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number
+from tools.predict.picture_files import PictureFiles, drawings, label_maps, labelme_files, yolo_files
 from tools.predict.pipeline import Job, Report, plan_jobs
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
 
@@ -43,6 +44,11 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="write PNGs of 16 bits with the number of each pixel's instance",
     )
+    parser.add_argument(
+        "--labelme", metavar="DIR", type=Path, help="write labelme files, to correct what was found there or elsewhere"
+    )
+    parser.add_argument("--yolo", metavar="DIR", type=Path, help="write a data set of polygons in YOLO's format")
+    parser.add_argument("--coco", metavar="FILE", type=Path, help="write a COCO annotation file of polygons")
     parser.add_argument("--no-draw", action="store_true", help="write no drawings")
     parser.add_argument("--stats", metavar="FILE", type=Path, help="write the times of all stages as JSON")
 
@@ -66,15 +72,29 @@ def plan_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path]
     paths, weights: files that the program reads. Raises InputError if an output cannot be written, is one of them, or
     would overwrite a file that our programs did not write.
     """
-    drawings = _drawings_folder(args, config)
-    for pair in combinations([("--json", args.json), ("--stats", args.stats), ("--table", args.table)], 2):
+    named = [("--json", args.json), ("--stats", args.stats), ("--table", args.table), ("--coco", args.coco)]
+    for pair in combinations(named, 2):
         _check_different(*pair)
-    _check_different(("--label-masks", args.label_masks), ("--output", drawings))
-    files = [path for path in (args.json, args.stats, args.table) if path]
+    for pair in combinations([(kind.option, kind.folder) for kind in picture_files(args, config)], 2):
+        _check_different(*pair)
+    files = [path for _, path in named if path]
     if pictures := [str(path) for path in files if has_picture_suffix(path)]:
         raise InputError(f"{listed(pictures)}: is named like a picture or a drawing; give another name")
-    check_output_files(files, read=[*paths, weights])
-    return plan_jobs(paths, drawings, args.label_masks)
+    results = [path for path in files if path != args.coco]
+    check_output_files(results, read=[*paths, weights])
+    check_output_files([args.coco] if args.coco else [], read=[*paths, weights], kind="annotations")
+    return plan_jobs(paths, picture_files(args, config))
+
+
+def picture_files(args: argparse.Namespace, config: Config) -> list[PictureFiles]:
+    """Return what the options want to be written of each picture, drawings last: a skipped picture leaves none."""
+    wanted = (
+        (label_maps, args.label_masks),
+        (labelme_files, args.labelme),
+        (yolo_files, args.yolo),
+        (drawings, _drawings_folder(args, config)),
+    )
+    return [kind(folder) for kind, folder in wanted if folder]
 
 
 def _check_different(first: tuple[str, Path | None], second: tuple[str, Path | None]) -> None:
@@ -84,9 +104,10 @@ def _check_different(first: tuple[str, Path | None], second: tuple[str, Path | N
         raise InputError(f"{one} and {other}: both name {path}; give two names")
 
 
-def output_options(args: argparse.Namespace) -> dict[str, Any]:
+def output_options(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     """Return the options of `add_demo_options` that are keyword arguments of `predict_files`."""
-    return {"results": args.json, "polygons": args.polygons, "table": args.table, "threads": args.threads}
+    rows = {"results": args.json, "polygons": args.polygons, "table": args.table, "coco": args.coco}
+    return {**rows, "files": picture_files(args, config), "threads": args.threads}
 
 
 def _drawings_folder(args: argparse.Namespace, config: Config) -> Path | None:
@@ -108,7 +129,15 @@ def report_run(args: argparse.Namespace, report: Report, predictor: Predictor, *
         print(note)
     if args.table and report.empty_pictures:
         print(f"{report.empty_pictures} of the pictures have no instances, and so no row in the table")
-    folders = {"drawings are": _drawings_folder(args, predictor.config), "label maps are": args.label_masks}
-    for name, path in {**folders, "results are": args.json, "table is": args.table}.items():
+    outputs = {
+        "drawings are": _drawings_folder(args, predictor.config),
+        "label maps are": args.label_masks,
+        "labelme files are": args.labelme,
+        "YOLO data set is": args.yolo,
+        "annotations are": args.coco,
+        "results are": args.json,
+        "table is": args.table,
+    }
+    for name, path in outputs.items():
         if path:
             print(f"The {name} in {path}")

@@ -19,6 +19,7 @@ from data.load_picture import Picture, load_picture
 from data.written import check_output_files, write_drawing
 from tools.predict.drawing import Drawable, draw_instances
 from tools.predict.mask_windows import MaskCrop, tight_crop
+from tools.predict.outlines import filled_rings
 from tools.predict.packed_masks import Crops
 from tools.predict.window import show_image
 
@@ -188,7 +189,7 @@ class Instances:
         Parts that touch only at corners are one polygon. A part of one pixel is a square; an empty mask has no polygon.
         """
         return [
-            [_pixel_corners(contour, box[:2]) for contour in _doubled_contours(crop)]
+            [(ring + box[:2]).ravel().tolist() for ring in filled_rings(crop)]
             for box, crop in zip(self.boxes, self.crops)
         ]
 
@@ -274,21 +275,3 @@ def _run_lengths(crop: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np
 def _transposed(crop: np.ndarray) -> np.ndarray:
     """Return the transposed mask; OpenCV is several times as fast as numpy, and Fortran order needs no copy."""
     return crop.T if crop.flags.f_contiguous else cv2.transpose(crop.view(np.uint8))
-
-
-def _doubled_contours(crop: np.ndarray) -> Sequence[np.ndarray]:
-    """Return the outer contours, int32 [k, 1, 2] each, of the mask at twice its size."""
-    doubled = crop.view(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
-    return cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0] if crop.size else ()
-
-
-def _pixel_corners(contour: np.ndarray, origin: np.ndarray) -> list[float]:
-    """Return the outline along the edges of the pixels, from the contour of the mask at twice its size.
-
-    A contour runs through the centres of the pixels at the rim. At twice the size the first of the two pixels stands
-    for the left or upper edge of the original pixel and the second for the right or lower one, which halving and
-    rounding up gives.
-    """
-    corners = (contour[:, 0] + 1) // 2 + origin
-    turns = (corners != np.roll(corners, 1, axis=0)).any(axis=1)
-    return corners[turns].astype(float).ravel().tolist()

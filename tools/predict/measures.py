@@ -6,13 +6,12 @@ Names and formulas of the measures are those of scikit-image's `regionprops`, wh
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from pathlib import Path
+import io
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from config.errors import InputError
-from data.written import write_output
 from tools.predict.instances import Instances
 
 MEASURES = (
@@ -67,13 +66,25 @@ def measure(instances: Instances, values: np.ndarray, picture: str) -> list[dict
     return rows
 
 
-def write_table(path: Path, rows: Sequence[dict]) -> None:
-    """Write rows of `measure` as CSV with a header."""
-    with write_output(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        for row in rows:
-            # Spreadsheets take such a cell for a formula, and a name may come from anywhere.
-            picture = f"./{row['picture']}" if row["picture"].startswith(_FORMULA) else row["picture"]
-            kind = f"'{row['class']}" if row["class"].startswith(_FORMULA) else row["class"]
-            writer.writerow({**row, "picture": picture, "class": kind})
+def table_header() -> str:
+    """Return the first line of a table in CSV."""
+    return _csv_lines([dict(zip(COLUMNS, COLUMNS))])
+
+
+def table_lines(rows: Sequence[dict]) -> str:
+    """Return the lines of rows of `measure` in CSV."""
+    # Spreadsheets take such a cell for a formula, and a name may come from anywhere.
+    return _csv_lines(
+        {
+            **row,
+            "picture": f"./{row['picture']}" if row["picture"].startswith(_FORMULA) else row["picture"],
+            "class": f"'{row['class']}" if row["class"].startswith(_FORMULA) else row["class"],
+        }
+        for row in rows
+    )
+
+
+def _csv_lines(rows: Iterable[dict]) -> str:
+    text = io.StringIO(newline="")
+    csv.DictWriter(text, COLUMNS).writerows(rows)
+    return text.getvalue()

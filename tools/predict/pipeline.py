@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from os.path import realpath
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 from tqdm import tqdm
 
-from config.errors import InputError, listed, shorten
-from data.files import utf8_name
-from data.images import ImageError, read_image, read_stored_values
+from config.errors import listed, shorten
+from data.files import common_folder
+from data.images import ImageError, read_image
 from data.tiff_pages import count_pages
-from data.written import check_output_files, find_own, write_drawing, write_json
+from data.written import check_output_files, find_own
 from tools.common.kinds import RawPredictions
 from tools.common.memory import is_out_of_memory
 from tools.common.skipped import count_skipped, print_note, print_skipped
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
 from tools.predict.instances import Instances
-from tools.predict.measures import label_map, measure, write_table
+from tools.predict.picture_files import PictureFiles, write_text
 from tools.predict.predictor import Predictor, PreparedInput, decoding_thread
-
-WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
+from tools.predict.result_files import PictureRows, ResultFiles
 
 
 @dataclass(frozen=True)
@@ -34,14 +32,12 @@ class Job:
     """A picture on its way through the stages, each of which adds to it."""
 
     path: Path
-    target: Path | None  # of the drawing
     image_id: int
-    label_target: Path | None = None  # of the label map
+    targets: tuple[Path, ...] = ()  # a path for each of the `PictureFiles`
     image: np.ndarray | None = None
     prepared: PreparedInput | None = None
     instances: Instances | None = None
-    rows: tuple[dict, ...] = ()
-    measures: tuple[dict, ...] = ()
+    rows: PictureRows | None = None
     problem: str = ""  # why it is skipped
     pages: int = 1  # of the file; the first one is used
 
@@ -51,20 +47,17 @@ class Job:
         if not isinstance(error, ImageError):
             remedy = "shrink it or cut it into tiles, or use --threads 0"
             problem = f"{self.path}: too large for the free memory of this machine ({shorten(problem)}); {remedy}"
-        return Job(self.path, self.target, self.image_id, problem=problem)
+        return Job(self.path, self.image_id, problem=problem)
 
 
 @dataclass
 class Report:
     """The result of a run.
 
-    rows: COCO results in the order of the pictures; measures: rows of the table of instances; seconds: from first to
-    last picture.
+    seconds: from first to last picture.
     """
 
     times: StageTimes = field(default_factory=StageTimes)
-    rows: list[dict] = field(default_factory=list)
-    measures: list[dict] = field(default_factory=list)
     pictures: int = 0
     empty_pictures: int = 0  # without instances
     instances: int = 0
@@ -90,30 +83,41 @@ class Report:
         self.pictures += 1
         self.empty_pictures += not len(job.instances)
         self.instances += len(job.instances)
-        self.rows.extend(job.rows)
-        self.measures.extend(job.measures)
 
 
 def predict_files(
     predictor: Predictor,
     jobs: Sequence[Job],
     *,
+    files: Sequence[PictureFiles] = (),
     results: Path | None = None,
     polygons: bool = False,
     table: Path | None = None,
+    coco: Path | None = None,
     threads: int,
 ) -> Report:
-    """Run a network over pictures; draw the instances and write them to a COCO results file and a table.
+    """Run a network over pictures; write the instances to files.
 
-    jobs: of `plan_jobs`. results: the file; None writes none; polygons: with outlines. table: a CSV file of measures.
+    jobs: of `plan_jobs`, with the same `files`, which are written of each picture. For all of them, unless None:
+    results: a COCO results file, with outlines if `polygons`; table: a CSV file of measures; coco: an annotation file.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
     at most `threads` pictures wait before the network and as many after decoding. A picture that cannot be read, or
-    for which there is too little memory, is named, counted and left out; any other error ends the run. Raises
-    InputError if no picture is left.
+    for which there is too little memory, is named, counted and left out; any other error ends the run. The files of all
+    pictures are written as they come: after an error or Ctrl-C they hold the pictures until then. Raises InputError if
+    no picture is left.
     """
     report = Report()
-    stages = _Stages(predictor, report.times, encode=results is not None, polygons=polygons, table=table is not None)
-    with exit_on_ctrl_c(), worker_threads(threads) as pool, decoding_thread(threads) as decoder:
+    folder = common_folder(job.path.absolute().parent for job in jobs) if coco else Path()
+    rows = ResultFiles(predictor.classes, folder, results=results, polygons=polygons, table=table, coco=coco)
+    stages = _Stages(predictor, report.times, files, rows)
+    for path, content in chain.from_iterable(kind.lists(predictor.classes.names).items() for kind in files):
+        write_text(path, content)
+    with (
+        rows,
+        exit_on_ctrl_c(before=rows.keep),
+        worker_threads(threads) as pool,
+        decoding_thread(threads) as decoder,
+    ):
         predictor.warm_up()
         start = time.perf_counter()
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
@@ -122,12 +126,10 @@ def predict_files(
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
         for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
             report.add(job)
-    count_skipped(len(report.problems), len(jobs))
-    if results is not None:
-        with report.times.measure("results"):
-            write_json(results, report.rows)
-    if table is not None:
-        write_table(table, report.measures)
+            if job.rows is not None:
+                with report.times.measure("results"):
+                    rows.add(job.rows)
+        count_skipped(len(report.problems), len(jobs))
     report.seconds = time.perf_counter() - start
     return report
 
@@ -138,9 +140,8 @@ class _Stages:
 
     predictor: Predictor
     times: StageTimes
-    encode: bool
-    polygons: bool
-    table: bool
+    files: Sequence[PictureFiles]
+    rows: ResultFiles
 
     def load(self, job: Job) -> Job:
         return _skip_unusable(job, self._load)
@@ -166,30 +167,12 @@ class _Stages:
             return replace(job, instances=self.predictor.decode(raw, index, job.prepared))
 
     def _finish(self, job: Job) -> Job:
-        if job.instances is None:
+        if job.instances is None or job.image is None:
             return job
-        rows: tuple[dict, ...] = ()
-        if self.encode:
-            with self.times.measure("encode"):
-                found = job.instances.to_coco(job.image_id, polygons=self.polygons)
-            rows = tuple({**row, "file_name": utf8_name(job.path)} for row in found)
-        measures: tuple[dict, ...] = ()
-        if self.table:
-            with self.times.measure("measure"):
-                measures = tuple(measure(job.instances, self._values_of(job), utf8_name(job.path)))
-        if job.label_target is not None:
-            with self.times.measure("write"):
-                write_drawing(job.label_target, label_map(job.instances))
-        if job.target is not None:  # last, so that a picture that is skipped leaves no drawing
-            with self.times.measure("draw"):
-                drawing = job.instances.draw(job.image)
-            with self.times.measure("write"):
-                write_drawing(job.target, drawing)
-        return replace(job, image=None, prepared=None, rows=rows, measures=measures)
-
-    def _values_of(self, job: Job) -> np.ndarray:
-        """Return the picture as its file stores it, which may have more than the 8 bits of the network's input."""
-        return read_stored_values(job.path)
+        rows = self.rows.of(job.path, job.image_id, job.instances, self.times)
+        for files, target in zip(self.files, job.targets):
+            files.write(target, job.instances, job.image, job.path, self.times)
+        return replace(job, image=None, prepared=None, rows=rows)
 
 
 def _skip_unusable(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
@@ -202,12 +185,11 @@ def _skip_unusable(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
         return job.skipped(error)
 
 
-def plan_jobs(paths: Iterable[Path], drawings: Path | None = None, label_maps: Path | None = None) -> list[Job]:
-    """Return each picture with the paths of its drawing and its label map, and its image id.
+def plan_jobs(paths: Iterable[Path], files: Sequence[PictureFiles] = ()) -> list[Job]:
+    """Return each picture with its image id and the paths of the files that are written of it.
 
-    drawings, label_maps: two folders; None writes none. The id is that of `image_ids`.
-    Pictures that an earlier run wrote are counted and named, if not all are such pictures. Raises InputError if an
-    output would overwrite a picture or another file that our programs did not write.
+    The id is that of `image_ids`. Pictures that an earlier run wrote are counted and named, if not all are such
+    pictures. Raises InputError if an output would overwrite a picture or another file that our programs did not write.
     """
     paths = list(paths)
     if 0 < len(own := find_own(paths)) < len(paths):
@@ -215,11 +197,11 @@ def plan_jobs(paths: Iterable[Path], drawings: Path | None = None, label_maps: P
             f"{len(own)} of {len(paths)} pictures are outputs of earlier runs, such as drawings or label maps: "
             f"{listed([str(path) for path in own])}; move them if they should not count"
         )
-    suffixes = [path.suffix if path.suffix.lower() in WRITABLE else ".png" for path in paths]
-    targets = _plan_targets(paths, drawings, suffixes, "--output")
-    label_targets = _plan_targets(paths, label_maps, [".png"] * len(paths), "--label-masks")
-    check_output_files(target for target in (*targets, *label_targets) if target is not None)
-    return [Job(*item) for item in zip(paths, targets, image_ids(paths), label_targets)]
+    columns = [kind.plan(paths) for kind in files]
+    others = (kind.others(paths, targets) for kind, targets in zip(files, columns))
+    check_output_files(chain(*columns, *others))
+    rows = zip(*columns) if columns else repeat(())
+    return [Job(path, image_id, targets) for path, image_id, targets in zip(paths, image_ids(paths), rows)]
 
 
 def image_ids(paths: Sequence[Path]) -> Sequence[int]:
@@ -227,34 +209,3 @@ def image_ids(paths: Sequence[Path]) -> Sequence[int]:
     from 1."""
     ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
     return ids if len(set(ids)) == len(paths) else range(1, len(paths) + 1)
-
-
-def _plan_targets(
-    paths: Sequence[Path], folder: Path | None, suffixes: Sequence[str], option: str
-) -> Sequence[Path | None]:
-    """Return a path in the folder for what is written of each picture, all different; None without a folder.
-
-    It has the name of the picture, or for another picture of this name, which is printed, a number at the end, but no
-    name that a third picture has. option: the one that chooses the folder, for the message.
-    """
-    if folder is None:
-        return [None] * len(paths)
-    taken = {realpath(path) for path in paths}  # unlike Path.resolve, it accepts circular links
-    named = [folder / f"{path.stem}{suffix}" for path, suffix in zip(paths, suffixes)]
-    of_others = {realpath(target) for target in named}
-    counts: dict[str, int] = defaultdict(lambda: 1)
-    targets, numbered = [], []
-    for path, target in zip(paths, named):
-        if realpath(target) == realpath(path):
-            raise InputError(f"{path}: would be overwritten; choose another folder with {option}")
-        name = target.name
-        while realpath(target) in taken or (target.name != name and realpath(target) in of_others):
-            counts[name] += 1  # counted on, because thousands of folders may hold the same name
-            target = folder / f"{path.stem}_{counts[name]}{target.suffix}"
-        taken.add(realpath(target))
-        targets.append(target)
-        if target.name != name:
-            numbered.append(f"{target.name} of {path}")
-    if numbered:
-        print_note(f"{option}: pictures of one name have outputs with numbers: {listed(numbered)}")
-    return targets

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.errors import InputError
-from tools.labelme2coco import common_folder
+from data.files import common_folder
 
 
 def test_folders_on_two_drives_of_windows_are_one_line(monkeypatch):

@@ -15,7 +15,7 @@ from data.images import write_image
 from tests.support import tiny
 from tests.support.programs import override_options, run_main
 from tools.predict.instances import Instances
-from tools.predict.measures import COLUMNS, MEASURES, MOST_LABELS, label_map, measure, write_table
+from tools.predict.measures import COLUMNS, MEASURES, MOST_LABELS, label_map, measure, table_header, table_lines
 
 measures_of = pytest.importorskip("skimage.measure", reason="the extra [table] is not installed")
 
@@ -80,7 +80,8 @@ def test_a_name_is_no_formula_of_a_spreadsheet(tmp_path):
     (row,) = measure(
         Instances.from_masks(np.ones((1, 4, 4), bool), [1], [0], ("=1+2",), (1,)), np.ones((4, 4)), "=a.png"
     )
-    write_table(tmp_path / "a.csv", [row, {**row, "picture": "b=.png", "class": "cell"}])
+    lines = table_lines([row, {**row, "picture": "b=.png", "class": "cell"}])
+    (tmp_path / "a.csv").write_bytes((table_header() + lines).encode())
     assert [(row["picture"], row["class"]) for row in read_table(tmp_path / "a.csv")] == [
         ("./=a.png", "'=1+2"),
         ("b=.png", "cell"),

@@ -28,6 +28,7 @@ from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
 from tools.predict.load import untrained_network
+from tools.predict.picture_files import drawings
 from tools.predict.pipeline import plan_jobs, predict_files
 
 OVERRIDE = "data.stretch=1,99.8,0.7"
@@ -66,7 +67,8 @@ def test_drawings_show_the_stretched_picture(predictor, deep, tmp_path):
     for part in (found, found[:2]):
         np.testing.assert_array_equal(part.draw(deep), part.draw(SHALLOW))
     np.testing.assert_array_equal(found.draw(DEEP), expected)
-    report = predict_files(predictor, plan_jobs([deep], tmp_path / "drawn"), results=tmp_path / "a.json", threads=0)
+    files = [drawings(tmp_path / "drawn")]
+    report = predict_files(predictor, plan_jobs([deep], files), files=files, results=tmp_path / "a.json", threads=0)
     np.testing.assert_array_equal(read_image(tmp_path / "drawn" / "deep.tif"), expected)
     assert report.pictures == 1
     rows = json.loads((tmp_path / "a.json").read_text())

@@ -1,0 +1,103 @@
+"""The files that hold the rows of all pictures: COCO results, the table of instances, COCO annotations."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import NamedTuple
+
+from data.class_lists import ClassList
+from data.coco_rows import CocoInstance, CocoPicture, annotation_row, category_rows, image_row
+from data.files import utf8_name
+from data.growing import GrowingOutput
+from data.images import read_stored_values
+from tools.common.threads import StageTimes
+from tools.predict.annotation_files import coco_instances
+from tools.predict.instances import Instances
+from tools.predict.measures import measure, table_header, table_lines
+
+
+class PictureRows(NamedTuple):
+    """The rows of a picture: text of the results and of the table, and what the annotation file needs."""
+
+    results: str
+    table: str
+    image: dict
+    annotations: list[tuple[int, CocoInstance]]  # with the category id
+
+
+class ResultFiles(ExitStack):
+    """The files that are wanted, as a context manager: each is a `GrowingOutput`.
+
+    results: a JSON list of COCO results, with outlines if `polygons`; table: CSV; coco: an annotation file, with names
+    of pictures relative to `folder`; None writes none.
+    """
+
+    def __init__(
+        self,
+        classes: ClassList,
+        folder: Path,
+        *,
+        results: Path | None,
+        polygons: bool,
+        table: Path | None,
+        coco: Path | None,
+    ) -> None:
+        super().__init__()
+        self._folder = folder
+        self._polygons = polygons
+        self._images: list[str] = []
+        self._annotations = 0
+        self._categories = json.dumps(category_rows(classes))
+        self._results = results and GrowingOutput(results, start="[", between=",\n", end=lambda: "]\n")
+        self._table = table and GrowingOutput(table, start=table_header())
+        start = '{"annotations": ['
+        self._coco = coco and GrowingOutput(coco, start=start, between=",\n", end=self._end_of_coco, kind="annotations")
+        self._files = [file for file in (self._results, self._table, self._coco) if file]
+
+    def __enter__(self) -> ResultFiles:
+        super().__enter__()
+        for file in self._files:
+            self.enter_context(file)
+        return self
+
+    def of(self, path: Path, image_id: int, instances: Instances, times: StageTimes) -> PictureRows | None:
+        """Return the rows of a picture, None if no file is wanted; several threads may make them."""
+        if not self._files:
+            return None
+        results, table, annotations, name = "", "", [], utf8_name(path)
+        if self._results:
+            with times.measure("encode"):
+                rows = instances.to_coco(image_id, polygons=self._polygons)
+                results = ",\n".join(json.dumps({**row, "file_name": name}) for row in rows)
+        if self._table:
+            with times.measure("measure"):  # of the values in the file, which may have more than 8 bits
+                table = table_lines(measure(instances, read_stored_values(path), name))
+        if self._coco:
+            with times.measure("annotate"):
+                annotations = list(coco_instances(instances))
+        relative = utf8_name(Path(os.path.relpath(path, self._folder)))
+        return PictureRows(results, table, image_row(image_id, CocoPicture(relative, *instances.size, ())), annotations)
+
+    def add(self, rows: PictureRows) -> None:
+        """Append the rows of a picture."""
+        if self._results and rows.results:
+            self._results.add(rows.results)
+        if self._table and rows.table:
+            self._table.add(rows.table)
+        if self._coco:
+            self._images.append(json.dumps(rows.image))
+            for category_id, instance in rows.annotations:
+                self._annotations += 1
+                row = annotation_row(self._annotations, rows.image["id"], category_id, instance)
+                self._coco.add(json.dumps(row))
+
+    def keep(self) -> None:
+        """End the files that hold something and give them their names."""
+        for file in self._files:
+            file.keep_if_begun()
+
+    def _end_of_coco(self) -> str:
+        return f'],\n"images": [{", ".join(self._images)}],\n"categories": {self._categories}}}\n'
