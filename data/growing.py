@@ -1,4 +1,4 @@
-"""Write an output piece by piece, so that a long run holds none of it and a run that is stopped loses none of it."""
+"""Write an output piece by piece: a long run does not hold it in memory, and a run that is stopped keeps it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class _DroppedError(Exception):
 class GrowingOutput:
     """A text file to which pieces are added: a context manager.
 
-    At the end of the block it gets its name, as of `write_output`. If the block ends with an error or by Ctrl-C, it
+    At the end of the block it gets its name, as with `write_output`. If the block ends with an error or by Ctrl-C, it
     holds what was added until then; without a piece there is no new file. Several threads may use it.
 
-    start, between: what stands before the first piece and between two; end: returns what stands after the last one.
-    kind: of `write_output`.
+    start, between: the text before the first piece and between two pieces. end: returns the text after the last piece.
+    kind: as in `write_output`.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class GrowingOutput:
         *,
         start: str = "",
         between: str = "",
-        end: Callable[[], str] = str,
+        end: Callable[[], str] = lambda: "",
         kind: Kind = "results",
     ) -> None:
         self.path = path

@@ -128,6 +128,8 @@ def _with_outputs(entries: Sequence[Entry], files: OutputFiles) -> list[Entry]:
         raise InputError(f"--names {files.pattern}: two outputs have one name; use {{picture}} and {{output}} in it")
     missing = [files.missing(entry) for entry in entries]
     present = [entry for entry, path in zip(entries, missing) if path is None]
+    if not present and not files.folder.is_dir():
+        raise InputError(f"{files.folder}: no such folder; give the folder of the outputs")
     if not present:
         raise InputError(
             f"{files.folder}: no picture has all of its outputs, for example "

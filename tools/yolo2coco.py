@@ -42,7 +42,7 @@ from tools.dataset.yolo_files import SPLITS, YoloData, labels_of, read_data_yaml
 
 
 def read_split(data: YoloData, *, share: float, seed: int) -> tuple[list[Path], set[Path]]:
-    """Return the absolute paths of all pictures, and of those for validation. Raises InputError for an empty split."""
+    """Return the absolute paths of all pictures, and of those for validation."""
     absolute = {
         split: [Path(os.path.abspath(path)) for path in data.pictures.get(split, [])]  # noqa: PTH100 (keeps links)
         for split in SPLITS

@@ -1,4 +1,4 @@
-"""Outputs that grow: what they hold at the end, after an error, and when they are stopped."""
+"""Test outputs that are written piece by piece: their content at the end, after an error and after Ctrl-C."""
 
 from __future__ import annotations
 

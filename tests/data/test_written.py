@@ -15,7 +15,7 @@ from config.errors import InputError
 from data.images import find_images, read_image, write_image
 from data.written import LIST_FILE, check_output_files, write_drawing, write_json, write_output
 from tests.support.programs import run_python
-from tools.predict.pipeline import WRITABLE
+from tools.predict.picture_files import WRITABLE
 
 IMAGE = np.arange(64 * 48 * 3, dtype=np.uint8).reshape(64, 48, 3)
 

@@ -180,7 +180,7 @@ def test_swapped_arguments_are_one_line(tmp_path, main):
     ("name", "says"),
     [
         ("a.pdparams", "is a checkpoint, not an exported network; {}"),
-        ("a.PTH", "is a checkpoint of another program; convert it with a script of convert/"),
+        ("a.PTH", "is named like a checkpoint of another program; convert it with a script of convert/"),
     ],
 )
 def test_a_checkpoint_in_the_place_of_the_network_is_named(tmp_path, name, says):

@@ -1,4 +1,4 @@
-"""From polygons in YOLO's format to a COCO file: layouts, splits, and lines that give no instance."""
+"""Test tools/yolo2coco.py: layouts, splits, and lines that give no instance."""
 
 from __future__ import annotations
 
@@ -133,6 +133,13 @@ def test_a_missing_description_and_labels_in_latin1_are_named(data):
     labels.write_bytes(b"\xff")
     _, done = convert(data)
     assert done.returncode == 0 and f"skipped {labels}: cannot be read" in done.stderr
+
+
+def test_a_list_in_latin1_is_one_line(data):
+    (data.parent / "list.txt").write_bytes(b"\xff.png")
+    data.write_text("train: list.txt\nnames: [cat]\n")
+    _, done = convert(data)
+    assert done.returncode == 2 and "list.txt: cannot be read" in done.stderr
 
 
 def test_two_pictures_of_one_label_file_are_refused(data):

@@ -144,7 +144,7 @@ def _cancel_at_exit(pool: Executor | None) -> Iterator[Executor | None]:
 def exit_on_ctrl_c(seconds: float = 0.5, *, before: Callable[[], None] | None = None) -> Iterator[None]:
     """Let Ctrl-C during the block end the process with status 130 within `seconds`, whatever is being computed.
 
-    before: is called before the end, in another thread.
+    before: called just before the end, in another thread.
 
     The same holds for the others of `STOP_SIGNALS` that the program handles. Python handles signals between two
     operations, and one of Paddle's may take longer than a second. No incomplete file is left under its final name,

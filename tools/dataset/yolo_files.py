@@ -17,7 +17,7 @@ from data.labelme_shapes import clip_polygon
 from tools.dataset.coco_writer import UnusableFileError
 
 SPLITS = ("train", "val")
-_FARTHEST = 2.0  # coordinates are shares of the sides; a few are slightly outside of 0 to 1
+_MAX_COORDINATE = 2.0  # share of a side; a few coordinates are slightly outside of 0 to 1
 
 
 class YoloData(NamedTuple):
@@ -48,7 +48,7 @@ def read_data_yaml(path: Path) -> YoloData:
         raise InputError(f"{path}: cannot be read ({reason}); give the data.yaml of a data set") from None
     if not isinstance(content, dict) or "names" not in content or not any(content.get(split) for split in SPLITS):
         raise InputError(f"{path}: has no names, and no folders as train or val; give the data.yaml of a data set")
-    root = path.parent / _text(content.get("path") or "", path, "path")
+    root = path.parent / _check_name(content.get("path") or "", path, "path")
     if not root.is_dir():  # often that of the machine where the data set was made
         root = path.parent
     pictures = {split: _find_pictures(root, content[split], path, split) for split in SPLITS if content.get(split)}
@@ -69,9 +69,12 @@ def _find_pictures(root: Path, named: Any, path: Path, split: str) -> list[Path]
     """Return the pictures of the folders, or of the text files with a picture per line, that a split names."""
     found: list[Path] = []
     for name in named if isinstance(named, list) else [named]:
-        source = root / _text(name, path, split)
+        source = root / _check_name(name, path, split)
         if source.suffix == ".txt" and source.is_file():
-            lines = [line.strip() for line in read_text(source).splitlines()]
+            try:
+                lines = [line.strip() for line in read_text(source).splitlines()]
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(f"{source}: cannot be read ({error}); give a list of pictures in UTF-8") from None
             found += [source.parent / line if line.startswith("./") else root / line for line in lines if line]
         elif not source.exists():
             raise InputError(f"{path}: {split} names {source}, which does not exist; correct it")
@@ -80,7 +83,8 @@ def _find_pictures(root: Path, named: Any, path: Path, split: str) -> list[Path]
     return found
 
 
-def _text(value: Any, path: Path, key: str) -> str:
+def _check_name(value: Any, path: Path, key: str) -> str:
+    """Return a value of data.yaml that names a folder. Raises InputError if it does not."""
     if not isinstance(value, str) or "\0" in value:
         raise InputError(f"{path}: {key} must be the name of a folder, and is {value!r}")
     return value
@@ -125,7 +129,7 @@ def _read_line(line: str, classes: ClassList, height: int, width: int) -> CocoIn
     if len(rest) % 2 or len(rest) < 6:
         raise ValueError(f"has {len(rest)} numbers after the class, not three or more pairs x y")
     points = np.array([float(value) for value in rest]).reshape(-1, 2)
-    if not (np.abs(points) <= _FARTHEST).all():
+    if not (np.abs(points) <= _MAX_COORDINATE).all():
         raise ValueError("has coordinates that are not shares of the sides, from 0 to 1")
     polygon = clip_polygon(points * (width, height), height=height, width=width).round(2).ravel()
     if len(polygon) < 6:

@@ -261,7 +261,8 @@ def check_kind(model: Path, *, pictures: str, checkpoint: str) -> None:
     if model.suffix.lower() == ".pdparams":
         raise InputError(f"{model}: is a checkpoint, not an exported network; {checkpoint}")
     if model.suffix.lower() in FOREIGN_CHECKPOINTS:
-        raise InputError(f"{model}: is a checkpoint of another program; convert it with a script of convert/")
+        what = "is named like a checkpoint of another program"
+        raise InputError(f"{model}: {what}; convert it with a script of convert/")
 
 
 def exported_predictor(

@@ -1,6 +1,6 @@
-"""Instances as annotations that other programs read and people correct: labelme's and YOLO's files, COCO's rows.
+"""Convert instances to annotations that people correct in other programs: labelme's and YOLO's files, COCO's rows.
 
-Masks become polygons of few points, of `simple_parts`.
+Masks become polygons with few points: `simple_parts`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from data.coco_rows import CocoInstance
 from data.images import encode_image
 from tools.predict.instances import Instances
-from tools.predict.outlines import Part, one_ring, simple_parts
+from tools.predict.outlines import Part, join_rings, simple_parts
 
 _LABELME_VERSION = "5.5.0"  # whose format this is
 
@@ -65,7 +65,7 @@ def yolo_lines(instances: Instances) -> str:
     height, width = instances.size
     lines = []
     for i, parts in _parts(instances):
-        points = one_ring(parts) / (width, height)
+        points = join_rings(parts) / (width, height)
         lines.append(f"{instances.classes[i]} {' '.join(f'{value:.6f}' for value in points.ravel())}\n")
     return "".join(lines)
 

@@ -1,4 +1,4 @@
-"""Masks as polygons with few points, for annotation tools: the outer outline of each part, and its holes."""
+"""Convert masks to polygons with few points for annotation tools: the outer outline of each part, and its holes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 MIN_IOU = 0.98  # of the simplified polygons with the mask
-_COARSEST = 1 / 16  # largest distance of an outline from its simplified one, in square roots of the mask's area
-_FINEST = 0.2  # pixels; a smaller distance leaves most points
+# The distance of an outline from its simplified one: at most this share of the square root of the mask's area, and at
+# least this number of pixels, because a smaller one leaves most points.
+_MAX_DISTANCE = 1 / 16
+_MIN_DISTANCE = 0.2
 
 
 class Part(NamedTuple):
@@ -65,16 +67,18 @@ def simple_parts(crop: np.ndarray) -> list[Part]:
 
 def rasterise(parts: Sequence[Part], size: tuple[int, int]) -> np.ndarray:
     """Return the mask of the parts, bool [height, width], as pycocotools fills polygons."""
-    height, width = size
-    rings = [ring.ravel().tolist() for part in parts for ring in part.rings()]
-    if not rings:
-        return np.zeros(size, bool)
-    filled = coco_mask.decode(coco_mask.frPyObjects(rings, height, width)).astype(bool)  # [h, w, rings]
-    mask, ring = np.zeros(size, bool), 0
+    mask = np.zeros(size, bool)
     for part in parts:
-        ends = ring + 1 + len(part.holes)
-        mask |= filled[..., ring] & ~filled[..., ring + 1 : ends].any(axis=2)
-        ring = ends
+        points = np.concatenate(list(part.rings()))
+        left, top = np.floor(points.min(axis=0)).astype(int).tolist()
+        right, bottom = np.ceil(points.max(axis=0)).astype(int).tolist()
+        # Of the window around it, because there may be thousands of parts. Shifts by whole pixels change no filling.
+        shifted = [(ring - (left, top)).ravel().tolist() for ring in part.rings()]
+        rles = coco_mask.frPyObjects(shifted, bottom - top, right - left)
+        outer, *holes = (coco_mask.decode(rle).astype(bool) for rle in rles)
+        for hole in holes:
+            outer &= ~hole
+        mask[top:bottom, left:right] |= outer
     return mask
 
 
@@ -84,34 +88,27 @@ def iou(mask: np.ndarray, other: np.ndarray) -> float:
     return np.count_nonzero(mask & other) / union if union else 1.0
 
 
-def one_ring(parts: Sequence[Part]) -> np.ndarray:
+def join_rings(parts: Sequence[Part]) -> np.ndarray:
     """Return one outline, float64 [k, 2], of all parts and holes, for formats that know nothing else.
 
-    Each further ring is joined where it is nearest, by a line there and back, which has no area.
+    Each further ring is joined by a line there and back, which has no area.
     """
-    rings = [ring for part in parts for ring in part.rings()]
-    joined, rest = rings[0], rings[1:]
-    while rest:
-        nearest = [_nearest_points(joined, ring) for ring in rest]
-        chosen = min(range(len(rest)), key=lambda i: nearest[i][0])
-        _, here, there = nearest[chosen]
-        ring = rest.pop(chosen)
+    joined, *rest = (ring for part in parts for ring in part.rings())
+    for ring in rest:
+        here = _nearest_point(joined, ring[0])
+        there = _nearest_point(ring, joined[here])
         joined = np.concatenate([joined[: here + 1], ring[there:], ring[: there + 1], joined[here:]])
     return joined
 
 
-def _nearest_points(ring: np.ndarray, other: np.ndarray) -> tuple[float, int, int]:
-    """Return the squared distance and the indices of the two nearest points of two rings."""
-    distances = ((ring[:, None] - other) ** 2).sum(axis=2)
-    place = int(distances.argmin())
-    here, there = divmod(place, len(other))
-    return float(distances.flat[place]), here, there
+def _nearest_point(ring: np.ndarray, point: np.ndarray) -> int:
+    return int(((ring - point) ** 2).sum(axis=1).argmin())
 
 
 def _simplify(exact: list[Part], crop: np.ndarray) -> list[Part]:
-    smooth = [[(_middles(ring), ring) for ring in part.rings()] for part in exact]
-    distance = _COARSEST * float(np.sqrt(np.count_nonzero(crop)))
-    while distance > _FINEST:
+    smooth = [[(_edge_midpoints(ring), ring) for ring in part.rings()] for part in exact]
+    distance = _MAX_DISTANCE * float(np.sqrt(np.count_nonzero(crop)))
+    while distance > _MIN_DISTANCE:
         parts = []
         for rings in smooth:
             outer, *holes = (_simplify_ring(*pair, distance) for pair in rings)
@@ -127,7 +124,7 @@ def _simplify_ring(smooth: np.ndarray, ring: np.ndarray, distance: float) -> np.
     return simple if len(simple) >= 3 else ring
 
 
-def _middles(ring: np.ndarray) -> np.ndarray:
+def _edge_midpoints(ring: np.ndarray) -> np.ndarray:
     """Return the middles of the edges of pixels along a ring of `exact_parts`: float64 [k, 2]."""
     steps = np.roll(ring, -1, axis=0) - ring  # along one axis
     counts = np.abs(steps).max(axis=1).astype(int)  # edges of pixels between two corners

@@ -1,4 +1,4 @@
-"""What is written of each picture into a folder: drawings, label maps, labelme's and YOLO's files."""
+"""Write a file for each picture into a folder: drawings, label maps, labelme's and YOLO's files."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ Content = Union[np.ndarray, str]
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """A file for each picture.
+    """One kind of file that is written for each picture.
 
-    option: that chooses the folder, for messages; folder: of the files; suffix: of their names, None for that of the
-    picture; stage: what making a file is called in the times; make: returns a picture or a text from the instances, the
-    picture, uint8 [H, W, 3] RGB, its path, and the path of the file; copies: a folder into which the pictures
-    themselves are copied with the names of their files, None for no copies; lists: returns files that are written once,
-    and their content, from the names of the classes.
+    option: the option that chooses the folder, for messages.
+    folder: where the files are written.
+    suffix: the end of their names; None takes the suffix of the picture.
+    stage: the name of `make` in the times.
+    make: returns the content, a picture or a text, from the instances, the picture (uint8 [H, W, 3] RGB), its path and
+        the path of the file.
+    copies: a folder into which the pictures are copied, named like their files; None copies none.
+    lists: returns the files that are written once, with their content, from the class names.
     """
 
     option: str
@@ -80,7 +83,7 @@ class PictureFiles:
         copy = self.copies / f"{target.stem}{picture.suffix}"
         return None if realpath(copy) == realpath(picture) else copy
 
-    def others(self, paths: Sequence[Path], targets: Sequence[Path]) -> list[Path]:
+    def extra_files(self, paths: Sequence[Path], targets: Sequence[Path]) -> list[Path]:
         """Return the files that are written besides the targets of `plan`."""
         copies = [self.copy_of(path, target) for path, target in zip(paths, targets)]
         return [*filter(None, copies), *self.lists(())]

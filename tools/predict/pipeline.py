@@ -169,7 +169,7 @@ class _Stages:
     def _finish(self, job: Job) -> Job:
         if job.instances is None or job.image is None:
             return job
-        rows = self.rows.of(job.path, job.image_id, job.instances, self.times)
+        rows = self.rows.make(job.path, job.image_id, job.instances, self.times)
         for files, target in zip(self.files, job.targets):
             files.write(target, job.instances, job.image, job.path, self.times)
         return replace(job, image=None, prepared=None, rows=rows)
@@ -198,8 +198,8 @@ def plan_jobs(paths: Iterable[Path], files: Sequence[PictureFiles] = ()) -> list
             f"{listed([str(path) for path in own])}; move them if they should not count"
         )
     columns = [kind.plan(paths) for kind in files]
-    others = (kind.others(paths, targets) for kind, targets in zip(files, columns))
-    check_output_files(chain(*columns, *others))
+    extra = (kind.extra_files(paths, targets) for kind, targets in zip(files, columns))
+    check_output_files(chain(*columns, *extra))
     rows = zip(*columns) if columns else repeat(())
     return [Job(path, image_id, targets) for path, image_id, targets in zip(paths, image_ids(paths), rows)]
 

@@ -1,4 +1,4 @@
-"""The files that hold the rows of all pictures: COCO results, the table of instances, COCO annotations."""
+"""Write the files that hold rows of all pictures: COCO results, the table of instances, COCO annotations."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ResultFiles(ExitStack):
             self.enter_context(file)
         return self
 
-    def of(self, path: Path, image_id: int, instances: Instances, times: StageTimes) -> PictureRows | None:
+    def make(self, path: Path, image_id: int, instances: Instances, times: StageTimes) -> PictureRows | None:
         """Return the rows of a picture, None if no file is wanted; several threads may make them."""
         if not self._files:
             return None

@@ -181,6 +181,7 @@ def test_mistakes_are_one_line(tmp_path, shapes):
     assert "_007.bin" in mistake(read, inputs, tmp_path, *rest, *numbers)
     assert "--first-number: add --names with {number}" in mistake(read, inputs, tmp_path, *rest, numbers[1])
     assert "no picture has all of its outputs" in (missing := mistake(read, inputs, tmp_path, *rest))
+    assert f"{tmp_path / 'gone'}: no such folder" in mistake(read, inputs, tmp_path / "gone", *rest)
     assert "000000_" in missing and "see --names and --first-number" in missing
     on_board(fixed, inputs, tmp_path / "outputs", postprocess_bin_outputs.NAMES)
     first = next((tmp_path / "outputs").glob("000000_*_scores.bin"))

@@ -1,4 +1,4 @@
-"""What is found as annotations: out to each format and in again, and the places of the files."""
+"""Test the annotations that the demo writes: each format gives the masks again, and files are where they should be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks as polygons: exact ones give the mask again, simple ones nearly so, and one ring holds all parts."""
+"""Test masks as polygons: exact ones give the mask again, simple ones nearly so, and one outline holds all parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.shapes import draw_scene
-from tools.predict.outlines import MIN_IOU, Part, exact_parts, iou, one_ring, rasterise, simple_parts
+from tools.predict.outlines import MIN_IOU, Part, exact_parts, iou, join_rings, rasterise, simple_parts
 
 masks = st.builds(
     lambda seed, height, width, blur: blurred_noise(seed, height, width, blur),
@@ -41,8 +41,8 @@ def test_simple_parts_are_close_to_the_mask(mask):
 
 
 @given(masks.filter(np.any))
-def test_one_ring_holds_all_parts_and_holes(mask):
-    ring = one_ring(exact_parts(mask))
+def test_one_outline_holds_all_parts_and_holes(mask):
+    ring = join_rings(exact_parts(mask))
     np.testing.assert_array_equal(rasterise([Part(ring)], mask.shape), mask)
 
 
