@@ -5,7 +5,7 @@
 
 Reads the pictures of train and val in data.yaml, and the labels beside them: the folder "labels" instead of "images".
 A line is one instance: class x1 y1 x2 y2 ... in shares of the sides. Boxes and lines that do not fit are named and left
-out. The pictures of val are written to NAME_val.json. With --val-fraction, or if val names the pictures of train, all
+out. The pictures of val are written to NAME_val.json, except those that train names too. With --val-fraction all
 pictures are split instead. Finally the options of train.py for the result are printed.
 """
 

@@ -45,7 +45,7 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
         help="write PNGs of 16 bits with the number of each pixel's instance",
     )
     parser.add_argument(
-        "--labelme", metavar="DIR", type=Path, help="write labelme files, to correct what was found there or elsewhere"
+        "--labelme", metavar="DIR", type=Path, help="write labelme files, in which the masks can be corrected"
     )
     parser.add_argument("--yolo", metavar="DIR", type=Path, help="write a data set of polygons in YOLO's format")
     parser.add_argument("--coco", metavar="FILE", type=Path, help="write a COCO annotation file of polygons")
