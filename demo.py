@@ -1,8 +1,9 @@
-"""Find the instances in pictures and draw them.
+"""Find the instances in pictures and videos, and draw them.
 
 Examples:
     python demo.py                                     the small model, images/test, drawings in images/res
     python demo.py --config=2 --input photos 'more/*.jpg' --output drawn --json found.json
+    python demo.py --config=2 --input street.mp4 --every 2 --json found.jsonl
     python demo.py --list                              all configs, and where their checkpoints are published
 """
 
@@ -13,7 +14,6 @@ from tools.common.startup import run
 import sys
 
 from config.base import PROJECT
-from data.images import find_images
 from tools.common.cli import Parser, add_network_options, config_of, network_options
 from tools.predict.demo_options import (
     UNTRAINED,
@@ -22,6 +22,7 @@ from tools.predict.demo_options import (
     parse_demo_options,
     plan_outputs,
     report_run,
+    sources_of,
 )
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
@@ -32,15 +33,19 @@ def main() -> int:
     parser = Parser(__doc__)
     add_network_options(parser)
     parser.add_argument(
-        "--input", nargs="+", action="extend", metavar="PATH", help="files, folders, globs (default: of the config)"
+        "--input",
+        nargs="+",
+        action="extend",
+        metavar="PATH",
+        help="files, folders, globs, videos, addresses, the number of a camera, - for a list (default: of the config)",
     )
     add_demo_options(parser)
     args = parse_demo_options(parser)
     parser.refuse_fields(args, ["eval_cfg."], "demo.py, for which the fields of test_cfg count")
     config = config_of(args)
-    paths = find_images(args.input or [PROJECT / config.demo_input])
-    jobs = plan_outputs(args, config, paths, args.weights or config.model_path("test_cfg"))
-    streams = streams_for(len(jobs), args.threads)
+    sources = sources_of(args, args.input or [PROJECT / config.demo_input])
+    jobs = plan_outputs(args, config, sources, args.weights or config.model_path("test_cfg"))
+    streams = streams_for(sources.total, args.threads)
     predictor = load_predictor(config, **network_options(args), score=args.score, streams=streams)
     report = predict_files(predictor, jobs, **output_options(args, config))
     note = UNTRAINED if args.untrained is not None else ""

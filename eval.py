@@ -28,9 +28,10 @@ from tools.evaluate.eval_options import keep_score, parse_options, score_checkpo
 from tools.evaluate.evaluate_results import results_table
 from tools.evaluate.evaluate_split import evaluate_split, read_split, split_files, write_submission
 from tools.evaluate.match_score import match_table
+from tools.predict.jobs import plan_jobs
 from tools.predict.load import NetworkSource, build_predictor, network_source
 from tools.predict.picture_files import drawings
-from tools.predict.pipeline import plan_jobs, predict_files
+from tools.predict.pipeline import predict_files
 from tools.predict.predictor import DEFAULT_THREADS, streams_for
 
 
@@ -46,11 +47,10 @@ def main() -> int:
     output = args.output or PROJECT / "runs" / f"{config.name}_{'images' if args.images else args.split}"
     check_output_files([output / "results.json"] if args.images else split_files(config, output, args.split))
     checkpoint = score_checkpoint(args, config) if args.choose_score else None
-    files = [drawings(output)]
-    jobs = plan_jobs(find_images(args.images), files) if args.images else []
+    jobs = plan_jobs(find_images(args.images) if args.images else (), files := [drawings(output)])
     world = join_world()
-    if jobs and not world.is_first:
-        return 0  # the first process alone predicts these pictures into one folder and one results file
+    if jobs and not world.is_first:  # one process predicts into one folder and one results file
+        return 0
     network = exported or network_source(config, **source_options(args), section=section)
     data = None if jobs else read_split(network.config, network.classes, args.split, world=world)
     if isinstance(network, NetworkSource):  # after the data, because compiling may take a minute

@@ -6,7 +6,6 @@ import http.client
 import os
 import re
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from email.utils import formatdate, parsedate_to_datetime
@@ -19,8 +18,8 @@ from tqdm import tqdm
 from config.errors import InputError, printable
 from convert.reader import sha256_of
 from data.files import missing_folders, remove_empty, write_error
+from data.remote import connection_problem, open_address
 
-TIMEOUT = 30.0  # seconds without a byte
 CHUNK = 1 << 20  # bytes
 
 
@@ -50,7 +49,7 @@ def download(url: str, folder: Path, *, sha256: str = "") -> Path:
     except InputError:
         raise
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: sent on to an address that is none
-        raise InputError(f"{url}: cannot be downloaded ({_reason(error)}); {_REMEDY}") from error
+        raise InputError(f"{url}: cannot be downloaded ({connection_problem(error)}); {_REMEDY}") from error
     finally:
         remove_empty(created)
     digest = sha256_of(target)
@@ -95,11 +94,11 @@ _REMEDY = "run the command again to continue, or download it with a browser and 
 def _fetch(url: str, part: Path) -> None:
     """Append what is missing to a partial file, which has the modification time that the server states."""
     start = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "Mozilla/5.0"}  # some servers refuse urllib's own
+    headers = {}
     if start:
-        headers.update({"Range": f"bytes={start}-", "If-Range": formatdate(part.stat().st_mtime, usegmt=True)})
+        headers = {"Range": f"bytes={start}-", "If-Range": formatdate(part.stat().st_mtime, usegmt=True)}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response = open_address(url, headers)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not start:  # 416: the part is complete or too long; start again
             raise
@@ -152,11 +151,3 @@ def _append(response: http.client.HTTPResponse, part: Path, start: int) -> None:
             os.utime(part, (changed, changed))
     if total is not None and part.stat().st_size < total:
         raise http.client.IncompleteRead(b"", total - part.stat().st_size)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, http.client.IncompleteRead):
-        return f"the connection ended {error.expected or 0:,} bytes before the end"
-    if isinstance(error, urllib.error.HTTPError):
-        return f"the server answered {error.code} {error.reason}"
-    return printable(str(getattr(error, "reason", error))) or type(error).__name__

@@ -62,18 +62,17 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
 class ImageError(InputError):
-    """A picture cannot be read or is incomplete. `str()` is "path: reason" on one line."""
+    """A picture cannot be read or is incomplete. `str()` is "path: reason" on one line; the path may be an address."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(path, reason)
-        self.path = Path(path)
-        self.reason = reason
+        self.name, self.reason = str(path), reason
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{self.name}: {self.reason}"
 
 
-def find_images(sources: Sequence[str | Path]) -> list[Path]:
+def find_images(sources: Sequence[str | Path], *, also: Sequence[str] = ()) -> list[Path]:
     """List the picture files of `sources`.
 
     A source is one of
@@ -83,14 +82,15 @@ def find_images(sources: Sequence[str | Path]) -> list[Path]:
       picture's extension are left out unless no match has one. A file or folder with exactly this name takes
       precedence over the pattern.
 
-    Returns paths in the order of the sources, each file once, at its first position.
+    also: other extensions that count as a picture's. Returns paths in the order of the sources, each file once, at its
+    first position.
     Raises InputError for a source that does not exist, cannot be listed or contains no pictures.
     """
     resolve_folder = functools.cache(Path.resolve)
     files: dict[tuple[Path, str], Path] = {}
     for source in sources:
         try:
-            paths = _expand(source)
+            paths = _expand(source, (*_EXTENSIONS, *also))
         except OSError as error:
             raise InputError(f"{source}: {error.strerror}; check the name and its permissions") from error
         for path in paths:
@@ -251,30 +251,30 @@ def shrink(image: np.ndarray, longest_side: int) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _expand(source: str | Path) -> list[Path]:
+def _expand(source: str | Path, extensions: Sequence[str]) -> list[Path]:
     """List the files of one source of `find_images`. Raises OSError if the folder cannot be listed."""
     path = Path(source)
     if not str(source):  # Path("") is the current folder
         raise InputError("an empty name instead of a picture; give a picture, a folder of pictures or a quoted pattern")
     if path.is_dir():
-        pictures = _sort_pictures(file for file in path.iterdir() if not file.name.startswith("."))
+        pictures = _sort_pictures((file for file in path.iterdir() if not file.name.startswith(".")), extensions)
         if not pictures:
             raise InputError(
-                f"{source}: no pictures in this folder (looked for {' '.join(_EXTENSIONS)}); "
+                f"{source}: no pictures in this folder (looked for {' '.join(extensions)}); "
                 f"to include its subfolders give the quoted pattern '{path / '**' / '*'}'"
             )
         return pictures
     if path.exists():
         return [path]
     if any(character in str(source) for character in "*?["):
-        return _match(path)
+        return _match(path, extensions)
     raise InputError(
         f"{source}: {why_missing(path)}{_suggest(path)}; "
         "give a picture, a folder of pictures or a quoted pattern such as 'photos/*.jpg'"
     )
 
 
-def _match(pattern: Path) -> list[Path]:
+def _match(pattern: Path, extensions: Sequence[str]) -> list[Path]:
     """List the files of a pattern. Leading folders that exist are taken literally, even with `[` in their names."""
     folder = next(parent for parent in pattern.parents if parent.exists())
     escaped = Path(glob.escape(str(folder))) / pattern.relative_to(folder)
@@ -282,12 +282,12 @@ def _match(pattern: Path) -> list[Path]:
     files = [match for match in matches if not match.is_dir()]
     if not files:
         raise InputError(f"{pattern}: no file matches this pattern{_suggest(pattern)}; '**' matches all subfolders")
-    return _sort_pictures(files) or sorted(files, key=_natural_order)
+    return _sort_pictures(files, extensions) or sorted(files, key=_natural_order)
 
 
-def _sort_pictures(paths: Iterable[Path]) -> list[Path]:
-    """Return the paths with a picture's extension in natural order. Dangling links stay; reading them reports them."""
-    pictures = (path for path in paths if has_picture_suffix(path) and not path.is_dir())
+def _sort_pictures(paths: Iterable[Path], extensions: Sequence[str]) -> list[Path]:
+    """Return the paths with one of the extensions in natural order. Dangling links stay; reading them reports them."""
+    pictures = (path for path in paths if path.suffix.lower() in extensions and not path.is_dir())
     return sorted(pictures, key=_natural_order)
 
 

@@ -253,7 +253,7 @@ def test_only_drawings_are_replaced_by_drawings(photos, tmp_path):
 
 def test_drawings_that_exist_are_read_once(photos, tmp_path, monkeypatch):
     checks = []
-    monkeypatch.setattr("tools.predict.pipeline.check_output_files", lambda paths: checks.append(list(paths)))
+    monkeypatch.setattr("tools.predict.jobs.check_output_files", lambda paths: checks.append(list(paths)))
     assert demo(*UNTRAINED, "--input", photos, "--output", tmp_path).returncode == 0
     assert [len(paths) for paths in checks] == [len(find_images([photos]))]
 

@@ -63,8 +63,9 @@ from tools.common.memory import peak_memory, reset_peak_memory
 from tools.engine.operations import measured_peak, network_operations
 from tools.engine.select import choose_engine, has_ungrouped_deformable
 from tools.predict.benchmark_figures import format_csv, format_table, plot, ratios
+from tools.predict.jobs import plan_jobs
 from tools.predict.load import load_predictor
-from tools.predict.pipeline import plan_jobs, predict_files
+from tools.predict.pipeline import predict_files
 from tools.predict.predictor import Predictor, streams_for
 
 

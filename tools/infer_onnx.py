@@ -15,10 +15,16 @@ if __name__ == "__main__":
 
 from tools.common.startup import run
 
-from data.images import find_images
 from tools.common.cli import Parser
 from tools.deploy.exported import check_order, exported_predictor
-from tools.predict.demo_options import add_demo_options, output_options, parse_demo_options, plan_outputs, report_run
+from tools.predict.demo_options import (
+    add_demo_options,
+    output_options,
+    parse_demo_options,
+    plan_outputs,
+    report_run,
+    sources_of,
+)
 from tools.predict.pipeline import predict_files
 from tools.predict.predictor import streams_for
 
@@ -26,13 +32,14 @@ from tools.predict.predictor import streams_for
 def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="file written by tools/export.py")
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, globs")
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, globs, videos, addresses")
     add_demo_options(parser)
     args = parse_demo_options(parser)
     check_order(args.model, args.pictures)
-    paths = find_images(args.pictures)
-    predictor = exported_predictor(args.model, score=args.score, streams=streams_for(len(paths), args.threads))
-    jobs = plan_outputs(args, predictor.config, paths, args.model)
+    sources = sources_of(args, args.pictures)
+    streams = streams_for(sources.total, args.threads)
+    predictor = exported_predictor(args.model, score=args.score, streams=streams)
+    jobs = plan_outputs(args, predictor.config, sources, args.model)
     report = predict_files(predictor, jobs, **output_options(args, predictor.config))
     report_run(args, report, predictor)
     return 0

@@ -36,7 +36,7 @@ from tools.common.skipped import map_readable, print_note
 from tools.common.threads import exit_on_ctrl_c
 from tools.deploy.binary_files import INDEX, INPUT_LIST, Entry, write_array, write_index
 from tools.deploy.exported import IMAGES, Metadata, check_order, metadata_of, open_exported, read_metadata
-from tools.predict.pipeline import image_ids
+from tools.predict.jobs import image_ids
 
 
 def main() -> int:

@@ -370,7 +370,7 @@ class TestImageError:
         error = pickle.loads(pickle.dumps(ImageError("a.jpg", "empty file")))
         assert isinstance(error, InputError)
         assert str(error) == "a.jpg: empty file"
-        assert (error.path, error.reason) == (Path("a.jpg"), "empty file")
+        assert (error.name, error.reason) == ("a.jpg", "empty file")
 
     @pytest.mark.parametrize(
         "data", [JPEG, JPEG_WITH_RESTARTS, PROGRESSIVE, PNG], ids=["jpeg", "restarts", "progressive", "png"]

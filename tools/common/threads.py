@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import queue
 import signal
 import socket
 import statistics
@@ -12,13 +13,13 @@ import threading
 import time
 from array import array
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import islice
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, TypeVar, cast
 
 from tools.common.output import OutputError
 from tools.common.signals import STOP_SIGNALS, stop_message, stop_signals_handled, stop_status
@@ -59,6 +60,56 @@ def ordered_map(
     finally:
         for future in pending:
             future.cancel()
+
+
+@contextmanager
+def read_ahead(items: Iterable[Item], *, ahead: int, newest: bool = False) -> Iterator[Iterator[Item]]:
+    """Iterate over items in a thread of its own; yield an iterator over them, which raises the errors of `items`.
+
+    ahead: how many items wait at most. newest: items do not wait for their reader, and the oldest is dropped instead.
+    """
+    waiting: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(ahead)
+    stop = threading.Event()
+
+    def put(entry: tuple[Item | None, BaseException | None]) -> None:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                waiting.put(entry, timeout=None if newest else 0.1, block=not newest)
+                return
+            if newest:
+                with suppress(queue.Empty):
+                    waiting.get_nowait()
+
+    def read() -> None:
+        iterator = iter(items)
+        try:
+            for item in iterator:
+                put((item, None))
+                if stop.is_set():
+                    break
+            put((None, StopIteration()))
+        except BaseException as error:  # raised in the thread that reads
+            put((None, error))
+        finally:
+            if isinstance(iterator, Generator):
+                iterator.close()
+
+    def take() -> Iterator[Item]:
+        while True:
+            item, error = waiting.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield cast(Item, item)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield take()
+    finally:
+        stop.set()
+        thread.join()
 
 
 def worker_threads(count: int) -> AbstractContextManager[Executor | None]:

@@ -14,9 +14,11 @@ from config.errors import InputError, listed
 from data.images import has_picture_suffix
 from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number
+from tools.predict.jobs import Jobs, plan_jobs, refuse_without_files
 from tools.predict.picture_files import PictureFiles, drawings, label_maps, labelme_files, yolo_files
-from tools.predict.pipeline import Job, Report, plan_jobs
+from tools.predict.pipeline import Report
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
+from tools.predict.sources import Sources, find_sources
 
 UNTRAINED = "The network is UNTRAINED: its weights are random, and the drawings mean nothing."
 SPREADSHEETS = (".xlsx", ".xls", ".ods")
@@ -33,7 +35,13 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_THREADS,
         help=f"worker threads for reading, decoding and writing (default: {DEFAULT_THREADS})",
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the instances as COCO results")
+    parser.add_argument("--every", type=natural_number, default=1, metavar="N", help="of videos: take one of N frames")
+    parser.add_argument(
+        "--max-frames", type=natural_number, metavar="N", help="of each video, camera or stream: end after N frames"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="write the instances as COCO results, or as lines if named .jsonl"
+    )
     parser.add_argument("--polygons", action="store_true", help="with --json: add outlines as polygons")
     parser.add_argument(
         "--table", metavar="FILE", type=Path, help="write class, score, area, position, shape and intensity as CSV"
@@ -66,10 +74,15 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
     return args
 
 
-def plan_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path], weights: str | Path) -> list[Job]:
+def sources_of(args: argparse.Namespace, inputs: Sequence[str | Path]) -> Sources:
+    """Return what the inputs name, with the frames of videos that the options want."""
+    return find_sources(inputs, every=args.every, most=args.max_frames)
+
+
+def plan_outputs(args: argparse.Namespace, config: Config, sources: Sources, weights: str | Path) -> Jobs:
     """Return the work to do, as `plan_jobs`, after checking that all outputs can be written.
 
-    paths, weights: files that the program reads. Raises InputError if an output cannot be written, is one of them, or
+    sources, weights: what the program reads. Raises InputError if an output cannot be written, is one of them, or
     would overwrite a file that our programs did not write.
     """
     named = [("--json", args.json), ("--stats", args.stats), ("--table", args.table), ("--coco", args.coco)]
@@ -80,10 +93,13 @@ def plan_outputs(args: argparse.Namespace, config: Config, paths: Sequence[Path]
     files = [path for _, path in named if path]
     if pictures := [str(path) for path in files if has_picture_suffix(path)]:
         raise InputError(f"{listed(pictures)}: is named like a picture or a drawing; give another name")
+    if args.coco:
+        refuse_without_files("--coco", sources, frames=False)
     results = [path for path in files if path != args.coco]
-    check_output_files(results, read=[*paths, weights])
-    check_output_files([args.coco] if args.coco else [], read=[*paths, weights], kind="annotations")
-    return plan_jobs(paths, picture_files(args, config))
+    read = [*sources.files(), weights]
+    check_output_files(results, read=read)
+    check_output_files([args.coco] if args.coco else [], read=read, kind="annotations")
+    return plan_jobs(sources, picture_files(args, config))
 
 
 def picture_files(args: argparse.Namespace, config: Config) -> list[PictureFiles]:

@@ -1,60 +1,39 @@
-"""Picture files to drawings and COCO results: the pipeline of `demo.py`."""
+"""Pictures and videos to drawings and COCO results: the pipeline of `demo.py`."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
 from tqdm import tqdm
 
-from config.errors import listed, shorten
-from data.files import common_folder
+from data.files import common_folder, temporary_folder
 from data.images import ImageError, read_image
+from data.remote import fetch_picture, file_name
 from data.tiff_pages import count_pages
-from data.written import check_output_files, find_own
+from data.video_output import VideoOutputs
+from data.videos import is_address
 from tools.common.kinds import RawPredictions
 from tools.common.memory import is_out_of_memory
 from tools.common.skipped import count_skipped, print_note, print_skipped
 from tools.common.threads import StageTimes, exit_on_ctrl_c, ordered_map, worker_threads
-from tools.predict.instances import Instances
+from tools.predict.jobs import Job, Jobs
 from tools.predict.picture_files import PictureFiles, write_text
-from tools.predict.predictor import Predictor, PreparedInput, decoding_thread
-from tools.predict.result_files import PictureRows, ResultFiles
-
-
-@dataclass(frozen=True)
-class Job:
-    """A picture on its way through the stages, each of which adds to it."""
-
-    path: Path
-    image_id: int
-    targets: tuple[Path, ...] = ()  # a path for each of the `PictureFiles`
-    image: np.ndarray | None = None
-    prepared: PreparedInput | None = None
-    instances: Instances | None = None
-    rows: PictureRows | None = None
-    problem: str = ""  # why it is skipped
-    pages: int = 1  # of the file; the first one is used
-
-    def skipped(self, error: Exception) -> Job:
-        """Return the job without its picture, which cannot be read, or for which there is too little memory."""
-        problem = str(error)
-        if not isinstance(error, ImageError):
-            remedy = "shrink it or cut it into tiles, or use --threads 0"
-            problem = f"{self.path}: too large for the free memory of this machine ({shorten(problem)}); {remedy}"
-        return Job(self.path, self.image_id, problem=problem)
+from tools.predict.predictor import Predictor, decoding_thread
+from tools.predict.result_files import ResultFiles
 
 
 @dataclass
 class Report:
     """The result of a run.
 
-    seconds: from first to last picture.
+    pictures: frames of videos count too. seconds: from first to last picture.
     """
 
     times: StageTimes = field(default_factory=StageTimes)
@@ -79,7 +58,7 @@ class Report:
             print_skipped(job.problem)
             return
         if job.pages > 1:
-            print_note(f"{job.path}: the first of {job.pages} pages is used; save the others as files of their own")
+            print_note(f"{job.name}: the first of {job.pages} pages is used; save the others as files of their own")
         self.pictures += 1
         self.empty_pictures += not len(job.instances)
         self.instances += len(job.instances)
@@ -87,7 +66,7 @@ class Report:
 
 def predict_files(
     predictor: Predictor,
-    jobs: Sequence[Job],
+    jobs: Jobs,
     *,
     files: Sequence[PictureFiles] = (),
     results: Path | None = None,
@@ -96,10 +75,11 @@ def predict_files(
     coco: Path | None = None,
     threads: int,
 ) -> Report:
-    """Run a network over pictures; write the instances to files.
+    """Run a network over pictures and videos; write the instances to files.
 
-    jobs: of `plan_jobs`, with the same `files`, which are written of each picture. For all of them, unless None:
-    results: a COCO results file, with outlines if `polygons`; table: a CSV file of measures; coco: an annotation file.
+    jobs: of `plan_jobs`, with the same `files`, which are written of each picture; videos get one drawing of all
+    frames. For all of them, unless None: results: a COCO results file, with outlines if `polygons`, or JSON lines for
+    the suffix .jsonl; table: a CSV file of measures; coco: an annotation file.
     Reading, decoding, drawing, encoding and writing run in `threads` threads (0: none), the network in the caller's;
     at most `threads` pictures wait before the network and as many after decoding. A picture that cannot be read, or
     for which there is too little memory, is named, counted and left out; any other error ends the run. The files of all
@@ -107,41 +87,67 @@ def predict_files(
     no picture is left.
     """
     report = Report()
-    folder = common_folder(job.path.absolute().parent for job in jobs) if coco else Path()
+    folder = common_folder(path.absolute().parent for path in jobs.files()) if coco else Path()
     rows = ResultFiles(predictor.classes, folder, results=results, polygons=polygons, table=table, coco=coco)
-    stages = _Stages(predictor, report.times, files, rows)
+    videos = VideoOutputs()
     for path, content in chain.from_iterable(kind.lists(predictor.classes.names).items() for kind in files):
         write_text(path, content)
+
+    def keep() -> None:
+        rows.keep()
+        videos.keep()
+
     with (
         rows,
-        exit_on_ctrl_c(before=rows.keep),
+        videos,
+        _fetched_files(jobs) as fetched,
+        exit_on_ctrl_c(before=keep),
         worker_threads(threads) as pool,
         decoding_thread(threads) as decoder,
     ):
+        stages = _Stages(predictor, report.times, files, rows, fetched)
         predictor.warm_up()
         start = time.perf_counter()
         loaded = ordered_map(pool, stages.load, jobs, ahead=threads)
         raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times, skip=Job.skipped, threads=threads)
         decoded = ordered_map(decoder, lambda row: stages.decode(*row), raw, ahead=2)
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
-        for job in tqdm(finished, total=len(jobs), unit="picture", disable=None):
+        for job in tqdm(finished, total=jobs.total, unit=jobs.unit, disable=None):
             report.add(job)
             if job.rows is not None:
                 with report.times.measure("results"):
                     rows.add(job.rows)
-        count_skipped(len(report.problems), len(jobs))
+            if job.drawing is not None:
+                with report.times.measure("write"):
+                    _add_frame(videos, job)
+        count_skipped(len(report.problems), report.pictures + len(report.problems))
     report.seconds = time.perf_counter() - start
     return report
 
 
+def _add_frame(videos: VideoOutputs, job: Job) -> None:
+    """Append a drawn frame to its video."""
+    assert job.frame is not None and job.frame.target is not None and job.drawing is not None
+    until = job.frame.seconds if job.frame.is_live else None
+    videos.add(job.frame.target, job.drawing, rate=job.frame.rate, until=until)
+
+
+@contextmanager
+def _fetched_files(jobs: Jobs) -> Iterator[Path]:
+    """Yield a folder for pictures from addresses during the block; the current folder if there are none."""
+    with ExitStack() as stack:
+        yield stack.enter_context(temporary_folder()) if jobs.has_addresses else Path()
+
+
 @dataclass(frozen=True)
 class _Stages:
-    """The stages before and after the network, with a clock."""
+    """The stages before and after the network, with a clock. fetched: folder for pictures from addresses."""
 
     predictor: Predictor
     times: StageTimes
     files: Sequence[PictureFiles]
     rows: ResultFiles
+    fetched: Path
 
     def load(self, job: Job) -> Job:
         return _skip_unusable(job, self._load)
@@ -154,11 +160,23 @@ class _Stages:
         return _skip_unusable(job, self._finish)
 
     def _load(self, job: Job) -> Job:
-        with self.times.measure("read"):
-            image = read_image(job.path, self.predictor.config.data.stretch)
-        pages = count_pages(job.path)
+        image = job.image
+        if image is None:
+            with self.times.measure("read"):
+                job, image = self._read(job)
         with self.times.measure("preprocess"):
-            return replace(job, image=image, prepared=self.predictor.prepare(image), pages=pages)
+            return replace(job, image=image, prepared=self.predictor.prepare(image))
+
+    def _read(self, job: Job) -> tuple[Job, np.ndarray]:
+        """Return the job with the path and the pages of its file, and the picture."""
+        path = job.path or self.fetched / f"{job.image_id}{file_name(job.name).suffix}"
+        if job.path is None:
+            fetch_picture(job.name, path)
+        try:
+            image = read_image(path, self.predictor.config.data.stretch)
+        except ImageError as error:
+            raise ImageError(job.name, error.reason) from error
+        return replace(job, path=path, pages=count_pages(path)), image
 
     def _decode(self, job: Job, raw: RawPredictions | None, index: int) -> Job:
         if raw is None or job.prepared is None:
@@ -169,10 +187,17 @@ class _Stages:
     def _finish(self, job: Job) -> Job:
         if job.instances is None or job.image is None:
             return job
-        rows = self.rows.make(job.path, job.image_id, job.instances, self.times)
+        rows = self.rows.make(job, self.times)
         for files, target in zip(self.files, job.targets):
+            assert job.path is not None  # frames have no targets
             files.write(target, job.instances, job.image, job.path, self.times)
-        return replace(job, image=None, prepared=None, rows=rows)
+        drawing = None
+        if job.frame is not None and job.frame.target is not None:
+            with self.times.measure("draw"):
+                drawing = job.instances.draw(job.image)
+        if job.path is not None and is_address(job.name):
+            job.path.unlink()
+        return replace(job, image=None, prepared=None, rows=rows, drawing=drawing)
 
 
 def _skip_unusable(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
@@ -183,29 +208,3 @@ def _skip_unusable(job: Job, stage: Callable[..., Job], *arguments: Any) -> Job:
         if not (isinstance(error, ImageError) or is_out_of_memory(error)):
             raise
         return job.skipped(error)
-
-
-def plan_jobs(paths: Iterable[Path], files: Sequence[PictureFiles] = ()) -> list[Job]:
-    """Return each picture with its image id and the paths of the files that are written of it.
-
-    The id is that of `image_ids`. Pictures that an earlier run wrote are counted and named, if not all are such
-    pictures. Raises InputError if an output would overwrite a picture or another file that our programs did not write.
-    """
-    paths = list(paths)
-    if 0 < len(own := find_own(paths)) < len(paths):
-        print_note(
-            f"{len(own)} of {len(paths)} pictures are outputs of earlier runs, such as drawings or label maps: "
-            f"{listed([str(path) for path in own])}; move them if they should not count"
-        )
-    columns = [kind.plan(paths) for kind in files]
-    extra = (kind.extra_files(paths, targets) for kind, targets in zip(files, columns))
-    check_output_files(chain(*columns, *extra))
-    rows = zip(*columns) if columns else repeat(())
-    return [Job(path, image_id, targets) for path, image_id, targets in zip(paths, image_ids(paths), rows)]
-
-
-def image_ids(paths: Sequence[Path]) -> Sequence[int]:
-    """Return the image id of each picture: the number in its name if all names are different numbers, else the place,
-    from 1."""
-    ids = [int(path.stem) for path in paths if path.stem.isdecimal()]
-    return ids if len(set(ids)) == len(paths) else range(1, len(paths) + 1)

@@ -54,12 +54,14 @@ class PreparedInput:
         return self.pixels.shape[:2]
 
 
-def streams_for(pictures: int, threads: int) -> int:
+def streams_for(pictures: int | None, threads: int) -> int:
     """Return how many pictures to run at a time: several in a folder, one where there are few, or no worker threads.
+
+    pictures: None for an unknown number.
 
     A network on all cores waits for the slowest of them after each layer; several on a share of the cores each do not.
     """
-    return min(CPU_THREADS, MOST_STREAMS, max(threads, 1)) if pictures >= MANY_PICTURES else 1
+    return min(CPU_THREADS, MOST_STREAMS, max(threads, 1)) if pictures is None or pictures >= MANY_PICTURES else 1
 
 
 class Predictor:

@@ -6,17 +6,20 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data.class_lists import ClassList
 from data.coco_rows import CocoInstance, CocoPicture, annotation_row, category_rows, image_row
 from data.files import utf8_name
 from data.growing import GrowingOutput
 from data.images import read_stored_values
+from data.videos import is_address
 from tools.common.threads import StageTimes
 from tools.predict.annotation_files import coco_instances
-from tools.predict.instances import Instances
+from tools.predict.jobs import Job
 from tools.predict.measures import measure, table_header, table_lines
+
+LINES = ".jsonl"  # suffix of JSON lines
 
 
 class PictureRows(NamedTuple):
@@ -31,8 +34,9 @@ class PictureRows(NamedTuple):
 class ResultFiles(ExitStack):
     """The files that are wanted, as a context manager: each is a `GrowingOutput`.
 
-    results: a JSON list of COCO results, with outlines if `polygons`; table: CSV; coco: an annotation file, with names
-    of pictures relative to `folder`; None writes none.
+    results: a JSON list of COCO results, or JSON lines for the suffix .jsonl, with outlines if `polygons`, and with
+    number and time of the frames of videos; table: CSV; coco: an annotation file, with names of pictures relative to
+    `folder`; None writes none.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class ResultFiles(ExitStack):
         self._images: list[str] = []
         self._annotations = 0
         self._categories = json.dumps(category_rows(classes))
-        self._results = results and GrowingOutput(results, start="[", between=",\n", end=lambda: "]\n")
+        self._lines = results is not None and results.suffix.lower() == LINES
+        start, between, end = ("", "", "") if self._lines else ("[", ",\n", "]\n")
+        self._results = results and GrowingOutput(results, start=start, between=between, end=lambda: end)
         self._table = table and GrowingOutput(table, start=table_header())
         start = '{"annotations": ['
         self._coco = coco and GrowingOutput(coco, start=start, between=",\n", end=self._end_of_coco, kind="annotations")
@@ -63,23 +69,30 @@ class ResultFiles(ExitStack):
             self.enter_context(file)
         return self
 
-    def make(self, path: Path, image_id: int, instances: Instances, times: StageTimes) -> PictureRows | None:
+    def make(self, job: Job, times: StageTimes) -> PictureRows | None:
         """Return the rows of a picture, None if no file is wanted; several threads may make them."""
-        if not self._files:
+        if not self._files or job.instances is None or job.image is None:
             return None
-        results, table, annotations, name = "", "", [], utf8_name(path)
+        results, table, annotations, name = "", "", [], _name(job)
         if self._results:
             with times.measure("encode"):
-                rows = instances.to_coco(image_id, polygons=self._polygons)
-                results = ",\n".join(json.dumps({**row, "file_name": name}) for row in rows)
+                about: dict[str, Any] = {"file_name": name}
+                if job.frame:
+                    about |= {"frame": job.frame.number, "seconds": round(job.frame.seconds, 3)}
+                rows = job.instances.to_coco(job.image_id, polygons=self._polygons)
+                lines = [json.dumps({**row, **about}) for row in rows]
+                results = "".join(f"{line}\n" for line in lines) if self._lines else ",\n".join(lines)
         if self._table:
             with times.measure("measure"):  # of the values in the file, which may have more than 8 bits
-                table = table_lines(measure(instances, read_stored_values(path), name))
+                values = job.image if job.path is None else read_stored_values(job.path)
+                row_name = f"{name}:{job.frame.number}" if job.frame else name
+                table = table_lines(measure(job.instances, values, row_name))
         if self._coco:
             with times.measure("annotate"):
-                annotations = list(coco_instances(instances))
-        relative = utf8_name(Path(os.path.relpath(path, self._folder)))
-        return PictureRows(results, table, image_row(image_id, CocoPicture(relative, *instances.size, ())), annotations)
+                annotations = list(coco_instances(job.instances))
+        relative = utf8_name(Path(os.path.relpath(job.name, self._folder))) if self._coco else ""
+        image = image_row(job.image_id, CocoPicture(relative, *job.instances.size, ()))
+        return PictureRows(results, table, image, annotations)
 
     def add(self, rows: PictureRows) -> None:
         """Append the rows of a picture."""
@@ -101,3 +114,8 @@ class ResultFiles(ExitStack):
 
     def _end_of_coco(self) -> str:
         return f'],\n"images": [{", ".join(self._images)}],\n"categories": {self._categories}}}\n'
+
+
+def _name(job: Job) -> str:
+    """Return the name of a picture or video in the files."""
+    return job.name if is_address(job.name) else utf8_name(Path(job.name))

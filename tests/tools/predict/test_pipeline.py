@@ -23,7 +23,8 @@ from tests.support import tiny
 from tools.engine.dynamic import DynamicEngine
 from tools.predict import picture_files
 from tools.predict.instances import Instances
-from tools.predict.pipeline import Report, plan_jobs, predict_files
+from tools.predict.jobs import plan_jobs
+from tools.predict.pipeline import Report, predict_files
 from tools.predict.predictor import Predictor
 
 

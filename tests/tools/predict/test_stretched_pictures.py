@@ -27,9 +27,10 @@ from tools.deploy.exported import METADATA, exported_predictor, open_exported
 from tools.evaluate.coco_metrics import ground_truth
 from tools.evaluate.picture_loader import PictureLoader
 from tools.evaluate.predict_records import predict_records
+from tools.predict.jobs import plan_jobs
 from tools.predict.load import untrained_network
 from tools.predict.picture_files import drawings
-from tools.predict.pipeline import plan_jobs, predict_files
+from tools.predict.pipeline import predict_files
 
 OVERRIDE = "data.stretch=1,99.8,0.7"
 DEEP = 100 + 11 * tiny.scene(1).astype(np.uint16)  # of a camera of 12 bits
