@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol
 
 import cv2
@@ -29,9 +31,11 @@ class _Writer(Protocol):
 class VideoOutput:
     """A video to which frames are added: a context manager.
 
-    At the end of the block, also after an error, the file gets its name, as with `write_output`, unless it has no
-    frame. Several threads may use it. path: its suffix is that of `video_suffix`. rate: frames per second. All frames
-    have the size of the first one; others are fitted into it.
+    At the end of the block, also after an error of the caller, the file gets its name, as with `write_output`, unless
+    it has no frame. Several threads may use it.
+
+    path: its suffix is that of `video_suffix`. rate: frames per second. All frames have the size of the first one, and
+    others are fitted into it; Motion JPEG loses the last row or column of an odd size.
     """
 
     def __init__(self, path: Path, *, rate: float) -> None:
@@ -57,25 +61,40 @@ class VideoOutput:
                 return
             if self._writer is None:
                 self._size = image.shape[:2]
-                self._writer = _open_writer(self._output.__enter__(), self._size, self.rate, named=self.path)
+                temporary = self._output.__enter__()
+                with self._dropped_on_error():
+                    self._writer = _open_writer(temporary, self._size, self.rate, named=self.path)
             times = 1 if until is None else max(1, round(until * self.rate) - self.frames)
+            fitted = _fitted(image, self._size)
             for _ in range(times):
-                self._writer.add(_fitted(image, self._size))
+                with self._dropped_on_error():
+                    self._writer.add(fitted)
                 self.frames += 1
 
     def keep(self) -> None:
-        """End the video and give it its name."""
+        """End the video and give it its name. Raises InputError if the file is not complete."""
         with self._lock:
             if self._is_closed:
                 return
             self._is_closed = True
             if self._writer is None:
                 return
-            self._writer.close()
+            with self._dropped_on_error():
+                self._writer.close()
             self._output.__exit__(None, None, None)
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.keep()
+
+    @contextmanager
+    def _dropped_on_error(self) -> Iterator[None]:
+        """Delete the file if the block raises an error. Raises InputError for an OSError."""
+        try:
+            yield
+        except BaseException as error:
+            self._is_closed = True
+            self._output.__exit__(type(error), error, error.__traceback__)
+            raise
 
 
 class VideoOutputs:
@@ -127,14 +146,23 @@ def _open_writer(path: Path, size: tuple[int, int], rate: float, *, named: Path)
 class _OpenCVWriter:
     def __init__(self, path: Path, size: tuple[int, int], rate: float) -> None:
         code = _H264 if path.suffix == ".mp4" else _MOTION_JPEG
+        self._path, self._frames = path, 0
         self._writer = _opencv_writer(path, size, rate, code)
         self.is_open = self._writer.isOpened()
 
     def add(self, image: np.ndarray) -> None:
         self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        self._frames += 1
 
     def close(self) -> None:
+        """Write the end. Raises OSError if frames are missing, because OpenCV does not report a full disk."""
         self._writer.release()
+        written = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        written.set(cv2.CAP_PROP_POS_FRAMES, self._frames - 1)
+        is_complete = written.grab()
+        written.release()
+        if not is_complete:
+            raise OSError(errno.ENOSPC, "the last frame is missing; is the disk full?")
 
 
 def _opencv_writer(path: Path, size: tuple[int, int], rate: float, code: str) -> cv2.VideoWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import time
@@ -171,8 +172,8 @@ class _OpenCVFrames:
             self._capture = cv2.VideoCapture(int(video.address))
         elif is_address(video.address):
             self._capture = cv2.VideoCapture(video.address, cv2.CAP_FFMPEG, limits)
-        else:
-            self._capture = cv2.VideoCapture(str(Path(video.address).absolute()))  # "%03d" is no pattern
+        else:  # FFmpeg takes "%03d" for a name, not for a pattern, and unlike other readers is silent
+            self._capture = cv2.VideoCapture(str(Path(video.address).absolute()), _file_reader())
         if not self._capture.isOpened():
             raise _ClosedError
         self.rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -193,6 +194,12 @@ class _OpenCVFrames:
 
     def close(self) -> None:
         self._capture.release()
+
+
+@functools.cache
+def _file_reader() -> int:
+    """Return OpenCV's number for FFmpeg if it was built with it, else for any library."""
+    return cv2.CAP_FFMPEG if cv2.CAP_FFMPEG in cv2.videoio_registry.getStreamBackends() else cv2.CAP_ANY
 
 
 class _PyAVFrames:

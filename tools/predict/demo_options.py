@@ -136,15 +136,16 @@ def report_run(args: argparse.Namespace, report: Report, predictor: Predictor, *
     statistics = report.statistics()
     if args.stats:
         write_json(args.stats, statistics)
+    unit = f"{report.unit}s"
     print(
-        f"{report.pictures} pictures, {report.instances} instances of score {predictor.score:g} or more, "
-        f"{predictor.config.name} on {predictor.device}, {statistics['pictures_per_second']:.2f} pictures per second"
+        f"{report.pictures} {unit}, {report.instances} instances of score {predictor.score:g} or more, "
+        f"{predictor.config.name} on {predictor.device}, {statistics['pictures_per_second']:.2f} {unit} per second"
     )
     print(report.times.table())
     if note:
         print(note)
     if args.table and report.empty_pictures:
-        print(f"{report.empty_pictures} of the pictures have no instances, and so no row in the table")
+        print(f"{report.empty_pictures} of the {unit} have no instances, and so no row in the table")
     outputs = {
         "drawings are": _drawings_folder(args, predictor.config),
         "label maps are": args.label_masks,

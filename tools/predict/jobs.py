@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from config.errors import InputError, listed, shorten
+from data.coco_rows import CocoInstance
 from data.images import ImageError
 from data.remote import file_name
 from data.video_output import video_suffix
@@ -22,9 +23,6 @@ from tools.predict.instances import Instances
 from tools.predict.picture_files import PictureFiles
 from tools.predict.predictor import PreparedInput
 from tools.predict.sources import Sources
-
-if TYPE_CHECKING:
-    from tools.predict.result_files import PictureRows
 
 READ_AHEAD = 2  # frames
 
@@ -41,6 +39,15 @@ class VideoPlace(NamedTuple):
     target: Path | None
     rate: float
     is_live: bool
+
+
+class PictureRows(NamedTuple):
+    """The rows of a picture: text of the results and of the table, and what the annotation file needs."""
+
+    results: str
+    table: str
+    image: dict
+    annotations: list[tuple[int, CocoInstance]]  # with the category id
 
 
 @dataclass(frozen=True)

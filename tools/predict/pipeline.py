@@ -33,9 +33,11 @@ from tools.predict.result_files import ResultFiles
 class Report:
     """The result of a run.
 
-    pictures: frames of videos count too. seconds: from first to last picture.
+    unit: "frame" if all were of videos, else "picture". pictures: frames count too. seconds: from the first to the
+    last.
     """
 
+    unit: str = "picture"
     times: StageTimes = field(default_factory=StageTimes)
     pictures: int = 0
     empty_pictures: int = 0  # without instances
@@ -86,7 +88,7 @@ def predict_files(
     pictures are written as they come: after an error or Ctrl-C they hold the pictures until then. Raises InputError if
     no picture is left.
     """
-    report = Report()
+    report = Report(jobs.unit)
     folder = common_folder(path.absolute().parent for path in jobs.files()) if coco else Path()
     rows = ResultFiles(predictor.classes, folder, results=results, polygons=polygons, table=table, coco=coco)
     videos = VideoOutputs()
@@ -112,7 +114,7 @@ def predict_files(
         raw = predictor.run_batches(loaded, lambda job: job.prepared, report.times, skip=Job.skipped, threads=threads)
         decoded = ordered_map(decoder, lambda row: stages.decode(*row), raw, ahead=2)
         finished = ordered_map(pool, stages.finish, decoded, ahead=threads)
-        for job in tqdm(finished, total=jobs.total, unit=jobs.unit, disable=None):
+        for job in tqdm(finished, total=jobs.total, unit=report.unit, disable=None):
             report.add(job)
             if job.rows is not None:
                 with report.times.measure("results"):
@@ -160,6 +162,8 @@ class _Stages:
         return _skip_unusable(job, self._finish)
 
     def _load(self, job: Job) -> Job:
+        if job.problem:  # a video that cannot be read
+            return job
         image = job.image
         if image is None:
             with self.times.measure("read"):

@@ -6,29 +6,20 @@ import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from data.class_lists import ClassList
-from data.coco_rows import CocoInstance, CocoPicture, annotation_row, category_rows, image_row
+from data.coco_rows import CocoPicture, annotation_row, category_rows, image_row
 from data.files import utf8_name
 from data.growing import GrowingOutput
 from data.images import read_stored_values
 from data.videos import is_address
 from tools.common.threads import StageTimes
 from tools.predict.annotation_files import coco_instances
-from tools.predict.jobs import Job
+from tools.predict.jobs import Job, PictureRows
 from tools.predict.measures import measure, table_header, table_lines
 
 LINES = ".jsonl"  # suffix of JSON lines
-
-
-class PictureRows(NamedTuple):
-    """The rows of a picture: text of the results and of the table, and what the annotation file needs."""
-
-    results: str
-    table: str
-    image: dict
-    annotations: list[tuple[int, CocoInstance]]  # with the category id
 
 
 class ResultFiles(ExitStack):
