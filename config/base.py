@@ -184,6 +184,9 @@ class TrainConfig:
     save_every: PositiveInt = 1000  # steps between checkpoints; evaluations and the end of training write one too
     keep: PositiveInt = 3  # number of newest checkpoints to keep, in addition to the best one
     eval_every: NonNegativeInt = 1  # epochs between evaluations; 0: no evaluation
+    # Evaluations in a row that are not better than the best one before, after which the training ends; 0: it never
+    # ends early. The learning rate has then not fallen as far as the schedule would let it fall.
+    patience: NonNegativeInt = 0
 
 
 # The augmentation of PaddleDetection 0.5: the hue is any angle, and the brightness adds up to 1.5 of 255: nothing.

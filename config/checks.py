@@ -36,6 +36,7 @@ def check(config: Config) -> Config:
     _check_levels(config)
     _check_backbone(config.backbone)
     _check_head(config)
+    _check_training(config)
     _check_nms(config)
     _check_pictures(config)
     if config.train_cfg.backbone_decay != 1 and config.train_cfg.optimizer == "adamw":
@@ -127,6 +128,13 @@ def _check_head(config: Config) -> None:
         for option in kind.options:
             if getattr(config.head, option) and config.head.kind != name:
                 raise InputError(f"head.{option}: needs head.kind={name}; this config has {config.head.kind}")
+
+
+def _check_training(config: Config) -> None:
+    if config.train_cfg.patience and not config.train_cfg.eval_every:
+        raise InputError(
+            f"train_cfg.patience={config.train_cfg.patience}: counts evaluations, and train_cfg.eval_every=0 makes none"
+        )
 
 
 def _check_nms(config: Config) -> None:

@@ -75,7 +75,10 @@ _TRAINING_SECTIONS = ("target", "loss", "augment", "train_cfg")
 # the other fields change only speed and files.
 _WITHOUT_EFFECT = tuple(
     f"train_cfg.{name}"
-    for name in ("model_path", "batch_size", "processes", "workers", "log_every", "save_every", "keep", "eval_every")
+    for name in (
+        *("model_path", "batch_size", "processes", "workers"),
+        *("log_every", "save_every", "keep", "eval_every", "patience"),
+    )
 )
 SCORE = "test_cfg.score"  # may be chosen for the weights, by their match score
 

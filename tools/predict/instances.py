@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -22,6 +22,10 @@ from tools.predict.mask_windows import MaskCrop, tight_crop
 from tools.predict.outlines import filled_rings
 from tools.predict.packed_masks import Crops
 from tools.predict.window import show_image
+
+
+if TYPE_CHECKING:
+    from supervision import Detections
 
 
 class NetworkBoxes(NamedTuple):
@@ -222,6 +226,24 @@ class Instances:
             for row, outlines in zip(rows, self.to_polygons()):
                 row["polygons"] = outlines
         return rows
+
+    def to_supervision(self) -> Detections:
+        """Return the Detections of the package `supervision`, whose trackers, counters and drawings take them.
+
+        class_id is the 0-based index of the class, and `data["class_name"]` its name. The full masks are built. Raises
+        InputError if the package is missing.
+        """
+        try:
+            from supervision import Detections
+        except ImportError:
+            raise InputError("to_supervision: needs the package supervision; pip install supervision") from None
+        return Detections(
+            xyxy=self.boxes.astype(np.float32),
+            mask=self.masks,
+            confidence=self.scores.copy(),
+            class_id=self.classes.copy(),
+            data={"class_name": np.array(self.names, dtype=str)},
+        )
 
     def draw(self, image: Picture) -> np.ndarray:
         """Return a copy of the picture, uint8 [H, W, 3] RGB, with the instances drawn on it.

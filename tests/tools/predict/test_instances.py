@@ -1,5 +1,6 @@
 """Instances: RLE, masks, boxes, polygons, selection and COCO rows."""
 
+import sys
 from dataclasses import replace
 
 import cv2
@@ -229,3 +230,23 @@ def test_save_writes_the_drawing_on_any_form_of_the_picture(tmp_path):
     with pytest.raises(InputError, match="not a picture format"):
         found.save(tmp_path / "drawing.txt", image)
     assert np.array_equal(read_image(photo), image)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_supervision_gets_masks_boxes_scores_and_names(count):
+    pytest.importorskip("supervision")
+    found = of(np.repeat(disk(21, 7), count, axis=0))
+    detections = found.to_supervision()
+    assert len(detections) == count
+    np.testing.assert_array_equal(detections.mask, found.masks)
+    np.testing.assert_array_equal(detections.xyxy, found.boxes)
+    np.testing.assert_array_equal(detections.area, found.masks.sum((1, 2)))
+    np.testing.assert_array_equal(detections.confidence, found.scores)
+    assert detections.class_id.tolist() == found.classes.tolist()
+    assert detections["class_name"].tolist() == found.names
+
+
+def test_a_missing_package_for_detections_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(InputError, match="pip install supervision"):
+        of(disk(21, 7)).to_supervision()

@@ -9,13 +9,14 @@ import signal
 import numpy as np
 import pytest
 
+from config.errors import InputError
 from tests.support.coco_results import CAT, annotation, data_set, truth_of
 from tests.support.trainings import losses, resume, trainer
 from tools.common.checkpoint import load_checkpoint
 from tools.evaluate.match_score import match_curve
 from tools.evaluate.training_ap import MaskAP
 from tools.train.log import read_log
-from tools.train.setup import describe_end
+from tools.train.setup import describe_end, describe_finished
 from tools.train.state import BEST_CHECKPOINT, newest_state
 
 
@@ -56,6 +57,40 @@ def test_the_match_score_selects_if_the_config_says_so(tmp_path, capsys):
         resumed = trainer(None, *options)
         resumed.restore(state, path=path)
         assert (resumed.best_ap, resumed.config.test_cfg.score) == expected
+
+
+def test_a_training_that_gains_nothing_ends_early_and_stays_ended(tmp_path):
+    settings = ("train_cfg.eval_every=1", "train_cfg.epochs=9", "train_cfg.patience=2")
+    answers = iter([0.1, 0.3, 0.3, 0.2, 0.9])
+    run = trainer(tmp_path, *settings)
+    run.evaluate = lambda network: MaskAP(next(answers), 0.5)
+    assert run.run() == 0
+    assert (run.step, run.best_ap) == (16, 0.3), "epochs of 4 steps: the best, and two that are not better"
+    assert load_checkpoint(tmp_path / BEST_CHECKPOINT).source["step"] == "8"
+    assert "ended early: the last 2 evaluations are not better than 0.300" in describe_end(
+        run, stopped=False, tuned=False
+    )
+    again = trainer(tmp_path, *settings)
+    resume(again, tmp_path, "auto")
+    assert "already ended early" in describe_finished(again, None)
+    patient = trainer(tmp_path, *settings[:2], "train_cfg.patience=3")
+    resume(patient, tmp_path, "auto")
+    assert describe_finished(patient, None) == ""
+    patient.evaluate = run.evaluate
+    patient.run(last_step=20)
+    assert (patient.best_ap, patient.without_gain) == (0.9, 0)
+
+
+def test_without_patience_a_training_goes_on(tmp_path):
+    run = trainer(tmp_path, "train_cfg.eval_every=1", "train_cfg.epochs=4")
+    run.evaluate = lambda network: MaskAP(0.1, 0.5)
+    run.run()
+    assert (run.step, run.without_gain) == (16, 3)
+
+
+def test_patience_needs_evaluations():
+    with pytest.raises(InputError, match="patience=2: counts evaluations, and train_cfg.eval_every=0 makes none"):
+        trainer(None, "train_cfg.eval_every=0", "train_cfg.patience=2")
 
 
 def test_a_line_for_each_epoch_with_the_mean_loss_and_one_for_an_evaluation_in_between(tmp_path, capsys):
