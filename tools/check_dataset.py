@@ -3,8 +3,9 @@
     python tools/check_dataset.py --config=20
     python tools/check_dataset.py --config=1 -o train_path=my/train.json -o train_pre_path=my/pictures ... --split train
 
-Prints the problems of single entries, the classes, the picture sizes, and how the instances are assigned to the
-network's grids at its input size and at the smallest and largest size of training. Writes plots as PNG files.
+Prints the problems of single entries, pictures that look the same in training and validation, the classes, the picture
+sizes, and how the instances are assigned to the network's grids at its input size and at the smallest and largest size
+of training. Writes plots as PNG files.
 
 An instance is assigned to each level whose range in target.scale_ranges contains its scale, and there to up to 3 x 3
 cells. If two instances have their centre of mass in the same cell of a level, that cell can learn only one class. An
@@ -41,7 +42,7 @@ from tools.common.kinds import kind_of
 from tools.common.threads import ordered_map, worker_processes
 from tools.dataset.generated import SPLITS
 from tools.dataset.plots import class_plot, scale_plot
-from tools.dataset.splits import NOTHING_TO_LEARN, describe_overlap, read_splits, spread_evenly
+from tools.dataset.splits import NOTHING_TO_LEARN, describe_near_copies, describe_overlap, read_splits, spread_evenly
 from tools.dataset.statistics import (
     AssignmentCounts,
     Measurement,
@@ -82,6 +83,12 @@ def main(argv: list[str] | None = None) -> int:
         default=cpu_count(),
         help="processes that decode masks; 0: none besides this one (default: one per CPU)",
     )
+    parser.add_argument(
+        "--no-compare",
+        dest="compare",
+        action="store_false",
+        help="do not read the pictures to find those that look the same in training and validation",
+    )
     args = parser.parse_args(argv)
     config = load_config(args.config, args.overrides)
     folder = args.output or PROJECT / "runs" / config.name / "dataset"
@@ -90,6 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     sizes = {split: input_sizes(config) if split == splits[0] else [config.data.short_side] for split in splits}
     check_output_files(_drawing_path(folder, split, size) for split in splits for size in [None, *sizes[split]])
     data = describe_splits(config, splits)
+    for line in describe_near_copies(data, config) if args.compare else []:
+        print(line)
     write_class_tables(config, data, folder)
     if not kind_of(config).has_grids:
         print(f"\n{config.name} has no grids to assign instances to", f"The drawings are in {folder}", sep="\n")

@@ -16,6 +16,7 @@ from config.errors import InputError
 from data.coco import read_coco
 from data.grid_targets import Extents, box_scales, measure_extents
 from data.images import read_image
+from data.shapes import draw_scene, write_coco
 from tests.support.programs import Finished, override_options, run_python
 from tests.support.samples import SAMPLES
 from tests.support.squares import GRIDS, write_squares
@@ -293,3 +294,29 @@ def test_scale_plot_shows_each_level(scales):
 def test_scale_plot_is_written_as_it_is(squares, tmp_path):
     check(*override_options(*squares), "--split=val", "--output", tmp_path)
     assert read_image(tmp_path / "scales_val_64.png").shape[1] == 1280
+
+
+def test_pictures_that_look_the_same_in_both_splits_are_named_once(tmp_path, capsys):
+    scenes = [draw_scene(rng=np.random.default_rng(number), height=96, width=96) for number in range(3)]
+    for split, chosen in (("train", scenes), ("val", scenes[2:])):
+        write_coco(scenes=chosen, output=tmp_path / split)
+    paths = [
+        text
+        for split in ("train", "val")
+        for text in (
+            f"{split}_path={tmp_path / split / 'annotations.json'}",
+            f"{split}_pre_path={tmp_path / split / 'images'}",
+        )
+    ]
+    picture = next((tmp_path / "val" / "images").iterdir())
+    picture.rename(picture.with_name("other.jpg"))
+    annotations = tmp_path / "val" / "annotations.json"
+    annotations.write_text(annotations.read_text().replace(picture.name, "other.jpg"))
+    options = ["--config=20", *override_options(*paths), "--output", str(tmp_path / "plots"), "--processes=0"]
+    for extra, expected in (([], 1), (["--no-compare"], 0)):
+        assert main([*options, *extra]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if "look nearly the same" in line]
+        assert len(lines) == expected
+    assert main(options) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "look nearly the same" in line]
+    assert line.startswith("1 of 1 pictures of ") and "'other.jpg' ('" in line

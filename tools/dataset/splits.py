@@ -14,6 +14,7 @@ from data.coco import CocoData, Record, check_same_classes, read_coco
 from data.coco_repeats import find_copies, find_shared
 from tools.common.distributed import SINGLE_PROCESS, World
 from tools.dataset.generated import SPLITS, draw_if_missing
+from tools.dataset.near_copies import find_near_copies
 
 Item = TypeVar("Item")
 NOTHING_TO_LEARN = "no picture has a usable annotation; annotate some pictures, or correct what is listed above"
@@ -52,12 +53,33 @@ def describe_overlap(data: Mapping[str, CocoData], *, copies: bool = False) -> l
     if copies:
         found["have the name and content of others in"] = find_copies(train.records, val.records)
     return [
-        f"{len(records)} of {len(val.records)} pictures of {val.problems.file} {relation} {train.problems.file}, "
-        f"which makes the AP too high: {listed([repr(record.file_name) for record in records])}; "
-        "remove them from one of the two"
+        _overlap_line(data, relation, [repr(record.file_name) for record in records])
         for relation, records in found.items()
         if records
     ]
+
+
+def describe_near_copies(data: Mapping[str, CocoData], config: Config) -> list[str]:
+    """Return a line if validation pictures look like training pictures, apart from those of `describe_overlap`.
+
+    All pictures are read. There is no line if one of the splits is not in `data`.
+    """
+    if len(data) < len(SPLITS):
+        return []
+    train, val = (data[split].records for split in SPLITS)
+    named = {record.path for record in [*find_shared(train, val), *find_copies(train, val)]}
+    others = [record for record in val if record.path not in named]
+    pairs = find_near_copies(train, others, config.data.stretch)
+    names = [f"{record.file_name!r} ({other.file_name!r})" for record, other in pairs]
+    return [_overlap_line(data, "look nearly the same as others in", names)] if names else []
+
+
+def _overlap_line(data: Mapping[str, CocoData], relation: str, names: Sequence[str]) -> str:
+    train, val = (data[split] for split in SPLITS)
+    return (
+        f"{len(names)} of {len(val.records)} pictures of {val.problems.file} {relation} {train.problems.file}, "
+        f"which makes the AP too high: {listed(names)}; remove them from one of the two"
+    )
 
 
 def records_to_learn(data: CocoData, config: Config) -> Sequence[Record]:

@@ -23,7 +23,6 @@ from tools.predict.outlines import filled_rings
 from tools.predict.packed_masks import Crops
 from tools.predict.window import show_image
 
-
 if TYPE_CHECKING:
     from supervision import Detections
 
