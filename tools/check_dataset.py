@@ -220,6 +220,11 @@ def format_levels(config: Config, counts: AssignmentCounts) -> Iterator[str]:
 def describe_losses(pictures: Sequence[Measurement], counts: AssignmentCounts) -> Iterator[str]:
     """Yield lines with the numbers of instances that are not learnt."""
     yield f"  {counts.on_no_level} instances are on no level, {counts.crowded_out} are crowded out on all their levels"
+    if counts.nested:
+        yield (
+            f"  {counts.nested} instances are nested, one around another with their centres in the same cell, which "
+            "finds one of them"
+        )
     lost, vanished = sum(picture.lost for picture in pictures), sum(picture.vanished for picture in pictures)
     yield f"  {vanished} masks are empty at the size of the targets, {lost} other instances have no pixel at this size"
 

@@ -77,6 +77,7 @@ def test_instances_are_counted_on_the_levels_and_cells_of_the_paper(squares):
     assert landing.any_shared.tolist() == [2, 3, 2]
     assert landing.on_no_level == 1
     assert landing.crowded_out == 3  # the two in cell 0, 0, and the one of 12; that of 9 has the fine grid
+    assert landing.nested == 4  # the two in cell 0, 0, and that of 9 in that of 12
     assert (found.lost, found.vanished) == (0, 2)
 
 
@@ -101,7 +102,7 @@ def test_same_cells_as_in_training(sample):
     head, target = replace(HeadConfig(), num_grids=(9, 4)), replace(TargetConfig(), scale_ranges=(2, 15, 9, 30))
     config = load_config(0).replace(head=head, target=target)
     targets = kind_of(config).targets(sample, (64, 96), config)
-    found = Measurement((64, 96), measure_extents(sample.gt_masks, sample.gt_boxes, target), 0, 0)
+    found = Measurement((64, 96), measure_extents(sample.gt_masks, sample.gt_boxes, target), sample.gt_boxes, 0, 0)
     landing = count_assignments(found, head=head, target=target)
     assert landing.cells.tolist() == [(targets.labels[part] >= 0).sum() for part in (slice(81), slice(81, 97))]
     assert landing.on_no_level == len(sample) - len(np.unique(targets.mask_rows))
@@ -136,8 +137,16 @@ def crowd(count: int, side: float) -> Measurement:
 
 
 def squares_at(centres: list[tuple[float, float]], side: float) -> Measurement:
-    sides = np.full((len(centres), 2), float(side))
-    return Measurement((64, 64), Extents(np.array(centres, np.float64), sides, sides.prod(axis=1)), 0, 0)
+    sides, middles = np.full((len(centres), 2), float(side)), np.array(centres, np.float64).reshape(-1, 2)
+    boxes = np.hstack([middles - sides / 2, middles + sides / 2])
+    return Measurement((64, 64), Extents(middles, sides, sides.prod(axis=1)), boxes, 0, 0)
+
+
+def test_neighbours_in_one_cell_are_not_nested(squares):
+    config = load_config(20, squares)
+    for centres, nested in (([(4, 4), (5, 4)], 0), ([(4, 4), (4, 4)], 2)):
+        landing = count_assignments(squares_at(centres, 6), head=config.head, target=config.target)
+        assert (landing.same_centre[0], landing.nested) == (2, nested)
 
 
 def test_better_ranges_are_suggested(squares):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from config.base import Config, DataConfig, HeadConfig, TargetConfig
 from data.coco_pictures import Record
 from data.geometry import resize_to
-from data.grid_targets import Extents, assign_cells, box_scales, measure_extents, shrink_mask
+from data.grid_targets import CellBlock, Extents, assign_cells, box_scales, measure_extents, shrink_mask
 from data.preprocess import padded_size, resized_size
 from data.samples import Sample
 from data.training_set import make_sample
@@ -28,6 +29,7 @@ class Measurement(NamedTuple):
 
     size: tuple[int, int]  # height and width, padded as a batch of only this picture
     extents: Extents  # of n instances
+    boxes: np.ndarray  # float32 [n, 4], x1, y1, x2, y2 in pixels of this size
     lost: int  # number of other instances, which keep no pixel at this size and are not learnt
     vanished: int  # number of the n instances whose mask target is empty
 
@@ -44,6 +46,7 @@ class AssignmentCounts(NamedTuple):
     any_shared: np.ndarray  # instances that share at least one cell with another on the level
     on_no_level: int  # instances that are in no scale range, or too small
     crowded_out: int  # instances that count in `same_centre` on each of their levels
+    nested: int  # instances that share a centre cell with another whose box contains theirs, or lies in theirs
 
     @property
     def not_learnt(self) -> int:
@@ -88,6 +91,7 @@ def _measure_at(sample: Sample, data: DataConfig, target: TargetConfig, mask_str
     return Measurement(
         size=padded_size(*size, divisor=data.size_divisor),
         extents=measure_extents(scaled.gt_masks, scaled.gt_boxes, target),
+        boxes=scaled.gt_boxes,
         lost=lost + len(sample) - len(scaled),
         vanished=sum(not mask.pixels.any() for mask in small),
     )
@@ -120,7 +124,22 @@ def count_assignments(measured: Measurement, *, head: HeadConfig, target: Target
         any_shared=any_shared,
         on_no_level=len(measured.extents.sides) - len(assigned),
         crowded_out=len(assigned) - len(with_own_centre),
+        nested=len(_nested(blocks, measured.boxes)),
     )
+
+
+def _nested(blocks: Sequence[CellBlock], boxes: np.ndarray) -> set[int]:
+    """Return the instances that share a centre cell with another, where one of the two boxes lies in the other."""
+    by_centre = defaultdict(list)
+    for block in blocks:
+        by_centre[block.centre].append(block.instance)
+    nested: set[int] = set()
+    for instances in by_centre.values():
+        for pair in combinations(instances, 2):
+            (a, b), (c, d) = ((boxes[one][:2], boxes[one][2:]) for one in pair)
+            if ((a <= c) & (d <= b)).all() or ((c <= a) & (b <= d)).all():
+                nested.update(pair)
+    return nested
 
 
 def sum_counts(counts: Iterable[AssignmentCounts]) -> AssignmentCounts:
