@@ -74,6 +74,11 @@ class Video:
         return Path(Path(parts.path).name or re.sub(r"[^\w.-]", "_", parts.netloc.rpartition("@")[2]))
 
     @property
+    def location(self) -> str:
+        """Return what libraries open: the address, or the absolute path, because they take "a:b" for a protocol."""
+        return self.address if is_address(self.address) else str(Path(self.address).absolute())
+
+    @property
     def name(self) -> str:
         """Return what messages call it: without the password of an address."""
         if self.is_camera:
@@ -171,9 +176,9 @@ class _OpenCVFrames:
         if video.is_camera:
             self._capture = cv2.VideoCapture(int(video.address))
         elif is_address(video.address):
-            self._capture = cv2.VideoCapture(video.address, cv2.CAP_FFMPEG, limits)
+            self._capture = cv2.VideoCapture(video.location, cv2.CAP_FFMPEG, limits)
         else:  # FFmpeg takes "%03d" for a name, not for a pattern, and unlike other readers is silent
-            self._capture = cv2.VideoCapture(str(Path(video.address).absolute()), _file_reader())
+            self._capture = cv2.VideoCapture(video.location, _file_reader())
         if not self._capture.isOpened():
             raise _ClosedError
         self.rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -208,7 +213,7 @@ class _PyAVFrames:
 
         self._error = av.FFmpegError
         try:
-            self._container = av.open(video.address, timeout=TIMEOUT / 1000)
+            self._container = av.open(video.location, timeout=TIMEOUT / 1000)
             stream = self._container.streams.video[0]
         except (self._error, IndexError, OSError) as error:
             raise _ClosedError from error

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
-from unittest.mock import patch
+from unittest.mock import Mock, patch
 
 import cv2
 import numpy as np
@@ -80,10 +81,14 @@ def test_the_wanted_number_is_counted_after_every(clip, most, count):
     assert Video(str(clip), 2, most).open().count == count
 
 
-def test_a_name_with_a_percent_sign_is_a_name(clip, tmp_path):
-    path = tmp_path / "%03d.avi"
-    path.write_bytes(clip.read_bytes())
-    assert numbers_of(Video(str(path))) == list(range(9))
+@pytest.mark.parametrize("name", ["%03d.avi", "file:a.avi", "7.avi"])
+def test_a_name_that_looks_like_a_pattern_or_a_protocol_is_a_name(clip, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(clip.read_bytes())
+    assert numbers_of(Video(name)) == list(range(9))
+    if find_spec("av"):
+        monkeypatch.setattr("data.videos._OpenCVFrames.__init__", Mock(side_effect=_closed()))
+        assert numbers_of(Video(name)) == list(range(9))
 
 
 @pytest.mark.parametrize("content, reason", [(b"", "an empty file"), (b"no video" * 99, "cannot be opened as a video")])
