@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -19,7 +19,7 @@ _JPEG = 26  # RTP's number of the format
 
 
 @contextmanager
-def serve_motion_jpeg(frames: Sequence[np.ndarray]) -> Iterator[str]:
+def serve_motion_jpeg(frames: Iterable[np.ndarray]) -> Iterator[str]:
     """Serve frames, uint8 [H, W, 3] RGB, over HTTP; yield the address, which looks like no file."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ def serve_motion_jpeg(frames: Sequence[np.ndarray]) -> Iterator[str]:
 
 
 @contextmanager
-def serve_rtsp(frames: Sequence[np.ndarray], *, rate: int = 25) -> Iterator[str]:
+def serve_rtsp(frames: Iterable[np.ndarray], *, rate: int = 25) -> Iterator[str]:
     """Serve frames, uint8 [H, W, 3] RGB with sides that 16 divides, by RTSP as JPEG (RFC 2435) over TCP; yield the
     address."""
 
