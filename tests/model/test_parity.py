@@ -164,8 +164,9 @@ def test_candidates_and_matrix_nms(computed):
     assert len(everything.scores) == recorded["nms/n_after_area_filter"]
     found = best_candidates(*inputs, config.nms)
     np.testing.assert_allclose(found.scores, recorded["nms/pre_scores"], atol=2e-4)
-    # Products with another number of rows are rounded differently: in float32, up to 1.1e-6 on some processors.
-    np.testing.assert_allclose(found.scores, everything.scores[: config.nms.nms_pre], rtol=1e-5)
+    # Products with another number of rows are rounded differently, in float32 up to 1.1e-6 on some processors, so that
+    # a pixel on the mask threshold may fall on either side, which moves the score of its mask by up to 3.4e-5.
+    np.testing.assert_allclose(found.scores, everything.scores[: config.nms.nms_pre], rtol=1e-4)
     decayed = found.scores * matrix_nms(found.inside, found.areas, found.classes, config.nms)
     np.testing.assert_allclose(np.sort(decayed), np.sort(recorded["nms/decayed"]), atol=2e-4)
 
