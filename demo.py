@@ -15,18 +15,12 @@ import sys
 
 from config.base import PROJECT
 from tools.common.cli import Parser, add_network_options, config_of, network_options
-from tools.predict.demo_options import (
-    UNTRAINED,
-    add_demo_options,
-    output_options,
-    parse_demo_options,
-    plan_outputs,
-    report_run,
-    sources_of,
-)
+from tools.predict import demo_options
 from tools.predict.load import load_predictor
 from tools.predict.pipeline import predict_files
 from tools.predict.predictor import streams_for
+
+UNTRAINED = "The network is UNTRAINED: its weights are random, and the drawings mean nothing."
 
 
 def main() -> int:
@@ -39,17 +33,17 @@ def main() -> int:
         metavar="PATH",
         help="files, folders, globs, videos, addresses, the number of a camera, - for a list (default: of the config)",
     )
-    add_demo_options(parser)
-    args = parse_demo_options(parser)
+    demo_options.add_options(parser)
+    args = demo_options.parse_args(parser)
     parser.refuse_fields(args, ["eval_cfg."], "demo.py, for which the fields of test_cfg count")
     config = config_of(args)
-    sources = sources_of(args, args.input or [PROJECT / config.demo_input])
-    jobs = plan_outputs(args, config, sources, args.weights or config.model_path("test_cfg"))
+    sources = demo_options.read_inputs(args, args.input or [PROJECT / config.demo_input])
+    jobs = demo_options.plan_outputs(args, config, sources, args.weights or config.model_path("test_cfg"))
     streams = streams_for(sources.total, args.threads)
     predictor = load_predictor(config, **network_options(args), score=args.score, streams=streams)
-    report = predict_files(predictor, jobs, **output_options(args, config))
+    report = predict_files(predictor, jobs, **demo_options.output_options(args, config))
     note = UNTRAINED if args.untrained is not None else ""
-    report_run(args, report, predictor, note=note)
+    demo_options.report_run(args, report, predictor, note=note)
     return 0
 
 

@@ -184,8 +184,8 @@ class TrainConfig:
     save_every: PositiveInt = 1000  # steps between checkpoints; evaluations and the end of training write one too
     keep: PositiveInt = 3  # number of newest checkpoints to keep, in addition to the best one
     eval_every: NonNegativeInt = 1  # epochs between evaluations; 0: no evaluation
-    # Evaluations in a row that are not better than the best one before, after which the training ends; 0: it never
-    # ends early. The learning rate has then not fallen as far as the schedule would let it fall.
+    # End the training after this many evaluations without a new best score; 0: never. The schedule of the learning
+    # rate is then cut short.
     patience: NonNegativeInt = 0
 
 

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from config.errors import InputError, printable
 from convert.reader import sha256_of
+from data.addresses import connection_problem, open_address
 from data.files import missing_folders, remove_empty, write_error
-from data.remote import connection_problem, open_address
 
 CHUNK = 1 << 20  # bytes
 

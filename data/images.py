@@ -62,17 +62,17 @@ warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")
 
 
 class ImageError(InputError):
-    """A picture cannot be read or is incomplete. `str()` is "path: reason" on one line; the path may be an address."""
+    """Raised if a picture or video, a path or an address, cannot be read. The message is "name: reason" on one line."""
 
-    def __init__(self, path: str | Path, reason: str) -> None:
-        super().__init__(path, reason)
-        self.name, self.reason = str(path), reason
+    def __init__(self, name: str | Path, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name, self.reason = str(name), reason
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
 
 
-def find_images(sources: Sequence[str | Path], *, also: Sequence[str] = ()) -> list[Path]:
+def find_images(sources: Sequence[str | Path], *, extra_suffixes: Sequence[str] = ()) -> list[Path]:
     """List the picture files of `sources`.
 
     A source is one of
@@ -82,15 +82,15 @@ def find_images(sources: Sequence[str | Path], *, also: Sequence[str] = ()) -> l
       picture's extension are left out unless no match has one. A file or folder with exactly this name takes
       precedence over the pattern.
 
-    also: other extensions that count as a picture's. Returns paths in the order of the sources, each file once, at its
-    first position.
-    Raises InputError for a source that does not exist, cannot be listed or contains no pictures.
+    extra_suffixes: other file name extensions to look for.
+    Returns paths in the order of the sources, each file once, at its first position. Raises InputError for a source
+    that does not exist, cannot be listed or contains no pictures.
     """
     resolve_folder = functools.cache(Path.resolve)
     files: dict[tuple[Path, str], Path] = {}
     for source in sources:
         try:
-            paths = _expand(source, (*_EXTENSIONS, *also))
+            paths = _expand(source, (*_EXTENSIONS, *extra_suffixes))
         except OSError as error:
             raise InputError(f"{source}: {error.strerror}; check the name and its permissions") from error
         for path in paths:

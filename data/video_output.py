@@ -29,7 +29,7 @@ class _Writer(Protocol):
 
 
 class VideoOutput:
-    """A video to which frames are added: a context manager.
+    """A context manager that writes a video frame by frame.
 
     At the end of the block, also after an error of the caller, the file gets its name, as with `write_output`, unless
     it has no frame. Several threads may use it.
@@ -62,12 +62,12 @@ class VideoOutput:
             if self._writer is None:
                 self._size = image.shape[:2]
                 temporary = self._output.__enter__()
-                with self._dropped_on_error():
+                with self._delete_on_error():
                     self._writer = _open_writer(temporary, self._size, self.rate, named=self.path)
             times = 1 if until is None else max(1, round(until * self.rate) - self.frames)
-            fitted = _fitted(image, self._size)
+            fitted = _fit(image, self._size)
             for _ in range(times):
-                with self._dropped_on_error():
+                with self._delete_on_error():
                     self._writer.add(fitted)
                 self.frames += 1
 
@@ -79,7 +79,7 @@ class VideoOutput:
             self._is_closed = True
             if self._writer is None:
                 return
-            with self._dropped_on_error():
+            with self._delete_on_error():
                 self._writer.close()
             self._output.__exit__(None, None, None)
 
@@ -87,7 +87,7 @@ class VideoOutput:
         self.keep()
 
     @contextmanager
-    def _dropped_on_error(self) -> Iterator[None]:
+    def _delete_on_error(self) -> Iterator[None]:
         """Delete the file if the block raises an error. Raises InputError for an OSError."""
         try:
             yield
@@ -98,7 +98,7 @@ class VideoOutput:
 
 
 class VideoOutputs:
-    """Videos that are written one after another: a context manager, which ends the last one as `VideoOutput` does."""
+    """A context manager that writes several videos in turn, each as `VideoOutput` does."""
 
     def __init__(self) -> None:
         self._current: VideoOutput | None = None
@@ -188,7 +188,7 @@ class _PyAVWriter:
         self._container.close()
 
 
-def _fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return the picture in this size: scaled down if it is too large, and with black borders."""
     height, width = image.shape[:2]
     if (height, width) == size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,12 +12,11 @@ from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
-from config.errors import InputError
+from data.addresses import file_name, hide_password, is_address
 from data.files import open_regular, why_missing
 from data.images import ImageError
 
@@ -26,7 +24,6 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts"),
     *(".ogv", ".mjpg", ".mjpeg"),
 )
-STREAM_SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "srt", "mms", "http", "https")
 TIMEOUT = 20_000  # milliseconds without an answer or a frame
 USUAL_RATE = 25.0  # frames per second of a source that does not state its rate
 _HIGHEST_RATE = 1000.0  # cameras state such numbers if they do not know their rate
@@ -51,13 +48,13 @@ class Frame(NamedTuple):
 class Video:
     """A video file, a camera or a stream.
 
-    address: the path, the number of the camera, or the address. every: one of so many frames is read. most: how many
-    frames are wanted at most; None for all.
+    address: the path, the number of the camera, or the address. every: one of this many frames is read. limit: number
+    of frames to read; None for all.
     """
 
     address: str
     every: int = 1
-    most: int | None = None
+    limit: int | None = None
 
     @property
     def is_camera(self) -> bool:
@@ -68,10 +65,7 @@ class Video:
         """Return the path of the file; of cameras and streams, a name without a folder."""
         if self.is_camera:
             return Path(f"camera_{self.address}")
-        if not is_address(self.address):
-            return Path(self.address)
-        parts = urlsplit(self.address)
-        return Path(Path(parts.path).name or re.sub(r"[^\w.-]", "_", parts.netloc.rpartition("@")[2]))
+        return file_name(self.address) if is_address(self.address) else Path(self.address)
 
     @property
     def location(self) -> str:
@@ -83,7 +77,7 @@ class Video:
         """Return what messages call it: without the password of an address."""
         if self.is_camera:
             return f"camera {self.address}"
-        return re.sub(r"(?<=://)[^/@]*@", "", self.address)
+        return hide_password(self.address)
 
     def open(self) -> VideoReader:
         """Open it. Raises ImageError if that fails."""
@@ -95,10 +89,6 @@ class Video:
             with suppress(_ClosedError):
                 return VideoReader(self, _PyAVFrames(self))
         raise ImageError(self.name, _why_closed(self))
-
-
-def is_address(text: str) -> bool:
-    return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text))
 
 
 def has_video_suffix(path: Path) -> bool:
@@ -122,9 +112,9 @@ class VideoReader:
     def count(self) -> int | None:
         """Return how many frames are wanted, as far as the source states it."""
         if self.length is None:
-            return self.video.most
+            return self.video.limit
         read = -(-self.length // self.video.every)
-        return read if self.video.most is None else min(read, self.video.most)
+        return read if self.video.limit is None else min(read, self.video.limit)
 
     def frames(self) -> Iterator[Frame]:
         """Yield one of `every` frames, in order, to the end. Raises ImageError if the first one cannot be read.
@@ -156,11 +146,14 @@ class VideoReader:
 
 
 class _ClosedError(Exception):
-    """A library cannot open the video."""
+    """Raised if a library cannot open the video."""
 
 
 class _Source(Protocol):
-    """What both libraries have: `read` skips frames and returns the next one, RGB, with its time, None at the end."""
+    """The interface of both libraries.
+
+    `read` skips frames and returns the next one, RGB, with its time in seconds; None at the end.
+    """
 
     rate: float
     length: int
@@ -261,12 +254,3 @@ def _why_closed(video: Video) -> str:
         return "cannot be opened as a video; check the address, the password and that the server is running"
     remedy = "convert it with ffmpeg" if find_spec("av") else "pip install av, which reads more formats"
     return f"cannot be opened as a video: damaged, or a format that this OpenCV cannot read; {remedy}"
-
-
-def check_address(text: str) -> None:
-    """Raise InputError for an address of a scheme that cannot be read."""
-    scheme = urlsplit(text).scheme.lower()
-    if scheme == "file":
-        raise InputError(f"{text}: give the path without file://")
-    if scheme not in STREAM_SCHEMES:
-        raise InputError(f"{text}: addresses begin with {', '.join(f'{known}://' for known in STREAM_SCHEMES)}")

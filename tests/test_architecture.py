@@ -145,7 +145,7 @@ def test_programs_import_startup_first(name):
 @pytest.mark.parametrize("name", [name for name in PRODUCT if name.startswith("convert/")])
 def test_conversion_takes_only_small_readers_from_data(name):
     of_data = {module.rpartition(".")[0] for module in imported(TREES[name]) if module.startswith("data.")}
-    assert of_data <= {"data.class_lists", "data.files", "data.images", "data.remote", "data.written"}
+    assert of_data <= {"data.class_lists", "data.files", "data.images", "data.addresses", "data.written"}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`demo.py` with videos, streams, addresses and lists, as a user runs it."""
+"""Test `demo.py` with videos, streams, addresses and lists, as a user runs it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,6 @@ def test_a_video_gives_an_annotated_video_and_lines_with_times(clip, tmp_path, t
 
 
 def test_the_instances_of_frames_are_those_of_the_same_pictures(clip, tmp_path):
-    """With pictures written from the frames as they were read: the result of each must be the same."""
     for number, image in enumerate(frames_of(clip)):
         write_image(tmp_path / "frames" / f"{number}.png", image)
     assert demo("--input", clip, "--no-draw", "--json", tmp_path / "video.jsonl").returncode == 0
@@ -185,3 +184,25 @@ def test_ctrl_c_keeps_the_frames_until_then(tmp_path):
     assert 1 <= frames < 3000
     assert [path.name for path in drawn.iterdir() if path.name != ".written"] == [f"long{video_suffix()}"]
     assert max(row["frame"] for row in lines_of(rows)) <= frames + 4
+
+
+@pytest.mark.parametrize("option", ["--every", "--max-frames"])
+def test_options_of_videos_are_refused_without_effect(clip, tmp_path, option):
+    write_image(tmp_path / "a.png", FRAMES[0])
+    done = demo("--input", tmp_path / "a.png", "--no-draw", option, 2)
+    assert done.returncode == 2
+    assert f"{option}: is for videos, and none of the inputs is one" in done.stderr
+    done = demo("--input", clip, "--no-draw", option, 0)
+    assert done.returncode == 2
+    assert f"{option}: '0': must be an integer" in done.stderr
+
+
+def test_the_password_of_a_picture_is_in_no_message_or_file(tmp_path):
+    rows = tmp_path / "rows.json"
+    with serve(encode_image(Path("x.png"), FRAMES[0]), "cells.png") as served:
+        done = demo("--input", served.url.replace("://", "://me:secret@"), "--no-draw", "--json", rows)
+        served.status = 403
+        refused = demo("--input", served.url.replace("://", "://me:secret@"), "--no-draw")
+    assert (done.returncode, refused.returncode) == (0, 2)
+    assert {row["file_name"] for row in json.loads(rows.read_text())} == {served.url}
+    assert "secret" not in rows.read_text() + done.stdout + done.stderr + refused.stderr

@@ -222,8 +222,8 @@ def describe_losses(pictures: Sequence[Measurement], counts: AssignmentCounts) -
     yield f"  {counts.on_no_level} instances are on no level, {counts.crowded_out} are crowded out on all their levels"
     if counts.nested:
         yield (
-            f"  {counts.nested} instances are nested, one around another with their centres in the same cell, which "
-            "finds one of them"
+            f"  {counts.nested} instances are nested: another one around or inside them has its centre in the same "
+            "cell, and the network finds only one of the two"
         )
     lost, vanished = sum(picture.lost for picture in pictures), sum(picture.vanished for picture in pictures)
     yield f"  {vanished} masks are empty at the size of the targets, {lost} other instances have no pixel at this size"

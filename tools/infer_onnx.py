@@ -17,14 +17,7 @@ from tools.common.startup import run
 
 from tools.common.cli import Parser
 from tools.deploy.exported import check_order, exported_predictor
-from tools.predict.demo_options import (
-    add_demo_options,
-    output_options,
-    parse_demo_options,
-    plan_outputs,
-    report_run,
-    sources_of,
-)
+from tools.predict import demo_options
 from tools.predict.pipeline import predict_files
 from tools.predict.predictor import streams_for
 
@@ -33,15 +26,15 @@ def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("model", metavar="MODEL.onnx", type=Path, help="file written by tools/export.py")
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="files, folders, globs, videos, addresses")
-    add_demo_options(parser)
-    args = parse_demo_options(parser)
+    demo_options.add_options(parser)
+    args = demo_options.parse_args(parser)
     check_order(args.model, args.pictures)
-    sources = sources_of(args, args.pictures)
+    sources = demo_options.read_inputs(args, args.pictures)
     streams = streams_for(sources.total, args.threads)
     predictor = exported_predictor(args.model, score=args.score, streams=streams)
-    jobs = plan_outputs(args, predictor.config, sources, args.model)
-    report = predict_files(predictor, jobs, **output_options(args, predictor.config))
-    report_run(args, report, predictor)
+    jobs = demo_options.plan_outputs(args, predictor.config, sources, args.model)
+    report = predict_files(predictor, jobs, **demo_options.output_options(args, predictor.config))
+    demo_options.report_run(args, report, predictor)
     return 0
 
 

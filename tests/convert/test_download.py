@@ -161,7 +161,7 @@ def test_two_downloads_of_one_file_do_not_mix(tmp_path):
 
 
 def test_a_server_that_stops_sending_is_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.remote.TIMEOUT", 0.2)
+    monkeypatch.setattr("data.addresses.TIMEOUT", 0.2)
     with serve(CONTENT, NAME) as served:
         served.stalls_after = 1000
         with pytest.raises(InputError, match=r"cannot be downloaded \(.*timed out.*\); run the command again"):

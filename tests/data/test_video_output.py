@@ -1,4 +1,4 @@
-"""Writing videos: both formats, frames of other sizes, repeated frames, full disks."""
+"""Test writing of videos: both formats, frames of other sizes, repeated frames, full disks."""
 
 from __future__ import annotations
 

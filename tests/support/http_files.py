@@ -22,9 +22,11 @@ class ServedFile:
     stalls_after: int | None = None  # bytes after which nothing more comes
     headers: dict[str, str | None] = field(default_factory=dict)  # other ones than usual; None: without it
     starts: list[int] = field(default_factory=list)  # first byte of each response
+    authorizations: list[str | None] = field(default_factory=list)  # of each request
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        self.authorizations.append(handler.headers["Authorization"])
         if self.status != 200:
             handler.send_response(self.status)
             self.end_headers(handler, {"Content-Length": "0"})

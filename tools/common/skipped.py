@@ -23,12 +23,12 @@ def print_note(note: object) -> None:
     tqdm.write(printable(note), file=sys.stderr)
 
 
-def count_skipped(skipped: int, total: int) -> None:
-    """Print how many of the pictures were skipped, if any. Raises InputError if all were."""
+def count_skipped(skipped: int, total: int, inputs: str = "pictures") -> None:
+    """Print how many of the inputs were skipped, if any. Raises InputError if all were."""
     if skipped == total:
-        raise InputError(f"none of {total} pictures could be read; see the reasons above")
+        raise InputError(f"none of {total} {inputs} could be read; see the reasons above")
     if skipped:
-        print(f"{skipped} pictures were skipped, see above")
+        print(f"{skipped} {inputs} were skipped, see above")
 
 
 def map_readable(work: Callable[[Item], Result], items: Sequence[Item], *, title: str | None = None) -> list[Result]:

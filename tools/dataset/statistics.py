@@ -124,11 +124,11 @@ def count_assignments(measured: Measurement, *, head: HeadConfig, target: Target
         any_shared=any_shared,
         on_no_level=len(measured.extents.sides) - len(assigned),
         crowded_out=len(assigned) - len(with_own_centre),
-        nested=len(_nested(blocks, measured.boxes)),
+        nested=len(_find_nested(blocks, measured.boxes)),
     )
 
 
-def _nested(blocks: Sequence[CellBlock], boxes: np.ndarray) -> set[int]:
+def _find_nested(blocks: Sequence[CellBlock], boxes: np.ndarray) -> set[int]:
     """Return the instances that share a centre cell with another, where one of the two boxes lies in the other."""
     by_centre = defaultdict(list)
     for block in blocks:

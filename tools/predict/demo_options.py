@@ -13,18 +13,17 @@ from config.base import PROJECT, Config
 from config.errors import InputError, listed
 from data.images import has_picture_suffix
 from data.written import check_output_files, write_json
-from tools.common.cli import Parser, fraction, natural_number
-from tools.predict.jobs import Jobs, plan_jobs, refuse_without_files
+from tools.common.cli import Parser, fraction, natural_number, positive_number
+from tools.predict.jobs import Jobs, plan_jobs, require_files
 from tools.predict.picture_files import PictureFiles, drawings, label_maps, labelme_files, yolo_files
 from tools.predict.pipeline import Report
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
 from tools.predict.sources import Sources, find_sources
 
-UNTRAINED = "The network is UNTRAINED: its weights are random, and the drawings mean nothing."
 SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
-def add_demo_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", type=Path, help="folder for the drawings (default: images/res)")
     parser.add_argument(
         "--score", type=fraction, help="leave out instances below it (default: the checkpoint's, else 0.3)"
@@ -35,9 +34,9 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_THREADS,
         help=f"worker threads for reading, decoding and writing (default: {DEFAULT_THREADS})",
     )
-    parser.add_argument("--every", type=natural_number, default=1, metavar="N", help="of videos: take one of N frames")
+    parser.add_argument("--every", type=positive_number, default=1, metavar="N", help="use one of N frames of a video")
     parser.add_argument(
-        "--max-frames", type=natural_number, metavar="N", help="of each video, camera or stream: end after N frames"
+        "--max-frames", type=positive_number, metavar="N", help="end each video, camera or stream after N frames"
     )
     parser.add_argument(
         "--json", metavar="FILE", type=Path, help="write the instances as COCO results, or as lines if named .jsonl"
@@ -61,7 +60,7 @@ def add_demo_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stats", metavar="FILE", type=Path, help="write the times of all stages as JSON")
 
 
-def parse_demo_options(parser: Parser) -> argparse.Namespace:
+def parse_args(parser: Parser) -> argparse.Namespace:
     args = parser.parse_args()
     if args.polygons and not args.json:
         parser.error("--polygons: add --json FILE, to which they are written")
@@ -74,9 +73,16 @@ def parse_demo_options(parser: Parser) -> argparse.Namespace:
     return args
 
 
-def sources_of(args: argparse.Namespace, inputs: Sequence[str | Path]) -> Sources:
-    """Return what the inputs name, with the frames of videos that the options want."""
-    return find_sources(inputs, every=args.every, most=args.max_frames)
+def read_inputs(args: argparse.Namespace, inputs: Sequence[str | Path]) -> Sources:
+    """Return the pictures and videos of the inputs.
+
+    Raises InputError as `find_sources` does, and for options of videos if there are none.
+    """
+    sources = find_sources(inputs, every=args.every, limit=args.max_frames)
+    for option, is_given in (("--every", args.every > 1), ("--max-frames", args.max_frames)):
+        if is_given and not sources.videos:
+            raise InputError(f"{option}: is for videos, and none of the inputs is one; leave it out")
+    return sources
 
 
 def plan_outputs(args: argparse.Namespace, config: Config, sources: Sources, weights: str | Path) -> Jobs:
@@ -94,7 +100,7 @@ def plan_outputs(args: argparse.Namespace, config: Config, sources: Sources, wei
     if pictures := [str(path) for path in files if has_picture_suffix(path)]:
         raise InputError(f"{listed(pictures)}: is named like a picture or a drawing; give another name")
     if args.coco:
-        refuse_without_files("--coco", sources, frames=False)
+        require_files("--coco", sources)
     results = [path for path in files if path != args.coco]
     read = [*sources.files(), weights]
     check_output_files(results, read=read)
@@ -121,7 +127,7 @@ def _check_different(first: tuple[str, Path | None], second: tuple[str, Path | N
 
 
 def output_options(args: argparse.Namespace, config: Config) -> dict[str, Any]:
-    """Return the options of `add_demo_options` that are keyword arguments of `predict_files`."""
+    """Return the options of `add_options` that are keyword arguments of `predict_files`."""
     rows = {"results": args.json, "polygons": args.polygons, "table": args.table, "coco": args.coco}
     return {**rows, "files": picture_files(args, config), "threads": args.threads}
 

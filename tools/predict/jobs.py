@@ -1,4 +1,4 @@
-"""The pictures and frames of a run, each with the files that are written of it."""
+"""Plan a run: its pictures and frames, and the files to write for each."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from config.errors import InputError, listed, shorten
+from data.addresses import file_name, hide_password, is_address
 from data.coco_rows import CocoInstance
 from data.images import ImageError
-from data.remote import file_name
 from data.video_output import video_suffix
-from data.videos import Video, VideoReader, is_address
+from data.videos import Video, VideoReader
 from data.written import check_output_files, find_own
 from tools.common.skipped import print_note
 from tools.common.threads import read_ahead
@@ -27,8 +27,8 @@ from tools.predict.sources import Sources
 READ_AHEAD = 2  # frames
 
 
-class VideoPlace(NamedTuple):
-    """Where a frame belongs.
+class FrameInfo(NamedTuple):
+    """The position of a frame in its video, and the annotated video to write.
 
     number, seconds: of the frame in its video. target: the annotated video, None for none; rate: its frames per second.
     is_live: the frames come in real time, and some are lost. is_first: no frame was read before.
@@ -52,12 +52,13 @@ class PictureRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """A picture or a frame on its way through the stages, each of which adds to it."""
+    """A picture or a frame, and the results that the stages of the pipeline add."""
 
-    name: str  # path or address, as users know it
+    name: str  # for messages and results: the path, or the address without its password
     image_id: int
     targets: tuple[Path, ...] = ()  # a path for each of the `PictureFiles`
-    frame: VideoPlace | None = None  # None for pictures
+    frame: FrameInfo | None = None  # None for pictures
+    address: str = ""  # of the picture; empty for files and frames
     path: Path | None = None  # the file with the picture; None for a frame, and for an address until it is fetched
     image: np.ndarray | None = None
     prepared: PreparedInput | None = None
@@ -114,7 +115,10 @@ class Jobs:
     def __iter__(self) -> Iterator[Job]:
         for index, (name, image_id) in enumerate(zip(self._pictures, self._ids)):
             targets = tuple(Path(column[index]) for column in self._columns)
-            yield Job(name, image_id, targets, path=None if is_address(name) else Path(name))
+            if is_address(name):
+                yield Job(hide_password(name), image_id, targets, address=name)
+            else:
+                yield Job(name, image_id, targets, path=Path(name))
         numbers = count(max(self._ids, default=0) + 1)
         for video, target in self.videos:
             try:
@@ -128,9 +132,9 @@ def _frame_jobs(reader: VideoReader, target: Path | None, numbers: Iterator[int]
     video, read = reader.video, 0
     rate = reader.rate / video.every
     with read_ahead(reader.frames(), ahead=READ_AHEAD, newest=reader.is_live) as frames:
-        for frame in islice(frames, video.most):
-            place = VideoPlace(frame.number, frame.seconds, target, rate, reader.is_live)
-            yield Job(video.name, next(numbers), frame=place, image=frame.image)
+        for frame in islice(frames, video.limit):
+            info = FrameInfo(frame.number, frame.seconds, target, rate, reader.is_live)
+            yield Job(video.name, next(numbers), frame=info, image=frame.image)
             read += 1
     if reader.is_cut_off(read):
         print_note(f"{video.name}: ends after {read} of {reader.count} frames; the file is damaged or incomplete")
@@ -139,7 +143,7 @@ def _frame_jobs(reader: VideoReader, target: Path | None, numbers: Iterator[int]
 def _length(video: Video) -> int | None:
     """Return how many frames of a video will be read, as far as it states it; 0 if it cannot be opened."""
     if video.is_camera or is_address(video.address):
-        return video.most
+        return video.limit
     try:
         reader = video.open()
     except ImageError:
@@ -164,7 +168,7 @@ def plan_jobs(sources: Sources | Iterable[Path], files: Sequence[PictureFiles] =
             f"{listed([str(path) for path in own])}; move them if they should not count"
         )
     for kind in files:
-        refuse_without_files(kind.option, sources, frames=kind.of_frames, remote=not kind.names_picture)
+        require_files(kind.option, sources, takes_frames=kind.takes_frames, takes_addresses=not kind.needs_file)
     paths = [file_name(name) if is_address(name) else Path(name) for name in sources.pictures]
     columns = [kind.plan(paths) for kind in files]
     extra = (kind.extra_files(paths, targets) for kind, targets in zip(files, columns))
@@ -174,22 +178,19 @@ def plan_jobs(sources: Sources | Iterable[Path], files: Sequence[PictureFiles] =
     return Jobs(sources.pictures, text, list(zip(sources.videos, videos)))
 
 
-def refuse_without_files(option: str, sources: Sources, *, frames: bool = False, remote: bool = False) -> None:
-    """Raise InputError for an option that needs pictures as files and gets others.
-
-    frames, remote: whether the option can take frames of videos, and pictures from addresses.
-    """
-    if sources.videos and not frames:
+def require_files(option: str, sources: Sources, *, takes_frames: bool = False, takes_addresses: bool = False) -> None:
+    """Raise InputError for an option that needs pictures as files, if there are frames or addresses it cannot take."""
+    if sources.videos and not takes_frames:
         raise InputError(
             f"{option}: is for pictures, and {sources.videos[0].name} is none; save frames of the video as pictures"
         )
-    if not remote and (addresses := [name for name in sources.pictures if is_address(name)]):
+    if not takes_addresses and (addresses := [hide_password(name) for name in sources.pictures if is_address(name)]):
         raise InputError(f"{option}: needs the pictures as files; download {listed(addresses, shown=1)}")
 
 
 def _video_targets(videos: Sequence[Video], files: Sequence[PictureFiles]) -> list[Path | None]:
     """Return the annotated video of each video; None for no drawings."""
-    drawn = [kind for kind in files if kind.of_frames]
+    drawn = [kind for kind in files if kind.takes_frames]
     if not drawn or not videos:
         return [None] * len(videos)
     return list(replace(drawn[0], suffix=video_suffix()).plan([video.file_name for video in videos]))

@@ -36,8 +36,8 @@ class PictureFiles:
         the path of the file.
     copies: a folder into which the pictures are copied, named like their files; None copies none.
     lists: returns the files that are written once, with their content, from the class names.
-    of_frames: whether the frames of a video have it too, in one file.
-    names_picture: whether the file says where the picture's own file is.
+    takes_frames: whether the frames of a video are written too, to one file.
+    needs_file: whether the picture must be a file, because the written file refers to it.
     """
 
     option: str
@@ -47,8 +47,8 @@ class PictureFiles:
     make: Callable[[Instances, np.ndarray, Path, Path], Content]
     copies: Path | None = None
     lists: Callable[[Sequence[str]], dict[Path, str]] = field(default=lambda names: {})
-    of_frames: bool = False
-    names_picture: bool = False
+    takes_frames: bool = False
+    needs_file: bool = False
 
     def plan(self, paths: Sequence[Path]) -> list[Path]:
         """Return a path in the folder for each picture, all different.
@@ -113,7 +113,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def drawings(folder: Path) -> PictureFiles:
-    return PictureFiles("--output", folder, None, "draw", lambda found, image, *_: found.draw(image), of_frames=True)
+    return PictureFiles("--output", folder, None, "draw", lambda found, image, *_: found.draw(image), takes_frames=True)
 
 
 def label_maps(folder: Path) -> PictureFiles:
@@ -127,7 +127,7 @@ def labelme_files(folder: Path) -> PictureFiles:
         ".json",
         "annotate",
         lambda found, _, path, target: labelme_json(found, path, target),
-        names_picture=True,
+        needs_file=True,
     )
 
 
@@ -140,5 +140,5 @@ def yolo_files(folder: Path) -> PictureFiles:
         lambda found, *_: yolo_lines(found),
         copies=folder / "images",
         lists=lambda names: yolo_lists(folder, names),
-        names_picture=True,
+        needs_file=True,
     )

@@ -1,4 +1,4 @@
-"""Pictures and videos to drawings and COCO results: the pipeline of `demo.py`."""
+"""Predict pictures and videos and write drawings and results: the pipeline of `demo.py`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from typing import Any, Callable
 import numpy as np
 from tqdm import tqdm
 
+from data.addresses import fetch_picture, file_name
 from data.files import common_folder, temporary_folder
 from data.images import ImageError, read_image
-from data.remote import fetch_picture, file_name
 from data.tiff_pages import count_pages
 from data.video_output import VideoOutputs
-from data.videos import is_address
 from tools.common.kinds import RawPredictions
 from tools.common.memory import is_out_of_memory
 from tools.common.skipped import count_skipped, print_note, print_skipped
@@ -122,7 +121,8 @@ def predict_files(
             if job.drawing is not None:
                 with report.times.measure("write"):
                     _add_frame(videos, job)
-        count_skipped(len(report.problems), report.pictures + len(report.problems))
+        inputs = "inputs" if jobs.videos else "pictures"
+        count_skipped(len(report.problems), report.pictures + len(report.problems), inputs)
     report.seconds = time.perf_counter() - start
     return report
 
@@ -143,7 +143,10 @@ def _fetched_files(jobs: Jobs) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class _Stages:
-    """The stages before and after the network, with a clock. fetched: folder for pictures from addresses."""
+    """The stages before and after the network.
+
+    times: receives the time of each. fetched: the folder for pictures from addresses.
+    """
 
     predictor: Predictor
     times: StageTimes
@@ -173,9 +176,9 @@ class _Stages:
 
     def _read(self, job: Job) -> tuple[Job, np.ndarray]:
         """Return the job with the path and the pages of its file, and the picture."""
-        path = job.path or self.fetched / f"{job.image_id}{file_name(job.name).suffix}"
+        path = job.path or self.fetched / f"{job.image_id}{file_name(job.address).suffix}"
         if job.path is None:
-            fetch_picture(job.name, path)
+            fetch_picture(job.address, path)
         try:
             image = read_image(path, self.predictor.config.data.stretch)
         except ImageError as error:
@@ -199,7 +202,7 @@ class _Stages:
         if job.frame is not None and job.frame.target is not None:
             with self.times.measure("draw"):
                 drawing = job.instances.draw(job.image)
-        if job.path is not None and is_address(job.name):
+        if job.address and job.path is not None:
             job.path.unlink()
         return replace(job, image=None, prepared=None, rows=rows, drawing=drawing)
 

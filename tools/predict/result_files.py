@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from data.addresses import is_address
 from data.class_lists import ClassList
 from data.coco_rows import CocoPicture, annotation_row, category_rows, image_row
 from data.files import utf8_name
 from data.growing import GrowingOutput
 from data.images import read_stored_values
-from data.videos import is_address
 from tools.common.threads import StageTimes
 from tools.predict.annotation_files import coco_instances
 from tools.predict.jobs import Job, PictureRows

@@ -144,8 +144,8 @@ def reserve_folder(folder: Path, *, resumes: bool) -> Iterator[None]:
 def describe_finished(trainer: Trainer, last_step: int | None) -> str:
     """Return what to print if a resumed run has nothing left to do up to `last_step` (default: its end), else ""."""
     last_step = min(last_step or trainer.total_steps, trainer.total_steps)
-    if trainer.has_settled and not trainer.evaluation_due:
-        return f"training has already ended early: {_settled(trainer)}; continue with -o train_cfg.patience=0"
+    if trainer.has_stopped_improving and not trainer.evaluation_due:
+        return f"training has already ended early: {_describe_no_gain(trainer)}; continue with -o train_cfg.patience=0"
     if trainer.step < last_step or (trainer.step == last_step and trainer.evaluation_due):
         return ""
     remedy = f"more epochs (-o train_cfg.epochs=N) of {trainer.steps_per_epoch} steps each"
@@ -162,8 +162,8 @@ def describe_end(trainer: Trainer, *, stopped: bool, tuned: bool) -> str:
     lines = [f"{trainer.step} of {trainer.total_steps} steps, {trainer.speed}"]
     if stopped and trainer.folder:
         lines.append("stopped by a signal; continue with --resume auto and the same options")
-    elif trainer.has_settled and trainer.step < trainer.total_steps:
-        lines.append(f"training ended early: {_settled(trainer)}; the weights of the best one are in {BEST_CHECKPOINT}")
+    elif trainer.has_stopped_improving and trainer.step < trainer.total_steps:
+        lines.append(f"training ended early: {_describe_no_gain(trainer)}; its weights are in {BEST_CHECKPOINT}")
     if trainer.unreadable:
         lines.append(f"{len(trainer.unreadable)} training pictures could not be read and were replaced, see above")
     if trainer.folder:
@@ -180,5 +180,7 @@ def describe_end(trainer: Trainer, *, stopped: bool, tuned: bool) -> str:
     return "\n".join(lines)
 
 
-def _settled(trainer: Trainer) -> str:
-    return f"the last {trainer.without_gain} evaluations are not better than {trainer.best_ap:.3f}"
+def _describe_no_gain(trainer: Trainer) -> str:
+    return (
+        f"the last {trainer.evaluations_since_best} evaluations are not better than the best one, {trainer.best_ap:.3f}"
+    )

@@ -139,7 +139,7 @@ def _describe_other_pictures(config: Config, checkpoint: Checkpoint, path: Path)
 def _resume(trainer: Trainer, state: TrainingState, path: Path, folder: Path) -> list[str]:
     trainer.restore(state, path=path)
     if not (folder / BEST_CHECKPOINT).exists():  # the run branches off from another folder
-        trainer.best_ap, trainer.without_gain = -1.0, 0
+        trainer.best_ap, trainer.evaluations_since_best = -1.0, 0
     remarks = [*_describe_other_settings(trainer, state, path), *_describe_other_data(trainer, state, path)]
     return [*remarks, f"resuming {path} after step {trainer.step}"]
 

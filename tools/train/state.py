@@ -33,7 +33,7 @@ class TrainingState:
     before or during the evaluation of this step; train_path, fingerprint: the annotation file, and the fingerprint of
     its TrainingSet; selected_by: what `best_ap` is, `eval_cfg.select_by`; score: `test_cfg.score` of the checkpoints;
     validation: the fingerprint of the pictures that `best_ap` is of; settings: `config.overrides.training_settings` of
-    the config; without_gain: evaluations since the one of `best_ap`. States of earlier versions lack the last seven.
+    the config; evaluations_since_best: since the one of `best_ap`. States of earlier versions lack the last seven.
     """
 
     step: int
@@ -55,7 +55,7 @@ class TrainingState:
     score: float = 0.0
     validation: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
-    without_gain: int = 0
+    evaluations_since_best: int = 0
 
 
 def save_state(folder: Path, state: TrainingState, checkpoint: Checkpoint, *, keep: int) -> Path:
@@ -135,7 +135,7 @@ def _are_arrays(value: object) -> bool:
 
 
 _VALID: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("step", "total_batch", "dataset_size", "seed", "without_gain"), _is_count),
+    **dict.fromkeys(("step", "total_batch", "dataset_size", "seed", "evaluations_since_best"), _is_count),
     **dict.fromkeys(("config_name", "optimizer_name", "selected_by"), _is_text),
     **dict.fromkeys(("train_path", "fingerprint", "validation"), _is_text),
     **dict.fromkeys(("best_ap", "score"), _is_number),

@@ -74,7 +74,7 @@ class Trainer:
         self.average = WeightAverage(network, self.settings.ema_decay) if self.settings.ema_decay else None
         self.step = 0  # steps done so far
         self.best_ap = -1.0  # or the best match score, whatever selects
-        self.without_gain = 0  # evaluations since the best one
+        self.evaluations_since_best = 0  # evaluations since the best one
         self.last_ap: float | None = None  # of the last evaluation of this run
         self.evaluation_due = False
         self.total_batch = training_set.total_batch(world.size)
@@ -114,7 +114,7 @@ class Trainer:
             if self.evaluation_due:  # the resumed run was stopped before or during its evaluation
                 with log.pause():
                     self._print_summary(log, self._evaluate(log))
-            while self.step < last_step and not self._stop_signal() and not self.has_settled:
+            while self.step < last_step and not self._stop_signal() and not self.has_stopped_improving:
                 # The network's randomness depends on the step only, so that a resumed run repeats the original one.
                 paddle.seed((self.settings.seed * 1_000_003 + self.step) * self.world.size + self.world.rank)
                 rate = self._learning_rate()
@@ -296,18 +296,18 @@ class Trainer:
         self.last_ap = scores.ap
         if scores.match:
             self.config = with_field(self.config, SCORE, scores.match.threshold)
-        self.without_gain += 1
+        self.evaluations_since_best += 1
         if scores.selecting > self.best_ap:
-            self.best_ap, self.without_gain = scores.selecting, 0
+            self.best_ap, self.evaluations_since_best = scores.selecting, 0
             if self.folder and self.world.is_first:
                 save_checkpoint(self.folder / BEST_CHECKPOINT, self._checkpoint())
         self.save()
         return scores
 
     @property
-    def has_settled(self) -> bool:
-        """Whether `train_cfg.patience` evaluations in a row were not better than the best one, which ends the run."""
-        return 0 < self.settings.patience <= self.without_gain
+    def has_stopped_improving(self) -> bool:
+        """Return whether the last `train_cfg.patience` evaluations gave no new best score, which ends the run."""
+        return 0 < self.settings.patience <= self.evaluations_since_best
 
     def save(self) -> None:
         """Write the weights and the training state; all processes call it, and the first one writes."""
@@ -330,7 +330,7 @@ class Trainer:
             seed=self.settings.seed,
             optimizer_name=self.settings.optimizer,
             best_ap=self.best_ap,
-            without_gain=self.without_gain,
+            evaluations_since_best=self.evaluations_since_best,
             selected_by=self.config.eval_cfg.select_by,
             score=self.config.test_cfg.score,
             evaluation_due=self.evaluation_due,
@@ -372,7 +372,7 @@ class Trainer:
         self.precision.load(state.scaler)
         self.step = state.step
         if state.selected_by == self.config.eval_cfg.select_by and self.has_validation_of(state):
-            self.best_ap, self.without_gain = state.best_ap, state.without_gain
+            self.best_ap, self.evaluations_since_best = state.best_ap, state.evaluations_since_best
             if state.selected_by == "match":
                 self.config = with_field(self.config, SCORE, state.score)
         self.evaluation_due = state.evaluation_due and self.evaluate is not None

@@ -1,4 +1,4 @@
-"""Pictures that look the same: changed copies are found, other pictures are not."""
+"""Test that changed copies of pictures are found, and other pictures are not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from data.coco import Record
 from data.images import write_image
 from tests.support import tiny
-from tools.dataset.near_copies import find_near_copies, look_of
+from tools.dataset.near_copies import find_near_copies, hash_picture
 
 SCENES = [tiny.scene(number, 120, 160) for number in range(12)]
 COPIES = {
@@ -48,12 +48,12 @@ def test_a_picture_is_named_once_and_unreadable_ones_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize("grey", [0, 77, 255])
-def test_pictures_of_one_colour_look_like_nothing(grey):
-    assert look_of(np.full((50, 70, 3), grey, np.uint8)) is None
+def test_pictures_of_one_colour_have_no_hash(grey):
+    assert hash_picture(np.full((50, 70, 3), grey, np.uint8)) is None
 
 
-def test_hashes_are_compared_in_parts(tmp_path, monkeypatch):
+def test_hashes_are_compared_in_blocks(tmp_path, monkeypatch):
     train, val = write(tmp_path / "train", SCENES[:8]), write(tmp_path / "val", SCENES)
-    monkeypatch.setattr("tools.dataset.near_copies._ROWS", 5)
+    monkeypatch.setattr("tools.dataset.near_copies._BLOCK", 5)
     pairs = find_near_copies(train, val)
     assert [(record.image_id, other.image_id) for record, other in pairs] == [(n, n) for n in range(8)]

@@ -1,4 +1,4 @@
-"""What `--input` names: files, folders, globs, videos, addresses, cameras, lists on standard input."""
+"""Test which pictures and videos are found for `--input`: paths, addresses, cameras, lists on standard input."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def type_lines(monkeypatch, *lines: object) -> None:
 
 
 def test_a_folder_gives_its_pictures_and_videos(folder):
-    found = find_sources([folder], every=3, most=7)
+    found = find_sources([folder], every=3, limit=7)
     assert {Path(name).name for name in found.pictures} >= {"a.jpg", "b.png"}
     assert found.videos == [Video(str(folder / "clip.MP4"), 3, 7)]
     assert found.total is None
@@ -54,7 +54,7 @@ def test_addresses_keep_their_place_and_are_no_files(folder):
 
 @pytest.mark.parametrize("name", ["0", "12", "rtsp://door/1", "https://example.org/x/clip.webm", "udp://@:1234"])
 def test_cameras_and_streams(name):
-    found = find_sources([name], most=5)
+    found = find_sources([name], limit=5)
     assert (found.pictures, found.videos) == ([], [Video(name, 1, 5)])
     assert found.total is None
 

@@ -67,7 +67,7 @@ def test_a_training_that_gains_nothing_ends_early_and_stays_ended(tmp_path):
     assert run.run() == 0
     assert (run.step, run.best_ap) == (16, 0.3), "epochs of 4 steps: the best, and two that are not better"
     assert load_checkpoint(tmp_path / BEST_CHECKPOINT).source["step"] == "8"
-    assert "ended early: the last 2 evaluations are not better than 0.300" in describe_end(
+    assert "ended early: the last 2 evaluations are not better than the best one, 0.300" in describe_end(
         run, stopped=False, tuned=False
     )
     again = trainer(tmp_path, *settings)
@@ -78,14 +78,14 @@ def test_a_training_that_gains_nothing_ends_early_and_stays_ended(tmp_path):
     assert describe_finished(patient, None) == ""
     patient.evaluate = run.evaluate
     patient.run(last_step=20)
-    assert (patient.best_ap, patient.without_gain) == (0.9, 0)
+    assert (patient.best_ap, patient.evaluations_since_best) == (0.9, 0)
 
 
 def test_without_patience_a_training_goes_on(tmp_path):
     run = trainer(tmp_path, "train_cfg.eval_every=1", "train_cfg.epochs=4")
     run.evaluate = lambda network: MaskAP(0.1, 0.5)
     run.run()
-    assert (run.step, run.without_gain) == (16, 3)
+    assert (run.step, run.evaluations_since_best) == (16, 3)
 
 
 def test_patience_needs_evaluations():
