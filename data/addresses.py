@@ -102,4 +102,4 @@ def _fetch_error(name: str, error: Exception) -> ImageError:
     """Return the ImageError of a failed request; an ImageError itself is returned as it is."""
     if isinstance(error, ImageError):
         return error
-    return ImageError(name, f"cannot be fetched ({connection_problem(error)})")
+    return ImageError(name, f"cannot be fetched ({connection_problem(error)}); check the address and the connection")
