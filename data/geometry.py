@@ -20,6 +20,11 @@ class Window(NamedTuple):
     bottom: int
     right: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
 
 def select(sample: Sample, kept: Sequence[int] | np.ndarray) -> Sample:
     """Return the sample with only the instances at the indices `kept`, in that order."""
@@ -142,3 +147,12 @@ def _crop_mask(mask: MaskWindow, window: Window) -> MaskWindow:
     rows = slice(top - mask.top, max(bottom, top) - mask.top)
     columns = slice(left - mask.left, max(right, left) - mask.left)
     return MaskWindow.from_full(mask.pixels[rows, columns], top - window.top, left - window.left)
+
+
+def shrink(image: np.ndarray, longest_side: int) -> np.ndarray:
+    """Return a picture, uint8 [H, W, 3], in a size of at most `longest_side` pixels."""
+    factor = longest_side / max(image.shape[:2])
+    if factor >= 1:
+        return image
+    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)

@@ -18,11 +18,12 @@ import numpy as np
 from PIL import Image
 
 from config.errors import InputError
+from data.deep_values import to_bytes
 from data.files import as_path, atomic_write, open_regular, why_missing
 from data.png_chunks import is_png, png_damage, without_unused_chunks
 from data.pnm import misread_white
 from data.stretch import stretch_picture
-from data.tiff_pages import misread_layout
+from data.tiff_pages import has_deep_grey_tiles, misread_layout
 
 # The formats that OpenCV can decode if its build includes them: name, extensions, first bytes of the file.
 _FORMATS = (
@@ -110,7 +111,8 @@ def read_image(path: str | Path, stretch: Sequence[float] = ()) -> np.ndarray:
     checkpoints were trained on pictures decoded this way. Therefore: a picture with an EXIF orientation comes out
     upright (WebP with OpenCV 5.0 but not 4.10, AVIF with neither); grey becomes three equal channels; alpha is dropped,
     which shows the colours hidden under transparent pixels, except in TIFFs of 8 bits, whose colours it multiplies;
-    16-bit samples are divided by 256 or 257; only the first of several frames or pages is read. Thread-safe.
+    16-bit samples are divided by 256 or 257 (also in grey TIFFs in tiles, of which OpenCV 5.0 makes a wrong picture);
+    only the first of several frames or pages is read. Thread-safe.
 
     Raises ImageError if the file cannot be read, is not a picture, is cut off (OpenCV 4 would fill up the rest of a
     JPEG with grey), is a TIFF that OpenCV reads wrongly (`misread_layout`), has more than 2^30 pixels, or has
@@ -143,6 +145,8 @@ def _decode(path: Path, decode: Callable[[np.ndarray], np.ndarray | None]) -> np
     reason = _why_refused(data) or misread_layout(data, as_stored=as_stored) or (not as_stored and misread_white(data))
     if reason:
         raise ImageError(path, reason)
+    if not as_stored and has_deep_grey_tiles(data):
+        decode = _decode_deep_grey
     try:
         image = decode(np.frombuffer(without_unused_chunks(data), np.uint8))
         if image is None:
@@ -155,6 +159,11 @@ def _decode(path: Path, decode: Callable[[np.ndarray], np.ndarray | None]) -> np
 def _decode_bytes(content: np.ndarray) -> np.ndarray | None:
     image = cv2.imdecode(content, cv2.IMREAD_COLOR)  # [H, W, 3] BGR
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _decode_deep_grey(content: np.ndarray) -> np.ndarray | None:
+    values = _decode_values(content)  # [H, W]
+    return None if values is None else cv2.cvtColor(to_bytes(values), cv2.COLOR_GRAY2RGB)
 
 
 def _decode_values(content: np.ndarray) -> np.ndarray | None:
@@ -240,15 +249,6 @@ def encode_image(path: Path, image: np.ndarray) -> bytes:
     if not encoded:
         raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels are too many for this format; use .png")
     return content.tobytes()
-
-
-def shrink(image: np.ndarray, longest_side: int) -> np.ndarray:
-    """Return a picture, uint8 [H, W, 3], in a size of at most `longest_side` pixels."""
-    factor = longest_side / max(image.shape[:2])
-    if factor >= 1:
-        return image
-    size = [max(1, round(side * factor)) for side in image.shape[1::-1]]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _expand(source: str | Path, extensions: Sequence[str]) -> list[Path]:
@@ -372,7 +372,7 @@ def _has_jpeg_end(data: bytes) -> bool:
 def _why_failed(error: cv2.error) -> str:
     message = " ".join(str(error).split())
     if "CV_IO_MAX_IMAGE" in message:
-        return "more than 2^30 pixels, which OpenCV refuses; shrink it or cut it into tiles"
+        return "more than 2^30 pixels, which OpenCV refuses; shrink it, or save it as TIFF and use --tile"
     if "Insufficient memory" in message:
         return "too large for the free memory of this machine; shrink it or cut it into tiles"
     return f"OpenCV cannot decode it: {message}"

@@ -16,6 +16,7 @@ _ORDERS = {b"II": "<", b"MM": ">"}
 _LAYOUTS = {42: (4, "H", "I", 12), 43: (8, "Q", "Q", 20)}
 
 _BITS, _COMPRESSION, _MEANING, _CHANNELS, _LAYOUT, _FORMAT = 258, 259, 262, 277, 284, 339  # tags
+_TILE_WIDTH = 322
 _LOSSY, _SIGNED = (6, 7), 2  # kinds of JPEG; a format
 _MOST_TAGS = 65535
 _SHORT, _LONG = 3, 4  # types of their values
@@ -48,6 +49,15 @@ def misread_layout(data: bytes, *, as_stored: bool) -> str | None:
 
 def is_tiff(data: bytes) -> bool:
     return _layout_of(io.BytesIO(data)) is not None
+
+
+def has_deep_grey_tiles(data: bytes) -> bool:
+    """Return whether `data` is a TIFF file of grey values of 16 bits in tiles.
+
+    OpenCV 5.0 reads its values right, but makes a wrong picture of 8 bits if its sides are no multiples of the tiles'.
+    """
+    tags = _first_tags(io.BytesIO(data))
+    return _TILE_WIDTH in tags and tags.get(_BITS) == 16 and tags.get(_CHANNELS, 1) == 1
 
 
 def stores_white_as_zero(data: bytes) -> bool:

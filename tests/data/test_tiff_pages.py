@@ -95,3 +95,14 @@ def test_a_damaged_list_of_tags_ends(tmp_path):
     content = (tmp_path / "a.tif").read_bytes()
     for place in range(len(content)):
         misread_layout(content[:place] + b"\xff" * 8 + content[place + 8 :], as_stored=True)
+
+
+@pytest.mark.parametrize("tile", [(64, 64), (64, 128), (16, 112)])
+def test_grey_tiles_of_16_bits_are_read_like_strips(tmp_path, tile):
+    """OpenCV 5.0 fills the tiles at the right border with other values."""
+    tifffile = pytest.importorskip("tifffile")
+    values = np.random.default_rng(0).integers(0, 2**16, (90, 150)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "tiles.tif", values, tile=tile)
+    tifffile.imwrite(tmp_path / "strips.tif", values, rowsperstrip=16)
+    np.testing.assert_array_equal(read_image(tmp_path / "tiles.tif"), read_image(tmp_path / "strips.tif"))
+    np.testing.assert_array_equal(read_stored_values(tmp_path / "tiles.tif"), values)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from data.coco_pictures import Record
-from data.images import shrink
+from data.geometry import shrink
 from tools.common.plots import LABEL_SIZE, MARGIN, PALE_INK, SCALE, Canvas, shorten, text_height
 from tools.dataset.splits import spread_evenly
 from tools.evaluate.picture_loader import PictureLoader

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.images import shrink
+from data.geometry import shrink
 from data.written import write_drawing, write_output
 from tools.common.plots import SCALE
 from tools.evaluate.coco_metrics import (

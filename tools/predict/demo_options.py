@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
@@ -14,12 +15,15 @@ from config.errors import InputError, listed
 from data.images import has_picture_suffix
 from data.written import check_output_files, write_json
 from tools.common.cli import Parser, fraction, natural_number, positive_number
+from tools.common.skipped import print_note
 from tools.predict.jobs import Jobs, plan_jobs, require_files
 from tools.predict.picture_files import PictureFiles, drawings, label_maps, labelme_files, yolo_files
 from tools.predict.pipeline import Report
 from tools.predict.predictor import DEFAULT_THREADS, Predictor
 from tools.predict.sources import Sources, find_sources
+from tools.predict.tiles import MAX_OVERLAP, MIN_SIDE, OVERLAP, Tiling, network_side
 
+NETWORK_SIDE = -1  # --tile without a number
 SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
@@ -33,6 +37,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=natural_number,
         default=DEFAULT_THREADS,
         help=f"worker threads for reading, decoding and writing (default: {DEFAULT_THREADS})",
+    )
+    parser.add_argument(
+        "--tile",
+        type=positive_number,
+        nargs="?",
+        const=NETWORK_SIDE,
+        metavar="SIDE",
+        help="cut pictures larger than this into tiles (default: the side that the network sees without reducing it)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=fraction,
+        metavar="SHARE",
+        help=f"with --tile: share of a tile's side that neighbours have in common (default: {OVERLAP})",
     )
     parser.add_argument("--every", type=positive_number, default=1, metavar="N", help="use one of N frames of a video")
     parser.add_argument(
@@ -66,6 +84,14 @@ def parse_args(parser: Parser) -> argparse.Namespace:
         parser.error("--polygons: add --json FILE, to which they are written")
     if args.no_draw and args.output:
         parser.error("--output: cannot be combined with --no-draw")
+    if args.overlap is not None and not args.tile:
+        parser.error("--overlap: add --tile SIDE, whose tiles overlap")
+    if args.overlap is not None and args.overlap > MAX_OVERLAP:
+        parser.error(f"--overlap {args.overlap:g}: give {MAX_OVERLAP} or less")
+    if args.tile and args.tile != NETWORK_SIDE and args.tile < MIN_SIDE:
+        parser.error(f"--tile {args.tile}: give {MIN_SIDE} pixels or more")
+    if args.tile and args.label_masks and find_spec("tifffile") is None:
+        raise InputError("--label-masks: with --tile needs the package tifffile; pip install tifffile imagecodecs")
     if args.table and args.table.suffix.lower() in SPREADSHEETS:
         parser.error(f"--table {args.table}: is written as CSV, which spreadsheets open; name it {args.table.stem}.csv")
     if args.table and find_spec("skimage") is None:
@@ -111,7 +137,7 @@ def plan_outputs(args: argparse.Namespace, config: Config, sources: Sources, wei
 def picture_files(args: argparse.Namespace, config: Config) -> list[PictureFiles]:
     """Return what the options want to be written of each picture, drawings last: a skipped picture leaves none."""
     wanted = (
-        (label_maps, args.label_masks),
+        (partial(label_maps, large=bool(args.tile)), args.label_masks),
         (labelme_files, args.labelme),
         (yolo_files, args.yolo),
         (drawings, _drawings_folder(args, config)),
@@ -129,7 +155,19 @@ def _check_different(first: tuple[str, Path | None], second: tuple[str, Path | N
 def output_options(args: argparse.Namespace, config: Config) -> dict[str, Any]:
     """Return the options of `add_options` that are keyword arguments of `predict_files`."""
     rows = {"results": args.json, "polygons": args.polygons, "table": args.table, "coco": args.coco}
-    return {**rows, "files": picture_files(args, config), "threads": args.threads}
+    return {**rows, "files": picture_files(args, config), "tiling": tiling(args, config), "threads": args.threads}
+
+
+def tiling(args: argparse.Namespace, config: Config) -> Tiling | None:
+    """Return how large pictures are cut, None for not at all."""
+    if not args.tile:
+        return None
+    side, seen = args.tile, network_side(config)
+    if side == NETWORK_SIDE:
+        side = seen
+    if side > seen:
+        print_note(f"--tile {side}: is reduced to {seen} pixels for this network; --tile {seen} keeps all pixels")
+    return Tiling(side, OVERLAP if args.overlap is None else args.overlap)
 
 
 def _drawings_folder(args: argparse.Namespace, config: Config) -> Path | None:

@@ -23,6 +23,7 @@ from tools.predict.instances import Instances
 from tools.predict.picture_files import PictureFiles
 from tools.predict.predictor import PreparedInput
 from tools.predict.sources import Sources
+from tools.predict.tiles import Tile, TiledPicture
 
 READ_AHEAD = 2  # frames
 
@@ -67,14 +68,17 @@ class Job:
     rows: PictureRows | None = None
     problem: str = ""  # why it is skipped
     pages: int = 1  # of the file; the first one is used
+    picture: TiledPicture | None = None  # of which `tile` is a part
+    tile: Tile | None = None
+    of_tiles: tuple[tuple[Tile, Instances], ...] = ()  # all tiles of the picture with their instances
 
     def skipped(self, error: Exception) -> Job:
         """Return the job without its picture, which cannot be read, or for which there is too little memory."""
         problem = str(error)
         if not isinstance(error, ImageError):
-            remedy = "shrink it or cut it into tiles, or use --threads 0"
+            remedy = "shrink it, or use --tile or --threads 0"
             problem = f"{self.name}: too large for the free memory of this machine ({shorten(problem)}); {remedy}"
-        return Job(self.name, self.image_id, frame=self.frame, problem=problem)
+        return Job(self.name, self.image_id, frame=self.frame, problem=problem, tile=self.tile)
 
 
 class Jobs:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from config.errors import InputError
+from data.picture_windows import Values
 from tools.predict.instances import Instances
 
 MEASURES = (
@@ -27,6 +30,8 @@ MEASURES = (
 COLUMNS = ("picture", "label", "class", "score", *MEASURES, "touches_border")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 MOST_LABELS = np.iinfo(np.uint16).max
+_TILE = 512  # pixels
+_MOST_BYTES = 2**31  # of a TIFF file; BigTIFF holds more
 
 
 def label_map(instances: Instances) -> np.ndarray:
@@ -43,10 +48,44 @@ def label_map(instances: Instances) -> np.ndarray:
     return labels
 
 
-def measure(instances: Instances, values: np.ndarray, picture: str) -> list[dict]:
+def write_label_tiff(instances: Instances, path: Path) -> None:
+    """Write the map of `label_map` as a TIFF file, uint32, tile by tile, so that it need not fit into memory."""
+    from tifffile import imwrite  # optional
+
+    size = instances.size
+    imwrite(
+        path,
+        _label_tiles(instances),
+        shape=size,
+        dtype=np.uint32,
+        tile=(_TILE, _TILE),
+        compression="zlib",
+        compressionargs={"level": 1},
+        bigtiff=math.prod(size) * 4 > _MOST_BYTES,
+        metadata=None,
+    )
+
+
+def _label_tiles(instances: Instances) -> Iterator[np.ndarray]:
+    """Yield the tiles of the map row by row, uint32 [_TILE, _TILE]."""
+    order = np.argsort(instances.scores, kind="stable")
+    boxes = instances.boxes[order]
+    for top in range(0, instances.size[0], _TILE):
+        in_row = np.flatnonzero((boxes[:, 1] < top + _TILE) & (boxes[:, 3] > top))
+        for left in range(0, instances.size[1], _TILE):
+            labels = np.zeros((_TILE, _TILE), np.uint32)
+            for place in in_row[(boxes[in_row, 0] < left + _TILE) & (boxes[in_row, 2] > left)].tolist():
+                i, (x1, y1, x2, y2) = int(order[place]), boxes[place].tolist()
+                rows, columns = slice(max(y1, top), min(y2, top + _TILE)), slice(max(x1, left), min(x2, left + _TILE))
+                crop = instances.crops[i][rows.start - y1 : rows.stop - y1, columns.start - x1 : columns.stop - x1]
+                labels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left][crop] = i + 1
+            yield labels
+
+
+def measure(instances: Instances, values: Values, picture: str) -> list[dict]:
     """Return a row with COLUMNS for each instance; the measures of an empty mask are missing.
 
-    values: of the picture, numbers [H, W] or [H, W, 3], whose mean over the channels is the intensity.
+    values: of the picture, numbers [H, W] or [H, W, 3], whose mean over the channels is the intensity; parts are read.
     """
     from skimage.measure import regionprops  # optional
 

@@ -6,6 +6,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os.path import realpath
 from pathlib import Path
 from typing import Callable, Union
@@ -18,10 +19,11 @@ from tools.common.skipped import print_note
 from tools.common.threads import StageTimes
 from tools.predict.annotation_files import labelme_json, yolo_lines, yolo_lists
 from tools.predict.instances import Instances
-from tools.predict.measures import label_map
+from tools.predict.measures import label_map, write_label_tiff
+from tools.predict.reduced import draw_reduced
 
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # other formats are written as .png
-Content = Union[np.ndarray, str]
+Content = Union[np.ndarray, str, Callable[[Path], None]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class PictureFiles:
     folder: where the files are written.
     suffix: the end of their names; None takes the suffix of the picture.
     stage: the name of `make` in the times.
-    make: returns the content, a picture or a text, from the instances, the picture (uint8 [H, W, 3] RGB), its path and
-        the path of the file.
+    make: returns the content, a picture, a text or a function that writes the file, from the instances, the picture
+        (uint8 [H, W, 3] RGB, reduced if it was cut into tiles), its path and the path of the file.
     copies: a folder into which the pictures are copied, named like their files; None copies none.
     lists: returns the files that are written once, with their content, from the class names.
     takes_frames: whether the frames of a video are written too, to one file.
@@ -97,8 +99,12 @@ class PictureFiles:
         with times.measure(self.stage):
             content = self.make(instances, image, picture, target)
         with times.measure("write"):
-            if not isinstance(content, str):
+            if isinstance(content, np.ndarray):
                 write_drawing(target, content)
+                return
+            if not isinstance(content, str):
+                with write_output(target) as temporary:
+                    content(temporary)
                 return
             if copy := self.copy_of(picture, target):
                 with write_output(copy) as temporary:
@@ -113,10 +119,16 @@ def write_text(path: Path, content: str) -> None:
 
 
 def drawings(folder: Path) -> PictureFiles:
-    return PictureFiles("--output", folder, None, "draw", lambda found, image, *_: found.draw(image), takes_frames=True)
+    return PictureFiles(
+        "--output", folder, None, "draw", lambda found, image, *_: draw_reduced(found, image), takes_frames=True
+    )
 
 
-def label_maps(folder: Path) -> PictureFiles:
+def label_maps(folder: Path, *, large: bool = False) -> PictureFiles:
+    """large: TIFF files of 32 bits that are written in parts, instead of PNG files of 16 bits."""
+    if large:
+        make: Callable = lambda found, *_: partial(write_label_tiff, found)  # noqa: E731
+        return PictureFiles("--label-masks", folder, ".tif", "label map", make)
     return PictureFiles("--label-masks", folder, ".png", "label map", lambda found, *_: label_map(found))
 
 

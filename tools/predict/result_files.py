@@ -14,6 +14,7 @@ from data.coco_rows import CocoPicture, annotation_row, category_rows, image_row
 from data.files import utf8_name
 from data.growing import GrowingOutput
 from data.images import read_stored_values
+from data.picture_windows import Values
 from tools.common.threads import StageTimes
 from tools.predict.annotation_files import coco_instances
 from tools.predict.jobs import Job, PictureRows
@@ -75,7 +76,7 @@ class ResultFiles(ExitStack):
                 results = "".join(f"{line}\n" for line in lines) if self._lines else ",\n".join(lines)
         if self._table:
             with times.measure("measure"):  # of the values in the file, which may have more than 8 bits
-                values = job.image if job.path is None else read_stored_values(job.path)
+                values = _stored_values(job)
                 row_name = f"{name}:{job.frame.number}" if job.frame else name
                 table = table_lines(measure(job.instances, values, row_name))
         if self._coco:
@@ -105,6 +106,14 @@ class ResultFiles(ExitStack):
 
     def _end_of_coco(self) -> str:
         return f'],\n"images": [{", ".join(self._images)}],\n"categories": {self._categories}}}\n'
+
+
+def _stored_values(job: Job) -> Values:
+    """Return the values of the file; of a frame its pixels."""
+    if job.picture:
+        return job.picture.windows.stored_values()
+    assert job.image is not None
+    return job.image if job.path is None else read_stored_values(job.path)
 
 
 def _name(job: Job) -> str:
